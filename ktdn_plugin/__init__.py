@@ -1,0 +1,81 @@
+"""KTDN, the Knowledge Transfer Dehazing Network, for image-restoration toolboxes.
+
+Importing this package loads neither torch nor a toolbox; names load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "EM": "ktdn_plugin.blocks",
+    "FAM": "ktdn_plugin.blocks",
+    "ChannelAttention": "ktdn_plugin.blocks",
+    "PixelAttention": "ktdn_plugin.blocks",
+    "KTDN": "ktdn_plugin.archs",
+    "Encoder": "ktdn_plugin.archs",
+    "LaplacianLoss": "ktdn_plugin.losses",
+    "KnowledgeTransferLoss": "ktdn_plugin.losses",
+    "FrozenTeacher": "ktdn_plugin.transfer",
+    "student_step": "ktdn_plugin.transfer",
+    "teacher_step": "ktdn_plugin.transfer",
+    "load_published": "ktdn_plugin.checkpoints",
+    "load_weights": "ktdn_plugin.checkpoints",
+    "to_published": "ktdn_plugin.checkpoints",
+    "synthesize_haze": "ktdn_plugin.data",
+    "KTDNError": "ktdn_plugin.errors",
+}
+
+if TYPE_CHECKING:
+    from ktdn_plugin.archs import KTDN, Encoder
+    from ktdn_plugin.blocks import EM, FAM, ChannelAttention, PixelAttention
+    from ktdn_plugin.checkpoints import load_published, load_weights, to_published
+    from ktdn_plugin.data import synthesize_haze
+    from ktdn_plugin.errors import KTDNError
+    from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss
+    from ktdn_plugin.transfer import FrozenTeacher, student_step, teacher_step
+
+__all__ = [
+    "EM",
+    "FAM",
+    "KTDN",
+    "ChannelAttention",
+    "Encoder",
+    "FrozenTeacher",
+    "KTDNError",
+    "KnowledgeTransferLoss",
+    "LaplacianLoss",
+    "PixelAttention",
+    "__version__",
+    "load_published",
+    "load_weights",
+    "register",
+    "student_step",
+    "synthesize_haze",
+    "teacher_step",
+    "to_published",
+]
+
+
+def register() -> None:
+    """Registers KTDN's archs, blocks, losses, models and datasets in BasicSR's registries.
+
+    For one's own scripts; the commands ``basicsr`` and ``ktdn`` do it themselves. It may be called
+    any number of times, before or after BasicSR is imported elsewhere.
+    """
+    from ktdn_plugin.basicsr import register as register_in_basicsr
+
+    register_in_basicsr()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'ktdn_plugin' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

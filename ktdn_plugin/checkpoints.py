@@ -1,0 +1,262 @@
+"""Checkpoint files: reading them safely, and the published network's key layout.
+
+Nothing here ever runs code out of a file: pickles are read by torch's restricted unpickler.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ktdn_plugin.errors import KTDNError
+
+StateDict = dict[str, Tensor]
+
+WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model")
+"""Where training programs put the weights inside a file, in the order they are looked for."""
+
+_LAYERS = {
+    "encoder.body": "encoder",
+    "fam16": "mid_conv",
+    "fam8": "attention1",
+    "fam4": "attention2",
+    "em.refine1": "enhancer.refine1",
+    "em.refine2": "enhancer.refine2",
+    "em.pool_convs.0": "enhancer.conv1010",
+    "em.pool_convs.1": "enhancer.conv1020",
+    "em.pool_convs.2": "enhancer.conv1030",
+    "em.pool_convs.3": "enhancer.conv1040",
+    "em.fuse": "enhancer.refine3",
+    "tail": "tail",
+}
+_ATTENTIONS = {
+    "channel_attention.attention": "calayer.ca",
+    "pixel_attention.attention": "palayer.pa",
+}
+
+# A layer of the published network that its forward pass never calls.
+_DEAD_PREFIX = "enhancer.batch1."
+_DEAD_WIDTH = 100
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """Reads a ``.pth`` or ``.safetensors`` file onto the CPU without running anything in it.
+
+    Raises:
+        KTDNError: If the file is not there, is truncated or no checkpoint, or would need code to
+            be run to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise KTDNError(f"{path}: no such checkpoint file")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise KTDNError(f"{path}: not a readable safetensors file ({error})") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error):
+            raise KTDNError(
+                f"{path}: refused: besides tensors it holds objects that could run code when they "
+                "are loaded; save it again as a plain dictionary of tensors"
+            ) from error
+        raise KTDNError(f"{path}: not a checkpoint file") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise KTDNError(
+            f"{path}: truncated or damaged checkpoint ({path.stat().st_size} bytes); copy or "
+            "download it again"
+        ) from error
+
+
+def read_state_dict(path: str | Path, param_key: str | None = None) -> StateDict:
+    """Reads one network's weights out of a checkpoint file.
+
+    Args:
+        path: A file as BasicSR (``params``, ``params_ema``), timm, mmengine (``state_dict``) or
+            the KTDN authors (``model``) write it, or a bare state dict.
+        param_key: Where in the file the weights are. Where it has none of that name, or none is
+            given, they are taken from the first of :data:`WEIGHT_KEYS` that it has.
+
+    Returns:
+        Name to tensor, without the ``module.`` that data-parallel wrappers add.
+
+    Raises:
+        KTDNError: If the file cannot be read, lacks a ``param_key`` that is not one of these
+            usual ones, or holds no tensors.
+    """
+    content = read_checkpoint(path)
+    if not isinstance(content, Mapping):
+        raise KTDNError(f"{path}: holds a {type(content).__name__}, not a network's weights")
+    if param_key is not None and param_key not in content and param_key not in WEIGHT_KEYS:
+        raise KTDNError(f"{path}: has no '{param_key}', only {', '.join(map(str, content))[:200]}")
+    candidates = (param_key, *WEIGHT_KEYS) if param_key else WEIGHT_KEYS
+    weights = next((content[key] for key in candidates if key in content), content)
+    if not isinstance(weights, Mapping) or not weights:
+        raise KTDNError(f"{path}: holds no network's weights")
+    if not all(isinstance(value, Tensor) for value in weights.values()):
+        raise KTDNError(
+            f"{path}: holds no network's weights (it has {', '.join(map(str, content))[:200]})"
+        )
+    return {key.removeprefix("module."): value for key, value in weights.items()}
+
+
+def compare_keys(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Says in one line how two sets of weights differ.
+
+    Args:
+        wanted: The network's.
+        found: The file's.
+
+    Returns:
+        An empty string where names and shapes are the same.
+    """
+    missing = [key for key in wanted if key not in found]
+    unknown = [key for key in found if key not in wanted]
+    reshaped = [key for key in wanted if key in found and wanted[key].shape != found[key].shape]
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} of {len(wanted)} entries are missing (such as {missing[0]})")
+    if unknown:
+        parts.append(f"{len(unknown)} entries are unknown (such as {unknown[0]})")
+    if reshaped:
+        key = reshaped[0]
+        parts.append(
+            f"{len(reshaped)} entries have another shape (such as {key}: "
+            f"{tuple(found[key].shape)} instead of {tuple(wanted[key].shape)})"
+        )
+    return ", ".join(parts)
+
+
+def load_weights(network: nn.Module, path: str | Path, param_key: str | None = None) -> None:
+    """Loads a checkpoint into a network, all of it or nothing.
+
+    The published KTDN layout is recognised and translated.
+
+    Args:
+        network: The network.
+        path: The checkpoint, see :func:`read_state_dict`.
+        param_key: See :func:`read_state_dict`.
+
+    Raises:
+        KTDNError: If the file cannot be read or holds another network's weights.
+    """
+    weights = read_state_dict(path, param_key)
+    if is_published(weights):
+        weights = from_published(weights)
+    problem = compare_keys(network.state_dict(), weights)
+    if problem:
+        raise KTDNError(
+            f"{path}: the checkpoint of another network than this {type(network).__name__}: "
+            f"{problem}"
+        )
+    network.load_state_dict(weights)
+
+
+def save_checkpoint(content: Any, path: str | Path) -> None:
+    """Writes a checkpoint whole or not at all.
+
+    A run that is killed, or a disk that is full, leaves what was there before.
+
+    Args:
+        content: Tensors and plain values, for :func:`torch.save`.
+        path: The ``.pth`` or ``.state`` file.
+
+    Raises:
+        KTDNError: If it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    # torch reports a full disk as a RuntimeError of its own.
+    except (OSError, RuntimeError) as error:
+        raise KTDNError(
+            f"{path}: cannot be saved ({error}); free some space or choose another folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_published(weights: Mapping[str, Tensor]) -> bool:
+    """Tells whether weights are in the layout that KTDN's authors published."""
+    return any(key.removeprefix("module.").startswith("mid_conv.") for key in weights)
+
+
+def from_published(weights: Mapping[str, Any]) -> StateDict:
+    """Translates the published key layout to ours.
+
+    Args:
+        weights: The published file's content, ``{'model': {'module.encoder...': ...}}``, or the
+            inner dictionary, with or without ``module.``.
+
+    Returns:
+        A state dict for :class:`~ktdn_plugin.archs.KTDN`. The entries ``enhancer.batch1.*``,
+        which the published network never uses, are dropped.
+    """
+    inner = weights.get("model", weights)
+    bare = {key.removeprefix("module."): value for key, value in inner.items()}
+    layers = {theirs: ours for ours, theirs in _LAYERS.items()}
+    attentions = {theirs: ours for ours, theirs in _ATTENTIONS.items()}
+    return {
+        _rename(key, layers, attentions): value
+        for key, value in bare.items()
+        if not key.startswith(_DEAD_PREFIX)
+    }
+
+
+def to_published(weights: Mapping[str, Tensor]) -> dict[str, StateDict]:
+    """Translates our key layout to the published file's content.
+
+    Args:
+        weights: State dict of a :class:`~ktdn_plugin.archs.KTDN`.
+
+    Returns:
+        ``{'model': {'module.encoder...': ...}}`` in the published order, with neutral values for
+        ``enhancer.batch1.*`` so that the published network loads it strictly.
+    """
+    renamed = {_rename(key, _LAYERS, _ATTENTIONS): value for key, value in weights.items()}
+    tail = {key: renamed.pop(key) for key in list(renamed) if key.startswith("tail.")}
+    renamed[f"{_DEAD_PREFIX}weight"] = torch.ones(_DEAD_WIDTH)
+    renamed[f"{_DEAD_PREFIX}bias"] = torch.zeros(_DEAD_WIDTH)
+    return {"model": {f"module.{key}": value for key, value in (renamed | tail).items()}}
+
+
+def load_published(network: nn.Module, path: str | Path) -> None:
+    """Loads the authors' ``KTDN.pth`` into a network.
+
+    Args:
+        network: A :class:`~ktdn_plugin.archs.KTDN` with the encoder ``res2net101d``.
+        path: The file.
+
+    Raises:
+        KTDNError: If the file cannot be read, or is not in the published layout.
+    """
+    weights = read_state_dict(path)
+    if not is_published(weights):
+        raise KTDNError(f"{path}: not in the published KTDN layout (it has no 'mid_conv' entries)")
+    load_weights(network, path)
+
+
+def _rename(key: str, layers: Mapping[str, str], attentions: Mapping[str, str]) -> str:
+    for old, new in layers.items():
+        if key.startswith(f"{old}."):
+            key = new + key[len(old) :]
+            break
+    for old, new in attentions.items():
+        key = key.replace(f".{old}.", f".{new}.")
+    return key

@@ -1,0 +1,44 @@
+"""Errors that are written for people: one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class KTDNError(Exception):
+    """Something that a person can mend: a file, an option, a name.
+
+    The message is one line that names the file, key or option, says what is wrong and what to do.
+    Commands print it without a traceback unless ``--debug`` is given.
+    """
+
+
+class OptionsError(KTDNError):
+    """Everything that is wrong with an options file, one line for each problem.
+
+    Args:
+        source: The options file.
+        problems: One line each, without the file's name.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = list(problems)
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Suggests the known name that looks most like a wrong one.
+
+    Args:
+        name: What was written.
+        known: The names that exist.
+
+    Returns:
+        ``"; did you mean 'X'?"``, or an empty string where nothing is similar.
+    """
+    wanted = str(name)
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
