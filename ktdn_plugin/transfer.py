@@ -1,0 +1,117 @@
+"""Knowledge transfer as plain torch: the frozen teacher, one teacher step, one student step.
+
+Any training loop calls a step, sums the losses it gets back and runs backward on the sum.
+
+Source: Wu et al., "Knowledge Transfer Dehazing Network for NonHomogeneous Dehazing", CVPRW 2020:
+L = L_rec + w_lap L_lap + w_kt L_kt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ktdn_plugin.losses import KnowledgeTransferLoss
+
+ImageLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Step(NamedTuple):
+    """What one forward pass of training gives.
+
+    Attributes:
+        output: The network's images (n, 3, h, w), not clamped.
+        losses: Name to weighted loss (scalars); their sum is what to run backward on.
+    """
+
+    output: Tensor
+    losses: dict[str, Tensor]
+
+
+class FrozenTeacher(nn.Module):
+    """A teacher that gives features and nothing else: always in eval mode, never with gradients.
+
+    Args:
+        network: The trained teacher: a network with ``feature_extractor(names)``, such as
+            :class:`~ktdn_plugin.archs.KTDN`. Its weights are shared and frozen.
+        names: The features that are compared; what lies behind them is not kept.
+    """
+
+    def __init__(self, network: nn.Module, names: Iterable[str] = ("mid",)) -> None:
+        super().__init__()
+        extract = cast("Callable[[Iterable[str]], nn.Module]", network.feature_extractor)
+        self.extractor = extract(tuple(names)).requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> FrozenTeacher:
+        """Stays in eval mode whatever is asked for: its batch statistics must not move."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, clear: Tensor) -> dict[str, Tensor]:
+        """Gives the features of clear RGB images (n, 3, h, w) in [0, 1]."""
+        return self.extractor(clear)
+
+
+def image_losses(
+    output: Tensor, clear: Tensor, losses: Mapping[str, ImageLoss]
+) -> dict[str, Tensor]:
+    """Compares images by each loss.
+
+    Args:
+        output: The network's images (n, 3, h, w).
+        clear: The clear images, same shape, in [0, 1].
+        losses: Name to loss; a loss takes (output, clear) and returns a scalar.
+    """
+    return {name: loss(output, clear) for name, loss in losses.items()}
+
+
+def teacher_step(network: nn.Module, clear: Tensor, losses: Mapping[str, ImageLoss]) -> Step:
+    """One forward pass of the teacher's stage: reconstruct clear images.
+
+    Args:
+        network: The teacher, in train mode.
+        clear: Clear RGB images (n, 3, h, w) in [0, 1], input and target alike.
+        losses: Name to image loss, such as ``{"l_rec": nn.L1Loss(), "l_lap": LaplacianLoss()}``.
+    """
+    output = network(clear)
+    return Step(output, image_losses(output, clear, losses))
+
+
+def student_step(
+    student: nn.Module,
+    hazy: Tensor,
+    clear: Tensor,
+    losses: Mapping[str, ImageLoss],
+    teacher: FrozenTeacher | None = None,
+    transfer_loss: KnowledgeTransferLoss | None = None,
+) -> Step:
+    """One forward pass of the student's stage: dehaze, and match the teacher's features.
+
+    Args:
+        student: The student, in train mode; where knowledge is transferred its forward takes
+            ``return_features=True``, as :class:`~ktdn_plugin.archs.KTDN`'s does.
+        hazy: Hazy RGB images (n, 3, h, w) in [0, 1].
+        clear: The same scenes without haze, same shape and range.
+        losses: Name to image loss, as for :func:`teacher_step`.
+        teacher: The frozen teacher; it sees the clear images. None trains without transfer.
+        transfer_loss: Compares the features; given if and only if there is a teacher.
+
+    Returns:
+        The step; with a teacher its losses have ``l_kt`` as well.
+
+    Raises:
+        ValueError: If only one of ``teacher`` and ``transfer_loss`` is given.
+    """
+    if (teacher is None) != (transfer_loss is None):
+        raise ValueError("knowledge transfer needs both a teacher and a transfer_loss, or neither")
+    if teacher is None or transfer_loss is None:
+        output = student(hazy)
+        return Step(output, image_losses(output, clear, losses))
+    output, features = student(hazy, return_features=True)
+    terms = image_losses(output, clear, losses)
+    terms["l_kt"] = transfer_loss(features, teacher(clear))
+    return Step(output, terms)
