@@ -1,0 +1,166 @@
+"""A small paired dataset from photographs that are already on the machine: scikit-image's.
+
+For trying out a whole training run without downloading anything; it is far too small to train a
+network that anyone would use.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import operator
+import secrets
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ktdn_plugin.data.haze import synthesize_haze
+from ktdn_plugin.errors import KTDNError
+
+TRAINING_PHOTOS = ("astronaut.png", "coffee.png", "motorcycle_left.png", "motorcycle_right.png")
+"""Both motorcycles are one scene, a stereo pair, and so stay on one side of the split.
+
+Grey photographs are left out: to bring colours back is half of dehazing.
+"""
+
+VALIDATION_PHOTOS = ("chelsea.png", "rocket.jpg")
+
+LONGER_SIDE = 512
+RECORD = "demo_dataset.json"
+VERSION = 1  # to be raised when the same seed gives other files, so that old ones are not reused
+
+Image = NDArray[np.uint8]
+
+
+def make_demo_dataset(folder: Path, seed: int = 0, haze_per_photo: int = 6) -> None:
+    """Writes the demo dataset: hazy and clear PNGs of equal names, for training and validation.
+
+    ``train/hazy`` and ``train/clear`` get ``<photo>_<k>.png``, for k from 0 to
+    ``haze_per_photo - 1``; ``val/hazy`` and ``val/clear`` get ``<photo>.png``, the same whatever
+    the arguments, so that measurements on them compare. All are 8-bit RGB, 512 pixels or less on
+    the longer side. A folder that already holds the whole of this dataset is left as it is.
+
+    Args:
+        folder: Where to write. It must not exist yet, or be empty, or hold this dataset. It
+            appears in one go, at the end: an interrupted run leaves nothing that looks whole.
+        seed: Which hazes the training photographs get.
+        haze_per_photo: Hazes of each training photograph, 1 or more.
+
+    Raises:
+        KTDNError: scikit-image or one of its photographs is missing, ``folder`` holds something
+            else or only a part of this dataset, or it cannot be written.
+        ValueError: ``haze_per_photo`` is below 1.
+    """
+    if haze_per_photo < 1:
+        raise ValueError(f"haze_per_photo must be 1 or more, got {haze_per_photo}")
+    folder = Path(folder).absolute()
+    seed = operator.index(seed)
+    made_with = {"version": VERSION, "seed": seed, "haze_per_photo": haze_per_photo}
+    try:
+        if _is_whole(folder, made_with):
+            return
+        # A sibling, so that the renaming at the end stays within one file system.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+        try:
+            _write_pairs(draft, seed, haze_per_photo)
+            record = json.dumps({"made_with": made_with, "bytes": _sizes(draft)}, indent=1)
+            (draft / RECORD).write_text(record + "\n", encoding="utf-8")
+            _put(draft, folder, made_with)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise KTDNError(f"{folder}: the demo dataset cannot be written here ({reason})") from error
+
+
+def _is_whole(folder: Path, made_with: dict[str, int]) -> bool:
+    """Whether the dataset is there; False where there is nothing, an error for anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    advice = "delete it or name another folder"
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        wanted: dict[str, int] = record["bytes"]
+        found: dict[str, int] = record["made_with"]
+        whole = wanted.items() <= _sizes(folder).items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise KTDNError(f"{folder} exists and is not a demo dataset; {advice}") from None
+    if not whole:
+        raise KTDNError(f"{folder} holds only a part of the demo dataset; {advice}")
+    if found != made_with:
+        raise KTDNError(
+            f"{folder} holds a demo dataset made with {found}, not {made_with}; {advice}"
+        )
+    return True
+
+
+def _put(draft: Path, folder: Path, made_with: dict[str, int]) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()  # because Windows renames onto nothing that exists
+    try:
+        draft.rename(folder)
+    except OSError:
+        # Another process may have finished the same dataset first.
+        if not _is_whole(folder, made_with):
+            raise
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each PNG below a folder, by its path relative to the folder."""
+    files = (path for path in sorted(folder.rglob("*.png")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _write_pairs(folder: Path, seed: int, haze_per_photo: int) -> None:
+    for side in ("train", "val"):
+        for kind in ("hazy", "clear"):
+            (folder / side / kind).mkdir(parents=True)
+    for file in TRAINING_PHOTOS:
+        clear, name = _load(file), Path(file).stem
+        for k in range(haze_per_photo):
+            _write_pair(folder / "train", f"{name}_{k}.png", clear, f"{seed}/{name}/{k}")
+    for file in VALIDATION_PHOTOS:
+        name = Path(file).stem
+        _write_pair(folder / "val", f"{name}.png", _load(file), f"validation/{name}")
+
+
+def _write_pair(folder: Path, name: str, clear: Image, haze_of: str) -> None:
+    # A checksum of words, so that no photograph's haze depends on which others there are.
+    hazy = synthesize_haze(clear, zlib.crc32(haze_of.encode())).hazy
+    _write_png(folder / "clear" / name, clear)
+    _write_png(folder / "hazy" / name, np.rint(hazy * 255).astype(np.uint8))
+
+
+def _write_png(path: Path, rgb: Image) -> None:
+    # Not cv2.imwrite, which cannot write to non-ASCII paths on Windows and tells no reason.
+    _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    path.write_bytes(png.tobytes())
+
+
+def _load(file: str) -> Image:
+    # Found without importing scikit-image, whose loaders may want to download.
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise KTDNError(
+            "the demo dataset needs scikit-image's photographs: pip install scikit-image"
+        )
+    path = Path(spec.origin).parent / "data" / file
+    again = "pip install --force-reinstall scikit-image"
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError:
+        raise KTDNError(f"scikit-image's photograph {path} is missing: {again}") from None
+    bgr = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if bgr is None:
+        raise KTDNError(f"scikit-image's photograph {path} cannot be read: {again}")
+    height, width = bgr.shape[:2]
+    scale = min(1.0, LONGER_SIDE / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    rgb = cv2.cvtColor(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    return np.asarray(rgb, dtype=np.uint8)
