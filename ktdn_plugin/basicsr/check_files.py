@@ -1,0 +1,248 @@
+"""Checks the files that options name before anything starts: data and checkpoints.
+
+Every check returns lines for people, so that all problems are shown at once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import torch
+
+from ktdn_plugin.basicsr.check import build_to_look_at
+from ktdn_plugin.basicsr.clear_image_dataset import read_meta_info
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.checkpoints import (
+    compare_keys,
+    from_published,
+    is_published,
+    read_checkpoint,
+    read_state_dict,
+)
+from ktdn_plugin.data.images import decode_image, list_images, read_image
+from ktdn_plugin.errors import KTDNError
+
+NAMED_AT_MOST = 5
+
+
+def check_files(opt: Options, is_train: bool) -> list[str]:
+    """Checks all data sets and checkpoints of a run."""
+    problems = []
+    for phase, dataset in opt["datasets"].items():
+        if phase.split("_")[0] == "train" and not is_train:
+            continue
+        problems += _check_dataset(dataset, f"datasets.{phase}")
+    problems += _check_checkpoints(opt, is_train)
+    return problems + _check_gpus(opt)
+
+
+def _check_gpus(opt: Options) -> list[str]:
+    there = torch.cuda.device_count()
+    problems = []
+    if opt["num_gpu"] > there:
+        problems.append(
+            f"num_gpu: {opt['num_gpu']} asked for, but torch sees {there} here; use num_gpu: auto "
+            "(all there are, or the CPU) or 0 (the CPU)"
+        )
+    for phase, dataset in opt["datasets"].items():
+        if dataset.get("prefetch_mode") == "cuda" and not opt["num_gpu"]:
+            problems.append(f"datasets.{phase}.prefetch_mode: cuda needs a GPU; leave it out")
+    return problems
+
+
+def _check_dataset(dataset: dict[str, Any], where: str) -> list[str]:
+    kind = dataset["type"]
+    if kind not in ("ClearImageDataset", "PairedImageDataset", "SingleImageDataset"):
+        return []
+    roots = [key for key in ("dataroot_lq", "dataroot_gt") if dataset.get(key)]
+    if kind == "SingleImageDataset":
+        roots = ["dataroot_lq"]
+    if kind == "ClearImageDataset":
+        roots = ["dataroot_gt"]
+    try:
+        if dataset["io_backend"].get("type") == "lmdb":
+            return _check_lmdbs(dataset, where, roots)
+        names = {key: _names(dataset, key) for key in roots}
+        if kind == "PairedImageDataset":
+            pairs = _pairs(dataset, names["dataroot_lq"], names["dataroot_gt"])
+        else:
+            pairs = [(path,) for path in names[roots[0]]]
+        images = [read_image(path) for path in pairs[0]]
+    except KTDNError as error:
+        return [f"{where}: {error}"]
+    problems = []
+    if len(images) == 2 and images[0].shape != images[1].shape:
+        sizes = " and ".join(f"{image.shape[1]} x {image.shape[0]}" for image in images)
+        problems.append(f"{where}: {pairs[0][0]} and {pairs[0][1]} differ in size ({sizes})")
+    return problems + _check_amount(dataset, where, len(pairs), images[0].shape)
+
+
+def _names(dataset: dict[str, Any], key: str) -> list[Path]:
+    root = Path(dataset[key])
+    if not root.is_dir():
+        raise KTDNError(f"{key}: no such folder: {root}")
+    if not dataset.get("meta_info_file"):
+        if dataset["type"] == "ClearImageDataset":
+            return list_images(root)
+        # BasicSR's datasets read every file of one folder, whatever it is.
+        found = sorted(path for path in root.iterdir() if path.is_file() and path.name[0] != ".")
+        if not found:
+            raise KTDNError(f"{key}: the folder {root} is empty")
+        return found
+    names = read_meta_info(dataset["meta_info_file"])
+    if key == "dataroot_lq" and dataset["type"] == "PairedImageDataset":
+        template = dataset.get("filename_tmpl", "{}")
+        names = [template.format(Path(name).stem) + Path(name).suffix for name in names]
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise KTDNError(
+            f"{dataset['meta_info_file']} names files that are not in {root}: {_some(missing)}"
+        )
+    return [root / name for name in names]
+
+
+def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list[tuple[Path, ...]]:
+    """Matches the two folders as BasicSR's ``PairedImageDataset`` will."""
+    if dataset.get("meta_info_file"):
+        return list(zip(hazy, clear, strict=True))
+    template = dataset.get("filename_tmpl", "{}")
+    partners = {template.format(path.stem) + path.suffix: path for path in clear}
+    names = {path.name for path in hazy}
+    lonely = [f"{name} (for {path.name})" for name, path in partners.items() if name not in names]
+    spare = [path.name for path in hazy if path.name not in partners]
+    if lonely or spare:
+        parts = []
+        if lonely:
+            parts.append(f"no hazy {_some(lonely)} in {dataset['dataroot_lq']}")
+        if spare:
+            parts.append(f"no clear partner of {_some(spare)} in {dataset['dataroot_gt']}")
+        raise KTDNError(
+            f"hazy and clear images do not pair: {'; '.join(parts)} (names must be equal, or "
+            "follow filename_tmpl)"
+        )
+    return [(Path(dataset["dataroot_lq"]) / name, path) for name, path in partners.items()]
+
+
+def _check_amount(
+    dataset: dict[str, Any], where: str, count: int, shape: tuple[int, ...]
+) -> list[str]:
+    if dataset["phase"] != "train":
+        return []
+    problems = []
+    if min(shape[:2]) < dataset["gt_size"]:
+        problems.append(
+            f"{where}.gt_size: {dataset['gt_size']} is more than the first image has "
+            f"({shape[1]} x {shape[0]} pixels)"
+        )
+    batch = dataset["batch_size_per_gpu"]
+    ratio = dataset.get("dataset_enlarge_ratio", 1)
+    # Incomplete batches are dropped, so a batch that is never full trains nothing at all.
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if count * ratio < batch * processes:
+        problems.append(
+            f"{where}.batch_size_per_gpu: {batch} on {processes} process(es) is more than the "
+            f"{count} images there are; lower it or set dataset_enlarge_ratio: "
+            f"{-(-batch * processes // count)}"
+        )
+    return problems
+
+
+def _check_lmdbs(dataset: dict[str, Any], where: str, roots: list[str]) -> list[str]:
+    keys = {}
+    for key in roots:
+        root = Path(dataset[key])
+        if root.suffix != ".lmdb" or not (root / "data.mdb").is_file():
+            raise KTDNError(f"{key}: {root} is no LMDB (a folder NAME.lmdb with data.mdb in it)")
+        lines = read_meta_info(root / "meta_info.txt")
+        keys[key] = sorted(line.split(".")[0] for line in lines)
+    first, *others = keys.values()
+    for other in others:
+        differing = sorted(set(first) ^ set(other))
+        if differing:
+            raise KTDNError(f"the two LMDBs do not pair: {_some(differing)} is in one of them only")
+    shapes = [_first_of_lmdb(Path(dataset[key]), first[0]) for key in roots]
+    return _check_amount(dataset, where, len(first), shapes[0])
+
+
+def _first_of_lmdb(root: Path, key: str) -> tuple[int, ...]:
+    size = (root / "data.mdb").stat().st_size
+    try:
+        with lmdb.open(str(root), readonly=True, lock=False, readahead=False) as store:
+            # Touching a page behind the end of a truncated file kills the process (bus error).
+            needed = (store.info()["last_pgno"] + 1) * store.stat()["psize"]
+            if size < needed:
+                raise KTDNError(
+                    f"{root}: truncated, {size} of {needed} bytes; copy or make it again"
+                )
+            with store.begin() as transaction:
+                content = transaction.get(key.encode("ascii"))
+    except lmdb.Error as error:
+        raise KTDNError(f"{root}: not a readable LMDB ({error})") from error
+    return decode_image(content, f"{root}, key '{key}'").shape
+
+
+def _check_checkpoints(opt: Options, is_train: bool) -> list[str]:
+    path = opt["path"]
+    problems = []
+    for key, value in path.items():
+        if key.startswith("pretrain_network_") and value:
+            section = opt.get(key.removeprefix("pretrain_"))
+            letter = key.removeprefix("pretrain_network_")
+            try:
+                _check_checkpoint(
+                    Path(value),
+                    section if path.get(f"strict_load_{letter}", True) else None,
+                    path.get(f"param_key_{letter}"),
+                )
+            except KTDNError as error:
+                problems.append(f"path.{key}: {error}")
+    for key, section in opt.items():
+        file = section.get("pretrained") if isinstance(section, dict) else None
+        if key.startswith("network_") and isinstance(file, (str, Path)):
+            try:
+                read_state_dict(file)
+            except KTDNError as error:
+                problems.append(f"{key}.pretrained: {error}")
+    if is_train and opt["train"].get("transfer_opt") and not path.get("pretrain_network_t"):
+        problems.append(
+            "path.pretrain_network_t: missing; it names the trained teacher's checkpoint (train "
+            "one with options/train_teacher.yml, or leave out train.transfer_opt)"
+        )
+    if not is_train and not path.get("pretrain_network_g"):
+        problems.append(
+            "path.pretrain_network_g: missing; it names the checkpoint to test (a network with "
+            "random weights tells nothing)"
+        )
+    if path.get("resume_state"):
+        try:
+            read_checkpoint(path["resume_state"])
+        except KTDNError as error:
+            problems.append(f"path.resume_state: {error}")
+    return problems
+
+
+def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str | None) -> None:
+    weights = read_state_dict(path, param_key)
+    if network is None:
+        return
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    built = build_to_look_at(network, ARCH_REGISTRY)
+    if built is None:
+        return
+    weights = from_published(weights) if is_published(weights) else weights
+    problem = compare_keys(built.state_dict(), weights)
+    if problem:
+        raise KTDNError(
+            f"{path}: the checkpoint of another network than {network['type']}"
+            + (f" with encoder '{network['encoder']}'" if "encoder" in network else "")
+            + f": {problem}"
+        )
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,183 @@
+"""What BasicSR 1.4.2 needs to work on today's torch and without a GPU.
+
+BasicSR itself stays as it was installed. One missing module is stood in for before it is imported;
+a few methods of its ``BaseModel`` are replaced, each for the reason its docstring gives, so that
+every model, BasicSR's own ``SRModel`` as well, trains, validates, saves and resumes rightly.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from ktdn_plugin.checkpoints import (
+    from_published,
+    is_published,
+    load_weights,
+    read_state_dict,
+    save_checkpoint,
+)
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+
+def apply() -> None:
+    """Makes BasicSR importable and its base model sound; idempotent."""
+    _stand_in_for_functional_tensor()
+
+    from basicsr.models.base_model import BaseModel
+
+    BaseModel.model_ema = model_ema
+    BaseModel.get_optimizer = get_optimizer
+    BaseModel.model_to_device = model_to_device
+    BaseModel.load_network = load_network
+    BaseModel.save_network = save_network
+    BaseModel.save_training_state = save_training_state
+
+
+def _stand_in_for_functional_tensor() -> None:
+    """BasicSR imports ``rgb_to_grayscale`` from a module that torchvision has since removed."""
+    name = "torchvision.transforms.functional_tensor"
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    stand_in = types.ModuleType(name, "Stand-in for a module that torchvision removed in 0.17.")
+    stand_in.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+
+
+def model_ema(self: Any, decay: float = 0.999) -> None:
+    """Averages parameters and copies buffers.
+
+    BasicSR's own leaves the buffers alone: batch norm's running statistics in the averaged network
+    stay at their initial values, and every measurement of it is wrong.
+    """
+    source = self.get_bare_model(self.net_g)
+    with torch.no_grad():
+        for average, current in zip(self.net_g_ema.parameters(), source.parameters(), strict=True):
+            average.lerp_(current.to(average.dtype), 1 - decay)
+        for average, current in zip(self.net_g_ema.buffers(), source.buffers(), strict=True):
+            average.copy_(current)
+
+
+def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """Finds an optimiser of torch by name.
+
+    Raises:
+        KTDNError: If there is none of that name.
+    """
+    known = {
+        key: item
+        for key, item in vars(torch.optim).items()
+        if isinstance(item, type)
+        and issubclass(item, torch.optim.Optimizer)
+        and item is not torch.optim.Optimizer
+    }
+    if name not in known:
+        raise KTDNError(
+            f"torch has no optimizer '{name}'{did_you_mean(name, known)} "
+            f"(it has {', '.join(sorted(known))})"
+        )
+    return known[name]
+
+
+def get_optimizer(
+    self: Any, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
+) -> torch.optim.Optimizer:
+    """Builds any optimiser of torch; BasicSR's own knows Adam alone."""
+    return find_optimizer(optim_type)(params, lr=lr, **kwargs)
+
+
+def model_to_device(self: Any, net: nn.Module) -> nn.Module:
+    """Moves a network to the device and wraps it; BasicSR's own needs CUDA to wrap it."""
+    net = net.to(self.device)
+    if self.opt["dist"]:
+        on_gpu = self.device.type == "cuda"
+        return DistributedDataParallel(
+            net,
+            device_ids=[torch.cuda.current_device()] if on_gpu else None,
+            find_unused_parameters=self.opt.get("find_unused_parameters", False),
+        )
+    if self.opt["num_gpu"] > 1:
+        return DataParallel(net)
+    return net
+
+
+def load_network(
+    self: Any,
+    net: nn.Module,
+    load_path: str,
+    strict: bool = True,
+    param_key: str | None = "params",
+) -> None:
+    """Loads a checkpoint safely: no code in it is run, and another network's is refused.
+
+    BasicSR's own gives a bare ``KeyError`` for a raw state dict, and with ``strict=False`` trains
+    on from random weights where nothing in the file fits.
+    """
+    from basicsr.utils import get_root_logger
+
+    logger = get_root_logger()
+    net = self.get_bare_model(net)
+    if strict:
+        load_weights(net, load_path, param_key)
+        logger.info(f"Loaded {type(net).__name__} from {load_path}.")
+        return
+    weights = read_state_dict(load_path, param_key)
+    weights = from_published(weights) if is_published(weights) else weights
+    own = net.state_dict()
+    fitting = {
+        key: value for key, value in weights.items() if key in own and own[key].shape == value.shape
+    }
+    if not fitting:
+        raise KTDNError(
+            f"{load_path}: the checkpoint of another network: nothing in it fits this "
+            f"{type(net).__name__}"
+        )
+    net.load_state_dict(fitting, strict=False)
+    logger.warning(
+        f"Loaded {len(fitting)} of {len(own)} entries of {type(net).__name__} from {load_path}; "
+        f"{len(own) - len(fitting)} keep their initial values, {len(weights) - len(fitting)} of "
+        "the file are unused."
+    )
+
+
+def save_network(
+    self: Any,
+    net: nn.Module | list[nn.Module],
+    net_label: str,
+    current_iter: int,
+    param_key: str | list[str] = "params",
+) -> None:
+    """Saves networks whole or not at all; BasicSR's own goes on when it cannot save."""
+    if self.opt["rank"] != 0:
+        return
+    nets = net if isinstance(net, list) else [net]
+    keys = param_key if isinstance(param_key, list) else [param_key]
+    content = {
+        key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
+        for key, one in zip(keys, nets, strict=True)
+    }
+    label = "latest" if current_iter == -1 else current_iter
+    save_checkpoint(content, Path(self.opt["path"]["models"]) / f"{net_label}_{label}.pth")
+
+
+def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+    """Saves optimisers and schedulers whole or not at all, see :func:`save_network`."""
+    if current_iter == -1 or self.opt["rank"] != 0:
+        return
+    state = {
+        "epoch": epoch,
+        "iter": current_iter,
+        "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+    }
+    save_checkpoint(state, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")

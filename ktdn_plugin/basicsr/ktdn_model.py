@@ -1,0 +1,78 @@
+"""Student stage: dehaze, with the frozen teacher's features as a second target."""
+
+from __future__ import annotations
+
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from torch import nn
+
+from ktdn_plugin.basicsr.base_model import KTDNBaseModel
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.transfer import FrozenTeacher, Step, student_step
+
+
+class KTDNModel(KTDNBaseModel):
+    """Trains the student ``network_g`` beside the frozen teacher ``network_t``.
+
+    Losses, each switched on by its key under ``train`` and logged by its name: ``pixel_opt``
+    (``l_rec``), ``laplacian_opt`` (``l_lap``) and ``transfer_opt`` (``l_kt``). The teacher comes
+    from ``path.pretrain_network_t``; it stays in eval mode, gets no gradients, is in no optimiser
+    and no wrapper, and runs only as deep as the features that ``transfer_opt`` compares. Without
+    ``transfer_opt`` no teacher is loaded: the student alone, for comparison.
+
+    Source: Wu et al., CVPRW 2020, knowledge transfer.
+    """
+
+    teacher: FrozenTeacher | None = None
+    transfer_loss: nn.Module | None = None
+
+    def build_transfer(self) -> None:
+        """Loads the teacher and builds the loss that compares features.
+
+        Raises:
+            KTDNError: If ``path.pretrain_network_t`` is missing or does not fit ``network_t``.
+        """
+        options = self.opt["train"].get("transfer_opt")
+        if not options:
+            return
+        path = self.opt["path"]
+        if not path.get("pretrain_network_t"):
+            raise KTDNError(
+                "path.pretrain_network_t: the trained teacher's checkpoint is missing; train one "
+                "with options/train_teacher.yml first"
+            )
+        loss = build_loss(options).to(self.device)
+        network = build_network(self.opt["network_t"])
+        self.load_network(
+            network,
+            path["pretrain_network_t"],
+            path.get("strict_load_t", True),
+            path.get("param_key_t", "params_ema"),
+        )
+        self.teacher = FrozenTeacher(network, loss.feature_names).to(self.device)
+        self.transfer_loss = loss
+        if list(loss.parameters()):
+            if path.get("pretrain_network_adapters"):
+                self.load_network(loss, path["pretrain_network_adapters"])
+            self.transfer_loss = self.model_to_device(loss)
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Gives the student, and the adapters where its features are narrower or wider."""
+        return [self.net_g] + ([self.transfer_loss] if self.transfer_loss is not None else [])
+
+    def step(self) -> Step:
+        """Dehazes the batch and compares images and features."""
+        return student_step(
+            self.net_g,
+            self.lq,
+            self.gt,
+            self.image_losses,
+            self.teacher,
+            self.transfer_loss,  # type: ignore[arg-type]
+        )
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Saves the student, its average, the adapters and the training state."""
+        if self.transfer_loss is not None and list(self.transfer_loss.parameters()):
+            self.save_network(self.transfer_loss, "net_adapters", current_iter)
+        super().save(epoch, current_iter)

@@ -1,0 +1,20 @@
+"""Teacher stage: reconstruct clear images."""
+
+from __future__ import annotations
+
+from ktdn_plugin.basicsr.base_model import KTDNBaseModel
+from ktdn_plugin.transfer import Step, teacher_step
+
+
+class KTDNTeacherModel(KTDNBaseModel):
+    """Trains ``network_g`` to give back the clear images it is shown.
+
+    Losses, each switched on by its key under ``train`` and logged by its name: ``pixel_opt``
+    (``l_rec``) and ``laplacian_opt`` (``l_lap``).
+
+    Source: Wu et al., CVPRW 2020, the teacher network.
+    """
+
+    def step(self) -> Step:
+        """Reconstructs the clear images; whatever ``lq`` a dataset gives is left alone."""
+        return teacher_step(self.net_g, self.gt, self.image_losses)

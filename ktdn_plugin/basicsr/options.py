@@ -1,0 +1,168 @@
+"""Options files: loaded safely, completed with defaults, paths filled in.
+
+The layout is BasicSR's own; so are the flags that change it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean
+
+Options = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without Python objects; 1e-4 is a number, a key given twice an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and key_node.value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key_node.value}' is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML follows, takes 1e-4 for a string: it wants a dot and a signed exponent.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_options(path: str | Path) -> Options:
+    """Loads an options file.
+
+    Raises:
+        KTDNError: If it cannot be read, is no YAML mapping, or wants Python objects built.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        raise KTDNError(f"{path}: cannot read the options file ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise KTDNError(f"{path}: not a text file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise KTDNError(f"{path}{where}: {problem}") from error
+    if not isinstance(content, dict):
+        raise KTDNError(f"{path}: not an options file (no 'key: value' lines)")
+    return content
+
+
+def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
+    """Sets options from ``--force_yml a:b=value`` entries, values read as YAML.
+
+    Raises:
+        KTDNError: If an entry has no ``=``, leads through a key that is not there, or its value
+            is not YAML.
+    """
+    for entry in entries:
+        keys, equals, value = entry.partition("=")
+        *folders, last = (key.strip() for key in keys.split(":"))
+        if not equals or not last:
+            raise KTDNError(f"--force_yml {entry}: write it as key:key=value")
+        target = opt
+        for folder in folders:
+            if not isinstance(target.get(folder), dict):
+                raise KTDNError(
+                    f"--force_yml {entry}: the options have no section '{folder}'"
+                    f"{did_you_mean(folder, map(str, target))}"
+                )
+            target = target[folder]
+        try:
+            target[last] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise KTDNError(f"--force_yml {entry}: '{value}' is not a YAML value") from error
+
+
+def set_defaults(opt: Options) -> None:
+    """Fills in what BasicSR reads without asking whether it is there, in place.
+
+    Sections must be mappings already, see :func:`ktdn_plugin.basicsr.check.check_structure`.
+    """
+    import torch
+
+    opt.setdefault("scale", 1)
+    if opt.setdefault("num_gpu", "auto") == "auto":
+        opt["num_gpu"] = torch.cuda.device_count()
+    if opt.get("manual_seed") is None:
+        opt["manual_seed"] = random.randint(1, 10000)
+    for section in ("path", "logger"):
+        opt[section] = opt.get(section) or {}
+    opt["logger"].setdefault("print_freq", 100)
+    opt["logger"].setdefault("save_checkpoint_freq", 5000)
+    opt["logger"].setdefault("use_tb_logger", False)
+    if opt.get("val") is not None:
+        opt["val"].setdefault("save_img", False)
+        opt["val"].setdefault("suffix", None)
+    for phase, dataset in opt["datasets"].items():
+        dataset["phase"] = phase.split("_")[0]
+        dataset["scale"] = opt["scale"]
+        dataset.setdefault("name", phase)
+        dataset["io_backend"] = dataset.get("io_backend") or {"type": "disk"}
+        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
+            if dataset.get(key):
+                dataset[key] = str(Path(dataset[key]).expanduser())
+        if dataset["phase"] == "train":
+            dataset.setdefault("use_hflip", True)
+            dataset.setdefault("use_rot", True)
+            dataset.setdefault("num_worker_per_gpu", 4)
+    for key, value in opt["path"].items():
+        if isinstance(value, str) and not key.startswith("param_key"):
+            opt["path"][key] = str(Path(value).expanduser())
+    if opt.get("train", {}).get("transfer_opt"):
+        # Teacher and student have one architecture unless the options say otherwise.
+        opt.setdefault("network_t", dict(opt["network_g"]))
+
+
+def skip_needless_downloads(opt: Options) -> None:
+    """Switches ``pretrained`` off where a checkpoint is loaded over it anyway, in place."""
+    for key, network in opt.items():
+        loaded = key.startswith("network_") and opt["path"].get(f"pretrain_{key}")
+        if loaded and network.get("pretrained"):
+            network["pretrained"] = False
+
+
+def set_folders(opt: Options, root: Path, is_train: bool) -> None:
+    """Fills in where a run writes, below ``experiments/`` or ``results/`` of ``root``, in place."""
+    path = opt["path"]
+    if is_train:
+        base = Path(path.get("experiments_root") or root / "experiments" / opt["name"])
+        path["experiments_root"] = str(base)
+        path["models"] = str(base / "models")
+        path["training_states"] = str(base / "training_states")
+    else:
+        base = Path(path.get("results_root") or root / "results" / opt["name"])
+        path["results_root"] = str(base)
+    path["log"] = str(base)
+    path["visualization"] = str(base / "visualization")
+
+
+def set_debug(opt: Options) -> None:
+    """Turns a run into BasicSR's debug run: own name, everything every few iterations; in place."""
+    if not opt["name"].startswith("debug"):
+        opt["name"] = f"debug_{opt['name']}"
+    if opt.get("val") is not None:
+        opt["val"]["val_freq"] = 8
+    opt["logger"]["print_freq"] = 1
+    opt["logger"]["save_checkpoint_freq"] = 8
+
+
+def raise_problems(source: str, problems: Sequence[str]) -> None:
+    """Raises all problems of an options file at once, if there are any."""
+    if problems:
+        raise OptionsError(source, problems)

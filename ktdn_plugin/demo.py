@@ -1,0 +1,143 @@
+"""``ktdn demo``: the whole way from photographs to dehazed pictures, on any machine in minutes.
+
+It makes a small dataset, then runs the very commands a person would: ``train`` for the teacher,
+``train`` for the student, ``test``; last it draws a picture of what came out.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktdn_plugin.data import make_demo_dataset
+from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pictures import comparison_sheet, write_image
+
+STAGES = (
+    ("train", "train_teacher.yml", "teacher: learns to reconstruct clear photographs"),
+    ("train", "train_ktdn.yml", "student: learns to dehaze, with the teacher's knowledge"),
+    ("test", "test_ktdn.yml", "test: dehazes photographs it has never seen"),
+)
+RESULTS = Path("results", "demo_test", "visualization", "demo_val")
+
+
+class Measured(NamedTuple):
+    """One image's distance from the clear one: PSNR in dB, SSIM, both on RGB."""
+
+    psnr: float
+    ssim: float
+
+
+def run_demo(output: Path, seed: int = 0, overrides: Sequence[str] = ()) -> None:
+    """Runs the demo.
+
+    Args:
+        output: Folder to write to: ``data``, ``options``, ``experiments``, ``results``,
+            ``metrics.csv`` and ``comparison.png``. An earlier demo's runs are kept aside.
+        seed: Seed of the training photographs' haze.
+        overrides: ``key:key=value`` changes to the two training stages' options.
+
+    Raises:
+        KTDNError: If the folder cannot be written, or a stage fails.
+    """
+    output = output.absolute()
+    print(f"Demo in {output}", flush=True)
+    make_demo_dataset(output / "data", seed)
+    _copy_options(output / "options")
+    for number, (command, options, text) in enumerate(STAGES, start=1):
+        print(f"\n[{number}/{len(STAGES)}] {text}", flush=True)
+        _run_stage(output, command, options, overrides if command == "train" else ())
+    _show(output)
+
+
+def options_folder() -> Path:
+    """Finds the options files: shipped inside the package, or beside it in a checkout."""
+    package = Path(str(resources.files("ktdn_plugin")))
+    for folder in (package / "options", package.parent / "options"):
+        if (folder / "train_ktdn.yml").is_file():
+            return folder
+    raise KTDNError(f"{package}: its options files are missing; install ktdn-plugin again")
+
+
+def _copy_options(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for _, options, _ in STAGES:
+            shutil.copyfile(options_folder() / "demo" / options, folder / options)
+    except OSError as error:
+        raise KTDNError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def _run_stage(output: Path, command: str, options: str, overrides: Sequence[str]) -> None:
+    words = ["ktdn", command, "-opt", f"options/{options}"]
+    words += ["--force_yml", *overrides] if overrides else []
+    print(f"$ cd {shlex.quote(str(output))} && {shlex.join(words)}", flush=True)
+    # One process: the demo may itself run under a launcher, whose variables are not its stages'.
+    launched = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    environment = {key: value for key, value in os.environ.items() if key not in launched}
+    done = subprocess.run(
+        [sys.executable, "-m", "ktdn_plugin", *words[1:]], cwd=output, env=environment, check=False
+    )
+    if done.returncode:
+        raise KTDNError(f"the demo stopped: '{shlex.join(words)}' failed, see above")
+
+
+def _show(output: Path) -> None:
+    names, rows, table = [], [], []
+    for clear_path in list_images(output / "data" / "val" / "clear"):
+        name = clear_path.stem
+        hazy = read_image(output / "data" / "val" / "hazy" / clear_path.name)
+        dehazed = read_image(output / RESULTS / f"{name}_demo_test.png")
+        clear = read_image(clear_path)
+        before, after = measure(hazy, clear), measure(dehazed, clear)
+        rows.append(((hazy, _caption(before)), (dehazed, _caption(after)), (clear, name)))
+        names.append(name)
+        table.append((*before, *after))
+    _write_table(output / "metrics.csv", names, table)
+    write_image(output / "comparison.png", comparison_sheet(rows))
+    print("\nphoto        hazy PSNR / SSIM    dehazed PSNR / SSIM")
+    for name, row in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
+        print(f"{name:12} {row[0]:9.2f} / {row[1]:.3f} {row[2]:15.2f} / {row[3]:.3f}")
+    print(f"\nPicture: {output / 'comparison.png'}\nTable:   {output / 'metrics.csv'}")
+
+
+def measure(image: NDArray[np.uint8], clear: NDArray[np.uint8]) -> Measured:
+    """Measures an image against the clear one by BasicSR's PSNR and SSIM.
+
+    Args:
+        image: RGB (h, w, 3), 0 to 255.
+        clear: Same shape.
+    """
+    from ktdn_plugin.basicsr import compat
+
+    compat.apply()
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    return Measured(
+        float(calculate_psnr(image, clear, crop_border=0)),
+        float(calculate_ssim(image, clear, crop_border=0)),
+    )
+
+
+def _caption(measured: Measured) -> str:
+    return f"{measured.psnr:.2f} dB / {measured.ssim:.3f}"
+
+
+def _write_table(path: Path, names: Sequence[str], table: Sequence[Sequence[float]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("photo", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim"))
+        for name, row in zip(names, table, strict=True):
+            writer.writerow((name, *(f"{value:.4f}" for value in row)))

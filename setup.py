@@ -1,0 +1,61 @@
+"""Packaging of ktdn-plugin."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "ktdn_plugin" / "__init__.py").read_text(encoding="utf-8")
+).group(1)
+
+setup(
+    name="ktdn-plugin",
+    version=VERSION,
+    description="KTDN, the Knowledge Transfer Dehazing Network, for BasicSR and mmengine",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # The options files are edited at the top level and shipped inside the package, so that the
+    # demo and the templates are there without a checkout.
+    packages=[*find_packages(include=["ktdn_plugin", "ktdn_plugin.*"]), "ktdn_plugin.options"],
+    package_dir={"ktdn_plugin.options": "options"},
+    package_data={
+        "ktdn_plugin": ["py.typed"],
+        "ktdn_plugin.options": ["*.yml", "*/*.yml", "*/*.txt"],
+    },
+    install_requires=[
+        "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
+        "torchvision",
+        "basicsr==1.4.2",
+        "mmengine>=0.10.7",
+        "timm>=1.0.20",
+        "opencv-python",
+        "lmdb",
+        "addict",
+        "safetensors",  # read by us; timm brings it along anyway
+        "tqdm",  # progress bars; basicsr brings it along anyway
+    ],
+    extras_require={
+        "demo": ["scikit-image"],  # its photographs; basicsr brings it along anyway
+        "test": ["pytest", "hypothesis", "scikit-image", "ruff", "mypy", "types-PyYAML"],
+    },
+    entry_points={
+        "console_scripts": [
+            "basicsr = ktdn_plugin.cli:basicsr",
+            "ktdn = ktdn_plugin.cli:main",
+        ]
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)

@@ -1,0 +1,344 @@
+"""Teacher, student and test runs by the real command line, on tiny data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    evaluation_options,
+    student_options,
+    teacher_options,
+    write_options,
+)
+
+from ktdn_plugin.data.images import read_image
+from ktdn_plugin.demo import measure
+
+
+def log_of(folder: Path, name: str, kind: str = "train") -> str:
+    base = "experiments" if kind == "train" else "results"
+    return "".join(p.read_text() for p in sorted((folder / base / name).glob(f"{kind}_*.log")))
+
+
+def losses_of(text: str, name: str) -> list[float]:
+    return [float(value) for value in re.findall(rf"\b{name}: (\S+)", text)]
+
+
+def models(folder: Path, name: str) -> Path:
+    return folder / "experiments" / name / "models"
+
+
+def test_teacher_student_test(pairs: Path, run) -> None:
+    done = run("train", "-opt", write_options(pairs, teacher_options()))
+    assert done.returncode == 0, done.stderr
+    teacher_log = log_of(pairs, "teacher")
+    assert len(losses_of(teacher_log, "l_rec")) == 4
+    assert len(losses_of(teacher_log, "l_lap")) == 4
+    assert not losses_of(teacher_log, "l_kt")
+    assert teacher_log.count("Validation val") == 2  # after 2 and 4, not once more at the end
+    saved = torch.load(models(pairs, "teacher") / "net_g_latest.pth", weights_only=True)
+    assert set(saved) == {"params", "params_ema"}
+
+    done = run("train", "-opt", write_options(pairs, student_options()))
+    assert done.returncode == 0, done.stderr
+    student_log = log_of(pairs, "student")
+    for loss in ("l_rec", "l_lap", "l_kt"):
+        values = losses_of(student_log, loss)
+        assert len(values) == 4
+        assert min(values) > 0
+    assert {p.name for p in models(pairs, "student").iterdir()} == {
+        "net_g_2.pth",
+        "net_g_4.pth",
+        "net_g_latest.pth",
+    }
+
+    checkpoint = models(pairs, "student") / "net_g_latest.pth"
+    done = run("test", "-opt", write_options(pairs, evaluation_options(checkpoint)))
+    assert done.returncode == 0, done.stderr
+    text = log_of(pairs, "evaluation", "test")
+    logged = float(re.search(r"# psnr: (\S+)", text).group(1))
+    measured = []
+    for clear in sorted((pairs / "val" / "clear").iterdir()):
+        result = read_image(
+            pairs / f"results/evaluation/visualization/pairs/{clear.stem}_evaluation.png"
+        )
+        target = read_image(clear)
+        assert result.shape == target.shape
+        measured.append(measure(result, target).psnr)
+    assert logged == pytest.approx(np.mean(measured), abs=1e-4)
+
+
+def test_training_learns(pairs: Path, run) -> None:
+    opt = teacher_options(60)
+    opt["val"]["val_freq"] = 60
+    opt["logger"]["save_checkpoint_freq"] = 60
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    losses = losses_of(log_of(pairs, "teacher"), "l_rec")
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_losses_switch_off(pairs: Path, run) -> None:
+    opt = student_options(2)
+    del opt["train"]["transfer_opt"], opt["train"]["laplacian_opt"]
+    del opt["network_t"], opt["path"]["pretrain_network_t"]
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    text = log_of(pairs, "student")
+    assert losses_of(text, "l_rec")
+    assert not losses_of(text, "l_lap")
+    assert not losses_of(text, "l_kt")
+
+
+def test_stock_sr_model_trains_ktdn(pairs: Path, run) -> None:
+    opt = teacher_options()
+    opt["model_type"] = "SRModel"
+    del opt["train"]["laplacian_opt"]
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(models(pairs, "teacher") / "net_g_latest.pth", weights_only=True)
+    assert saved["params"].keys() == saved["params_ema"].keys()
+
+
+@pytest.mark.parametrize("model_type", ["SRModel", "KTDNTeacherModel"])
+def test_averaged_network_carries_batch_statistics(pairs: Path, run, model_type: str) -> None:
+    opt = teacher_options(2)
+    opt["model_type"] = model_type
+    opt["network_g"]["encoder"] = "test_resnet"
+    opt["train"].pop("laplacian_opt")
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(models(pairs, "teacher") / "net_g_latest.pth", weights_only=True)
+    key = next(key for key in saved["params"] if key.endswith("running_var"))
+    assert not torch.equal(saved["params"][key], torch.ones_like(saved["params"][key]))
+    assert torch.equal(saved["params"][key], saved["params_ema"][key])
+
+
+def test_a_student_of_another_width_gets_adapters(pairs: Path, run) -> None:
+    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
+    opt = student_options(2)
+    opt["network_g"]["encoder"] = "test_resnet"
+    path = write_options(pairs, opt)
+    done = run("train", "-opt", path)
+    assert done.returncode == 1
+    assert "adapters={'mid': (192, 64)}" in done.stderr
+
+    opt["train"]["transfer_opt"]["adapters"] = {"mid": [192, 64]}
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    first = torch.load(models(pairs, "student") / "net_adapters_2.pth", weights_only=True)
+    assert set(first["params"]) == {"adapters.mid.weight", "adapters.mid.bias"}
+    opt["train"]["total_iter"] = 4
+    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
+    assert done.returncode == 0, done.stderr
+    last = torch.load(models(pairs, "student") / "net_adapters_latest.pth", weights_only=True)
+    moved = (last["params"]["adapters.mid.weight"] - first["params"]["adapters.mid.weight"]).abs()
+    # Resumed, not started anew: two steps of Adam at 1e-3 move a weight by little.
+    assert 0 < moved.max() < 5e-3
+
+
+def test_resume(pairs: Path, run) -> None:
+    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
+    opt = student_options(2)
+    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
+    opt["train"]["total_iter"] = 5
+    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
+    assert done.returncode == 0, done.stderr
+    text = log_of(pairs, "student")
+    assert "2 of 5 done" in text
+    iterations = [int(value) for value in re.findall(r"iter: +(\d+), lr", text)]
+    assert iterations == [1, 2, 3, 4, 5]
+    state = torch.load(pairs / "experiments/student/training_states/4.state", weights_only=True)
+    assert state["iter"] == 4
+    assert int(state["optimizers"][0]["state"][0]["step"]) == 4
+
+    # The same by path.resume_state, over a damaged newer state that auto_resume passes over.
+    (pairs / "experiments/student/training_states/9.state").write_bytes(b"PK\x03\x04 damaged")
+    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
+    assert done.returncode == 0, done.stderr
+    assert "9.state" in done.stdout
+    assert "4 of 5 done" in log_of(pairs, "student")
+    opt["path"]["resume_state"] = "experiments/student/training_states/2.state"
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Path, run) -> None:
+    opt = teacher_options(10)
+    opt["datasets"]["train"]["batch_size_per_gpu"] = 4  # of 6 images: the rest is dropped
+    opt["val"]["val_freq"] = 10
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    assert len(losses_of(log_of(pairs, "teacher"), "l_rec")) == 10
+
+
+def test_crops_differ_between_epochs(pairs: Path) -> None:
+    from ktdn_plugin import register
+
+    register()
+    from ktdn_plugin.basicsr.loaders import build_train_loader
+
+    opt = teacher_options()
+    train = {**opt["datasets"]["train"], "phase": "train", "name": "train", "scale": 1}
+    train |= {
+        "dataroot_gt": str(pairs / "train/clear"),
+        "io_backend": {"type": "disk"},
+        "num_worker_per_gpu": 1,
+        "persistent_workers": False,
+    }
+    options = {"datasets": {"train": train}, "world_size": 1, "rank": 0, "dist": False}
+    torch.manual_seed(0)
+    loader, _ = build_train_loader({**options, "num_gpu": 0})
+
+    def crops() -> dict[str, torch.Tensor]:
+        return {
+            path: image
+            for batch in loader
+            for path, image in zip(batch["gt_path"], batch["gt"], strict=True)
+        }
+
+    first, second = crops(), crops()
+    assert first.keys() == second.keys()
+    assert not all(torch.equal(first[path], second[path]) for path in first)
+
+
+def test_torchrun_two_processes(pairs: Path, run) -> None:
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
+    launch += ("ktdn_plugin",)
+    opt = teacher_options()
+    opt["network_g"]["encoder"] = "test_resnet"  # has batch norm
+    opt["datasets"]["train"]["batch_size_per_gpu"] = 1
+    done = run("train", "-opt", write_options(pairs, opt), program=launch)
+    assert done.returncode == 0, done.stderr
+    student = student_options()
+    for network in ("network_g", "network_t"):
+        student[network]["encoder"] = "test_resnet"
+    done = run("train", "-opt", write_options(pairs, student), program=launch)
+    assert done.returncode == 0, done.stderr
+    text = log_of(pairs, "student")
+    assert len(losses_of(text, "l_kt")) == 4
+    assert text.count("Validation val") == 2
+    assert "world_size: 2" in text
+    assert len(list((pairs / "experiments").iterdir())) == 2  # no run archived the other's folder
+
+
+def test_reads_lmdb_made_by_basicsr(pairs: Path, run) -> None:
+    from ktdn_plugin.basicsr import compat
+
+    compat.apply()
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    for phase in ("train", "val"):
+        for kind in ("hazy", "clear"):
+            names = sorted(path.name for path in (pairs / phase / kind).iterdir())
+            keys = [name.removesuffix(".png") for name in names]
+            target = pairs / f"{phase}_{kind}.lmdb"
+            make_lmdb_from_imgs(str(pairs / phase / kind), str(target), names, keys)
+    teacher, student = teacher_options(2), student_options(2)
+    for opt in (teacher, student):
+        for phase in ("train", "val"):
+            dataset = opt["datasets"][phase]
+            dataset["io_backend"] = {"type": "lmdb"}
+            dataset["dataroot_gt"] = f"{phase}_clear.lmdb"
+            if "dataroot_lq" in dataset:
+                dataset["dataroot_lq"] = f"{phase}_hazy.lmdb"
+        opt["datasets"]["train"]["num_worker_per_gpu"] = 1
+        done = run("train", "-opt", write_options(pairs, opt))
+        assert done.returncode == 0, done.stderr
+
+
+def test_meta_file_and_nh_haze_names(pairs: Path, run) -> None:
+    folder = pairs / "NH-HAZE"
+    folder.mkdir()
+    for index in range(6):
+        for kind, name in (("hazy", "hazy"), ("clear", "GT")):
+            source = pairs / "train" / kind / f"{index:02}.png"
+            (folder / f"{index + 1:02}_{name}.png").write_bytes(source.read_bytes())
+    (pairs / "train.txt").write_text("".join(f"{i:02}_GT.png\n" for i in range(1, 5)))
+    (pairs / "val.txt").write_text("05_GT.png\n06_GT.png\n")
+    for make in (teacher_options, student_options):
+        opt = make(2)
+        for phase in ("train", "val"):
+            dataset = opt["datasets"][phase]
+            dataset |= {"dataroot_gt": "NH-HAZE", "meta_info_file": f"{phase}.txt"}
+            if "dataroot_lq" in dataset:
+                dataset |= {"dataroot_lq": "NH-HAZE", "filename_tmpl": "{:.2}_hazy"}
+        done = run("train", "-opt", write_options(pairs, opt))
+        assert done.returncode == 0, done.stderr
+        assert "4 training images" in log_of(pairs, opt["name"])
+
+
+def test_photos_without_clear_ones_are_saved_not_measured(pairs: Path, run) -> None:
+    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
+    opt = evaluation_options("experiments/teacher/models/net_g_latest.pth")
+    opt["datasets"]["test_2"] = {
+        "name": "photos",
+        "type": "SingleImageDataset",
+        "dataroot_lq": "val/hazy",
+    }
+    done = run("test", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    assert len(list((pairs / "results/evaluation/visualization/photos").iterdir())) == 2
+    assert "saved, not measured" in log_of(pairs, "evaluation", "test")
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
+def test_other_optimizers_of_torch(pairs: Path, run, name: str) -> None:
+    opt = teacher_options(2)
+    opt["train"]["optim_g"] = {"type": name, "lr": 0.001, "weight_decay": 0.01}
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    state = torch.load(pairs / "experiments/teacher/training_states/2.state", weights_only=True)
+    assert state["optimizers"][0]["param_groups"][0]["weight_decay"] == 0.01
+
+
+def test_debug_run(pairs: Path, run) -> None:
+    done = run("train", "-opt", write_options(pairs, teacher_options(8)), "--debug")
+    assert done.returncode == 0, done.stderr
+    assert (models(pairs, "debug_teacher") / "net_g_8.pth").is_file()
+
+
+def test_tensorboard_files(pairs: Path, run) -> None:
+    opt = teacher_options(2)
+    opt["logger"]["use_tb_logger"] = True
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    assert list((pairs / "tb_logger/teacher").glob("events.out.tfevents.*"))
+
+
+def test_register_in_ones_own_script(pairs: Path, run) -> None:
+    script = """
+import json
+import ktdn_plugin
+ktdn_plugin.register()
+ktdn_plugin.register()
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+fam = build_network({"type": "FAM", "channels": 16})
+em = build_network({"type": "EM", "in_channels": 4, "out_channels": 4})
+net = build_network({"type": "KTDN", "encoder": "test_convnext"})
+lap = build_loss({"type": "LaplacianLoss"})
+kt = build_loss({"type": "KnowledgeTransferLoss"})
+names = [type(item).__name__ for item in (fam, em, net, lap, kt)]
+names += [name for name in ("KTDNModel", "KTDNTeacherModel") if name in MODEL_REGISTRY]
+names += [name for name in ("ClearImageDataset",) if name in DATASET_REGISTRY]
+print(json.dumps(names))
+"""
+    done = run(program=("-c", script))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        "FAM",
+        "EM",
+        "KTDN",
+        "LaplacianLoss",
+        "KnowledgeTransferLoss",
+        "KTDNModel",
+        "KTDNTeacherModel",
+        "ClearImageDataset",
+    ]

@@ -1,0 +1,47 @@
+"""Fixtures that the tests share: tiny pairs of images, and the real command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import write_png
+
+Runner = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A folder with six training pairs, and two to validate."""
+    for phase, count in (("train", 6), ("val", 2)):
+        for index in range(count):
+            for offset, kind in enumerate(("hazy", "clear")):
+                size = (64, 80) if phase == "train" else (50 + 7 * index, 75)
+                write_png(tmp_path / phase / kind / f"{index:02}.png", 10 * index + offset, size)
+    return tmp_path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runner:
+    """Runs ``python -m ktdn_plugin`` in the test's folder, as a person would."""
+
+    def run_command(
+        *words: str, program: tuple[str, ...] = ("-m", "ktdn_plugin"), **kwargs: object
+    ) -> subprocess.CompletedProcess:
+        # Two processes of two threads each on two cores slow each other down.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, *program, *map(str, words)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **kwargs,
+        )
+
+    return run_command

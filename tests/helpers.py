@@ -1,0 +1,95 @@
+"""What the tests share: tiny images, and options for tiny runs on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+ENCODER = "test_convnext"
+
+
+def write_png(path: Path, seed: int, size: tuple[int, int] = (64, 80)) -> None:
+    """Writes a smooth random picture (height, width)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.RandomState(seed).randint(0, 256, (6, 8, 3)).astype(np.uint8)
+    cv2.imwrite(str(path), cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+def teacher_options(iterations: int = 4) -> dict:
+    """Options of a tiny teacher's training on the ``pairs`` fixture."""
+    return {
+        "name": "teacher",
+        "model_type": "KTDNTeacherModel",
+        "scale": 1,
+        "num_gpu": 0,
+        "manual_seed": 0,
+        "datasets": {
+            "train": {
+                "type": "ClearImageDataset",
+                "dataroot_gt": "train/clear",
+                "gt_size": 48,
+                "num_worker_per_gpu": 0,
+                "batch_size_per_gpu": 2,
+            },
+            "val": {"type": "ClearImageDataset", "dataroot_gt": "val/clear"},
+        },
+        "network_g": {"type": "KTDN", "encoder": ENCODER},
+        "path": {},
+        "train": {
+            "total_iter": iterations,
+            "ema_decay": 0.9,
+            "optim_g": {"type": "Adam", "lr": 0.001},
+            "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [max(iterations, 100)]},
+            "pixel_opt": {"type": "L1Loss"},
+            "laplacian_opt": {"type": "LaplacianLoss", "loss_weight": 0.3, "levels": 3},
+        },
+        "val": {
+            "val_freq": 2,
+            "save_img": False,
+            "metrics": {
+                "psnr": {"type": "calculate_psnr", "crop_border": 0},
+                "ssim": {"type": "calculate_ssim", "crop_border": 0},
+            },
+        },
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 2},
+    }
+
+
+def student_options(iterations: int = 4) -> dict:
+    """Options of a tiny student's training, with the teacher that ``teacher_options`` trains."""
+    opt = teacher_options(iterations)
+    opt["name"] = "student"
+    opt["model_type"] = "KTDNModel"
+    for phase in ("train", "val"):
+        opt["datasets"][phase] |= {
+            "type": "PairedImageDataset",
+            "dataroot_lq": f"{phase}/hazy",
+        }
+    opt["network_t"] = {"type": "KTDN", "encoder": ENCODER}
+    opt["path"] = {"pretrain_network_t": "experiments/teacher/models/net_g_latest.pth"}
+    opt["train"]["transfer_opt"] = {"type": "KnowledgeTransferLoss", "loss_weight": 1.0}
+    return opt
+
+
+def evaluation_options(checkpoint: str | Path) -> dict:
+    """Options of a test run on the ``pairs`` fixture's validation pairs."""
+    opt = student_options()
+    return {
+        "name": "evaluation",
+        "model_type": "KTDNModel",
+        "num_gpu": 0,
+        "datasets": {"test": {"name": "pairs", **opt["datasets"]["val"]}},
+        "network_g": opt["network_g"],
+        "path": {"pretrain_network_g": str(checkpoint)},
+        "val": {**opt["val"], "save_img": True},
+    }
+
+
+def write_options(folder: Path, opt: dict, name: str | None = None) -> Path:
+    """Writes an options file, by default named after the run."""
+    path = folder / (name or f"{opt['name']}.yml")
+    path.write_text(yaml.safe_dump(opt, sort_keys=False))
+    return path

@@ -1,0 +1,62 @@
+"""``ktdn demo``: its plumbing on few iterations, and the result of a whole run where there is one."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ktdn_plugin.data.images import read_image
+
+WHOLE_RUN = Path(__file__).parent.parent / "demo"
+SHORT = (
+    "train:total_iter=2",
+    "train:scheduler:periods=[2]",
+    "datasets:train:gt_size=64",
+    "datasets:train:batch_size_per_gpu=2",
+)
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
+    done = run("demo", "-o", "out", "--force_yml", *SHORT)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    photos = {path.stem for path in (out / "data/val/clear").iterdir()}
+    assert {row["photo"] for row in read_table(out)} == photos
+    assert min(read_image(out / "comparison.png").shape[:2]) > 300
+    assert (out / "experiments/demo_teacher/models/net_g_latest.pth").is_file()
+    assert (out / "experiments/demo_student/models/net_g_latest.pth").is_file()
+    assert str(out / "comparison.png") in done.stdout
+    # The very commands are shown, so that a person can go on with them.
+    assert "ktdn train -opt options/train_ktdn.yml" in done.stdout
+
+
+def test_demo_stops_at_a_failing_stage(run, tmp_path: Path) -> None:
+    done = run("demo", "-o", "out", "--force_yml", "train:total_itre=2")
+    assert done.returncode == 1
+    assert "did you mean 'total_iter'?" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: the demo stopped")
+    assert not (tmp_path / "out/experiments").exists()
+
+
+def test_demo_folder_that_is_in_use(run, tmp_path: Path) -> None:
+    (tmp_path / "out/data").mkdir(parents=True)
+    (tmp_path / "out/data/mine.txt").write_text("mine")
+    done = run("demo", "-o", "out")
+    assert done.returncode == 1
+    assert "is not a demo dataset" in done.stderr
+    assert (tmp_path / "out/data/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(
+    not (WHOLE_RUN / "metrics.csv").is_file(), reason="needs a whole 'ktdn demo' run in ./demo"
+)
+def test_whole_demo_gains_three_decibels_on_every_photo() -> None:
+    for row in read_table(WHOLE_RUN):
+        assert float(row["dehazed_psnr"]) >= float(row["hazy_psnr"]) + 3, row
