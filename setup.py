@@ -36,8 +36,12 @@ setup(
         "opencv-python",
         "lmdb",
         "addict",
-        "safetensors",  # read by us; timm brings it along anyway
-        "tqdm",  # progress bars; basicsr brings it along anyway
+        # Imported by us as well, though the above bring them along:
+        "numpy",
+        "pillow",  # captions in pictures
+        "pyyaml",  # options files
+        "safetensors",  # weights files
+        "tqdm",  # progress bars
     ],
     extras_require={
         "demo": ["scikit-image"],  # its photographs; basicsr brings it along anyway

@@ -53,6 +53,8 @@ class FrozenTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, clear: Tensor) -> dict[str, Tensor]:
         """Gives the features of clear RGB images (n, 3, h, w) in [0, 1]."""
+        # The network it came from shares its layers, and may have been set to train meanwhile.
+        self.train(False)
         return self.extractor(clear)
 
 

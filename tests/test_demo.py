@@ -1,4 +1,4 @@
-"""``ktdn demo``: its plumbing on few iterations, and the result of a whole run where there is one."""
+"""``ktdn demo``: its plumbing on few iterations, and a whole run's result where there is one."""
 
 from __future__ import annotations
 

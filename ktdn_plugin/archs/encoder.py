@@ -90,7 +90,7 @@ def _check_sizes(name: str, backbone: _Backbone) -> None:
             ).eval()
             features = body(torch.zeros(1, 3, height, width))
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error)
+        reason = str(error) or type(error).__name__
     else:
         if _is_channels_last(body):
             features = [feature.permute(0, 3, 1, 2) for feature in features]
@@ -112,15 +112,17 @@ def _is_channels_last(body: nn.Module) -> bool:
 def _drop_unused_tail(body: nn.Module, stages: int) -> None:
     """Removes the blocks behind the last feature, where timm leaves them in place.
 
-    A parameter that never gets a gradient is dead weight, and an error under DDP.
+    A parameter that never gets a gradient is dead weight, and an error under DDP; the few that
+    are no whole block are frozen.
     """
     if isinstance(body, FeatureDictNet):  # timm rebuilds these from what the features need
         return
     training = body.training
     parameters = dict(body.named_parameters())
     with torch.enable_grad():
-        last = body.eval()(torch.zeros(1, 3, 64, 64))[stages - 1]
-        gradients = torch.autograd.grad(last.sum(), list(parameters.values()), allow_unused=True)
+        features = body.eval()(torch.zeros(1, 3, 64, 64))[:stages]
+        total = torch.stack([feature.sum() for feature in features]).sum()
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     body.train(training)
     unused = {name for name, grad in zip(parameters, gradients, strict=True) if grad is None}
     for path, module in body.named_modules():
@@ -128,6 +130,9 @@ def _drop_unused_tail(body: nn.Module, stages: int) -> None:
             continue
         while len(module) and _all_in(unused, f"{path}.{len(module) - 1}.", parameters):
             del module[-1]
+    for name, parameter in body.named_parameters():
+        if name in unused:
+            parameter.requires_grad_(False)
 
 
 def _all_in(unused: set[str], prefix: str, parameters: dict[str, nn.Parameter]) -> bool:
@@ -170,7 +175,7 @@ class Encoder(nn.Module):
             self.body = _with_imagenet_weights(build, name)
         else:
             self.body = build(pretrained=False)
-            if pretrained:
+            if pretrained is not False and pretrained is not None:
                 _load_file(self.body, name, Path(pretrained))
         _drop_unused_tail(self.body, stages)
         self._channels_last = _is_channels_last(self.body)
@@ -198,7 +203,9 @@ class Encoder(nn.Module):
         """
         if stages == len(self.channels):
             return self
-        smaller = Encoder(self.name, stages=stages)
+        # Its random weights are replaced at once: the caller's random numbers go on unmoved.
+        with torch.random.fork_rng(devices=[]):
+            smaller = Encoder(self.name, stages=stages)
         own = self.state_dict()
         smaller.load_state_dict({key: own[key] for key in smaller.state_dict()})
         reference = next(self.parameters())

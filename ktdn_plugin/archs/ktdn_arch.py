@@ -112,8 +112,8 @@ class KTDN(nn.Module):
         Raises:
             ValueError: If ``x`` is not (n, 3, h, w).
         """
-        height, width = x.shape[-2:]
         features = _compute_features(self, x, FEATURES)
+        height, width = x.shape[-2:]
         up = self.fam8(self.shuffle(features["mid"]))
         up = self.fam4(self.shuffle(torch.cat([up, self.project8(features["stage2"])], dim=1)))
         up = torch.cat([up, self.project4(features["stage1"])], dim=1)
@@ -121,7 +121,9 @@ class KTDN(nn.Module):
         return (image, features) if return_features else image
 
     def forward_features(self, x: Tensor, names: Iterable[str] = FEATURES) -> dict[str, Tensor]:
-        """Computes intermediate features, and nothing behind them.
+        """Computes intermediate features, without the decoder.
+
+        The whole encoder runs; :meth:`feature_extractor` cuts that as well.
 
         Args:
             x: RGB images as for :meth:`forward`.

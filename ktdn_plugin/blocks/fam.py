@@ -9,12 +9,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def _squeezed_width(channels: int, reduction: int) -> int:
+def _check_widths(channels: int, reduction: int) -> None:
     if channels < 1 or reduction < 1:
         raise ValueError(
             f"channels and reduction must be at least 1, got channels={channels}, "
             f"reduction={reduction}"
         )
+
+
+def _squeezed_width(channels: int, reduction: int) -> int:
+    _check_widths(channels, reduction)
     # A narrow feature (fewer channels than the reduction) still needs one channel to squeeze into.
     return max(channels // reduction, 1)
 
@@ -78,6 +82,7 @@ class FAM(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
+        _check_widths(channels, reduction)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)

@@ -7,6 +7,7 @@ network that anyone would use.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import operator
 import secrets
@@ -22,13 +23,19 @@ from numpy.typing import NDArray
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.errors import KTDNError
 
-TRAINING_PHOTOS = ("astronaut.png", "coffee.png", "motorcycle_left.png", "motorcycle_right.png")
+TRAINING_PHOTOS = ("astronaut.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 """Both motorcycles are one scene, a stereo pair, and so stay on one side of the split.
 
 Grey photographs are left out: to bring colours back is half of dehazing.
 """
 
-VALIDATION_PHOTOS = ("chelsea.png", "rocket.jpg")
+VALIDATION_PHOTOS = ("chelsea.png", "coffee.png")
+
+CHANNEL_ORDERS = tuple(itertools.permutations(range(3)))
+"""A training photograph has its colours exchanged in each of its hazy versions.
+
+So few scenes would teach that skies are never blue; the haze itself keeps its colour.
+"""
 
 LONGER_SIDE = 512
 RECORD = "demo_dataset.json"
@@ -124,7 +131,9 @@ def _write_pairs(folder: Path, seed: int, haze_per_photo: int) -> None:
     for file in TRAINING_PHOTOS:
         clear, name = _load(file), Path(file).stem
         for k in range(haze_per_photo):
-            _write_pair(folder / "train", f"{name}_{k}.png", clear, f"{seed}/{name}/{k}")
+            order = CHANNEL_ORDERS[k % len(CHANNEL_ORDERS)]
+            shown = np.ascontiguousarray(clear[..., order])
+            _write_pair(folder / "train", f"{name}_{k}.png", shown, f"{seed}/{name}/{k}")
     for file in VALIDATION_PHOTOS:
         name = Path(file).stem
         _write_pair(folder / "val", f"{name}.png", _load(file), f"validation/{name}")

@@ -16,6 +16,7 @@ from helpers import (
     write_options,
 )
 
+from ktdn_plugin import KTDN, to_published
 from ktdn_plugin.data.images import read_image
 from ktdn_plugin.demo import measure
 
@@ -271,6 +272,21 @@ def test_meta_file_and_nh_haze_names(pairs: Path, run) -> None:
         done = run("train", "-opt", write_options(pairs, opt))
         assert done.returncode == 0, done.stderr
         assert "4 training images" in log_of(pairs, opt["name"])
+
+
+def test_the_published_checkpoint_is_tested_as_it_is(pairs: Path, run) -> None:
+    network = KTDN()
+    torch.save(to_published(network.state_dict()), pairs / "KTDN.pth")
+    opt = evaluation_options("KTDN.pth")
+    opt["network_g"]["encoder"] = "res2net101d"
+    done = run("test", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    image = next((pairs / "val/hazy").iterdir())
+    hazy = torch.from_numpy(read_image(image)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        wanted = network.eval()(hazy).clamp(0, 1).mul(255).round()[0].permute(1, 2, 0).numpy()
+    result = pairs / f"results/evaluation/visualization/pairs/{image.stem}_evaluation.png"
+    assert np.abs(read_image(result) - wanted).max() <= 1
 
 
 def test_photos_without_clear_ones_are_saved_not_measured(pairs: Path, run) -> None:

@@ -1,0 +1,395 @@
+"""Checkpoint files: what is read, what is refused and why, and that saving is all or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save, save_file
+from torch import Tensor, nn
+
+from ktdn_plugin import KTDNError, load_weights
+from ktdn_plugin.checkpoints import (
+    WEIGHT_KEYS,
+    compare_keys,
+    read_checkpoint,
+    read_state_dict,
+    save_checkpoint,
+)
+
+
+class CreatesFolder:
+    """Pickled, this is code: whoever loads it carelessly has a new folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.marker),)
+
+
+def weights(value: float = 1.0) -> dict[str, Tensor]:
+    return {"conv.weight": torch.full((2, 3), value), "conv.bias": torch.full((2,), -value)}
+
+
+def written(content: object, zipped: bool = True) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+@contextlib.contextmanager
+def one_line(path: Path, *words: str) -> Iterator[None]:
+    """Expects a KTDNError of one line that begins with the file and has all these words."""
+    # Warnings would be further lines above the one that a person is to read.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KTDNError) as caught:
+            yield
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+
+
+# Reading files
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_reads_what_torch_saves(zipped: bool, tmp_path: Path) -> None:
+    content = {"params": weights(), "iter": 7, "best": {"psnr": 20.5, "names": ["a", None]}}
+    (tmp_path / "net.pth").write_bytes(written(content, zipped))
+    for path in (tmp_path / "net.pth", str(tmp_path / "net.pth")):
+        found = read_checkpoint(path)
+        assert_equal(found.pop("params"), weights())
+        assert found == {"iter": 7, "best": {"psnr": 20.5, "names": ["a", None]}}
+
+
+def test_reads_safetensors(tmp_path: Path) -> None:
+    save_file(weights(), tmp_path / "net.safetensors")
+    found = read_checkpoint(tmp_path / "net.safetensors")
+    assert_equal(dict(sorted(found.items())), dict(sorted(weights().items())))
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_missing_file_or_a_folder(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with one_line(path, "no such checkpoint file"):
+        read_checkpoint(path)
+    path.mkdir()
+    with one_line(path, "no such checkpoint file"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated(zipped: bool, part: float, tmp_path: Path) -> None:
+    whole = written({"params": {"weight": torch.rand(100, 10)}}, zipped)
+    path = tmp_path / "net.pth"
+    path.write_bytes(whole[: int(part * len(whole))])
+    with one_line(path, "truncated or damaged", f"({path.stat().st_size} bytes)"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!DOCTYPE html><html>404: not found</html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+        b'{"message": "not found"}',
+        b"\xff" * 100,
+    ],
+)
+def test_something_else_than_a_checkpoint(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(content)
+    with one_line(path, "not a checkpoint file"):
+        read_checkpoint(path)
+
+
+def test_safetensors_under_the_wrong_name(tmp_path: Path) -> None:
+    save_file(weights(), tmp_path / "net.pth")
+    with one_line(tmp_path / "net.pth"):
+        read_checkpoint(tmp_path / "net.pth")
+    (tmp_path / "net.safetensors").write_bytes(written(weights()))
+    with one_line(tmp_path / "net.safetensors", "not a readable safetensors file"):
+        read_checkpoint(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.05, 0.5, 0.999])
+def test_damaged_safetensors(part: float, tmp_path: Path) -> None:
+    whole = save(weights())
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(whole[: int(part * len(whole))])
+    with one_line(path, "not a readable safetensors file"):
+        read_checkpoint(path)
+
+
+WHOLE = {
+    "zipped.pth": written({"params": weights()}),
+    "legacy.pth": written({"params": weights()}, zipped=False),
+    "net.safetensors": save(weights()),
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(list(WHOLE)),
+    st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_any_damage_is_one_error(name: str, damage: list[tuple[int, int]]) -> None:
+    content = bytearray(WHOLE[name])
+    for position, value in damage:
+        content[position % len(content)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(content)
+        message = f"{path}: "
+        try:
+            read_checkpoint(path)  # damage of the numbers alone cannot be seen
+        except KTDNError as error:
+            message = str(error)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+@example(b"\x80")
+@example(b".")
+@example(b"G1")
+def test_any_bytes_are_one_error(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "net.pth")
+        path.write_bytes(content)
+        with contextlib.suppress(KTDNError):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("format", ["zip", "legacy", 2, 4, 5])
+def test_code_is_refused_and_does_not_run(format: str | int, tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "net.pth"
+    content = {"params": weights(), "extra": CreatesFolder(marker)}
+    if isinstance(format, int):
+        path.write_bytes(pickle.dumps(content["extra"], protocol=format))
+    else:
+        path.write_bytes(written(content, zipped=format == "zip"))
+    for read in (read_checkpoint, read_state_dict, lambda path: load_weights(nn.ReLU(), path)):
+        with one_line(path, "refused", "could run code"):
+            read(path)
+    assert not marker.exists()
+
+    # The file is as bad as it is meant to be.
+    if isinstance(format, int):
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert marker.exists()
+
+
+def test_whole_networks_are_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
+    with one_line(tmp_path / "net.pth", "refused", "dictionary of tensors"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+# Finding the weights in a file
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "net.pth"
+
+
+@pytest.mark.parametrize("key", [*WEIGHT_KEYS, None])
+@pytest.mark.parametrize("param_key", [*WEIGHT_KEYS, None])
+def test_usual_key_that_is_absent_is_looked_for_elsewhere(
+    key: str | None, param_key: str | None, file: Path
+) -> None:
+    torch.save(weights() if key is None else {"epoch": 3, key: weights()}, file)
+    assert_equal(read_state_dict(file, param_key), weights())
+
+
+def test_order_in_which_keys_are_looked_for(file: Path) -> None:
+    assert WEIGHT_KEYS == ("params_ema", "params", "state_dict", "model")
+    content = {key: weights(i) for i, key in enumerate(reversed(WEIGHT_KEYS))}
+    for i in reversed(range(len(WEIGHT_KEYS))):
+        torch.save(content, file)
+        assert_equal(read_state_dict(file), weights(i))
+        for key in content:
+            assert_equal(read_state_dict(file, key), content[key])
+        del content[WEIGHT_KEYS[-1 - i]]
+
+
+def test_custom_key(file: Path) -> None:
+    torch.save({"params": weights(), "teacher": weights(2)}, file)
+    assert_equal(read_state_dict(file, "teacher"), weights(2))
+    with one_line(file, "has no 'teachr', only params, teacher"):
+        read_state_dict(file, "teachr")
+    torch.save(weights(), file)
+    with one_line(file, "has no 'teacher', only conv.weight, conv.bias"):
+        read_state_dict(file, "teacher")
+
+
+@pytest.mark.parametrize("key", [None, "model"])
+def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
+    wrapped = {f"module.{name}": value for name, value in weights().items()}
+    torch.save({key: wrapped} if key else wrapped, file)
+    assert_equal(read_state_dict(file), weights())
+    inside = {"head.module.weight": torch.ones(1)}
+    torch.save(inside, file)
+    assert_equal(read_state_dict(file), inside)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.ones(2)], "holds a list, not a network's weights"),
+        (torch.ones(2), "holds a Tensor, not a network's weights"),
+        ({}, "holds no network's weights"),
+        ({"params": {}}, "holds no network's weights"),
+        ({"params": 3}, "holds no network's weights"),
+        ({"epoch": 3, "optimizers": []}, "(it has epoch, optimizers)"),
+        ({"params": {"a": torch.ones(1), "b": 3.0}}, "holds no network's weights"),
+        ({"params": {0: torch.ones(1)}}, "holds no network's weights"),
+    ],
+)
+def test_files_without_weights(content: object, words: str, file: Path) -> None:
+    torch.save(content, file)
+    with one_line(file, words):
+        read_state_dict(file)
+
+
+# Comparing and loading
+
+
+def test_compare_keys() -> None:
+    ours = {"a": torch.ones(1), "b": torch.ones(2), "c": torch.ones(3, 2), "d": torch.ones(1)}
+    assert compare_keys(ours, dict(reversed(ours.items()))) == ""
+    found = {"c": torch.ones(2, 3), "d": torch.ones(1), "x": torch.ones(1)}
+    assert compare_keys(ours, found) == (
+        "2 of 4 entries are missing (such as a), 1 entries are unknown (such as x), "
+        "1 entries have another shape (such as c: (2, 3) instead of (3, 2))"
+    )
+    assert compare_keys(ours, ours | {"x": torch.ones(1)}).startswith("1 entries are unknown")
+    assert compare_keys({}, {}) == ""
+
+
+def test_load_weights(file: Path) -> None:
+    network = nn.Linear(3, 2)
+    wanted = {"weight": torch.rand(2, 3), "bias": torch.rand(2)}
+    torch.save({"params": wanted, "params_ema": weights()}, file)
+    load_weights(network, file, "params")
+    assert_equal(network.state_dict(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"weight": torch.zeros(2, 3)}, "1 of 2 entries are missing (such as bias)"),
+        (
+            {"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "gain": torch.zeros(1)},
+            "1 entries are unknown (such as gain)",
+        ),
+        (
+            {"weight": torch.zeros(2, 3), "bias": torch.zeros(5)},
+            "another shape (such as bias: (5,) instead of (2,))",
+        ),
+    ],
+)
+def test_load_weights_is_all_or_nothing(content: dict[str, Tensor], words: str, file: Path) -> None:
+    network = nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    torch.save(content, file)
+    with one_line(file, "another network than this Linear", words):
+        load_weights(network, file)
+    assert_equal(network.state_dict(), before)
+
+
+# Saving
+
+
+def test_save_and_read(file: Path) -> None:
+    for value in (1.0, 2.0):
+        save_checkpoint({"params": weights(value), "iter": 5}, file)
+        assert_equal(read_state_dict(file), weights(value))
+    assert list(file.parent.iterdir()) == [file]
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Makes every write beyond so many bytes fail, as it does on a full disk."""
+    resource = pytest.importorskip("resource", reason="there are no such limits on this system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("there_already", [True, False])
+def test_failing_save_leaves_what_was_there(there_already: bool, file: Path) -> None:
+    if there_already:
+        save_checkpoint({"params": weights()}, file)
+    with largest_file(100_000), one_line(file, "cannot be saved", "free some space"):
+        save_checkpoint({"params": {"large": torch.rand(1000, 1000)}}, file)
+    assert list(file.parent.iterdir()) == [file] * there_already
+    if there_already:
+        assert_equal(read_state_dict(file), weights())
+
+
+def test_old_file_is_whole_until_the_new_one_is(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint({"params": weights()}, file)
+    torch_save = torch.save
+
+    def killed_at_the_end(content: object, to: object) -> None:
+        torch_save(content, to)
+        assert_equal(read_state_dict(file), weights())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint({"params": weights(2)}, file)
+    assert_equal(read_state_dict(file), weights())
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_cannot_be_pickled_leaves_what_was_there(file: Path) -> None:
+    save_checkpoint({"params": weights()}, file)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        save_checkpoint({"params": weights(2), "scheduler": lambda step: step}, file)
+    assert_equal(read_state_dict(file), weights())
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_nowhere_to_save(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.pth").mkdir()
+    for path in (
+        tmp_path / "none" / "net.pth",
+        tmp_path / "file" / "net.pth",
+        tmp_path / "folder.pth",
+        tmp_path / f"{'long' * 100}.pth",
+    ):
+        with one_line(path, "cannot be saved", "choose another folder"):
+            save_checkpoint(weights(), path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.pth"]
