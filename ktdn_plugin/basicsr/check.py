@@ -40,6 +40,12 @@ KNOWN_DATASETS = {
     "SingleImageDataset": tuple(key for key in PAIRED_KEYS if key != "dataroot_gt"),
 }
 
+ROOTS = {
+    "ClearImageDataset": ("dataroot_gt",),
+    "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
+    "SingleImageDataset": ("dataroot_lq",),
+}
+
 
 def _whole(minimum: int) -> tuple[Callable[[Any], bool], str]:
     def fits(value: Any) -> bool:
@@ -109,8 +115,7 @@ _DATASET_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_structure(opt: Options, is_train: bool) -> list[str]:
     """Checks sections, keys and types: what must hold before defaults can be filled in."""
-    required = ["name", "model_type", "datasets", "network_g"]
-    required += ["train", "path"] if is_train else ["path"]
+    required = ["name", "model_type", "datasets", "network_g", *(["train"] if is_train else [])]
     problems = [f"{key}: missing" for key in required if opt.get(key) is None]
     if is_train and isinstance(opt.get("train"), dict):
         wanted = ["total_iter", "optim_g", "scheduler"]
@@ -153,10 +158,10 @@ def _check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
         kind = dataset.get("type")
         if kind is None:
             problems.append(f"{where}.type: missing")
-        required = ["gt_size", "batch_size_per_gpu"] if phase == "train" else []
+        required = ["batch_size_per_gpu"] if phase == "train" else []
         if kind in KNOWN_DATASETS:
             problems += _unknown(dataset, KNOWN_DATASETS[kind], f"{where}.")
-            required += [key for key in ("dataroot_gt", "dataroot_lq") if key in ROOTS[kind]]
+            required += [*ROOTS[kind], *(["gt_size"] if phase == "train" else [])]
         problems += [f"{where}.{key}: missing" for key in required if dataset.get(key) is None]
         if dataset.get("prefetch_mode") not in (None, "cuda"):
             problems.append(
@@ -164,13 +169,6 @@ def _check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
                 "cannot be read; leave it out (workers read ahead anyway), or use cuda"
             )
     return problems
-
-
-ROOTS = {
-    "ClearImageDataset": ("dataroot_gt",),
-    "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
-    "SingleImageDataset": ("dataroot_lq",),
-}
 
 
 def check_names(opt: Options, is_train: bool) -> list[str]:
@@ -327,10 +325,12 @@ def check_step(opt: Options) -> list[str]:
     import torch
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
-    size = opt["datasets"]["train"]["gt_size"]
-    images = torch.zeros(1, 3, size, size)
     train = opt["train"]
-    problems = []
+    problems: list[str] = []
+    size = opt["datasets"]["train"].get("gt_size")
+    if size is None:  # another plugin's dataset: how large its crops are is not known
+        return problems
+    images = torch.zeros(1, 3, size, size)
     for key in ("pixel_opt", "laplacian_opt"):
         loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu") if train.get(key) else None
         if loss is not None:

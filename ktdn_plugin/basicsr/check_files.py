@@ -6,13 +6,14 @@ Every check returns lines for people, so that all problems are shown at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import torch
 
-from ktdn_plugin.basicsr.check import build_to_look_at
+from ktdn_plugin.basicsr.check import ROOTS, build_to_look_at
 from ktdn_plugin.basicsr.clear_image_dataset import read_meta_info
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import (
@@ -55,13 +56,9 @@ def _check_gpus(opt: Options) -> list[str]:
 
 def _check_dataset(dataset: dict[str, Any], where: str) -> list[str]:
     kind = dataset["type"]
-    if kind not in ("ClearImageDataset", "PairedImageDataset", "SingleImageDataset"):
+    if kind not in ROOTS:
         return []
-    roots = [key for key in ("dataroot_lq", "dataroot_gt") if dataset.get(key)]
-    if kind == "SingleImageDataset":
-        roots = ["dataroot_lq"]
-    if kind == "ClearImageDataset":
-        roots = ["dataroot_gt"]
+    roots = ROOTS[kind]
     try:
         if dataset["io_backend"].get("type") == "lmdb":
             return _check_lmdbs(dataset, where, roots)
@@ -94,8 +91,7 @@ def _names(dataset: dict[str, Any], key: str) -> list[Path]:
         return found
     names = read_meta_info(dataset["meta_info_file"])
     if key == "dataroot_lq" and dataset["type"] == "PairedImageDataset":
-        template = dataset.get("filename_tmpl", "{}")
-        names = [template.format(Path(name).stem) + Path(name).suffix for name in names]
+        names = [_hazy_name(dataset, Path(name)) for name in names]
     missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise KTDNError(
@@ -104,12 +100,22 @@ def _names(dataset: dict[str, Any], key: str) -> list[Path]:
     return [root / name for name in names]
 
 
+def _hazy_name(dataset: dict[str, Any], clear: Path) -> str:
+    """Gives the name that BasicSR looks for beside a clear image's."""
+    template = dataset.get("filename_tmpl", "{}")
+    try:
+        return template.format(clear.stem) + clear.suffix
+    except (ValueError, IndexError, KeyError, AttributeError) as error:
+        raise KTDNError(
+            f"filename_tmpl: {template!r} is no template for names, such as '{{}}_hazy'"
+        ) from error
+
+
 def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list[tuple[Path, ...]]:
     """Matches the two folders as BasicSR's ``PairedImageDataset`` will."""
     if dataset.get("meta_info_file"):
         return list(zip(hazy, clear, strict=True))
-    template = dataset.get("filename_tmpl", "{}")
-    partners = {template.format(path.stem) + path.suffix: path for path in clear}
+    partners = {_hazy_name(dataset, path): path for path in clear}
     names = {path.name for path in hazy}
     lonely = [f"{name} (for {path.name})" for name, path in partners.items() if name not in names]
     spare = [path.name for path in hazy if path.name not in partners]
@@ -150,7 +156,7 @@ def _check_amount(
     return problems
 
 
-def _check_lmdbs(dataset: dict[str, Any], where: str, roots: list[str]) -> list[str]:
+def _check_lmdbs(dataset: dict[str, Any], where: str, roots: Sequence[str]) -> list[str]:
     keys = {}
     for key in roots:
         root = Path(dataset[key])

@@ -114,6 +114,8 @@ def set_defaults(opt: Options) -> None:
         dataset["scale"] = opt["scale"]
         dataset.setdefault("name", phase)
         dataset["io_backend"] = dataset.get("io_backend") or {"type": "disk"}
+        if dataset.get("meta_info_file", "") is None:
+            del dataset["meta_info_file"]  # BasicSR opens whatever is there, None as well
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
             if dataset.get(key):
                 dataset[key] = str(Path(dataset[key]).expanduser())

@@ -79,13 +79,8 @@ def make_folders(opt: Options) -> None:
     wanted = {key: opt["path"][key] for key in (*folders, "visualization") if key in opt["path"]}
     make_exp_dirs({"is_train": opt["is_train"], "path": wanted})
     if opt["is_train"] and opt["logger"]["use_tb_logger"] and opt["rank"] == 0:
-        mkdir_and_rename(str(tensorboard_folder(opt)))
+        mkdir_and_rename(str(Path(opt["root_path"]) / "tb_logger" / opt["name"]))
     launch.wait_for_all()
-
-
-def tensorboard_folder(opt: Options) -> Path:
-    """Gives where tensorboard files go, BasicSR's place."""
-    return Path(opt["root_path"]) / "tb_logger" / opt["name"]
 
 
 def start_log(opt: Options, kind: str) -> Any:

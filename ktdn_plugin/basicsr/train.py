@@ -18,13 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin.basicsr import launch
 from ktdn_plugin.basicsr.options import Options, skip_needless_downloads
-from ktdn_plugin.basicsr.prepare import (
-    make_folders,
-    prepare,
-    start_log,
-    tensorboard_folder,
-    validate,
-)
+from ktdn_plugin.basicsr.prepare import make_folders, prepare, start_log, validate
 from ktdn_plugin.basicsr.resume import find_resume_state
 
 
@@ -47,7 +41,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
 
 def _train(opt: Options, arguments: Namespace) -> None:
     from basicsr.models import build_model
-    from basicsr.utils.logger import init_tb_logger
+    from basicsr.train import init_tb_loggers
     from basicsr.utils.options import copy_opt_file
 
     from ktdn_plugin.basicsr.loaders import build_eval_loader, build_train_loader
@@ -58,9 +52,7 @@ def _train(opt: Options, arguments: Namespace) -> None:
         make_folders(opt)
     copy_opt_file(arguments.opt, opt["path"]["experiments_root"])
     logger = start_log(opt, "train")
-    tb_logger = None
-    if opt["logger"]["use_tb_logger"]:
-        tb_logger = init_tb_logger(str(tensorboard_folder(opt)))
+    tb_logger = init_tb_loggers(opt)
 
     loader, sampler = build_train_loader(opt)
     val_loaders = [

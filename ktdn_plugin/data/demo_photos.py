@@ -7,7 +7,6 @@ network that anyone would use.
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import operator
 import secrets
@@ -31,12 +30,6 @@ Grey photographs are left out: to bring colours back is half of dehazing.
 
 VALIDATION_PHOTOS = ("chelsea.png", "coffee.png")
 
-CHANNEL_ORDERS = tuple(itertools.permutations(range(3)))
-"""A training photograph has its colours exchanged in each of its hazy versions.
-
-So few scenes would teach that skies are never blue; the haze itself keeps its colour.
-"""
-
 LONGER_SIDE = 512
 RECORD = "demo_dataset.json"
 VERSION = 1  # to be raised when the same seed gives other files, so that old ones are not reused
@@ -44,7 +37,7 @@ VERSION = 1  # to be raised when the same seed gives other files, so that old on
 Image = NDArray[np.uint8]
 
 
-def make_demo_dataset(folder: Path, seed: int = 0, haze_per_photo: int = 6) -> None:
+def make_demo_dataset(folder: Path, seed: int = 0, haze_per_photo: int = 12) -> None:
     """Writes the demo dataset: hazy and clear PNGs of equal names, for training and validation.
 
     ``train/hazy`` and ``train/clear`` get ``<photo>_<k>.png``, for k from 0 to
@@ -131,9 +124,7 @@ def _write_pairs(folder: Path, seed: int, haze_per_photo: int) -> None:
     for file in TRAINING_PHOTOS:
         clear, name = _load(file), Path(file).stem
         for k in range(haze_per_photo):
-            order = CHANNEL_ORDERS[k % len(CHANNEL_ORDERS)]
-            shown = np.ascontiguousarray(clear[..., order])
-            _write_pair(folder / "train", f"{name}_{k}.png", shown, f"{seed}/{name}/{k}")
+            _write_pair(folder / "train", f"{name}_{k}.png", clear, f"{seed}/{name}/{k}")
     for file in VALIDATION_PHOTOS:
         name = Path(file).stem
         _write_pair(folder / "val", f"{name}.png", _load(file), f"validation/{name}")

@@ -199,6 +199,12 @@ def test_pairs_that_do_not_match_are_named(fails, pairs: Path) -> None:
     assert "no clear partner of 02_hazy.png" in line
 
 
+def test_template_that_is_none(fails, pairs: Path) -> None:
+    opt = student(pairs)
+    opt["datasets"]["train"]["filename_tmpl"] = "{name}_hazy"
+    assert "'{name}_hazy' is no template" in one(fails(opt))
+
+
 def test_pair_of_different_size(fails, pairs: Path) -> None:
     write_png(pairs / "train/hazy/00.png", 1, (60, 80))
     line = one(fails(student(pairs)))
