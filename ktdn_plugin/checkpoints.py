@@ -6,6 +6,7 @@ Nothing here ever runs code out of a file: pickles are read by torch's restricte
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import warnings
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.errors import KTDNError
+
+_logger = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
@@ -75,8 +78,8 @@ def read_checkpoint(path: str | Path) -> Any:
         # those that it writes itself it does not even look into the parts.
         if "GLOBAL " in str(error) or _is_new_pickle(path):
             raise KTDNError(
-                f"{path}: refused: besides tensors it holds objects that could run code when they "
-                "are loaded; save it again as a plain dictionary of tensors"
+                f"{path}: refused: it is no plain dictionary of tensors; what else is in it could "
+                "run code when it is loaded; save the tensors alone, by torch.save or safetensors"
             ) from error
         raise KTDNError(f"{path}: not a checkpoint file") from error
     # Damaged bytes lead the unpickler to any error at all, IndexError and struct.error among them.
@@ -109,7 +112,11 @@ def read_state_dict(path: str | Path, param_key: str | None = None) -> StateDict
     if param_key is not None and param_key not in content and param_key not in WEIGHT_KEYS:
         raise KTDNError(f"{path}: has no '{param_key}', only {', '.join(map(str, content))[:200]}")
     candidates = (param_key, *WEIGHT_KEYS) if param_key else WEIGHT_KEYS
-    weights = next((content[key] for key in candidates if key in content), content)
+    key = next((key for key in candidates if key in content), None)
+    weights = content if key is None else content[key]
+    if param_key is not None and key != param_key:
+        taken = "the whole file" if key is None else f"'{key}'"
+        _logger.info("%s: has no '%s', %s is taken", path, param_key, taken)
     if not isinstance(weights, Mapping) or not weights:
         raise KTDNError(f"{path}: holds no network's weights")
     if not all(
@@ -206,7 +213,8 @@ def save_checkpoint(content: Any, path: str | Path) -> None:
 
 def is_published(weights: Mapping[str, Tensor]) -> bool:
     """Tells whether weights are in the layout that KTDN's authors published."""
-    return any(key.removeprefix("module.").startswith("mid_conv.") for key in weights)
+    bare = {key.removeprefix("module.") for key in weights}
+    return {"mid_conv.calayer.ca.0.weight", "enhancer.refine1.weight"} <= bare
 
 
 def from_published(weights: Mapping[str, Any]) -> StateDict:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ktdn_plugin.errors import KTDNError, OptionsError
+
+SECONDS_TO_SPEAK = 3
 
 
 def add_basicsr_flags(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +66,12 @@ def _ktdn_parser(program: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train_and_test(commands)
     text = "train teacher and student on embedded photographs, and show the result"
+    options_text = "copy the options files, to edit and train with"
+    options = commands.add_parser("options", help=options_text, description=options_text)
+    options.add_argument(
+        "-o", "--output", type=Path, default=Path("options"), help="folder to make (options)"
+    )
+    options.add_argument("--debug", action="store_true", help="show tracebacks")
     demo = commands.add_parser("demo", help=text, description=text)
     demo.add_argument(
         "-o", "--output", type=Path, default=Path("demo"), help="folder to write to (demo)"
@@ -88,6 +97,10 @@ def _run(arguments: argparse.Namespace) -> None:
         from ktdn_plugin.basicsr.test import test_pipeline
 
         test_pipeline(arguments, Path.cwd())
+    elif arguments.command == "options":
+        from ktdn_plugin.demo import copy_options_folder
+
+        copy_options_folder(arguments.output)
     else:
         from ktdn_plugin.demo import run_demo
 
@@ -99,16 +112,20 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     try:
         _run(arguments)
     except KeyboardInterrupt:
-        print("Interrupted; a training goes on with --auto_resume.", file=sys.stderr)
+        hint = " --auto_resume goes on from the newest state, if one was saved."
+        print("Interrupted." + (hint if arguments.command == "train" else ""), file=sys.stderr)
         return 130
     except Exception as error:
         message = _message(error)
         if message is None or arguments.debug:
             raise
-        # Every process of a distributed run checks the options; one of them is enough to hear.
-        if int(os.environ.get("RANK", 0)) == 0 or not isinstance(error, OptionsError):
-            for line in message.splitlines():
-                print(f"error: {line}", file=sys.stderr)
+        # Every process of a distributed run checks the options; one of them is enough to hear,
+        # and the launcher ends it as soon as another one is gone.
+        if isinstance(error, OptionsError) and int(os.environ.get("RANK", 0)) > 0:
+            time.sleep(SECONDS_TO_SPEAK)
+            return 1
+        for line in message.splitlines():
+            print(f"error: {line}", file=sys.stderr, flush=True)
         return 1
     return 0
 
@@ -117,8 +134,8 @@ def _message(error: Exception) -> str | None:
     """Words an error for people; None is for a defect of the program, whose traceback is wanted."""
     if isinstance(error, KTDNError):
         return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     # torch's; by name, since torch need not be loaded to get here.
     if type(error).__name__ == "OutOfMemoryError":
         return f"out of memory: lower batch_size_per_gpu or gt_size ({str(error).splitlines()[0]})"

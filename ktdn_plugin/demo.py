@@ -71,6 +71,21 @@ def options_folder() -> Path:
     raise KTDNError(f"{package}: its options files are missing; install ktdn-plugin again")
 
 
+def copy_options_folder(folder: Path) -> None:
+    """Copies all options files to a new folder.
+
+    Raises:
+        KTDNError: If the folder exists already or cannot be written.
+    """
+    try:
+        shutil.copytree(options_folder(), folder, ignore=shutil.ignore_patterns("__*"))
+    except FileExistsError as error:
+        raise KTDNError(f"{folder}: exists already; name another folder by -o") from error
+    except OSError as error:
+        raise KTDNError(f"{folder}: cannot be written ({error})") from error
+    print(f"Options: {folder}")
+
+
 def _copy_options(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +102,11 @@ def _run_stage(output: Path, command: str, options: str, overrides: Sequence[str
     # One process: the demo may itself run under a launcher, whose variables are not its stages'.
     launched = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in launched}
+    # The stage runs in another folder, where a checkout that is not installed is not found.
+    here = str(Path(str(resources.files("ktdn_plugin"))).absolute().parent)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        part for part in (here, environment.get("PYTHONPATH")) if part
+    )
     done = subprocess.run(
         [sys.executable, "-m", "ktdn_plugin", *words[1:]], cwd=output, env=environment, check=False
     )

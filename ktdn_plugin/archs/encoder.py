@@ -161,6 +161,8 @@ class Encoder(nn.Module):
         super().__init__()
         if not 1 <= stages <= len(STAGES):
             raise ValueError(f"stages must be 1, 2 or 3, got {stages}")
+        if not isinstance(name, str):
+            raise KTDNError(f"encoder: {name!r} is not the name of a timm model")
         backbone = _inspect_backbone(name)
         self.name = name
         self.channels = backbone.channels[:stages]

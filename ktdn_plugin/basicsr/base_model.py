@@ -44,6 +44,7 @@ class KTDNBaseModel(SRModel):
 
     def _build_averaged_network(self) -> None:
         self.net_g_ema = build_network(self.opt["network_g"]).to(self.device)
+        self.model_ema(0)  # what a checkpoint does not hold starts as in the trained network
         path = self.opt["path"]
         if path.get("pretrain_network_g"):
             self.load_network(
@@ -52,8 +53,6 @@ class KTDNBaseModel(SRModel):
                 path.get("strict_load_g", True),
                 "params_ema",
             )
-        else:
-            self.model_ema(0)
         self.net_g_ema.eval()
 
     def build_transfer(self) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import lmdb
 import torch
+from PIL import Image
 
-from ktdn_plugin.basicsr.check import ROOTS, build_to_look_at
+from ktdn_plugin.basicsr.check_names import build_to_look_at
+from ktdn_plugin.basicsr.check_structure import ROOTS
 from ktdn_plugin.basicsr.clear_image_dataset import read_meta_info
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import (
@@ -27,15 +29,16 @@ from ktdn_plugin.data.images import decode_image, list_images, read_image
 from ktdn_plugin.errors import KTDNError
 
 NAMED_AT_MOST = 5
+LOOKED_AT_MOST = 2000  # images whose sizes are compared before a run; the others in its course
 
 
 def check_files(opt: Options, is_train: bool) -> list[str]:
     """Checks all data sets and checkpoints of a run."""
     problems = []
     for phase, dataset in opt["datasets"].items():
-        if phase.split("_")[0] == "train" and not is_train:
-            continue
-        problems += _check_dataset(dataset, f"datasets.{phase}")
+        if (dataset["phase"] in ("train", "val")) if is_train else (dataset["phase"] != "train"):
+            copies = 1 if "WORLD_SIZE" in os.environ else max(opt["num_gpu"], 1)
+            problems += _check_dataset(dataset, f"datasets.{phase}", copies)
     problems += _check_checkpoints(opt, is_train)
     return problems + _check_gpus(opt)
 
@@ -54,27 +57,68 @@ def _check_gpus(opt: Options) -> list[str]:
     return problems
 
 
-def _check_dataset(dataset: dict[str, Any], where: str) -> list[str]:
+def _check_dataset(dataset: dict[str, Any], where: str, copies: int) -> list[str]:
     kind = dataset["type"]
     if kind not in ROOTS:
         return []
     roots = ROOTS[kind]
     try:
         if dataset["io_backend"].get("type") == "lmdb":
-            return _check_lmdbs(dataset, where, roots)
+            return _check_lmdbs(dataset, where, roots, copies)
         names = {key: _names(dataset, key) for key in roots}
         if kind == "PairedImageDataset":
             pairs = _pairs(dataset, names["dataroot_lq"], names["dataroot_gt"])
         else:
             pairs = [(path,) for path in names[roots[0]]]
-        images = [read_image(path) for path in pairs[0]]
+        for path in pairs[0]:
+            read_image(path)
+        for pair in pairs[:LOOKED_AT_MOST]:
+            _check_sizes(dataset, pair)
+        if dataset["phase"] != "train":
+            _check_stems(pairs)
     except KTDNError as error:
         return [f"{where}: {error}"]
-    problems = []
-    if len(images) == 2 and images[0].shape != images[1].shape:
-        sizes = " and ".join(f"{image.shape[1]} x {image.shape[0]}" for image in images)
-        problems.append(f"{where}: {pairs[0][0]} and {pairs[0][1]} differ in size ({sizes})")
-    return problems + _check_amount(dataset, where, len(pairs), images[0].shape)
+    return _check_amount(dataset, where, len(pairs), copies)
+
+
+def _check_sizes(dataset: dict[str, Any], pair: tuple[Path, ...]) -> None:
+    """Compares a pair's sizes, and a training image's with the crop's."""
+    sizes = [_size(path) for path in pair]
+    scale = dataset["scale"]
+    if len(pair) == 2 and sizes[1] != tuple(side * scale for side in sizes[0]):
+        # Headers do not tell of a rotation that decoding applies; look again before complaining.
+        sizes = [read_image(path).shape[1::-1] for path in pair]
+        if sizes[1] != tuple(side * scale for side in sizes[0]):
+            shown = " and ".join(f"{width} x {height}" for width, height in sizes)
+            times = f", scale: {scale}" if scale != 1 else ""
+            raise KTDNError(f"{pair[0]} and {pair[1]} differ in size ({shown}{times})")
+    if dataset["phase"] == "train" and min(sizes[-1]) < dataset["gt_size"]:
+        raise KTDNError(
+            f"{pair[-1]}: {sizes[-1][0]} x {sizes[-1][1]} pixels are less than the crop, gt_size: "
+            f"{dataset['gt_size']}; lower it or remove the image"
+        )
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Reads an image's width and height from its header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, Image.DecompressionBombError):  # let OpenCV, which will read it, decide
+        height, width = read_image(path).shape[:2]
+        return width, height
+
+
+def _check_stems(pairs: list[tuple[Path, ...]]) -> None:
+    """Results are named after images alone: two of one name would overwrite each other."""
+    seen: dict[str, Path] = {}
+    for pair in pairs:
+        if pair[0].stem in seen:
+            raise KTDNError(
+                f"{seen[pair[0].stem]} and {pair[0]} would both be saved as {pair[0].stem}.png; "
+                "rename one"
+            )
+        seen[pair[0].stem] = pair[0]
 
 
 def _names(dataset: dict[str, Any], key: str) -> list[Path]:
@@ -132,31 +176,25 @@ def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list
     return [(Path(dataset["dataroot_lq"]) / name, path) for name, path in partners.items()]
 
 
-def _check_amount(
-    dataset: dict[str, Any], where: str, count: int, shape: tuple[int, ...]
-) -> list[str]:
+def _check_amount(dataset: dict[str, Any], where: str, count: int, copies: int) -> list[str]:
     if dataset["phase"] != "train":
         return []
-    problems = []
-    if min(shape[:2]) < dataset["gt_size"]:
-        problems.append(
-            f"{where}.gt_size: {dataset['gt_size']} is more than the first image has "
-            f"({shape[1]} x {shape[0]} pixels)"
-        )
-    batch = dataset["batch_size_per_gpu"]
-    ratio = dataset.get("dataset_enlarge_ratio", 1)
-    # Incomplete batches are dropped, so a batch that is never full trains nothing at all.
+    batch = dataset["batch_size_per_gpu"] * copies
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    if count * ratio < batch * processes:
-        problems.append(
-            f"{where}.batch_size_per_gpu: {batch} on {processes} process(es) is more than the "
-            f"{count} images there are; lower it or set dataset_enlarge_ratio: "
+    samples = count * dataset.get("dataset_enlarge_ratio", 1)
+    # Incomplete batches are dropped, so a batch that is never full trains nothing at all.
+    if -(-samples // processes) < batch:
+        return [
+            f"{where}.batch_size_per_gpu: {batch * processes} in all are more than the {samples} "
+            f"images of an epoch; lower it or set dataset_enlarge_ratio: "
             f"{-(-batch * processes // count)}"
-        )
-    return problems
+        ]
+    return []
 
 
-def _check_lmdbs(dataset: dict[str, Any], where: str, roots: Sequence[str]) -> list[str]:
+def _check_lmdbs(
+    dataset: dict[str, Any], where: str, roots: Sequence[str], copies: int
+) -> list[str]:
     keys = {}
     for key in roots:
         root = Path(dataset[key])
@@ -170,7 +208,22 @@ def _check_lmdbs(dataset: dict[str, Any], where: str, roots: Sequence[str]) -> l
         if differing:
             raise KTDNError(f"the two LMDBs do not pair: {_some(differing)} is in one of them only")
     shapes = [_first_of_lmdb(Path(dataset[key]), first[0]) for key in roots]
-    return _check_amount(dataset, where, len(first), shapes[0])
+    if dataset.get("meta_info_file"):
+        wanted = {name.split(".")[0] for name in read_meta_info(dataset["meta_info_file"])}
+        missing = sorted(wanted - set(first))
+        if missing:
+            raise KTDNError(
+                f"{dataset['meta_info_file']} names keys that are not in "
+                f"{dataset[roots[0]]}: {_some(missing)}"
+            )
+        first = sorted(wanted)
+    height, width = shapes[0][:2]
+    if dataset["phase"] == "train" and min(height, width) < dataset["gt_size"]:
+        raise KTDNError(
+            f"{dataset[roots[0]]}, key '{first[0]}': {width} x {height} pixels are less than the "
+            f"crop, gt_size: {dataset['gt_size']}"
+        )
+    return _check_amount(dataset, where, len(first), copies)
 
 
 def _first_of_lmdb(root: Path, key: str) -> tuple[int, ...]:
@@ -205,13 +258,6 @@ def _check_checkpoints(opt: Options, is_train: bool) -> list[str]:
                 )
             except KTDNError as error:
                 problems.append(f"path.{key}: {error}")
-    for key, section in opt.items():
-        file = section.get("pretrained") if isinstance(section, dict) else None
-        if key.startswith("network_") and isinstance(file, (str, Path)):
-            try:
-                read_state_dict(file)
-            except KTDNError as error:
-                problems.append(f"{key}.pretrained: {error}")
     if is_train and opt["train"].get("transfer_opt") and not path.get("pretrain_network_t"):
         problems.append(
             "path.pretrain_network_t: missing; it names the trained teacher's checkpoint (train "

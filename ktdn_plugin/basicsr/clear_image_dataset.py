@@ -39,9 +39,13 @@ class ClearImageDataset(Dataset):
         self.io_backend = dict(opt.get("io_backend") or {"type": "disk"})
         self.file_client: FileClient | None = None
         root = Path(opt["dataroot_gt"])
-        if self.io_backend["type"] == "lmdb":
+        self.is_lmdb = self.io_backend["type"] == "lmdb"
+        if self.is_lmdb:
             self.io_backend |= {"db_paths": [str(root)], "client_keys": ["gt"]}
             self.paths = paths_from_lmdb(str(root))
+            if opt.get("meta_info_file"):
+                wanted = {name.split(".")[0] for name in read_meta_info(opt["meta_info_file"])}
+                self.paths = [key for key in self.paths if key in wanted]
         elif opt.get("meta_info_file"):
             self.paths = [str(root / name) for name in read_meta_info(opt["meta_info_file"])]
         else:
@@ -54,7 +58,8 @@ class ClearImageDataset(Dataset):
             backend = dict(self.io_backend)
             self.file_client = FileClient(backend.pop("type"), **backend)
         path = self.paths[index]
-        image = decode_image(self.file_client.get(path, "gt"), path).astype(np.float32) / 255
+        name = f"{self.opt['dataroot_gt']}, key '{path}'" if self.is_lmdb else path
+        image = decode_image(self.file_client.get(path, "gt"), name).astype(np.float32) / 255
         if self.opt["phase"] == "train":
             size = self.opt["gt_size"]
             if min(image.shape[:2]) < size:
@@ -72,19 +77,26 @@ class ClearImageDataset(Dataset):
 
 
 def read_meta_info(path: str | Path) -> list[str]:
-    """Reads a BasicSR meta file.
+    """Reads a BasicSR meta file, in which a line is a file's name, a space, and what else is known.
 
     Returns:
-        The first word of each line that has one.
+        The name of each line, as BasicSR itself takes it.
 
     Raises:
-        KTDNError: If the file cannot be read or names nothing.
+        KTDNError: If the file cannot be read, names nothing, or has what BasicSR would take for a
+            part of a name: an empty line, a tab, a byte-order mark.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise KTDNError(f"{path}: not a readable meta file ({error})") from error
-    names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
+        reason = getattr(error, "strerror", None) or error
+        raise KTDNError(f"{path}: not a readable meta file ({reason})") from error
+    if not lines:
         raise KTDNError(f"{path}: names no file")
-    return names
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or "\t" in line or line.startswith("\ufeff"):
+            raise KTDNError(
+                f"{path}, line {number}: is empty, or has a tab or a byte-order mark; write one "
+                "name a line, what follows it behind a space"
+            )
+    return [line.strip().split(" ")[0] for line in lines]

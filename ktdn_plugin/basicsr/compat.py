@@ -77,10 +77,11 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     known = {
         key: item
         for key, item in vars(torch.optim).items()
-        if isinstance(item, type)
-        and issubclass(item, torch.optim.Optimizer)
-        and item is not torch.optim.Optimizer
+        if isinstance(item, type) and issubclass(item, torch.optim.Optimizer)
     }
+    # These take no step from a loss's gradients alone, or not for every parameter of a network.
+    for name_of_other in ("Optimizer", "LBFGS", "SparseAdam", "Muon"):
+        known.pop(name_of_other, None)
     if name not in known:
         raise KTDNError(
             f"torch has no optimizer '{name}'{did_you_mean(name, known)} "
@@ -137,10 +138,11 @@ def load_network(
     fitting = {
         key: value for key, value in weights.items() if key in own and own[key].shape == value.shape
     }
-    if not fitting:
+    # Layers of fixed width fit between many networks; most of it has to.
+    if 2 * len(fitting) < len(own):
         raise KTDNError(
-            f"{load_path}: the checkpoint of another network: nothing in it fits this "
-            f"{type(net).__name__}"
+            f"{load_path}: the checkpoint of another network: only {len(fitting)} of {len(own)} "
+            f"entries of this {type(net).__name__} are in it"
         )
     net.load_state_dict(fitting, strict=False)
     logger.warning(

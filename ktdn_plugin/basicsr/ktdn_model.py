@@ -54,7 +54,8 @@ class KTDNModel(KTDNBaseModel):
         if list(loss.parameters()):
             if path.get("pretrain_network_adapters"):
                 self.load_network(loss, path["pretrain_network_adapters"])
-            self.transfer_loss = self.model_to_device(loss)
+            # DataParallel would gather one loss a GPU; the loss is cheap, one GPU does it.
+            self.transfer_loss = self.model_to_device(loss) if self.opt["dist"] else loss
 
     def trained_modules(self) -> list[nn.Module]:
         """Gives the student, and the adapters where its features are narrower or wider."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
+from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.transfer import Step, teacher_step
 
 
@@ -15,6 +18,16 @@ class KTDNTeacherModel(KTDNBaseModel):
     Source: Wu et al., CVPRW 2020, the teacher network.
     """
 
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Takes the clear images alone: on pairs, too, the teacher is shown and measured on these.
+
+        Raises:
+            KTDNError: If the batch has none.
+        """
+        if "gt" not in data:
+            raise KTDNError("the teacher learns from clear images, and this dataset gives none")
+        super().feed_data({**data, "lq": data["gt"]})
+
     def step(self) -> Step:
-        """Reconstructs the clear images; whatever ``lq`` a dataset gives is left alone."""
+        """Reconstructs the clear images."""
         return teacher_step(self.net_g, self.gt, self.image_losses)

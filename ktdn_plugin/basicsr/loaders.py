@@ -29,6 +29,12 @@ class NamedErrors(Dataset):
         self.dataset = dataset
         self.opt = dataset.opt
 
+    def __getattr__(self, name: str) -> Any:
+        # What else a model asks of its dataset. 'dataset' itself is not there while unpickling.
+        if name == "dataset":
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -45,11 +51,14 @@ class NamedErrors(Dataset):
         entry = paths[index] if paths is not None else f"sample {index}"
         files = entry if isinstance(entry, dict) else {"lq_path": entry}
         client = getattr(self.dataset, "file_client", None)
-        for key, name in files.items():
+        for key, file in files.items():
             if client is None:
                 break
+            kind = key.removesuffix("_path")
+            is_lmdb = client.backend == "lmdb"
+            name = f"{self.opt[f'dataroot_{kind}']}, key '{file}'" if is_lmdb else file
             try:
-                decode_image(client.get(name, key.removesuffix("_path")), name)
+                decode_image(client.get(file, kind), name)
             except KTDNError as problem:
                 return str(problem)
             except OSError as problem:
@@ -75,7 +84,7 @@ def build_train_loader(opt: Options) -> tuple[DataLoader, EnlargedSampler]:
         KTDNError: If there are too few images for one batch.
     """
     options = opt["datasets"]["train"]
-    dataset = build_dataset(options)
+    dataset = _build(options)
     sampler = EnlargedSampler(
         dataset, opt["world_size"], opt["rank"], options.get("dataset_enlarge_ratio", 1)
     )
@@ -101,7 +110,15 @@ def build_train_loader(opt: Options) -> tuple[DataLoader, EnlargedSampler]:
 
 def build_eval_loader(options: dict[str, Any]) -> DataLoader:
     """Builds the loader of one validation or test set: whole images, one at a time, in order."""
-    return DataLoader(NamedErrors(build_dataset(options)), batch_size=1)
+    return DataLoader(NamedErrors(_build(options)), batch_size=1)
+
+
+def _build(options: dict[str, Any]) -> Any:
+    dataset = build_dataset(options)
+    if options["type"] == "PairedImageDataset":
+        # It lists a folder in the order of the file system, which no seed reproduces elsewhere.
+        dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
+    return dataset
 
 
 def read_batches(loader: DataLoader, opt: Options) -> Iterator[Any]:

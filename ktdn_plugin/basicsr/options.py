@@ -24,6 +24,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a single word", key_node.start_mark
+                )
             if key_node.value in seen and key_node.value != "<<":
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key_node.value}' is given twice", key_node.start_mark
@@ -77,6 +81,8 @@ def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
             raise KTDNError(f"--force_yml {entry}: write it as key:key=value")
         target = opt
         for folder in folders:
+            if folder in target and target[folder] is None:
+                target[folder] = {}  # 'val: ~' is an empty section
             if not isinstance(target.get(folder), dict):
                 raise KTDNError(
                     f"--force_yml {entry}: the options have no section '{folder}'"
@@ -89,6 +95,33 @@ def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
             raise KTDNError(f"--force_yml {entry}: '{value}' is not a YAML value") from error
 
 
+WHOLE_NUMBERS = (
+    "manual_seed", "train.total_iter", "train.warmup_iter", "val.val_freq", "logger.print_freq",
+    "logger.save_checkpoint_freq",
+)  # fmt: skip
+
+
+def normalize(opt: Options) -> None:
+    """Brings what BasicSR's own options files write in several ways to one, in place.
+
+    A key without a value (``~``) is one that is not given; 5e3 is a whole number where one is
+    wanted.
+    """
+    datasets = opt.get("datasets")
+    sections = [opt, *(opt.get(key) for key in ("train", "val", "logger", "path", "datasets"))]
+    sections += list(datasets.values()) if isinstance(datasets, dict) else []
+    for section in sections:
+        if isinstance(section, dict):
+            for key in [key for key, value in section.items() if value is None]:
+                del section[key]
+    for path in WHOLE_NUMBERS:
+        *folders, last = path.split(".")
+        section = opt.get(folders[0]) if folders else opt
+        value = section.get(last) if isinstance(section, dict) else None
+        if isinstance(value, float) and value.is_integer():
+            section[last] = int(value)  # type: ignore[index]
+
+
 def set_defaults(opt: Options) -> None:
     """Fills in what BasicSR reads without asking whether it is there, in place.
 
@@ -99,10 +132,9 @@ def set_defaults(opt: Options) -> None:
     opt.setdefault("scale", 1)
     if opt.setdefault("num_gpu", "auto") == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
-    if opt.get("manual_seed") is None:
-        opt["manual_seed"] = random.randint(1, 10000)
+    opt.setdefault("manual_seed", random.randint(1, 10000))
     for section in ("path", "logger"):
-        opt[section] = opt.get(section) or {}
+        opt.setdefault(section, {})
     opt["logger"].setdefault("print_freq", 100)
     opt["logger"].setdefault("save_checkpoint_freq", 5000)
     opt["logger"].setdefault("use_tb_logger", False)
@@ -113,9 +145,7 @@ def set_defaults(opt: Options) -> None:
         dataset["phase"] = phase.split("_")[0]
         dataset["scale"] = opt["scale"]
         dataset.setdefault("name", phase)
-        dataset["io_backend"] = dataset.get("io_backend") or {"type": "disk"}
-        if dataset.get("meta_info_file", "") is None:
-            del dataset["meta_info_file"]  # BasicSR opens whatever is there, None as well
+        dataset.setdefault("io_backend", {"type": "disk"})
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
             if dataset.get(key):
                 dataset[key] = str(Path(dataset[key]).expanduser())

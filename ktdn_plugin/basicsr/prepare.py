@@ -9,25 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ktdn_plugin import __version__
 from ktdn_plugin.basicsr import launch, register
-from ktdn_plugin.basicsr.check import check_names, check_step, check_structure
+from ktdn_plugin.basicsr.check_names import check_names, check_step
+from ktdn_plugin.basicsr.check_structure import check_structure
 from ktdn_plugin.basicsr.options import (
     Options,
     apply_overrides,
     load_options,
+    normalize,
     raise_problems,
     set_debug,
     set_defaults,
     set_folders,
     skip_needless_downloads,
 )
+from ktdn_plugin.basicsr.resume import State, find_resume_state
+from ktdn_plugin.basicsr.run_folder import check_folder
+from ktdn_plugin.errors import KTDNError
 
 
-def prepare(arguments: Namespace, root: Path, is_train: bool) -> Options:
+def prepare(arguments: Namespace, root: Path, is_train: bool) -> tuple[Options, State | None]:
     """Loads, completes and checks options, joins the other processes, seeds.
 
     Nothing has been written when this raises.
@@ -37,66 +40,70 @@ def prepare(arguments: Namespace, root: Path, is_train: bool) -> Options:
         root: The project's root; runs go to ``experiments`` and ``results`` in it.
         is_train: Whether to train or to test.
 
+    Returns:
+        The options, and the state to resume from if there is one.
+
     Raises:
         KTDNError: One line for each problem.
     """
     source = str(arguments.opt)
     opt = load_options(source)
     apply_overrides(opt, arguments.force_yml or [])
+    normalize(opt)
     raise_problems(source, check_structure(opt, is_train))
     register()
     set_defaults(opt)
     if arguments.debug:
         set_debug(opt)
     set_folders(opt, root, is_train)
+    opt["is_train"] = is_train
+    opt["root_path"] = str(root)
+    opt["auto_resume"] = arguments.auto_resume
+    state = find_resume_state(opt) if is_train else None
+    skip_needless_downloads(opt)
     # Imported late: it reads data through BasicSR, which register() has made importable.
     from ktdn_plugin.basicsr.check_files import check_files
 
-    problems = check_names(opt, is_train)
-    if not problems and is_train:
-        problems = check_step(opt)
-    raise_problems(source, problems + check_files(opt, is_train))
+    with explained(source):
+        problems = check_names(opt, is_train)
+        if not problems and is_train:
+            problems = check_step(opt)
+        problems += check_files(opt, is_train)
+        if state is None:
+            problems += check_folder(opt)
+        raise_problems(source, problems)
 
     from basicsr.utils import set_random_seed
     from basicsr.utils.dist_util import get_dist_info
 
-    opt["is_train"] = is_train
-    opt["root_path"] = str(root)
-    opt["auto_resume"] = arguments.auto_resume
-    opt["dist"] = launch.join(arguments.launcher)
+    opt["dist"] = launch.join(arguments.launcher, use_gpu=opt["num_gpu"] > 0)
     opt["rank"], opt["world_size"] = get_dist_info()
     set_random_seed(opt["manual_seed"] + opt["rank"])
-    skip_needless_downloads(opt)
     torch.backends.cudnn.benchmark = True
-    return opt
+    return opt, state
 
 
-def make_folders(opt: Options) -> None:
-    """Makes the run's folders; BasicSR moves an earlier run's of the same name out of the way."""
-    from basicsr.utils import make_exp_dirs, mkdir_and_rename
+@contextmanager
+def explained(source: str) -> Iterator[None]:
+    """Turns what options' values lead BasicSR and torch to into one line that names the file.
 
-    folders = ("experiments_root", "results_root", "models", "training_states", "log")
-    wanted = {key: opt["path"][key] for key in (*folders, "visualization") if key in opt["path"]}
-    make_exp_dirs({"is_train": opt["is_train"], "path": wanted})
-    if opt["is_train"] and opt["logger"]["use_tb_logger"] and opt["rank"] == 0:
-        mkdir_and_rename(str(Path(opt["root_path"]) / "tb_logger" / opt["name"]))
-    launch.wait_for_all()
-
-
-def start_log(opt: Options, kind: str) -> Any:
-    """Starts the run's log file and logs versions and options."""
-    import basicsr
-    from basicsr.utils import get_root_logger, get_time_str
-    from basicsr.utils.options import dict2str
-
-    file = Path(opt["path"]["log"]) / f"{kind}_{opt['name']}_{get_time_str()}.log"
-    logger = get_root_logger(log_file=str(file))
-    logger.info(
-        f"ktdn-plugin {__version__}, BasicSR {basicsr.__version__}, torch {torch.__version__}, "
-        f"{opt['world_size']} process(es), {opt['num_gpu'] or 'no'} GPU(s)"
-    )
-    logger.info(dict2str(opt))
-    return logger
+    Raises:
+        KTDNError: In place of any other error that a value of the wrong kind may cause.
+    """
+    try:
+        yield
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:
+        raise KTDNError(
+            f"{source}: these options cannot be used ({type(error).__name__}: {error}); --debug "
+            "shows where"
+        ) from error
 
 
 def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any = None) -> None:
@@ -120,7 +127,7 @@ def _bare_networks(model: Any) -> Iterator[None]:
     wrapped = {
         name: item
         for name, item in vars(model).items()
-        if isinstance(item, nn.Module) and isinstance(item, DistributedDataParallel)
+        if isinstance(item, DistributedDataParallel)
     }
     try:
         for name, item in wrapped.items():

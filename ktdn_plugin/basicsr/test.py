@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from ktdn_plugin.basicsr import launch
-from ktdn_plugin.basicsr.prepare import make_folders, prepare, start_log, validate
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.prepare import explained, prepare, validate
+from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
 
 
 def test_pipeline(arguments: Namespace, root: Path) -> None:
@@ -19,27 +22,29 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
     Raises:
         KTDNError: If options, data or checkpoint are wrong.
     """
-    opt = prepare(arguments, root, is_train=False)
+    opt, _ = prepare(arguments, root, is_train=False)
     opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
     try:
-        _test(opt)
+        logger = start_log(opt)
+        with explained(str(arguments.opt)):
+            loaders, model = _build(opt)
+        make_folders(opt)
+        open_log_file(opt, "test")
+        for loader in loaders:
+            name = loader.dataset.opt["name"]
+            logger.info(f"Testing {name}: {len(loader)} images.")
+            validate(model, loader, opt["name"])
+        if opt["val"]["save_img"]:
+            logger.info(f"Results: {opt['path']['visualization']}")
     finally:
         launch.leave()
 
 
-def _test(opt: dict) -> None:
+def _build(opt: Options) -> tuple[list[Any], Any]:
     from basicsr.models import build_model
 
     from ktdn_plugin.basicsr.loaders import build_eval_loader
 
-    make_folders(opt)
-    logger = start_log(opt, "test")
-    sets = [dataset for phase, dataset in sorted(opt["datasets"].items()) if phase != "train"]
-    loaders = [build_eval_loader(dataset) for dataset in sets]
-    model = build_model(opt)
-    for loader in loaders:
-        name = loader.dataset.opt["name"]  # type: ignore[attr-defined]
-        logger.info(f"Testing {name}: {len(loader)} images.")
-        validate(model, loader, opt["name"])
-    if opt["val"]["save_img"]:
-        logger.info(f"Results: {opt['path']['visualization']}")
+    sets = [dataset for _, dataset in sorted(opt["datasets"].items())]
+    loaders = [build_eval_loader(dataset) for dataset in sets if dataset["phase"] != "train"]
+    return loaders, build_model(opt)

@@ -6,6 +6,7 @@ nothing at all where no batch is ever full.
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -17,9 +18,16 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin.basicsr import launch
-from ktdn_plugin.basicsr.options import Options, skip_needless_downloads
-from ktdn_plugin.basicsr.prepare import make_folders, prepare, start_log, validate
-from ktdn_plugin.basicsr.resume import find_resume_state
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.prepare import explained, prepare, validate
+from ktdn_plugin.basicsr.resume import State
+from ktdn_plugin.basicsr.run_folder import (
+    copy_options,
+    make_folders,
+    open_log_file,
+    start_log,
+)
+from ktdn_plugin.errors import KTDNError
 
 
 def train_pipeline(arguments: Namespace, root: Path) -> None:
@@ -32,44 +40,71 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     Raises:
         KTDNError: If options, data or checkpoints are wrong, or a file turns out to be broken.
     """
-    opt = prepare(arguments, root, is_train=True)
+    text = Path(arguments.opt).read_text(encoding="utf-8") if arguments.opt.is_file() else ""
+    opt, state = prepare(arguments, root, is_train=True)
     try:
-        _train(opt, arguments)
+        logger = start_log(opt)
+        with explained(str(arguments.opt)):
+            loader, sampler, val_loaders, model = _build(opt)
+            if state is not None:
+                _resume(model, state, opt["path"]["resume_state"])
+        # Only now, when all that the options name is there and fits.
+        make_folders(opt, resumed=state is not None)
+        copy_options(opt, arguments.opt, text)
+        open_log_file(opt, "train")
+        _train(opt, state, loader, sampler, val_loaders, model, logger)
     finally:
         launch.leave()
 
 
-def _train(opt: Options, arguments: Namespace) -> None:
+def _build(opt: Options) -> tuple[Any, Any, list[Any], Any]:
     from basicsr.models import build_model
-    from basicsr.train import init_tb_loggers
-    from basicsr.utils.options import copy_opt_file
 
     from ktdn_plugin.basicsr.loaders import build_eval_loader, build_train_loader
-
-    state = find_resume_state(opt)
-    skip_needless_downloads(opt)
-    if state is None:
-        make_folders(opt)
-    copy_opt_file(arguments.opt, opt["path"]["experiments_root"])
-    logger = start_log(opt, "train")
-    tb_logger = init_tb_loggers(opt)
 
     loader, sampler = build_train_loader(opt)
     val_loaders = [
         build_eval_loader(dataset)
-        for phase, dataset in opt["datasets"].items()
-        if phase.startswith("val") and opt.get("val") is not None
+        for dataset in opt["datasets"].values()
+        if dataset["phase"] == "val" and opt.get("val") is not None
     ]
+    return loader, sampler, val_loaders, build_model(opt)
+
+
+def _resume(model: Any, state: State, file: str) -> None:
+    try:
+        model.resume_training(state)
+        for optimizer in model.optimizers:
+            # torch takes another optimizer's settings in, and misses its own at the first step.
+            missing = set(optimizer.defaults) - set(optimizer.param_groups[0])
+            if missing:
+                raise KeyError(", ".join(sorted(missing)))
+    except (KeyError, ValueError, AssertionError) as error:
+        raise KTDNError(
+            f"{file}: the state of a training with another optimizer or scheduler ({error}); "
+            "change them back, or start from its network by path.pretrain_network_g"
+        ) from error
+
+
+def _train(
+    opt: Options,
+    state: State | None,
+    loader: Any,
+    sampler: Any,
+    val_loaders: list[Any],
+    model: Any,
+    logger: logging.Logger,
+) -> None:
+    from basicsr.train import init_tb_loggers
+
+    tb_logger = init_tb_loggers(opt)
     total = opt["train"]["total_iter"]
     logger.info(
-        f"{len(loader.dataset)} training images, {len(loader)} iterations an epoch, "  # type: ignore[arg-type]
+        f"{len(loader.dataset)} training images, {len(loader)} iterations an epoch, "
         f"{total} iterations in all; validation: {sum(map(len, val_loaders))} images."
     )
-    model = build_model(opt)
-    epoch, iteration = 0, 0
+    epoch, iteration = (state["epoch"], state["iter"]) if state else (0, 0)
     if state is not None:
-        model.resume_training(state)
-        epoch, iteration = state["epoch"], state["iter"]
         logger.info(f"Resuming from {opt['path']['resume_state']}: {iteration} of {total} done.")
 
     run = _Run(opt, model, val_loaders, tb_logger, iteration)

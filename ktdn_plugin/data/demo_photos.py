@@ -30,6 +30,12 @@ Grey photographs are left out: to bring colours back is half of dehazing.
 
 VALIDATION_PHOTOS = ("chelsea.png", "coffee.png")
 
+COLOURS = ((0, 1.0), (25, 1.0), (0, 0.5), (25, 0.5), (50, 0.8), (0, 0.2))
+"""Hue turned by degrees, and the share of saturation kept, in turn over a photograph's hazes.
+
+Three training scenes, mainly red ones, would teach that what haze has hidden is red.
+"""
+
 LONGER_SIDE = 512
 RECORD = "demo_dataset.json"
 VERSION = 1  # to be raised when the same seed gives other files, so that old ones are not reused
@@ -124,7 +130,8 @@ def _write_pairs(folder: Path, seed: int, haze_per_photo: int) -> None:
     for file in TRAINING_PHOTOS:
         clear, name = _load(file), Path(file).stem
         for k in range(haze_per_photo):
-            _write_pair(folder / "train", f"{name}_{k}.png", clear, f"{seed}/{name}/{k}")
+            shown = _recolour(clear, *COLOURS[k % len(COLOURS)])
+            _write_pair(folder / "train", f"{name}_{k}.png", shown, f"{seed}/{name}/{k}")
     for file in VALIDATION_PHOTOS:
         name = Path(file).stem
         _write_pair(folder / "val", f"{name}.png", _load(file), f"validation/{name}")
@@ -135,6 +142,13 @@ def _write_pair(folder: Path, name: str, clear: Image, haze_of: str) -> None:
     hazy = synthesize_haze(clear, zlib.crc32(haze_of.encode())).hazy
     _write_png(folder / "clear" / name, clear)
     _write_png(folder / "hazy" / name, np.rint(hazy * 255).astype(np.uint8))
+
+
+def _recolour(rgb: Image, degrees: float, saturation: float) -> Image:
+    hsv = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    hue, chroma, value = cv2.split(hsv)
+    hsv = cv2.merge(((hue + degrees) % 360, chroma * saturation, value))
+    return np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).clip(0, 255).astype(np.uint8)
 
 
 def _write_png(path: Path, rgb: Image) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -24,16 +25,23 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise KTDNError(f"{folder}: no such folder")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    paths: list[Path] = []
+    seen: set[Path] = set()
+    # Links to folders are followed, each folder once: a link may lead back to where it lies.
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        here = Path(parent).resolve()
+        folders[:] = [] if here in seen else [name for name in folders if name[0] != "."]
+        if here not in seen:
+            paths += [
+                Path(parent, name)
+                for name in files
+                if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
+            ]
+        seen.add(here)
     if not paths:
-        raise KTDNError(f"{folder}: holds no image ({', '.join(SUFFIXES)})")
-    return paths
+        hint = "; set io_backend: {type: lmdb}" if folder.suffix == ".lmdb" else ""
+        raise KTDNError(f"{folder}: holds no image ({', '.join(SUFFIXES)}){hint}")
+    return sorted(paths)
 
 
 def decode_image(content: bytes | None, name: str | Path) -> NDArray[np.uint8]:
@@ -54,7 +62,10 @@ def decode_image(content: bytes | None, name: str | Path) -> NDArray[np.uint8]:
         raise KTDNError(f"{name}: no such image")
     if not len(content):
         raise KTDNError(f"{name}: empty file (0 bytes); copy or download it again")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # more pixels than OpenCV takes
+        raise KTDNError(f"{name}: OpenCV cannot read it ({error.err})") from error
     if image is None:
         raise KTDNError(f"{name}: not a readable image; copy or download it again, or remove it")
     return np.asarray(image, dtype=np.uint8)

@@ -144,11 +144,17 @@ def _check_shapes(
     if adapter is not None:
         if widths != adapter:
             raise ValueError(
-                f"{shapes} do not fit its adapter {adapter}; set adapters={{{name!r}: {widths}}}"
+                f"{shapes} do not fit its adapter {list(adapter)}; {_advice(name, widths)}"
             )
     elif widths[0] != widths[1]:
-        raise ValueError(f"{shapes} differ in width; set adapters={{{name!r}: {widths}}}")
+        raise ValueError(f"{shapes} differ in width; {_advice(name, widths)}")
     if student[2:] != teacher[2:]:
         raise ValueError(f"{shapes} differ in height or width; give both images of one size")
     if student[0] != teacher[0]:
         raise ValueError(f"{shapes} differ in batch size")
+
+
+def _advice(name: str, widths: tuple[int, int]) -> str:
+    if widths[0] == widths[1]:
+        return "leave its adapter out"
+    return f"set adapters: {{{name}: {list(widths)}}}"

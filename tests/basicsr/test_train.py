@@ -14,6 +14,7 @@ from helpers import (
     student_options,
     teacher_options,
     write_options,
+    write_png,
 )
 
 from ktdn_plugin import KTDN, to_published
@@ -127,9 +128,9 @@ def test_a_student_of_another_width_gets_adapters(pairs: Path, run) -> None:
     path = write_options(pairs, opt)
     done = run("train", "-opt", path)
     assert done.returncode == 1
-    assert "adapters={'mid': (192, 64)}" in done.stderr
+    assert "adapters: {mid: [192, 48]}" in done.stderr
 
-    opt["train"]["transfer_opt"]["adapters"] = {"mid": [192, 64]}
+    opt["train"]["transfer_opt"]["adapters"] = {"mid": [192, 48]}
     done = run("train", "-opt", write_options(pairs, opt))
     assert done.returncode == 0, done.stderr
     first = torch.load(models(pairs, "student") / "net_adapters_2.pth", weights_only=True)
@@ -167,6 +168,104 @@ def test_resume(pairs: Path, run) -> None:
     opt["path"]["resume_state"] = "experiments/student/training_states/2.state"
     done = run("train", "-opt", write_options(pairs, opt))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_of_the_same_name_is_kept_aside(pairs: Path, run) -> None:
+    path = write_options(pairs, teacher_options(2))
+    assert run("train", "-opt", path).returncode == 0
+    assert run("train", "-opt", path).returncode == 0
+    runs = sorted(folder.name for folder in (pairs / "experiments").iterdir())
+    assert runs[0] == "teacher"
+    assert runs[1].startswith("teacher_archived_")
+    opt = teacher_options(2)
+    opt["path"]["pretrain_network_g"] = "experiments/teacher/models/net_g_latest.pth"
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 1
+    assert "lies in the folder of this very run" in done.stderr
+    assert len(list((pairs / "experiments").iterdir())) == 2
+
+
+def test_the_options_kept_with_a_run_start_it_again(pairs: Path, run) -> None:
+    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
+    kept = "experiments/teacher/teacher.yml"
+    done = run("train", "-opt", kept, "--auto_resume", "--force_yml", "train:total_iter=3")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 done" in log_of(pairs, "teacher")
+    done = run("train", "-opt", kept)
+    assert done.returncode == 0, done.stderr
+    assert "total_iter: 2" in (pairs / kept).read_text()
+
+
+def test_resume_with_another_optimizer(pairs: Path, run) -> None:
+    opt = teacher_options(2)
+    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
+    opt["train"]["optim_g"] = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
+    opt["train"]["total_iter"] = 3
+    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
+    assert done.returncode == 1
+    assert "2.state: the state of a training with another optimizer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_teacher_on_pairs_is_shown_clear_images_alone(pairs: Path, run) -> None:
+    opt = teacher_options(2)
+    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
+    alone = re.findall(r"# psnr: (\S+)", log_of(pairs, "teacher"))
+    opt["name"] = "on_pairs"
+    for phase in ("train", "val"):
+        dataset = opt["datasets"][phase]
+        dataset |= {"type": "PairedImageDataset", "dataroot_lq": f"{phase}/hazy"}
+    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
+    assert re.findall(r"# psnr: (\S+)", log_of(pairs, "on_pairs")) == alone
+
+
+def test_basicsrs_own_super_resolution(pairs: Path, run) -> None:
+    opt = student_options(2)
+    del opt["network_t"], opt["path"]["pretrain_network_t"]
+    for key in ("transfer_opt", "laplacian_opt"):
+        del opt["train"][key]
+    opt |= {"model_type": "SRModel", "scale": 2}
+    opt["network_g"] = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8}
+    opt["network_g"] |= {"num_block": 1, "upscale": 2}
+    opt["val"]["val_freq"] = 5e3  # as BasicSR's options write it
+    opt["datasets"]["train"]["gt_size"] = 32
+    for phase in ("train", "val"):
+        for path in (pairs / phase / "clear").iterdir():
+            image = read_image(pairs / phase / "hazy" / path.name)
+            write_png(path, 3, (2 * image.shape[0], 2 * image.shape[1]))
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    assert len(losses_of(log_of(pairs, "student"), "l_pix")) == 2
+
+
+def test_meta_file_chooses_from_an_lmdb(pairs: Path, run) -> None:
+    from ktdn_plugin.basicsr import compat
+
+    compat.apply()
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    names = sorted(path.name for path in (pairs / "train/clear").iterdir())
+    keys = [name.removesuffix(".png") for name in names]
+    make_lmdb_from_imgs(str(pairs / "train/clear"), str(pairs / "clear.lmdb"), names, keys)
+    (pairs / "split.txt").write_text("01.png\n04.png\n")
+    opt = teacher_options(2)
+    train = opt["datasets"]["train"]
+    train |= {"dataroot_gt": "clear.lmdb", "io_backend": {"type": "lmdb"}}
+    train["meta_info_file"] = "split.txt"
+    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
+    assert "2 training images" in log_of(pairs, "teacher")
+
+
+def test_resume_under_another_name(pairs: Path, run) -> None:
+    opt = teacher_options(2)
+    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
+    opt["path"]["resume_state"] = "experiments/teacher/training_states/2.state"
+    opt["name"] = "longer"
+    opt["train"]["total_iter"] = 3
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    assert (models(pairs, "longer") / "net_g_latest.pth").is_file()
+    assert not list((pairs / "experiments/teacher").glob("*_archived_*"))
 
 
 def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Path, run) -> None:

@@ -88,11 +88,15 @@ def test_no_training_scene_is_validated_on(demo: Path) -> None:
     assert written["train"].isdisjoint(written["val"])
 
 
-def test_each_haze_of_a_photograph_is_another(demo: Path) -> None:
+def test_each_haze_of_a_photograph_is_another(tmp_path: Path) -> None:
+    demo = tmp_path / "photos"
+    make_demo_dataset(demo, haze_per_photo=len(demo_photos.COLOURS) + 1)
     hazy = images(demo / "train" / "hazy")
     clear = images(demo / "train" / "clear")
-    assert np.array_equal(clear["astronaut_0.png"], clear["astronaut_1.png"])
-    difference = hazy["astronaut_0.png"].astype(int) - hazy["astronaut_1.png"]
+    period = len(demo_photos.COLOURS)
+    assert np.array_equal(clear["astronaut_0.png"], clear[f"astronaut_{period}.png"])
+    assert not np.array_equal(clear["astronaut_0.png"], clear["astronaut_1.png"])
+    difference = hazy["astronaut_0.png"].astype(int) - hazy[f"astronaut_{period}.png"]
     assert np.abs(difference).mean() > 5
     assert len({image.tobytes() for image in hazy.values()}) == len(hazy)
 

@@ -211,8 +211,8 @@ def test_missing_features_are_named(lacking: str) -> None:
 @pytest.mark.parametrize(
     ("student", "teacher", "words"),
     [
-        ((2, 4, 3, 3), (2, 8, 3, 3), "differ in width; set adapters={'mid': (4, 8)}"),
-        ((2, 1, 3, 3), (2, 8, 3, 3), "differ in width; set adapters={'mid': (1, 8)}"),
+        ((2, 4, 3, 3), (2, 8, 3, 3), "differ in width; set adapters: {mid: [4, 8]}"),
+        ((2, 1, 3, 3), (2, 8, 3, 3), "differ in width; set adapters: {mid: [1, 8]}"),
         ((2, 8, 3, 3), (2, 8, 3, 6), "differ in height or width"),
         ((2, 8, 1, 1), (2, 8, 3, 3), "differ in height or width"),
         ((1, 8, 3, 3), (2, 8, 3, 3), "differ in batch size"),
@@ -233,7 +233,7 @@ def test_shapes_do_not_broadcast(
 def test_an_adapter_of_other_widths_is_named(student: int, teacher: int) -> None:
     loss = KnowledgeTransferLoss(adapters={"mid": (4, 8)}).double()
     words = re.escape(
-        f"do not fit its adapter (4, 8); set adapters={{'mid': ({student}, {teacher})}}"
+        f"do not fit its adapter [4, 8]; set adapters: {{mid: [{student}, {teacher}]}}"
     )
     with pytest.raises(ValueError, match=words):
         loss({"mid": feature(1, student, 2, 2)}, {"mid": feature(1, teacher, 2, 2)})

@@ -1,0 +1,117 @@
+"""Where a run writes: its folders, its log, and the copy of its options."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from ktdn_plugin import __version__
+from ktdn_plugin.basicsr import launch
+from ktdn_plugin.basicsr.options import Options
+
+LOGGERS = ("basicsr", "ktdn_plugin")
+
+
+def check_folder(opt: Options) -> list[str]:
+    """Checks that a new run can take its folder: what lies there is moved out of the way.
+
+    Returns:
+        One line for each file that the run needs and that would be moved away as well, and for a
+        folder that holds something else than a run.
+    """
+    base = Path(opt["path"]["log"])
+    problems = []
+    marks = ("models", "training_states", "visualization", "*.log")
+    if base.is_dir() and any(base.iterdir()) and not any(any(base.glob(mark)) for mark in marks):
+        problems.append(f"{base}: exists and is no run's folder; give the run another name")
+    needed = {f"path.{key}": value for key, value in opt["path"].items() if "pretrain_" in key}
+    for phase, dataset in opt["datasets"].items():
+        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
+            needed[f"datasets.{phase}.{key}"] = dataset.get(key)
+    for key, value in needed.items():
+        if value and base.absolute() in (Path(value).absolute(), *Path(value).absolute().parents):
+            problems.append(
+                f"{key}: {value} lies in the folder of this very run, which is moved out of the "
+                "way when it starts anew; give the run another name, or use --auto_resume"
+            )
+    return problems
+
+
+def make_folders(opt: Options, resumed: bool = False) -> None:
+    """Makes the run's folders; an earlier run's of the same name is kept, renamed.
+
+    Args:
+        opt: The options.
+        resumed: Whether the run goes on, and what is in its folders stays.
+    """
+    keys = ("experiments_root", "results_root", "models", "training_states", "visualization")
+    if opt["rank"] == 0:
+        if not resumed:
+            _set_aside(Path(opt["path"]["log"]))
+            if opt["is_train"] and opt["logger"]["use_tb_logger"]:
+                _set_aside(Path(opt["root_path"]) / "tb_logger" / opt["name"])
+        for key in keys:
+            if key in opt["path"]:
+                Path(opt["path"][key]).mkdir(parents=True, exist_ok=True)
+    launch.wait_for_all()
+
+
+def _set_aside(folder: Path) -> None:
+    if not folder.exists():
+        return
+    stamp = f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
+    target, number = folder.with_name(stamp), 1
+    while target.exists():  # two runs within a second
+        number += 1
+        target = folder.with_name(f"{stamp}_{number}")
+    folder.rename(target)
+    logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name is kept as {target}.")
+
+
+def copy_options(opt: Options, source: Path, text: str) -> None:
+    """Writes the options file's text, with the command, into the run's folder."""
+    if opt["rank"] == 0:
+        head = f"# {time.asctime()}\n# {' '.join(sys.argv)}\n\n"
+        copy = Path(opt["path"]["experiments_root"]) / source.name
+        copy.write_text(head + text, encoding="utf-8")
+
+
+def start_log(opt: Options) -> logging.Logger:
+    """Starts BasicSR's log on the screen; lines are kept until there is a file for them."""
+    import basicsr
+    import torch
+    from basicsr.utils import get_root_logger
+    from basicsr.utils.options import dict2str
+
+    logger = get_root_logger()
+    kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
+    for name in LOGGERS:
+        one = logging.getLogger(name)
+        one.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+        one.addHandler(kept)
+    logger.info(
+        f"ktdn-plugin {__version__}, BasicSR {basicsr.__version__}, torch {torch.__version__}, "
+        f"{opt['world_size']} process(es), {opt['num_gpu'] or 'no'} GPU(s)"
+    )
+    logger.info(dict2str(opt))
+    return logger
+
+
+def open_log_file(opt: Options, kind: str) -> None:
+    """Writes the log to a file from here on, what was logged before included."""
+    if opt["rank"] != 0:
+        return
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    path = Path(opt["path"]["log"]) / f"{kind}_{opt['name']}_{stamp}.log"
+    file = logging.FileHandler(path, "a", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        for handler in [one for one in logger.handlers if isinstance(one, MemoryHandler)]:
+            handler.setTarget(file)
+            handler.flush()
+            logger.removeHandler(handler)
+        logger.addHandler(file)
