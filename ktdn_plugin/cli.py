@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
         test_pipeline(arguments, Path.cwd())
     elif arguments.command == "options":
-        from ktdn_plugin.demo import copy_options_folder
+        from ktdn_plugin.option_files import copy_options_folder
 
         copy_options_folder(arguments.output)
     else:

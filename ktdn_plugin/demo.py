@@ -15,14 +15,14 @@ import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ktdn_plugin.basicsr.measure import Measured, measure
 from ktdn_plugin.data import make_demo_dataset
 from ktdn_plugin.data.images import list_images, read_image
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.option_files import options_folder
 from ktdn_plugin.pictures import comparison_sheet, write_image
 
 STAGES = (
@@ -31,13 +31,6 @@ STAGES = (
     ("test", "test_ktdn.yml", "test: dehazes photographs it has never seen"),
 )
 RESULTS = Path("results", "demo_test", "visualization", "demo_val")
-
-
-class Measured(NamedTuple):
-    """One image's distance from the clear one: PSNR in dB, SSIM, both on RGB."""
-
-    psnr: float
-    ssim: float
 
 
 def run_demo(output: Path, seed: int = 0, overrides: Sequence[str] = ()) -> None:
@@ -60,30 +53,6 @@ def run_demo(output: Path, seed: int = 0, overrides: Sequence[str] = ()) -> None
         print(f"\n[{number}/{len(STAGES)}] {text}", flush=True)
         _run_stage(output, command, options, overrides if command == "train" else ())
     _show(output)
-
-
-def options_folder() -> Path:
-    """Finds the options files: shipped inside the package, or beside it in a checkout."""
-    package = Path(str(resources.files("ktdn_plugin")))
-    for folder in (package / "options", package.parent / "options"):
-        if (folder / "train_ktdn.yml").is_file():
-            return folder
-    raise KTDNError(f"{package}: its options files are missing; install ktdn-plugin again")
-
-
-def copy_options_folder(folder: Path) -> None:
-    """Copies all options files to a new folder.
-
-    Raises:
-        KTDNError: If the folder exists already or cannot be written.
-    """
-    try:
-        shutil.copytree(options_folder(), folder, ignore=shutil.ignore_patterns("__*"))
-    except FileExistsError as error:
-        raise KTDNError(f"{folder}: exists already; name another folder by -o") from error
-    except OSError as error:
-        raise KTDNError(f"{folder}: cannot be written ({error})") from error
-    print(f"Options: {folder}")
 
 
 def _copy_options(folder: Path) -> None:
@@ -131,24 +100,6 @@ def _show(output: Path) -> None:
     for name, row in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
         print(f"{name:12} {row[0]:9.2f} / {row[1]:.3f} {row[2]:15.2f} / {row[3]:.3f}")
     print(f"\nPicture: {output / 'comparison.png'}\nTable:   {output / 'metrics.csv'}")
-
-
-def measure(image: NDArray[np.uint8], clear: NDArray[np.uint8]) -> Measured:
-    """Measures an image against the clear one by BasicSR's PSNR and SSIM.
-
-    Args:
-        image: RGB (h, w, 3), 0 to 255.
-        clear: Same shape.
-    """
-    from ktdn_plugin.basicsr import compat
-
-    compat.apply()
-    from basicsr.metrics import calculate_psnr, calculate_ssim
-
-    return Measured(
-        float(calculate_psnr(image, clear, crop_border=0)),
-        float(calculate_ssim(image, clear, crop_border=0)),
-    )
 
 
 def _caption(measured: Measured) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 import yaml
+
+from ktdn_plugin import KTDN
 
 ENCODER = "test_convnext"
 
@@ -93,3 +97,33 @@ def write_options(folder: Path, opt: dict, name: str | None = None) -> Path:
     path = folder / (name or f"{opt['name']}.yml")
     path.write_text(yaml.safe_dump(opt, sort_keys=False))
     return path
+
+
+def log_of(folder: Path, name: str, kind: str = "train") -> str:
+    base = "experiments" if kind == "train" else "results"
+    return "".join(p.read_text() for p in sorted((folder / base / name).glob(f"{kind}_*.log")))
+
+
+def losses_of(text: str, name: str) -> list[float]:
+    return [float(value) for value in re.findall(rf"\b{name}: (\S+)", text)]
+
+
+def models(folder: Path, name: str) -> Path:
+    return folder / "experiments" / name / "models"
+
+
+def teacher_file(folder: Path, encoder: str = "test_convnext") -> Path:
+    path = folder / "teacher.pth"
+    torch.save({"params": KTDN(encoder).state_dict()}, path)
+    return path
+
+
+def one(lines: list[str]) -> str:
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def student_of_a_saved_teacher(pairs: Path) -> dict:
+    opt = student_options()
+    opt["path"]["pretrain_network_t"] = str(teacher_file(pairs))
+    return opt

@@ -40,8 +40,9 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     Raises:
         KTDNError: If options, data or checkpoints are wrong, or a file turns out to be broken.
     """
-    text = Path(arguments.opt).read_text(encoding="utf-8") if arguments.opt.is_file() else ""
     opt, state = prepare(arguments, root, is_train=True)
+    # Read now: the file may lie in an earlier run's folder, which is about to be renamed.
+    text = arguments.opt.read_text(encoding="utf-8")
     try:
         logger = start_log(opt)
         with explained(str(arguments.opt)):

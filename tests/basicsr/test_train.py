@@ -11,6 +11,9 @@ import pytest
 import torch
 from helpers import (
     evaluation_options,
+    log_of,
+    losses_of,
+    models,
     student_options,
     teacher_options,
     write_options,
@@ -18,21 +21,8 @@ from helpers import (
 )
 
 from ktdn_plugin import KTDN, to_published
+from ktdn_plugin.basicsr.measure import measure
 from ktdn_plugin.data.images import read_image
-from ktdn_plugin.demo import measure
-
-
-def log_of(folder: Path, name: str, kind: str = "train") -> str:
-    base = "experiments" if kind == "train" else "results"
-    return "".join(p.read_text() for p in sorted((folder / base / name).glob(f"{kind}_*.log")))
-
-
-def losses_of(text: str, name: str) -> list[float]:
-    return [float(value) for value in re.findall(rf"\b{name}: (\S+)", text)]
-
-
-def models(folder: Path, name: str) -> Path:
-    return folder / "experiments" / name / "models"
 
 
 def test_teacher_student_test(pairs: Path, run) -> None:
@@ -144,81 +134,6 @@ def test_a_student_of_another_width_gets_adapters(pairs: Path, run) -> None:
     assert 0 < moved.max() < 5e-3
 
 
-def test_resume(pairs: Path, run) -> None:
-    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
-    opt = student_options(2)
-    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
-    opt["train"]["total_iter"] = 5
-    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
-    assert done.returncode == 0, done.stderr
-    text = log_of(pairs, "student")
-    assert "2 of 5 done" in text
-    iterations = [int(value) for value in re.findall(r"iter: +(\d+), lr", text)]
-    assert iterations == [1, 2, 3, 4, 5]
-    state = torch.load(pairs / "experiments/student/training_states/4.state", weights_only=True)
-    assert state["iter"] == 4
-    assert int(state["optimizers"][0]["state"][0]["step"]) == 4
-
-    # The same by path.resume_state, over a damaged newer state that auto_resume passes over.
-    (pairs / "experiments/student/training_states/9.state").write_bytes(b"PK\x03\x04 damaged")
-    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
-    assert done.returncode == 0, done.stderr
-    assert "9.state" in done.stdout
-    assert "4 of 5 done" in log_of(pairs, "student")
-    opt["path"]["resume_state"] = "experiments/student/training_states/2.state"
-    done = run("train", "-opt", write_options(pairs, opt))
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_run_of_the_same_name_is_kept_aside(pairs: Path, run) -> None:
-    path = write_options(pairs, teacher_options(2))
-    assert run("train", "-opt", path).returncode == 0
-    assert run("train", "-opt", path).returncode == 0
-    runs = sorted(folder.name for folder in (pairs / "experiments").iterdir())
-    assert runs[0] == "teacher"
-    assert runs[1].startswith("teacher_archived_")
-    opt = teacher_options(2)
-    opt["path"]["pretrain_network_g"] = "experiments/teacher/models/net_g_latest.pth"
-    done = run("train", "-opt", write_options(pairs, opt))
-    assert done.returncode == 1
-    assert "lies in the folder of this very run" in done.stderr
-    assert len(list((pairs / "experiments").iterdir())) == 2
-
-
-def test_the_options_kept_with_a_run_start_it_again(pairs: Path, run) -> None:
-    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
-    kept = "experiments/teacher/teacher.yml"
-    done = run("train", "-opt", kept, "--auto_resume", "--force_yml", "train:total_iter=3")
-    assert done.returncode == 0, done.stderr
-    assert "2 of 3 done" in log_of(pairs, "teacher")
-    done = run("train", "-opt", kept)
-    assert done.returncode == 0, done.stderr
-    assert "total_iter: 2" in (pairs / kept).read_text()
-
-
-def test_resume_with_another_optimizer(pairs: Path, run) -> None:
-    opt = teacher_options(2)
-    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
-    opt["train"]["optim_g"] = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
-    opt["train"]["total_iter"] = 3
-    done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
-    assert done.returncode == 1
-    assert "2.state: the state of a training with another optimizer" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_teacher_on_pairs_is_shown_clear_images_alone(pairs: Path, run) -> None:
-    opt = teacher_options(2)
-    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
-    alone = re.findall(r"# psnr: (\S+)", log_of(pairs, "teacher"))
-    opt["name"] = "on_pairs"
-    for phase in ("train", "val"):
-        dataset = opt["datasets"][phase]
-        dataset |= {"type": "PairedImageDataset", "dataroot_lq": f"{phase}/hazy"}
-    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
-    assert re.findall(r"# psnr: (\S+)", log_of(pairs, "on_pairs")) == alone
-
-
 def test_basicsrs_own_super_resolution(pairs: Path, run) -> None:
     opt = student_options(2)
     del opt["network_t"], opt["path"]["pretrain_network_t"]
@@ -238,36 +153,6 @@ def test_basicsrs_own_super_resolution(pairs: Path, run) -> None:
     assert len(losses_of(log_of(pairs, "student"), "l_pix")) == 2
 
 
-def test_meta_file_chooses_from_an_lmdb(pairs: Path, run) -> None:
-    from ktdn_plugin.basicsr import compat
-
-    compat.apply()
-    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-
-    names = sorted(path.name for path in (pairs / "train/clear").iterdir())
-    keys = [name.removesuffix(".png") for name in names]
-    make_lmdb_from_imgs(str(pairs / "train/clear"), str(pairs / "clear.lmdb"), names, keys)
-    (pairs / "split.txt").write_text("01.png\n04.png\n")
-    opt = teacher_options(2)
-    train = opt["datasets"]["train"]
-    train |= {"dataroot_gt": "clear.lmdb", "io_backend": {"type": "lmdb"}}
-    train["meta_info_file"] = "split.txt"
-    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
-    assert "2 training images" in log_of(pairs, "teacher")
-
-
-def test_resume_under_another_name(pairs: Path, run) -> None:
-    opt = teacher_options(2)
-    assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
-    opt["path"]["resume_state"] = "experiments/teacher/training_states/2.state"
-    opt["name"] = "longer"
-    opt["train"]["total_iter"] = 3
-    done = run("train", "-opt", write_options(pairs, opt))
-    assert done.returncode == 0, done.stderr
-    assert (models(pairs, "longer") / "net_g_latest.pth").is_file()
-    assert not list((pairs / "experiments/teacher").glob("*_archived_*"))
-
-
 def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Path, run) -> None:
     opt = teacher_options(10)
     opt["datasets"]["train"]["batch_size_per_gpu"] = 4  # of 6 images: the rest is dropped
@@ -275,36 +160,6 @@ def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Pat
     done = run("train", "-opt", write_options(pairs, opt))
     assert done.returncode == 0, done.stderr
     assert len(losses_of(log_of(pairs, "teacher"), "l_rec")) == 10
-
-
-def test_crops_differ_between_epochs(pairs: Path) -> None:
-    from ktdn_plugin import register
-
-    register()
-    from ktdn_plugin.basicsr.loaders import build_train_loader
-
-    opt = teacher_options()
-    train = {**opt["datasets"]["train"], "phase": "train", "name": "train", "scale": 1}
-    train |= {
-        "dataroot_gt": str(pairs / "train/clear"),
-        "io_backend": {"type": "disk"},
-        "num_worker_per_gpu": 1,
-        "persistent_workers": False,
-    }
-    options = {"datasets": {"train": train}, "world_size": 1, "rank": 0, "dist": False}
-    torch.manual_seed(0)
-    loader, _ = build_train_loader({**options, "num_gpu": 0})
-
-    def crops() -> dict[str, torch.Tensor]:
-        return {
-            path: image
-            for batch in loader
-            for path, image in zip(batch["gt_path"], batch["gt"], strict=True)
-        }
-
-    first, second = crops(), crops()
-    assert first.keys() == second.keys()
-    assert not all(torch.equal(first[path], second[path]) for path in first)
 
 
 def test_torchrun_two_processes(pairs: Path, run) -> None:
@@ -327,52 +182,6 @@ def test_torchrun_two_processes(pairs: Path, run) -> None:
     assert len(list((pairs / "experiments").iterdir())) == 2  # no run archived the other's folder
 
 
-def test_reads_lmdb_made_by_basicsr(pairs: Path, run) -> None:
-    from ktdn_plugin.basicsr import compat
-
-    compat.apply()
-    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-
-    for phase in ("train", "val"):
-        for kind in ("hazy", "clear"):
-            names = sorted(path.name for path in (pairs / phase / kind).iterdir())
-            keys = [name.removesuffix(".png") for name in names]
-            target = pairs / f"{phase}_{kind}.lmdb"
-            make_lmdb_from_imgs(str(pairs / phase / kind), str(target), names, keys)
-    teacher, student = teacher_options(2), student_options(2)
-    for opt in (teacher, student):
-        for phase in ("train", "val"):
-            dataset = opt["datasets"][phase]
-            dataset["io_backend"] = {"type": "lmdb"}
-            dataset["dataroot_gt"] = f"{phase}_clear.lmdb"
-            if "dataroot_lq" in dataset:
-                dataset["dataroot_lq"] = f"{phase}_hazy.lmdb"
-        opt["datasets"]["train"]["num_worker_per_gpu"] = 1
-        done = run("train", "-opt", write_options(pairs, opt))
-        assert done.returncode == 0, done.stderr
-
-
-def test_meta_file_and_nh_haze_names(pairs: Path, run) -> None:
-    folder = pairs / "NH-HAZE"
-    folder.mkdir()
-    for index in range(6):
-        for kind, name in (("hazy", "hazy"), ("clear", "GT")):
-            source = pairs / "train" / kind / f"{index:02}.png"
-            (folder / f"{index + 1:02}_{name}.png").write_bytes(source.read_bytes())
-    (pairs / "train.txt").write_text("".join(f"{i:02}_GT.png\n" for i in range(1, 5)))
-    (pairs / "val.txt").write_text("05_GT.png\n06_GT.png\n")
-    for make in (teacher_options, student_options):
-        opt = make(2)
-        for phase in ("train", "val"):
-            dataset = opt["datasets"][phase]
-            dataset |= {"dataroot_gt": "NH-HAZE", "meta_info_file": f"{phase}.txt"}
-            if "dataroot_lq" in dataset:
-                dataset |= {"dataroot_lq": "NH-HAZE", "filename_tmpl": "{:.2}_hazy"}
-        done = run("train", "-opt", write_options(pairs, opt))
-        assert done.returncode == 0, done.stderr
-        assert "4 training images" in log_of(pairs, opt["name"])
-
-
 def test_the_published_checkpoint_is_tested_as_it_is(pairs: Path, run) -> None:
     network = KTDN()
     torch.save(to_published(network.state_dict()), pairs / "KTDN.pth")
@@ -386,20 +195,6 @@ def test_the_published_checkpoint_is_tested_as_it_is(pairs: Path, run) -> None:
         wanted = network.eval()(hazy).clamp(0, 1).mul(255).round()[0].permute(1, 2, 0).numpy()
     result = pairs / f"results/evaluation/visualization/pairs/{image.stem}_evaluation.png"
     assert np.abs(read_image(result) - wanted).max() <= 1
-
-
-def test_photos_without_clear_ones_are_saved_not_measured(pairs: Path, run) -> None:
-    assert run("train", "-opt", write_options(pairs, teacher_options(2))).returncode == 0
-    opt = evaluation_options("experiments/teacher/models/net_g_latest.pth")
-    opt["datasets"]["test_2"] = {
-        "name": "photos",
-        "type": "SingleImageDataset",
-        "dataroot_lq": "val/hazy",
-    }
-    done = run("test", "-opt", write_options(pairs, opt))
-    assert done.returncode == 0, done.stderr
-    assert len(list((pairs / "results/evaluation/visualization/photos").iterdir())) == 2
-    assert "saved, not measured" in log_of(pairs, "evaluation", "test")
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])

@@ -1,0 +1,99 @@
+"""Checkpoints that are not what is wanted: one line each, exit code 1, no code of theirs run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import (
+    evaluation_options,
+    one,
+    student_of_a_saved_teacher,
+    student_options,
+    teacher_file,
+    teacher_options,
+    write_options,
+)
+
+
+def test_teacher_not_named(fails) -> None:
+    opt = student_options()
+    opt["path"] = {}
+    assert "path.pretrain_network_t: missing; it names the trained teacher" in one(fails(opt))
+
+
+def test_teacher_not_there(fails) -> None:
+    assert "net_g_latest.pth: no such checkpoint file" in one(fails(student_options()))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.001])
+def test_teacher_truncated(fails, pairs: Path, share: float) -> None:
+    opt = student_of_a_saved_teacher(pairs)
+    size = (pairs / "teacher.pth").stat().st_size
+    os.truncate(pairs / "teacher.pth", int(size * share))
+    line = one(fails(opt))
+    assert "teacher.pth" in line
+    assert "truncated or damaged" in line
+
+
+def test_teacher_of_another_architecture(fails, pairs: Path) -> None:
+    opt = student_of_a_saved_teacher(pairs)
+    teacher_file(pairs, "test_resnet")
+    line = one(fails(opt))
+    assert "checkpoint of another network than KTDN with encoder 'test_convnext'" in line
+    assert "entries are missing" in line
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch owned",)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch"])
+def test_teacher_with_code_in_it_is_refused(fails, pairs: Path, how: str) -> None:
+    opt = student_of_a_saved_teacher(pairs)
+    content = {"params": Bomb()}
+    with (pairs / "teacher.pth").open("wb") as file:
+        pickle.dump(content, file) if how == "pickle" else torch.save(content, file)
+    assert "teacher.pth: refused" in one(fails(opt))
+    assert not (pairs / "owned").exists()
+
+
+def test_a_teacher_is_loaded_whole(fails, pairs: Path) -> None:
+    opt = student_of_a_saved_teacher(pairs)
+    opt["path"]["strict_load_t"] = False
+    assert "path.strict_load_t: a teacher that is loaded in part" in one(fails(opt))
+
+
+def test_another_network_is_refused_without_strict_loading_too(pairs: Path, run) -> None:
+    opt = teacher_options()
+    opt["path"] = {"strict_load_g": False}
+    opt["path"]["pretrain_network_g"] = str(teacher_file(pairs, "test_resnet"))
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 1
+    assert "the checkpoint of another network: only" in done.stderr.splitlines()[-1]
+    assert not (pairs / "experiments").exists()
+
+
+def test_test_without_a_checkpoint(fails) -> None:
+    opt = evaluation_options("x.pth")
+    opt["path"] = {}
+    assert "path.pretrain_network_g: missing" in one(fails(opt, "test"))
+
+
+def test_folder_that_cannot_be_made(pairs: Path, run) -> None:
+    (pairs / "experiments").write_text("in the way")
+    done = run("train", "-opt", write_options(pairs, teacher_options()))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "experiments" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["train", "-opt"]])
+def test_wrong_words(run, words: list[str]) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert "usage: " in done.stderr
