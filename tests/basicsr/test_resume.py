@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import torch
@@ -88,3 +92,21 @@ def test_resume_under_another_name(pairs: Path, run) -> None:
     assert done.returncode == 0, done.stderr
     assert (models(pairs, "longer") / "net_g_latest.pth").is_file()
     assert not list((pairs / "experiments/teacher").glob("*_archived_*"))
+
+
+def test_interrupted_by_hand(pairs: Path) -> None:
+    opt = teacher_options(10_000)
+    opt["val"]["val_freq"] = 10_000
+    path = write_options(pairs, opt)
+    command = [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)]
+    process = subprocess.Popen(command, cwd=pairs, stderr=subprocess.PIPE, text=True)
+    states = pairs / "experiments/teacher/training_states"
+    for _ in range(600):
+        if (states / "4.state").is_file():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("Interrupted. --auto_resume goes on")

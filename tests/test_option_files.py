@@ -1,0 +1,50 @@
+"""``ktdn options``, and the options files themselves: they load, and their names exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ktdn_plugin.basicsr.check_structure import check_structure
+from ktdn_plugin.basicsr.options import load_options, normalize, set_defaults
+from ktdn_plugin.option_files import options_folder
+
+FILES = sorted(options_folder().rglob("*.yml"))
+
+
+def test_options_are_copied_once(run, tmp_path: Path) -> None:
+    assert run("options").returncode == 0
+    copied = {path.relative_to(tmp_path / "options") for path in (tmp_path / "options").rglob("*")}
+    assert Path("train_ktdn.yml") in copied
+    assert Path("demo/test_ktdn.yml") in copied
+    assert Path("meta_info/NH-HAZE_challenge_train.txt") in copied
+    done = run("options")
+    assert done.returncode == 1
+    assert "options: exists already" in done.stderr
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_options_file_is_sound(path: Path) -> None:
+    from ktdn_plugin import register
+    from ktdn_plugin.basicsr.check_names import check_names, check_step
+
+    is_train = path.name.startswith("train_")
+    assert path.read_text().startswith("# ")
+    opt = load_options(path)
+    normalize(opt)
+    assert check_structure(opt, is_train) == []
+    register()
+    set_defaults(opt)
+    assert check_names(opt, is_train) == []
+    if is_train:
+        assert check_step(opt) == []
+
+
+def test_the_challenge_split() -> None:
+    folder = options_folder() / "meta_info"
+    numbers = [
+        [int(line[:2]) for line in (folder / f"NH-HAZE_challenge_{name}.txt").open()]
+        for name in ("train", "val", "test")
+    ]
+    assert numbers == [list(range(1, 46)), list(range(46, 51)), list(range(51, 56))]
