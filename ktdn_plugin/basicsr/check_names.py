@@ -26,6 +26,8 @@ def check_names(opt: Options, is_train: bool) -> list[str]:
     for phase, dataset in opt["datasets"].items():
         named = {"type": dataset["type"]}
         problems += _check_named(named, registry.DATASET_REGISTRY, f"datasets.{phase}", ())
+        if dataset.get("color") == "y" and opt["network_g"].get("type") == "KTDN":
+            problems.append(f"datasets.{phase}.color: KTDN works on RGB; leave it out")
     metrics = (opt.get("val") or {}).get("metrics") or {}
     for name, metric in metrics.items():
         where = f"val.metrics.{name}"
@@ -33,10 +35,21 @@ def check_names(opt: Options, is_train: bool) -> list[str]:
             problems.append(f"{where}: must be {SECTION[1]}")
             continue
         given = ("img", "img2")
-        problems += _check_named(metric, registry.METRIC_REGISTRY, where, given, extra=("better",))
+        found = _check_named(metric, registry.METRIC_REGISTRY, where, given, extra=("better",))
+        if not found and metric["type"] in ("calculate_psnr", "calculate_ssim"):
+            found = _try(where, _measure_nothing, metric)
+        problems += found
     if is_train:
         problems += _check_train(opt["train"])
     return problems
+
+
+def _measure_nothing(metric: Mapping[str, Any]) -> None:
+    import numpy as np
+    from basicsr.metrics import calculate_metric
+
+    black = np.zeros((64, 64, 3), np.uint8)
+    calculate_metric({"img": black, "img2": black + 1}, metric)
 
 
 def _check_train(train: Mapping[str, Any]) -> list[str]:

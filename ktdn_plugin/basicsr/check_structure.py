@@ -124,7 +124,10 @@ _DATASET_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dataroot_gt": _TEXT,
     "dataroot_lq": _TEXT,
     "io_backend": SECTION,
-    "gt_size": _whole(1),
+    "gt_size": (
+        lambda value: _whole(1)[0](value) and value <= 2**14,
+        "a whole number from 1 to 16384",
+    ),
     "use_hflip": _FLAG,
     "use_rot": _FLAG,
     "num_worker_per_gpu": _whole(0),

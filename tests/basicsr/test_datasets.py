@@ -15,6 +15,14 @@ from helpers import (
 )
 
 
+def test_a_teacher_is_tried_on_photos_too(pairs: Path, run) -> None:
+    opt = teacher_options(2)
+    opt["datasets"]["val_2"] = {"type": "SingleImageDataset", "dataroot_lq": "val/hazy"}
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    assert "val_2 has no clear images" in log_of(pairs, "teacher")
+
+
 def test_a_teacher_on_pairs_is_shown_clear_images_alone(pairs: Path, run) -> None:
     opt = teacher_options(2)
     assert run("train", "-opt", write_options(pairs, opt)).returncode == 0
