@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ktdn_plugin.acceleration import autocast
 from ktdn_plugin.losses import KnowledgeTransferLoss
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
@@ -61,25 +62,35 @@ class FrozenTeacher(nn.Module):
 def image_losses(
     output: Tensor, clear: Tensor, losses: Mapping[str, ImageLoss]
 ) -> dict[str, Tensor]:
-    """Compares images by each loss.
+    """Compares images by each loss, in float32 at least, whatever the network computed in.
 
     Args:
         output: The network's images (n, 3, h, w).
         clear: The clear images, same shape, in [0, 1].
         losses: Name to loss; a loss takes (output, clear) and returns a scalar.
     """
-    return {name: loss(output, clear) for name, loss in losses.items()}
+    dtype = torch.promote_types(torch.promote_types(output.dtype, clear.dtype), torch.float32)
+    with torch.autocast(output.device.type, enabled=False):
+        output, clear = output.to(dtype), clear.to(dtype)
+        return {name: loss(output, clear) for name, loss in losses.items()}
 
 
-def teacher_step(network: nn.Module, clear: Tensor, losses: Mapping[str, ImageLoss]) -> Step:
+def teacher_step(
+    network: nn.Module,
+    clear: Tensor,
+    losses: Mapping[str, ImageLoss],
+    amp: torch.dtype | None = None,
+) -> Step:
     """One forward pass of the teacher's stage: reconstruct clear images.
 
     Args:
         network: The teacher, in train mode.
         clear: Clear RGB images (n, 3, h, w) in [0, 1], input and target alike.
         losses: Name to image loss, such as ``{"l_rec": nn.L1Loss(), "l_lap": LaplacianLoss()}``.
+        amp: Precision of the network, see :func:`~ktdn_plugin.acceleration.autocast`.
     """
-    output = network(clear)
+    with autocast(clear.device, amp):
+        output = network(clear)
     return Step(output, image_losses(output, clear, losses))
 
 
@@ -90,6 +101,7 @@ def student_step(
     losses: Mapping[str, ImageLoss],
     teacher: FrozenTeacher | None = None,
     transfer_loss: KnowledgeTransferLoss | None = None,
+    amp: torch.dtype | None = None,
 ) -> Step:
     """One forward pass of the student's stage: dehaze, and match the teacher's features.
 
@@ -101,6 +113,8 @@ def student_step(
         losses: Name to image loss, as for :func:`teacher_step`.
         teacher: The frozen teacher; it sees the clear images. None trains without transfer.
         transfer_loss: Compares the features; given if and only if there is a teacher.
+        amp: Precision of both networks, see :func:`~ktdn_plugin.acceleration.autocast`; the losses
+            are computed in float32.
 
     Returns:
         The step; with a teacher its losses have ``l_kt`` as well.
@@ -111,9 +125,13 @@ def student_step(
     if (teacher is None) != (transfer_loss is None):
         raise ValueError("knowledge transfer needs both a teacher and a transfer_loss, or neither")
     if teacher is None or transfer_loss is None:
-        output = student(hazy)
+        with autocast(hazy.device, amp):
+            output = student(hazy)
         return Step(output, image_losses(output, clear, losses))
-    output, features = student(hazy, return_features=True)
+    with autocast(hazy.device, amp):
+        output, features = student(hazy, return_features=True)
+        targets = teacher(clear)
     terms = image_losses(output, clear, losses)
-    terms["l_kt"] = transfer_loss(features, teacher(clear))
+    with torch.autocast(hazy.device.type, enabled=False):
+        terms["l_kt"] = transfer_loss(features, targets)
     return Step(output, terms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +91,8 @@ class KnowledgeTransferLoss(nn.Module):
         # Autograd cannot save what inference mode made, and a frozen teacher may well run in it.
         teacher = teacher.clone() if teacher.is_inference() else teacher.detach()
         if name in self.adapters:
-            student = self.adapters[name](student)
+            adapter = cast("nn.Conv2d", self.adapters[name])
+            student = adapter(student.to(adapter.weight.dtype))
         dtype = torch.promote_types(
             torch.promote_types(student.dtype, teacher.dtype), torch.float32
         )
