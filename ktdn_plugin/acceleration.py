@@ -5,6 +5,8 @@ Plain torch; any training loop can use it.
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -46,3 +48,44 @@ def accelerate(
     if compile:
         network.compile()
     return network
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as <malloc.h> of glibc has them
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep the memory that it frees, for training on a CPU.
+
+    Each training step frees what the next one allocates again. By default glibc gives large blocks
+    back to the system, which then clears every page anew: about a twelfth of a step. The process
+    holds its peak from then on. Data workers that it forks do so too.
+
+    Returns:
+        Whether anything has changed: only glibc, on Linux, has such settings.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lays an optimiser's averages out as its weights are; call it after ``load_state_dict``.
+
+    A state that was saved without ``channels_last`` has another layout than weights with it. Fused
+    optimisers do not look: on a CPU they mix the elements up without a word, on a GPU they fail.
+
+    Args:
+        optimizer: The optimiser, with its state loaded.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if (
+                isinstance(value, torch.Tensor)
+                and value.shape == parameter.shape
+                and value.stride() != parameter.stride()
+            ):
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -14,6 +14,10 @@ class KTDNError(Exception):
     """
 
 
+class NotFiniteError(KTDNError):
+    """A loss or a gradient is not finite; the weights are those of the iteration before."""
+
+
 class OptionsError(KTDNError):
     """Everything that is wrong with an options file, one line for each problem.
 
@@ -26,6 +30,19 @@ class OptionsError(KTDNError):
         self.source = source
         self.problems = list(problems)
         super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+class OtherProcessError(KTDNError):
+    """Another process of a distributed run failed, and this one cannot go on.
+
+    Args:
+        message: What to say.
+        is_worth_saying: Whether the other one may have died without a word.
+    """
+
+    def __init__(self, message: str, is_worth_saying: bool) -> None:
+        self.is_worth_saying = is_worth_saying
+        super().__init__(message)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
