@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -106,6 +107,40 @@ def log_of(folder: Path, name: str, kind: str = "train") -> str:
 
 def losses_of(text: str, name: str) -> list[float]:
     return [float(value) for value in re.findall(rf"\b{name}: (\S+)", text)]
+
+
+SPEED = ("images_per_second", "data_share", "memory_gib")
+
+
+def records_of(folder: Path, name: str) -> list[dict]:
+    """Gives what a run recorded, without what no two runs have in common."""
+    lines = (folder / "experiments" / name / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{key: value for key, value in row.items() if key not in SPEED} for row in rows]
+
+
+def launch_of(processes: int, *flags: str) -> tuple[str, ...]:
+    """The words that start the command line in several processes."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
+    return (*torchrun, *flags, "-m", "ktdn_plugin")
+
+
+def assert_same(one: object, other: object, where: str = "") -> None:
+    """Compares checkpoints' contents bit by bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}[{index}]")
+    else:
+        assert one == other, where
 
 
 def models(folder: Path, name: str) -> Path:

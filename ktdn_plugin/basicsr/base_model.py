@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from contextlib import ExitStack
 from typing import Any
 
+import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.acceleration import AMP, accelerate, match_layout
+from ktdn_plugin.basicsr import launch
+from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
+from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.transfer import Step
 
 IMAGE_LOSSES = {"l_rec": "pixel_opt", "l_lap": "laplacian_opt"}
 """Name in the log: key under ``train`` in the options; leaving the key out switches it off."""
 
+FUSED = ("Adam", "AdamW", "SGD")
+"""Optimisers that torch has in one piece, for CPUs and GPUs; ``fused: false`` takes the other."""
+
 
 class KTDNBaseModel(SRModel):
-    """BasicSR's ``SRModel`` with KTDN's losses in place of its own."""
+    """BasicSR's ``SRModel`` with KTDN's losses and training step in place of its own."""
 
     def init_training_settings(self) -> None:
         """Builds the averaged network, the losses, the optimiser and its schedule."""
         self.net_g.train()
         options = self.opt["train"]
+        self.amp = AMP[options["amp"]]
+        # Half precision's small gradients would be rounded to zero.
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.amp is torch.float16, init_scale=2.0**14
+        )
+        self.norms = batch_norms(self.net_g)
         self.ema_decay = options.get("ema_decay", 0)
         if self.ema_decay > 0:
             self._build_averaged_network()
@@ -42,8 +56,23 @@ class KTDNBaseModel(SRModel):
         self.setup_optimizers()
         self.setup_schedulers()
 
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Moves a network to the device, with the step's switches, and wraps it."""
+        if self.is_train:
+            options = self.opt["train"]
+            net = net.to(self.device)
+            if options["sync_bn"] and self.opt["dist"]:
+                net = synchronize(net)
+            net = accelerate(
+                net,
+                channels_last=options["channels_last"],
+                compile=options["compile"],
+            )
+        return super().model_to_device(net)
+
     def _build_averaged_network(self) -> None:
         self.net_g_ema = build_network(self.opt["network_g"]).to(self.device)
+        accelerate(self.net_g_ema, channels_last=self.opt["train"]["channels_last"])
         self.model_ema(0)  # what a checkpoint does not hold starts as in the trained network
         path = self.opt["path"]
         if path.get("pretrain_network_g"):
@@ -63,38 +92,128 @@ class KTDNBaseModel(SRModel):
         return [self.net_g]
 
     def setup_optimizers(self) -> None:
-        """Builds ``train.optim_g`` over the trained modules' parameters."""
+        """Builds ``train.optim_g`` over the trained modules' parameters.
+
+        With ``encoder_lr`` in it the encoder is a second group of parameters.
+        """
         options = dict(self.opt["train"]["optim_g"])
-        parameters = [
+        encoder_lr = options.pop("encoder_lr", None)
+        every = [
             parameter
             for module in self.trained_modules()
             for parameter in module.parameters()
             if parameter.requires_grad
         ]
-        self.optimizer_g = self.get_optimizer(options.pop("type"), parameters, **options)
+        groups: list[Any] = every
+        if encoder_lr is not None:
+            encoder = getattr(self.get_bare_model(self.net_g), "encoder", None)
+            if encoder is None:
+                raise KTDNError("train.optim_g.encoder_lr: this network_g has no encoder")
+            inside = {id(parameter) for parameter in encoder.parameters()}
+            groups = [
+                {"params": [one for one in every if id(one) not in inside]},
+                {"params": [one for one in every if id(one) in inside], "lr": encoder_lr},
+            ]
+        if options["type"] in FUSED and not {"foreach", "capturable", "differentiable"} & set(
+            options
+        ):
+            # One pass over the weights in place of a dozen.
+            options.setdefault("fused", True)
+        self.parameters = every
+        self.optimizer_g = self.get_optimizer(options.pop("type"), groups, **options)
         self.optimizers.append(self.optimizer_g)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Takes a batch; without ``gt`` no target of an earlier batch is left behind."""
         if hasattr(self, "gt"):
             del self.gt
+        self.files = data.get("gt_path") or data.get("lq_path") or []
         super().feed_data(data)
 
-    def step(self) -> Step:
-        """One forward pass and its losses."""
+    def step(self, lq: Tensor, gt: Tensor) -> Step:
+        """One forward pass and its losses on one part of a batch."""
         raise NotImplementedError
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One training iteration on the batch that :meth:`feed_data` took."""
+        """One training iteration on the batch that :meth:`feed_data` took.
+
+        Raises:
+            NotFiniteError: If a loss or the gradient is not finite. Nothing has been learnt from
+                the batch then: weights and batch statistics are those of the iteration before.
+        """
+        if 0 <= self.opt["train"]["freeze_bn"] < current_iter:
+            freeze(self.norms)
+        statistics = [
+            buffer.clone() for norm in self.norms if norm.training for buffer in norm.buffers()
+        ]
         self.optimizer_g.zero_grad(set_to_none=True)
-        output, losses = self.step()
-        self.output = output.detach()
-        sum(losses.values()).backward()  # type: ignore[union-attr]
-        self.optimizer_g.step()
-        detached = OrderedDict((name, loss.detach()) for name, loss in losses.items())
-        self.log_dict = self.reduce_loss_dict(detached)
+        losses = self._accumulate()
+        norm = self._gradient_norm()
+        try:
+            self._record(losses, norm)
+        except NotFiniteError:
+            moving = [buffer for one in self.norms if one.training for buffer in one.buffers()]
+            for buffer, before in zip(moving, statistics, strict=True):
+                buffer.copy_(before)
+            raise
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def _accumulate(self) -> dict[str, Tensor]:
+        """Adds up the gradients of the batch's parts; gives the losses of the whole batch."""
+        count = min(self.opt["train"]["grad_accum_steps"], len(self.lq))
+        totals: dict[str, Tensor] = {}
+        parts = list(zip(self.lq.chunk(count), self.gt.chunk(count), strict=True))
+        for number, (lq, gt) in enumerate(parts, start=1):
+            share = len(lq) / len(self.lq)
+            with ExitStack() as stack:
+                if number < len(parts):  # the processes' gradients are averaged once, at the end
+                    for module in self.trained_modules():
+                        if isinstance(module, DistributedDataParallel):
+                            stack.enter_context(module.no_sync())
+                losses = self.step(lq, gt).losses
+                loss = torch.stack([one for one in losses.values()]).sum() * share
+                self.scaler.scale(loss).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value.detach() * share
+        return totals
+
+    def _gradient_norm(self) -> Tensor:
+        self.scaler.unscale_(self.optimizer_g)
+        most = self.opt["train"].get("clip_grad") or float("inf")
+        return torch.nn.utils.clip_grad_norm_(self.parameters, most)
+
+    def _record(self, losses: dict[str, Tensor], norm: Tensor) -> None:
+        """Averages the losses over the processes, and stops where one is not finite."""
+        values = torch.stack([*losses.values(), norm])
+        own = values.clone()
+        if launch.is_distributed():
+            torch.distributed.all_reduce(values)
+            values /= self.opt["world_size"]
+        # The one moment of an iteration in which the CPU waits for the GPU.
+        self.log_dict = dict(zip([*losses, "grad_norm"], values.tolist(), strict=True))
+        finite = values.isfinite()
+        # A gradient out of half precision's range is the scaler's business: it leaves the step out.
+        if bool((finite[:-1] if self.scaler.is_enabled() else finite).all()):
+            return
+        mine = zip(losses, own.isfinite().tolist()[:-1], strict=True)
+        bad = [name for name, is_finite in mine if not is_finite]
+        reports = launch.gather((bad, list(self.files)))
+        guilty = [report for report in reports if report[0]] or reports
+        names = sorted({name for report in guilty for name in report[0]})
+        files = sorted({str(file) for report in guilty for file in report[1]})
+        what = f"{', '.join(names)} is not finite" if names else "the gradient is not finite"
+        raise NotFiniteError(f"{what} on the batch of {', '.join(files)}")
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Takes over optimisers, schedules and the gradient scaler."""
+        super().resume_training(resume_state)
+        for optimizer in self.optimizers:
+            match_layout(optimizer)  # channels_last may have been switched meanwhile
+        if resume_state.get("scaler"):
+            self.scaler.load_state_dict(resume_state["scaler"])
 
     @master_only
     def print_network(self, net: nn.Module) -> None:

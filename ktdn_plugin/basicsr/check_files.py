@@ -6,6 +6,7 @@ Every check returns lines for people, so that all problems are shown at once.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,7 @@ def check_files(opt: Options, is_train: bool) -> list[str]:
     problems = []
     for phase, dataset in opt["datasets"].items():
         if (dataset["phase"] in ("train", "val")) if is_train else (dataset["phase"] != "train"):
-            copies = 1 if "WORLD_SIZE" in os.environ else max(opt["num_gpu"], 1)
-            problems += _check_dataset(dataset, f"datasets.{phase}", copies)
+            problems += _check_dataset(dataset, f"datasets.{phase}")
     problems += _check_checkpoints(opt, is_train)
     return problems + _check_gpus(opt)
 
@@ -51,20 +51,40 @@ def _check_gpus(opt: Options) -> list[str]:
             f"num_gpu: {opt['num_gpu']} asked for, but torch sees {there} here; use num_gpu: auto "
             "(all there are, or the CPU) or 0 (the CPU)"
         )
+    train = opt.get("train") or {}
+    if opt["num_gpu"] > 1 and not opt["dist"]:
+        for key in ("amp", "compile"):
+            if train.get(key, "off") not in ("off", False):
+                problems.append(
+                    f"train.{key}: {opt['num_gpu']} GPUs in one process cannot do it; start one "
+                    f"process for each: torchrun --nproc_per_node={opt['num_gpu']} -m ktdn_plugin "
+                    "train ... (or set num_gpu: 1)"
+                )
+    if train.get("compile") and not _has_compiler():
+        problems.append(
+            "train.compile: torch.compile needs a C++ compiler, and there is none here; install "
+            "g++ (or set CXX), or leave it out"
+        )
     for phase, dataset in opt["datasets"].items():
         if dataset.get("prefetch_mode") == "cuda" and not opt["num_gpu"]:
             problems.append(f"datasets.{phase}.prefetch_mode: cuda needs a GPU; leave it out")
     return problems
 
 
-def _check_dataset(dataset: dict[str, Any], where: str, copies: int) -> list[str]:
+def _has_compiler() -> bool:
+    names = (os.environ.get("CXX") or "", "g++", "clang++", "c++", "cl")
+    return any(name and shutil.which(name) for name in names)
+
+
+def _check_dataset(dataset: dict[str, Any], where: str) -> list[str]:
     kind = dataset["type"]
     if kind not in ROOTS:
         return []
     roots = ROOTS[kind]
     try:
         if dataset["io_backend"].get("type") == "lmdb":
-            return _check_lmdbs(dataset, where, roots, copies)
+            _check_lmdbs(dataset, roots)
+            return []
         names = {key: _names(dataset, key) for key in roots}
         if kind == "PairedImageDataset":
             pairs = _pairs(dataset, names["dataroot_lq"], names["dataroot_gt"])
@@ -78,7 +98,7 @@ def _check_dataset(dataset: dict[str, Any], where: str, copies: int) -> list[str
             _check_stems(pairs)
     except KTDNError as error:
         return [f"{where}: {error}"]
-    return _check_amount(dataset, where, len(pairs), copies)
+    return []
 
 
 def _check_sizes(dataset: dict[str, Any], pair: tuple[Path, ...]) -> None:
@@ -176,25 +196,7 @@ def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list
     return [(Path(dataset["dataroot_lq"]) / name, path) for name, path in partners.items()]
 
 
-def _check_amount(dataset: dict[str, Any], where: str, count: int, copies: int) -> list[str]:
-    if dataset["phase"] != "train":
-        return []
-    batch = dataset["batch_size_per_gpu"] * copies
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    samples = count * dataset.get("dataset_enlarge_ratio", 1)
-    # Incomplete batches are dropped, so a batch that is never full trains nothing at all.
-    if -(-samples // processes) < batch:
-        return [
-            f"{where}.batch_size_per_gpu: {batch * processes} in all are more than the {samples} "
-            f"images of an epoch; lower it or set dataset_enlarge_ratio: "
-            f"{-(-batch * processes // count)}"
-        ]
-    return []
-
-
-def _check_lmdbs(
-    dataset: dict[str, Any], where: str, roots: Sequence[str], copies: int
-) -> list[str]:
+def _check_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> None:
     keys = {}
     for key in roots:
         root = Path(dataset[key])
@@ -223,7 +225,6 @@ def _check_lmdbs(
             f"{dataset[roots[0]]}, key '{first[0]}': {width} x {height} pixels are less than the "
             f"crop, gt_size: {dataset['gt_size']}"
         )
-    return _check_amount(dataset, where, len(first), copies)
 
 
 def _first_of_lmdb(root: Path, key: str) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ktdn_plugin.basicsr.check_structure import SECTION, unknown_keys
-from ktdn_plugin.basicsr.compat import find_optimizer
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.optimizers import find_optimizer
 
 
 def check_names(opt: Options, is_train: bool) -> list[str]:
@@ -66,10 +66,13 @@ def _check_train(train: Mapping[str, Any]) -> list[str]:
     except KTDNError as error:
         problems.append(f"train.optim_g.type: {error}")
     else:
-        problems += _check_arguments(optim, optimizer, "train.optim_g", ("params",))
-    rate = optim.get("lr")
-    if not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
-        problems.append(f"train.optim_g.lr: {rate!r} must be a number above 0")
+        problems += _check_arguments(
+            optim, optimizer, "train.optim_g", ("params",), ("encoder_lr",)
+        )
+    for key in ("lr", *(["encoder_lr"] if optim.get("encoder_lr") is not None else [])):
+        rate = optim.get(key)
+        if not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+            problems.append(f"train.optim_g.{key}: {rate!r} must be a number above 0")
     schedulers = {
         "MultiStepLR": lr_scheduler.MultiStepRestartLR,
         "MultiStepRestartLR": lr_scheduler.MultiStepRestartLR,
@@ -91,7 +94,7 @@ def _one_update(
     import torch
 
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
-    arguments = {key: value for key, value in optim.items() if key != "type"}
+    arguments = {key: value for key, value in optim.items() if key not in ("type", "encoder_lr")}
     optimizer = find_optimizer(optim["type"])([parameter], **arguments)
     arguments = {key: value for key, value in scheduler.items() if key != "type"}
     schedule = schedulers[scheduler["type"]](optimizer, **arguments)

@@ -18,14 +18,22 @@ TOP_KEYS = (
 )  # fmt: skip
 PATH_KEYS = ("resume_state", "ignore_resume_networks", "experiments_root", "results_root")
 PATH_PREFIXES = ("pretrain_network_", "strict_load_", "param_key_")
-VAL_KEYS = ("val_freq", "save_img", "suffix", "metrics", "pbar")
-LOGGER_KEYS = ("print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb")
+VAL_KEYS = ("val_freq", "save_img", "suffix", "metrics", "pbar", "best_metric")
+LOGGER_KEYS = (
+    "print_freq", "save_checkpoint_freq", "keep_checkpoints", "use_tb_logger", "wandb",
+)  # fmt: skip
+DIST_KEYS = ("backend", "port", "timeout")
 COMMON_TRAIN_KEYS = ("total_iter", "warmup_iter", "ema_decay", "optim_g", "scheduler")
-LOSS_KEYS: dict[str, tuple[str, ...]] = {
-    "KTDNModel": ("pixel_opt", "laplacian_opt", "transfer_opt"),
-    "KTDNTeacherModel": ("pixel_opt", "laplacian_opt"),
+STEP_KEYS = (
+    "amp", "channels_last", "compile", "grad_accum_steps", "clip_grad", "freeze_bn", "sync_bn",
+)  # fmt: skip
+TRAIN_KEYS: dict[str, tuple[str, ...]] = {
+    "KTDNModel": (
+        "pixel_opt", "laplacian_opt", "transfer_opt", "teacher_min_psnr", *STEP_KEYS,
+    ),
+    "KTDNTeacherModel": ("pixel_opt", "laplacian_opt", *STEP_KEYS),
     "SRModel": ("pixel_opt", "perceptual_opt"),
-}
+}  # fmt: skip
 DATASET_KEYS = (
     "name", "type", "dataroot_gt", "io_backend", "meta_info_file", "gt_size", "use_hflip",
     "use_rot", "num_worker_per_gpu", "batch_size_per_gpu", "dataset_enlarge_ratio",
@@ -60,6 +68,12 @@ def is_folder_name(value: str) -> bool:
 _FLAG = (lambda value: isinstance(value, bool)), "true or false"
 _TEXT = (lambda value: isinstance(value, str) and bool(value)), "a text"
 SECTION = (lambda value: isinstance(value, dict)), "a section of 'key: value' lines"
+_POSITIVE = (
+    lambda value: (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    ),
+    "a number above 0",
+)
 _SHARE = (
     (lambda value: isinstance(value, (int, float)) and 0 <= value < 1),
     "a number from 0 to below 1",
@@ -95,6 +109,20 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.pixel_opt": SECTION,
     "train.laplacian_opt": SECTION,
     "train.transfer_opt": SECTION,
+    "train.amp": (lambda value: value in ("off", "bf16", "fp16"), "off, bf16 or fp16"),
+    "train.channels_last": _FLAG,
+    "train.compile": _FLAG,
+    "train.grad_accum_steps": _whole(1),
+    "train.clip_grad": _POSITIVE,
+    "train.sync_bn": _FLAG,
+    "train.freeze_bn": (
+        lambda value: isinstance(value, bool) or _whole(0)[0](value),
+        "true, false, or the iteration after which batch statistics are frozen",
+    ),
+    "train.teacher_min_psnr": _POSITIVE,
+    "dist_params": SECTION,
+    "dist_params.timeout": _POSITIVE,
+    "val.best_metric": _TEXT,
     "val.val_freq": _whole(1),
     "val.save_img": _FLAG,
     "val.pbar": _FLAG,
@@ -111,6 +139,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "val.metrics": SECTION,
     "logger.print_freq": _whole(1),
     "logger.save_checkpoint_freq": _whole(1),
+    "logger.keep_checkpoints": _whole(1),
     "logger.use_tb_logger": _FLAG,
 }
 _DATASET_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -149,7 +178,11 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
     problems += unknown_keys(
         opt, [*TOP_KEYS, "network_g", "network_t"], "", allow=lambda key: key.startswith("network_")
     )
-    for section, known in (("val", VAL_KEYS), ("logger", LOGGER_KEYS)):
+    for section, known in (
+        ("val", VAL_KEYS),
+        ("logger", LOGGER_KEYS),
+        ("dist_params", DIST_KEYS),
+    ):
         problems += unknown_keys(opt.get(section), known, f"{section}.")
     problems += unknown_keys(
         opt.get("path"),
@@ -164,10 +197,39 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
         problems.append(
             "path.strict_load_t: a teacher that is loaded in part teaches nothing; leave it out"
         )
-    if opt.get("model_type") in LOSS_KEYS and is_train:
-        train_keys = (*COMMON_TRAIN_KEYS, *LOSS_KEYS[opt["model_type"]])
+    if opt.get("model_type") in TRAIN_KEYS and is_train:
+        train_keys = (*COMMON_TRAIN_KEYS, *TRAIN_KEYS[opt["model_type"]])
         problems += unknown_keys(opt.get("train"), train_keys, "train.")
+    problems += _check_best_metric(opt.get("val"))
+    problems += _check_teacher_measured(opt) if is_train else []
     return problems + _check_dataset_structure(opt.get("datasets"), is_train)
+
+
+def _check_best_metric(val: Any) -> list[str]:
+    metrics = val.get("metrics") if isinstance(val, dict) else None
+    best = val.get("best_metric") if isinstance(val, dict) else None
+    if best is None or (isinstance(metrics, dict) and best in metrics):
+        return []
+    hint = did_you_mean(best, map(str, metrics)) if isinstance(metrics, dict) else ""
+    return [f"val.best_metric: '{best}' is none of val.metrics{hint}"]
+
+
+def _check_teacher_measured(opt: Options) -> list[str]:
+    train, datasets = opt.get("train"), opt.get("datasets")
+    if not isinstance(train, dict) or train.get("teacher_min_psnr") is None:
+        return []
+    sets = datasets.items() if isinstance(datasets, dict) and opt.get("val") is not None else ()
+    if any(
+        str(phase).startswith("val")
+        and isinstance(dataset, dict)
+        and dataset.get("type") != "SingleImageDataset"
+        for phase, dataset in sets
+    ):
+        return []
+    return [
+        "train.teacher_min_psnr: there is no validation set with clear images to measure it on; "
+        "add datasets.val and val, or leave it out"
+    ]
 
 
 def _check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from ktdn_plugin.checkpoints import (
     read_state_dict,
     save_checkpoint,
 )
-from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.optimizers import find_optimizer
 
 
 def apply() -> None:
@@ -61,39 +62,19 @@ def model_ema(self: Any, decay: float = 0.999) -> None:
     stay at their initial values, and every measurement of it is wrong.
     """
     source = self.get_bare_model(self.net_g)
+    # Few kernels for a thousand tensors: one each would take a GPU longer to start than to run.
     with torch.no_grad():
-        for average, current in zip(self.net_g_ema.parameters(), source.parameters(), strict=True):
-            average.lerp_(current.to(average.dtype), 1 - decay)
-        for average, current in zip(self.net_g_ema.buffers(), source.buffers(), strict=True):
-            average.copy_(current)
-
-
-def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
-    """Finds an optimiser of torch by name.
-
-    Raises:
-        KTDNError: If there is none of that name.
-    """
-    known = {
-        key: item
-        for key, item in vars(torch.optim).items()
-        if isinstance(item, type) and issubclass(item, torch.optim.Optimizer)
-    }
-    # These take no step from a loss's gradients alone, or not for every parameter of a network.
-    for name_of_other in ("Optimizer", "LBFGS", "SparseAdam", "Muon"):
-        known.pop(name_of_other, None)
-    if name not in known:
-        raise KTDNError(
-            f"torch has no optimizer '{name}'{did_you_mean(name, known)} "
-            f"(it has {', '.join(sorted(known))})"
-        )
-    return known[name]
+        averages, currents = list(self.net_g_ema.parameters()), list(source.parameters())
+        torch._foreach_lerp_(averages, currents, 1 - decay)
+        averages, currents = list(self.net_g_ema.buffers()), list(source.buffers())
+        if averages:
+            torch._foreach_copy_(averages, currents)
 
 
 def get_optimizer(
     self: Any, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
 ) -> torch.optim.Optimizer:
-    """Builds any optimiser of torch; BasicSR's own knows Adam alone."""
+    """Builds any optimiser of torch or timm; BasicSR's own knows Adam alone."""
     return find_optimizer(optim_type)(params, lr=lr, **kwargs)
 
 
@@ -173,13 +154,27 @@ def save_network(
 
 
 def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
-    """Saves optimisers and schedulers whole or not at all, see :func:`save_network`."""
+    """Saves all that a training goes on from, whole or not at all, see :func:`save_network`.
+
+    Beside BasicSR's optimisers and schedulers: the best metrics so far, the gradient scaler, and
+    what the loop keeps in ``progress`` (where in the data the training is, and on what terms).
+    """
     if current_iter == -1 or self.opt["rank"] != 0:
         return
+    best = {
+        name: {
+            metric: {**row, "val": float(row["val"]), "iter": int(row["iter"])}
+            for metric, row in metrics.items()
+        }
+        for name, metrics in getattr(self, "best_metric_results", {}).items()
+    }
     state = {
         "epoch": epoch,
         "iter": current_iter,
         "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+        "best_metric_results": best,
+        "scaler": self.scaler.state_dict() if hasattr(self, "scaler") else {},
+        "progress": dict(getattr(self, "progress", {})),
     }
     save_checkpoint(state, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")

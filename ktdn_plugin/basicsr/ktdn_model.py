@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
-from torch import nn
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from ktdn_plugin.acceleration import accelerate
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.transfer import FrozenTeacher, Step, student_step
@@ -24,6 +31,7 @@ class KTDNModel(KTDNBaseModel):
     """
 
     teacher: FrozenTeacher | None = None
+    teacher_network: nn.Module | None = None
     transfer_loss: nn.Module | None = None
 
     def build_transfer(self) -> None:
@@ -49,7 +57,14 @@ class KTDNModel(KTDNBaseModel):
             path.get("strict_load_t", True),
             path.get("param_key_t", "params_ema"),
         )
+        self.teacher_network = network.eval()
         self.teacher = FrozenTeacher(network, loss.feature_names).to(self.device)
+        train = self.opt["train"]
+        accelerate(
+            self.teacher.extractor,
+            channels_last=train["channels_last"],
+            compile=train["compile"],
+        )
         self.transfer_loss = loss
         if list(loss.parameters()):
             if path.get("pretrain_network_adapters"):
@@ -61,15 +76,52 @@ class KTDNModel(KTDNBaseModel):
         """Gives the student, and the adapters where its features are narrower or wider."""
         return [self.net_g] + ([self.transfer_loss] if self.transfer_loss is not None else [])
 
-    def step(self) -> Step:
-        """Dehazes the batch and compares images and features."""
+    def check_teacher(self, loaders: Sequence[DataLoader]) -> list[dict[str, Any]]:
+        """Measures the teacher's reconstruction, then drops what of it features do not need.
+
+        Args:
+            loaders: The validation sets' loaders; none skips the measuring.
+
+        Returns:
+            Set and PSNR of each set that has clear images.
+
+        Raises:
+            KTDNError: If the PSNR of a set is below ``train.teacher_min_psnr`` (dB).
+        """
+        from ktdn_plugin.basicsr.validation import measure_reconstruction
+
+        network, self.teacher_network = self.teacher_network, None
+        rows: list[dict[str, Any]] = []
+        if network is None:
+            return rows
+        network.to(self.device)
+        least = self.opt["train"].get("teacher_min_psnr")
+        for loader in loaders:
+            options: Any = loader.dataset
+            if options.opt["type"] == "SingleImageDataset":
+                continue
+            psnr = measure_reconstruction(network, loader, self.opt, self.device)
+            name = options.opt["name"]
+            get_root_logger().info(f"The teacher reconstructs {name} at {psnr:.2f} dB.")
+            rows.append({"set": name, "psnr": psnr})
+            if least is not None and not psnr >= least and not math.isinf(psnr):
+                raise KTDNError(
+                    f"path.pretrain_network_t: this teacher does not reconstruct: {psnr:.2f} dB on "
+                    f"{name}, less than train.teacher_min_psnr: {least}; train it longer, or look "
+                    "whether it is the right checkpoint"
+                )
+        return rows
+
+    def step(self, lq: Tensor, gt: Tensor) -> Step:
+        """Dehazes and compares images and features."""
         return student_step(
             self.net_g,
-            self.lq,
-            self.gt,
+            lq,
+            gt,
             self.image_losses,
             self.teacher,
             self.transfer_loss,  # type: ignore[arg-type]
+            self.amp,
         )
 
     def save(self, epoch: int, current_iter: int) -> None:

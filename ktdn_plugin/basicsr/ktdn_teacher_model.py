@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
 from ktdn_plugin.transfer import Step, teacher_step
 
@@ -21,6 +23,6 @@ class KTDNTeacherModel(KTDNBaseModel):
         """Takes the clear images: on pairs, too, the teacher is shown and measured on these."""
         super().feed_data({**data, "lq": data.get("gt", data["lq"])})
 
-    def step(self) -> Step:
+    def step(self, lq: Tensor, gt: Tensor) -> Step:
         """Reconstructs the clear images."""
-        return teacher_step(self.net_g, self.gt, self.image_losses)
+        return teacher_step(self.net_g, gt, self.image_losses, self.amp)

@@ -1,58 +1,257 @@
-"""Joins the processes of a distributed run, with or without GPUs."""
+"""Joins the processes of a distributed run, with or without GPUs, and keeps them in step.
+
+Whoever starts several processes is recognised by what it leaves in the environment: independent
+runs in their place would overwrite each other. No process waits for ever for one that is gone.
+"""
 
 from __future__ import annotations
 
 import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, OtherProcessError
+
+TIMEOUT = 1800
+"""Seconds that a process waits for the others, unless ``dist_params.timeout`` says otherwise."""
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def join(launcher: str, use_gpu: bool) -> bool:
-    """Joins the process group that a launcher has set up.
+class Place(NamedTuple):
+    """Where a process stands among those that were started together."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+
+
+def find_place(launcher: str = "none", local_rank: int = 0) -> Place | None:
+    """Finds out from the environment whether this process is one of several.
 
     Args:
-        launcher: ``none``, ``pytorch`` or ``slurm``. With ``none`` a launch by ``torchrun`` is
-            recognised all the same: independent runs in its processes would overwrite each other.
+        launcher: ``none`` to recognise torchrun, its forerunners and srun; ``pytorch`` or
+            ``slurm`` to insist on one.
+        local_rank: What old launchers pass as ``--local-rank``; the environment goes first.
+
+    Returns:
+        Its place, or None for a process by itself.
+
+    Raises:
+        KTDNError: If several processes were started in a way that does not let them find each
+            other, or not by the launcher that is insisted on.
+    """
+    env = os.environ
+    given = [key for key in _TORCHRUN if key in env]
+    if len(given) == len(_TORCHRUN):
+        return Place(
+            int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", local_rank))
+        )
+    if launcher == "pytorch":
+        raise KTDNError(
+            "--launcher pytorch: this process was not started by torchrun: torchrun "
+            "--nproc_per_node=N -m ktdn_plugin train ..."
+        )
+    slurm = _slurm_place(launcher == "slurm")
+    if slurm is not None:
+        return slurm
+    if launcher == "slurm":
+        raise KTDNError("--launcher slurm: this process was not started by srun")
+    for key in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if int(env.get(key) or 1) > 1:
+            missing = ", ".join(name for name in _TORCHRUN if name not in env)
+            raise KTDNError(
+                f"{env[key]} processes were started ({key}), but they cannot find each other "
+                f"({missing} not set); start them by torchrun --nproc_per_node=N -m ktdn_plugin ..."
+            )
+    return None
+
+
+def _slurm_place(insisted: bool) -> Place | None:
+    env = os.environ
+    # Of the step, which srun starts: a batch script's own shell has the job's variables as well.
+    count = env.get("SLURM_STEP_NUM_TASKS") or (env.get("SLURM_NTASKS") if insisted else None)
+    if count is None or "SLURM_PROCID" not in env or (int(count) == 1 and not insisted):
+        return None
+    return Place(int(env["SLURM_PROCID"]), int(count), int(env.get("SLURM_LOCALID", 0)))
+
+
+def _export_slurm(place: Place) -> None:
+    """Sets what torch's rendezvous reads; every process of a job comes to the same."""
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
+    os.environ.setdefault("MASTER_ADDR", _first_host(nodes))
+    job = int(os.environ.get("SLURM_JOB_ID", 0))
+    os.environ.setdefault("MASTER_PORT", str(20000 + job % 10000))
+    os.environ |= {
+        "RANK": str(place.rank),
+        "WORLD_SIZE": str(place.world_size),
+        "LOCAL_RANK": str(place.local_rank),
+    }
+
+
+def _first_host(nodes: str) -> str:
+    if shutil.which("scontrol"):
+        words = ["scontrol", "show", "hostnames", nodes]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.split():
+            return done.stdout.split()[0]
+    match = re.match(r"([^,\[]+)(?:\[(\w+)[^]]*\])?([^,\[]*)", nodes)
+    return "".join(part or "" for part in match.groups()) if match else nodes
+
+
+def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
+    """Joins the other processes.
+
+    Args:
+        place: What :func:`find_place` gave.
         use_gpu: Whether the processes work on GPUs (nccl joins them) or on CPUs (gloo).
+        timeout: Seconds to wait for the others, here and whenever they work together.
 
     Returns:
         Whether the run is distributed.
 
     Raises:
-        KTDNError: If the launcher has not started this process.
+        KTDNError: If there is no GPU for this process, or the others do not come.
     """
-    if launcher == "slurm":
-        if "SLURM_PROCID" not in os.environ:
-            raise KTDNError("--launcher slurm: this process was not started by srun")
-        from basicsr.utils.dist_util import init_dist
-
-        init_dist("slurm")
-        return True
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
-        if launcher == "pytorch":
-            raise KTDNError(
-                "--launcher pytorch: this process was not started by torchrun: torchrun "
-                "--nproc_per_node=N -m ktdn_plugin train ..."
-            )
+    if place is None:
         return False
+    if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ:
+        _export_slurm(place)
     if use_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl")
+        if place.local_rank >= torch.cuda.device_count():
+            raise KTDNError(
+                f"process {place.rank} is number {place.local_rank + 1} on this host, which has "
+                f"{torch.cuda.device_count()} GPU(s); start one process for each, or set num_gpu: 0"
+            )
+        torch.cuda.set_device(place.local_rank)
     else:
-        dist.init_process_group("gloo")
+        _choose_interface()
+    try:
+        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timedelta(seconds=timeout))
+    except (RuntimeError, ValueError) as error:
+        raise KTDNError(
+            f"process {place.rank} of {place.world_size} cannot join the others at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)})"
+        ) from error
     return True
 
 
-def wait_for_all() -> None:
-    """Waits until every process of a distributed run is here."""
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
+def _choose_interface() -> None:
+    """Names gloo the network interface that leads to the other hosts.
+
+    By itself it takes the one of the host's own name, which many systems resolve to a loopback
+    address that no other host can reach.
+    """
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    try:
+        import fcntl
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # Nothing is sent: the kernel is only asked which way a packet would go.
+            probe.connect((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
+            address = probe.getsockname()[0]
+            for _, name in socket.if_nameindex():
+                request = name.encode()[:15].ljust(40, b"\0")
+                try:
+                    found = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
+                except OSError:  # an interface without an address
+                    continue
+                if socket.inet_ntoa(found[20:24]) == address:
+                    os.environ["GLOO_SOCKET_IFNAME"] = name
+                    return
+    except (ImportError, OSError):  # no Linux, or a name that gloo will complain about itself
+        return
 
 
-def leave() -> None:
-    """Leaves the process group, if there is one."""
-    if dist.is_available() and dist.is_initialized():
+def is_distributed() -> bool:
+    """Tells whether this process has joined others."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def gather(item: Any) -> list[Any]:
+    """Gives every process every process' item, by rank; items must be picklable."""
+    if not is_distributed():
+        return [item]
+    items: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(items, item)
+    return items
+
+
+def common_seed() -> int:
+    """Draws a seed that is the same in all processes."""
+    return int(gather(random.SystemRandom().randrange(1, 10_000))[0])
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Lets no process go on, or wait, where one has failed.
+
+    Raises:
+        OtherProcessError: If another process has raised a ``KTDNError`` or an ``OSError`` in it.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except (KTDNError, OSError) as error:
+        failure = error
+    failed = [rank for rank, bad in enumerate(gather(failure is not None)) if bad]
+    if failure is not None:
+        raise failure
+    if failed:
+        raise OtherProcessError(f"process {failed[0]} failed and says why", False)
+
+
+@contextmanager
+def explaining_losses() -> Iterator[None]:
+    """Words what torch raises when another process is gone.
+
+    Raises:
+        OtherProcessError: In its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_distributed() or not _is_lost(error):
+            raise
+        raise OtherProcessError(
+            f"process {dist.get_rank()} of {dist.get_world_size()} waited in vain for another one, "
+            f"which is gone or does not answer ({_first_line(error)}); start again with "
+            "--auto_resume",
+            True,
+        ) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    signs = ("gloo", "NCCL", "onnection", "imed out", "Broken pipe", "socket")
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\[\S*?/([\w.]+:\d+)\] ", r"\1: ", lines[0])[:200]
+
+
+def leave(failed: bool = False) -> None:
+    """Leaves the process group, if there is one.
+
+    Args:
+        failed: Whether this process gives up: then nothing is waited for.
+    """
+    if not is_distributed():
+        return
+    abort = getattr(dist.distributed_c10d, "_abort_process_group", None)
+    if failed and abort is not None and dist.get_backend() == "nccl":
+        abort()
+    else:
         dist.destroy_process_group()

@@ -1,20 +1,18 @@
-"""Data loaders over BasicSR's datasets: fresh randomness each epoch, errors that name the file."""
+"""Data loaders over BasicSR's datasets: seeded sample by sample, with errors that name the file."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from basicsr.data import build_dataset
-from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.data.images import decode_image
+from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.errors import KTDNError
 
 
@@ -67,76 +65,98 @@ class NamedErrors(Dataset):
         return f"{' and '.join(map(str, files.values()))}: {what} ({type(error).__name__})"
 
 
-def seed_worker(worker_id: int) -> None:
-    """Seeds a worker's generators from torch's, which differs in every epoch and worker.
-
-    BasicSR's own seeds workers alike in each epoch, and so repeats the very same crops.
-    """
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)
-
-
-def build_train_loader(opt: Options) -> tuple[DataLoader, EnlargedSampler]:
-    """Builds the loader of ``datasets.train``.
-
-    Raises:
-        KTDNError: If there are too few images for one batch.
-    """
-    options = opt["datasets"]["train"]
-    dataset = _build(options)
-    sampler = EnlargedSampler(
-        dataset, opt["world_size"], opt["rank"], options.get("dataset_enlarge_ratio", 1)
-    )
-    copies = 1 if opt["dist"] else max(opt["num_gpu"], 1)
-    workers = options["num_worker_per_gpu"] * copies
-    loader: DataLoader = DataLoader(
-        NamedErrors(dataset),
-        batch_size=options["batch_size_per_gpu"] * copies,
-        sampler=sampler,
-        num_workers=workers,
-        drop_last=True,
-        pin_memory=options.get("pin_memory", False) and torch.cuda.is_available(),
-        worker_init_fn=seed_worker,
-        persistent_workers=options.get("persistent_workers", True) and workers > 0,
-    )
-    if not len(loader):
-        raise KTDNError(
-            f"datasets.train: {len(dataset)} images do not fill one batch of {loader.batch_size}; "
-            "lower batch_size_per_gpu or set dataset_enlarge_ratio"
-        )
-    return loader, sampler
-
-
-def build_eval_loader(options: dict[str, Any]) -> DataLoader:
-    """Builds the loader of one validation or test set: whole images, one at a time, in order."""
-    return DataLoader(NamedErrors(_build(options)), batch_size=1)
-
-
-def _build(options: dict[str, Any]) -> Any:
-    dataset = build_dataset(options)
-    if options["type"] == "PairedImageDataset":
-        # It lists a folder in the order of the file system, which no seed reproduces elsewhere.
-        dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
-    return dataset
-
-
-def read_batches(loader: DataLoader, opt: Options) -> Iterator[Any]:
-    """Goes through a loader once; an error in a worker reaches the caller as its one line.
+class TrainingBatches:
+    """Endless batches of ``datasets.train`` for one process, and where in the data they are.
 
     Args:
-        loader: The training set's loader.
-        opt: The run's options; with ``prefetch_mode: cuda`` each batch is copied to the GPU while
-            the one before is worked on.
+        opt: The run's options.
     """
-    try:
-        if opt["datasets"]["train"].get("prefetch_mode") == "cuda":
-            prefetcher = CUDAPrefetcher(loader, opt)
-            while (batch := prefetcher.next()) is not None:
+
+    def __init__(self, opt: Options) -> None:
+        options = opt["datasets"]["train"]
+        self.opt = opt
+        self.dataset = build_sorted(options)
+        # Without a launcher one process feeds all GPUs.
+        self.copies = 1 if opt["dist"] else max(opt["num_gpu"], 1)
+        steps = opt["train"].get("grad_accum_steps", 1)
+        self.batch_size = options["batch_size_per_gpu"] * self.copies * steps
+        self.per_iteration = self.batch_size * opt["world_size"]
+        self.taken = 0
+        # An epoch is only a word in the log: the passes follow each other without a seam.
+        self.epoch_length = len(self.dataset) * options.get("dataset_enlarge_ratio", 1)
+
+    def start_at(self, samples: int) -> None:
+        """Goes on behind the samples that all processes together have taken."""
+        self.taken = samples
+
+    def _loader(self) -> DataLoader:
+        options, opt = self.opt["datasets"]["train"], self.opt
+        return DataLoader(
+            SeededDataset(NamedErrors(self.dataset), opt["manual_seed"]),
+            batch_sampler=TrainingOrder(
+                len(self.dataset),
+                self.batch_size,
+                opt["manual_seed"],
+                opt["rank"],
+                opt["world_size"],
+                self.taken,
+            ),
+            num_workers=options["num_worker_per_gpu"] * self.copies,
+            pin_memory=options.get("pin_memory", False) and torch.cuda.is_available(),
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last batch, counted as BasicSR does, from 0."""
+        return max(self.taken - 1, 0) // self.epoch_length
+
+    def __iter__(self) -> Iterator[Any]:
+        """Gives the batches; an error in a worker reaches the caller as its one line.
+
+        With ``prefetch_mode: cuda`` each is copied to the GPU while the one before is worked on.
+        """
+        try:
+            for batch in self._read():
+                self.taken += self.per_iteration
                 yield batch
-        else:
+        except KTDNError as error:
+            # A worker's exception comes back with its whole traceback for a message.
+            marker = f"{KTDNError.__module__}.{KTDNError.__qualname__}: "
+            raise KTDNError(str(error).rsplit(marker, 1)[-1].strip()) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            first = str(error).splitlines()[0]
+            raise KTDNError(
+                f"datasets.train: a worker that reads the data has died ({first}); most often "
+                "memory ran out: lower num_worker_per_gpu"
+            ) from error
+
+    def _read(self) -> Iterator[Any]:
+        loader = self._loader()
+        if self.opt["datasets"]["train"].get("prefetch_mode") != "cuda":
             yield from loader
-    except KTDNError as error:
-        # A worker's exception comes back with its whole traceback for a message.
-        marker = f"{KTDNError.__module__}.{KTDNError.__qualname__}: "
-        raise KTDNError(str(error).rsplit(marker, 1)[-1].strip()) from error
+            return
+        prefetcher = CUDAPrefetcher(loader, self.opt)
+        while (batch := prefetcher.next()) is not None:
+            yield batch
+
+
+def build_eval_loader(options: dict[str, Any], rank: int = 0, world_size: int = 1) -> DataLoader:
+    """Builds the loader of one validation or test set: whole images, one at a time, in order.
+
+    Args:
+        options: The dataset's options.
+        rank: This process: it gets every ``world_size``-th image, from the ``rank``-th on.
+        world_size: Number of processes that share the images out.
+    """
+    dataset = NamedErrors(build_sorted(options))
+    return DataLoader(dataset, batch_size=1, sampler=range(rank, len(dataset), world_size))
+
+
+def build_sorted(options: dict[str, Any]) -> Any:
+    """Builds a dataset, its files in an order that does not depend on the file system."""
+    dataset = build_dataset(options)
+    if options["type"] == "PairedImageDataset":
+        dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
+    return dataset

@@ -5,7 +5,6 @@ The layout is BasicSR's own; so are the flags that change it.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +98,8 @@ WHOLE_NUMBERS = (
     "manual_seed", "train.total_iter", "train.warmup_iter", "val.val_freq", "logger.print_freq",
     "logger.save_checkpoint_freq",
 )  # fmt: skip
+STEP_MODELS = ("KTDNModel", "KTDNTeacherModel")
+"""The models whose training step has switches: mixed precision, frozen batch norm, ..."""
 
 
 def normalize(opt: Options) -> None:
@@ -120,6 +121,9 @@ def normalize(opt: Options) -> None:
         value = section.get(last) if isinstance(section, dict) else None
         if isinstance(value, float) and value.is_integer():
             section[last] = int(value)  # type: ignore[index]
+    train = opt.get("train")
+    if isinstance(train, dict) and train.get("amp") is False:
+        train["amp"] = "off"  # which YAML 1.1 reads as false
 
 
 def set_defaults(opt: Options) -> None:
@@ -132,7 +136,6 @@ def set_defaults(opt: Options) -> None:
     opt.setdefault("scale", 1)
     if opt.setdefault("num_gpu", "auto") == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
-    opt.setdefault("manual_seed", random.randint(1, 10000))
     for section in ("path", "logger"):
         opt.setdefault(section, {})
     opt["logger"].setdefault("print_freq", 100)
@@ -156,9 +159,24 @@ def set_defaults(opt: Options) -> None:
     for key, value in opt["path"].items():
         if isinstance(value, str) and not key.startswith("param_key"):
             opt["path"][key] = str(Path(value).expanduser())
+    if opt.get("train") and opt["model_type"] in STEP_MODELS:
+        _set_step_defaults(opt["train"])
     if opt.get("train", {}).get("transfer_opt"):
         # Teacher and student have one architecture unless the options say otherwise.
         opt.setdefault("network_t", dict(opt["network_g"]))
+
+
+def _set_step_defaults(train: Options) -> None:
+    train.setdefault("amp", "off")
+    train.setdefault("channels_last", False)
+    train.setdefault("compile", False)
+    train.setdefault("grad_accum_steps", 1)
+    # One GPU's batch is the recipe's; several processes make the same one together.
+    train.setdefault("sync_bn", True)
+    # The recipe's (SRKTDN, NTIRE 2021): batch statistics are frozen for the last three quarters.
+    frozen = train.setdefault("freeze_bn", train["total_iter"] // 4)
+    if isinstance(frozen, bool):
+        train["freeze_bn"] = 0 if frozen else -1
 
 
 def skip_needless_downloads(opt: Options) -> None:

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
+from ktdn_plugin.basicsr import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.errors import KTDNError
 
 State = dict[str, Any]
+_logger = logging.getLogger("basicsr")
 
 
 def find_resume_state(opt: Options) -> State | None:
     """Loads the state to resume from and points the options at its networks, in place.
 
-    With ``--auto_resume`` that is the newest one of the run that is whole, else
-    ``path.resume_state``. The frozen teacher keeps its own checkpoint.
+    With ``--auto_resume`` that is the newest one of the run that is whole, networks included.
+    Without it, or where the run has none yet, it is ``path.resume_state``.
+    The frozen teacher keeps its own checkpoint.
 
     Returns:
         The state, or None where training starts from the beginning.
 
     Raises:
-        KTDNError: If the state, or a network saved with it, cannot be read.
+        KTDNError: If the state that is asked for, or a network saved with it, cannot be read.
     """
+    found = None
     if opt["auto_resume"]:
-        found = _newest(Path(opt["path"]["training_states"]))
-    elif opt["path"].get("resume_state"):
+        found = _newest(opt, Path(opt["path"]["training_states"]))
+    if found is None and opt["path"].get("resume_state"):
         file = Path(opt["path"]["resume_state"])
-        found = file, _read(file)
-    else:
-        return None
+        found = file, _read(opt, file)
     if found is None:
         return None
     file, state = found
@@ -39,40 +43,147 @@ def find_resume_state(opt: Options) -> State | None:
     return state
 
 
-def _newest(folder: Path) -> tuple[Path, State] | None:
+def _newest(opt: Options, folder: Path) -> tuple[Path, State] | None:
     files = [file for file in folder.glob("*.state") if file.stem.isdigit()]
     for file in sorted(files, key=lambda file: int(file.stem), reverse=True):
         try:
-            return file, _read(file)
+            return file, _read(opt, file)
         except KTDNError as error:
             print(f"Passed over while looking for a state to resume from: {error}", flush=True)
     return None
 
 
-def _read(file: Path) -> State:
+def _read(opt: Options, file: Path) -> State:
     state = read_checkpoint(file)
     if not isinstance(state, dict) or not {"iter", "epoch", "optimizers"} <= state.keys():
         raise KTDNError(f"{file}: not a training state")
-    return state
-
-
-def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
-    path = opt["path"]
-    # A state lies in RUN/training_states, its networks in RUN/models.
-    models = file.parent.parent / "models"
-    kept = {"network_t", *(path.get("ignore_resume_networks") or [])}
-    networks = [key for key in opt if key.startswith("network_") and key not in kept]
-    for network in networks:
-        saved = models / f"net_{network.removeprefix('network_')}_{iteration}.pth"
+    for network, saved in _networks(opt, file, state["iter"]).items():
         if not saved.is_file():
             raise KTDNError(
                 f"{file}: its network {saved} is missing; resume from another state, or name "
                 f"{network} in path.ignore_resume_networks"
             )
+        read_checkpoint(saved)
+    return state
+
+
+def _networks(opt: Options, file: Path, iteration: int) -> dict[str, Path]:
+    # A state lies in RUN/training_states, its networks in RUN/models.
+    models = file.parent.parent / "models"
+    kept = {"network_t", *(opt["path"].get("ignore_resume_networks") or [])}
+    return {
+        key: models / f"net_{key.removeprefix('network_')}_{iteration}.pth"
+        for key in opt
+        if key.startswith("network_") and key not in kept
+    }
+
+
+def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
+    path = opt["path"]
+    for network, saved in _networks(opt, file, iteration).items():
         path[f"pretrain_{network}"] = str(saved)
         # The averaged network has a key of its own; the trained one must go on unaveraged.
         path[f"param_key_{network.removeprefix('network_')}"] = "params"
         path[f"strict_load_{network.removeprefix('network_')}"] = True
-    adapters = models / f"net_adapters_{iteration}.pth"
+    adapters = file.parent.parent / "models" / f"net_adapters_{iteration}.pth"
     if adapters.is_file():
         path["pretrain_network_adapters"] = str(adapters)
+
+
+def agree(opt: Options, state: State | None) -> None:
+    """Makes sure that all processes go on from one state, and settles the seed.
+
+    Raises:
+        KTDNError: If they found different ones: their hosts do not share the run's folder.
+    """
+    found = launch.gather(None if state is None else state["iter"])
+    if len(set(found)) > 1:
+        said = ", ".join(
+            f"process {rank}: {'none' if one is None else f'iteration {one}'}"
+            for rank, one in enumerate(found)
+        )
+        raise KTDNError(
+            f"{opt['path']['training_states']}: the processes found different states to resume "
+            f"from ({said}); the folder must be one that all hosts share (path.experiments_root)"
+        )
+    earlier = (state or {}).get("progress", {})
+    if "manual_seed" not in opt:
+        # One that is drawn has to be the same for all, and for all parts of a training.
+        opt["manual_seed"] = earlier.get("seed", None) or launch.common_seed()
+
+
+def restore(model: Any, opt: Options, state: State, terms: State) -> int:
+    """Takes over a state, and says in the log what is not exactly as before.
+
+    Args:
+        model: The model; its networks are loaded already.
+        opt: The options.
+        state: The state.
+        terms: What :meth:`terms` of the run are now: seed, samples an iteration, processes, images.
+
+    Returns:
+        The samples that all processes together have taken before.
+
+    Raises:
+        KTDNError: If it is the state of another optimiser or scheduler.
+    """
+    file = opt["path"]["resume_state"]
+    try:
+        for optimizer, saved in zip(model.optimizers, state["optimizers"], strict=False):
+            # torch takes another optimizer's settings in, and misses its own at the first step.
+            missing = set(optimizer.param_groups[0]) - set(saved["param_groups"][0])
+            if missing:
+                raise KeyError(", ".join(sorted(missing)))
+        model.resume_training(state)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise KTDNError(
+            f"{file}: the state of a training with another optimizer or scheduler ({error}); "
+            "change them back, or start from its network by path.pretrain_network_g"
+        ) from error
+    if state.get("best_metric_results"):
+        model.best_metric_results = state["best_metric_results"]
+    total = opt["train"]["total_iter"]
+    _logger.info(f"Resuming from {file}: {state['iter']} of {total} done.")
+    return _compare(state, terms)
+
+
+def _compare(state: State, terms: State) -> int:
+    earlier = state.get("progress", {})
+    if not earlier:
+        _logger.warning(
+            "The state says nothing of the data's order: it starts anew, and the result will not "
+            "be exactly that of a run that was never interrupted."
+        )
+        return 0
+    texts = {
+        "processes": "number of processes",
+        "batch": "samples an iteration",
+        "seed": "manual_seed",
+        "images": "number of training images",
+    }
+    changed = {key: text for key, text in texts.items() if earlier.get(key) != terms[key]}
+    for key, text in changed.items():
+        _logger.warning(f"Resuming with another {text}: {terms[key]}, was {earlier.get(key)}.")
+    if changed.keys() == {"processes"}:
+        _logger.warning(
+            "Not exact any more: the last digits of sums over the batch (and all batch statistics "
+            "that are not synchronised). Order and augmentation of the samples go on as they were."
+        )
+    elif "images" in changed or "seed" in changed:
+        _logger.warning("Not exact any more: the order of the samples starts anew.")
+    elif changed:
+        _logger.warning(
+            "Not exact any more: batches are made of other samples. The order of the samples goes "
+            "on where it was; the iterations that are left are trained."
+        )
+    if "images" in changed:
+        return 0
+    return int(earlier["samples"])
+
+
+def bring_best(opt: Options) -> None:
+    """Copies the best network so far along, where a training goes on in another folder."""
+    source = Path(opt["path"]["resume_state"]).parent.parent / "models" / "net_g_best.pth"
+    target = Path(opt["path"]["models"]) / source.name
+    if opt["rank"] == 0 and source.is_file() and not target.exists():
+        shutil.copyfile(source, target)

@@ -9,7 +9,6 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from ktdn_plugin import __version__
-from ktdn_plugin.basicsr import launch
 from ktdn_plugin.basicsr.options import Options
 
 LOGGERS = ("basicsr", "ktdn_plugin")
@@ -56,7 +55,6 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
         for key in keys:
             if key in opt["path"]:
                 Path(opt["path"][key]).mkdir(parents=True, exist_ok=True)
-    launch.wait_for_all()
 
 
 def _set_aside(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ktdn_plugin.basicsr import launch
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import explained, prepare, validate
+from ktdn_plugin.basicsr.prepare import explained, prepare
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
 
 
@@ -22,22 +22,32 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
     Raises:
         KTDNError: If options, data or checkpoint are wrong.
     """
-    opt, _ = prepare(arguments, root, is_train=False)
-    opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
+    failed = True
     try:
-        logger = start_log(opt)
-        with explained(str(arguments.opt)):
-            loaders, model = _build(opt)
+        with launch.explaining_losses():
+            opt, _ = prepare(arguments, root, is_train=False)
+            opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
+            _test(opt, str(arguments.opt))
+        failed = False
+    finally:
+        launch.leave(failed)
+
+
+def _test(opt: Options, source: str) -> None:
+    from ktdn_plugin.basicsr.validation import validate
+
+    logger = start_log(opt)
+    with explained(source):
+        loaders, model = _build(opt)
+    with launch.failing_together():
         make_folders(opt)
         open_log_file(opt, "test")
-        for loader in loaders:
-            name = loader.dataset.opt["name"]
-            logger.info(f"Testing {name}: {len(loader)} images.")
-            validate(model, loader, opt["name"])
-        if opt["val"]["save_img"]:
-            logger.info(f"Results: {opt['path']['visualization']}")
-    finally:
-        launch.leave()
+    for loader in loaders:
+        name = loader.dataset.opt["name"]
+        logger.info(f"Testing {name}: {len(loader.dataset)} images.")
+        validate(model, loader, opt["name"], None)
+    if opt["val"]["save_img"]:
+        logger.info(f"Results: {opt['path']['visualization']}")
 
 
 def _build(opt: Options) -> tuple[list[Any], Any]:
@@ -46,5 +56,9 @@ def _build(opt: Options) -> tuple[list[Any], Any]:
     from ktdn_plugin.basicsr.loaders import build_eval_loader
 
     sets = [dataset for _, dataset in sorted(opt["datasets"].items())]
-    loaders = [build_eval_loader(dataset) for dataset in sets if dataset["phase"] != "train"]
+    loaders = [
+        build_eval_loader(dataset, opt["rank"], opt["world_size"])
+        for dataset in sets
+        if dataset["phase"] != "train"
+    ]
     return loaders, build_model(opt)

@@ -1,7 +1,7 @@
-"""``basicsr train``: BasicSR's models, datasets and log in a loop that counts iterations.
+"""``basicsr train``: BasicSR's models and datasets in a loop that counts iterations.
 
-BasicSR's own loop counts epochs: it stops short where incomplete batches are dropped, and trains
-nothing at all where no batch is ever full.
+BasicSR's own loop counts epochs: it stops short where incomplete batches are dropped, trains
+nothing at all where no batch is ever full, and starts an epoch's data again when it resumes.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin.basicsr import launch
+from ktdn_plugin.basicsr.kept import clear_drafts, keep_newest
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import explained, prepare, validate
-from ktdn_plugin.basicsr.resume import State
+from ktdn_plugin.basicsr.prepare import explained, prepare
+from ktdn_plugin.basicsr.records import Records, Stopwatch
+from ktdn_plugin.basicsr.resume import State, bring_best, restore
 from ktdn_plugin.basicsr.run_folder import (
     copy_options,
     make_folders,
     open_log_file,
     start_log,
 )
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.data.order import seed_iteration
+from ktdn_plugin.errors import KTDNError, NotFiniteError
+
+_logger = logging.getLogger("basicsr")
 
 
 def train_pipeline(arguments: Namespace, root: Path) -> None:
@@ -40,154 +45,185 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     Raises:
         KTDNError: If options, data or checkpoints are wrong, or a file turns out to be broken.
     """
-    opt, state = prepare(arguments, root, is_train=True)
-    # Read now: the file may lie in an earlier run's folder, which is about to be renamed.
-    text = arguments.opt.read_text(encoding="utf-8")
+    failed = True
     try:
-        logger = start_log(opt)
-        with explained(str(arguments.opt)):
-            loader, sampler, val_loaders, model = _build(opt)
-            if state is not None:
-                _resume(model, state, opt["path"]["resume_state"])
-        # Only now, when all that the options name is there and fits.
-        make_folders(opt, resumed=state is not None)
-        copy_options(opt, arguments.opt, text)
-        open_log_file(opt, "train")
-        _train(opt, state, loader, sampler, val_loaders, model, logger)
+        with launch.explaining_losses():
+            opt, state = prepare(arguments, root, is_train=True)
+            # Read now: the file may lie in an earlier run's folder, which is about to be renamed.
+            text = arguments.opt.read_text(encoding="utf-8")
+            start_log(opt)
+            run = _Run(opt, state, str(arguments.opt))
+            # Only now, when all that the options name is there and fits.
+            with launch.failing_together():
+                make_folders(opt, resumed=state is not None)
+                copy_options(opt, arguments.opt, text)
+                open_log_file(opt, "train")
+                if state is not None:
+                    clear_drafts(opt)
+                    bring_best(opt)
+            run.train()
+        failed = False
     finally:
-        launch.leave()
-
-
-def _build(opt: Options) -> tuple[Any, Any, list[Any], Any]:
-    from basicsr.models import build_model
-
-    from ktdn_plugin.basicsr.loaders import build_eval_loader, build_train_loader
-
-    loader, sampler = build_train_loader(opt)
-    val_loaders = [
-        build_eval_loader(dataset)
-        for dataset in opt["datasets"].values()
-        if dataset["phase"] == "val" and opt.get("val") is not None
-    ]
-    return loader, sampler, val_loaders, build_model(opt)
-
-
-def _resume(model: Any, state: State, file: str) -> None:
-    try:
-        model.resume_training(state)
-        for optimizer in model.optimizers:
-            # torch takes another optimizer's settings in, and misses its own at the first step.
-            missing = set(optimizer.defaults) - set(optimizer.param_groups[0])
-            if missing:
-                raise KeyError(", ".join(sorted(missing)))
-    except (KeyError, ValueError, AssertionError) as error:
-        raise KTDNError(
-            f"{file}: the state of a training with another optimizer or scheduler ({error}); "
-            "change them back, or start from its network by path.pretrain_network_g"
-        ) from error
-
-
-def _train(
-    opt: Options,
-    state: State | None,
-    loader: Any,
-    sampler: Any,
-    val_loaders: list[Any],
-    model: Any,
-    logger: logging.Logger,
-) -> None:
-    from basicsr.train import init_tb_loggers
-
-    tb_logger = init_tb_loggers(opt)
-    total = opt["train"]["total_iter"]
-    logger.info(
-        f"{len(loader.dataset)} training images, {len(loader)} iterations an epoch, "
-        f"{total} iterations in all; validation: {sum(map(len, val_loaders))} images."
-    )
-    epoch, iteration = (state["epoch"], state["iter"]) if state else (0, 0)
-    if state is not None:
-        logger.info(f"Resuming from {opt['path']['resume_state']}: {iteration} of {total} done.")
-
-    run = _Run(opt, model, val_loaders, tb_logger, iteration)
-    batches = _endless(opt, loader, sampler, epoch)
-    with ExitStack() as stack:
-        # On a terminal a bar; in a file the log's lines, which have the time left as well.
-        shown = opt["rank"] == 0 and sys.stderr.isatty()
-        if shown:
-            stack.enter_context(logging_redirect_tqdm(loggers=[logger]))
-        bar = stack.enter_context(
-            tqdm(total=total, initial=iteration, unit="it", disable=not shown, dynamic_ncols=True)
-        )
-        for current in range(iteration + 1, total + 1):
-            run.iterate(current, batches)
-            bar.update()
-    logger.info("End of training: saving the latest networks.")
-    model.save(epoch=-1, current_iter=-1)
-    run.finish(total)
+        launch.leave(failed)
 
 
 class _Run:
-    """One training under way: iterations with their log lines, checkpoints and validations."""
+    """One training: everything is built at first, and nothing written before :meth:`train`."""
 
-    def __init__(
-        self, opt: Options, model: Any, val_loaders: list[Any], tb_logger: Any, start: int
-    ) -> None:
-        from basicsr.utils import AvgTimer, MessageLogger
+    def __init__(self, opt: Options, state: State | None, source: str) -> None:
+        from basicsr.models import build_model
+
+        from ktdn_plugin.basicsr.loaders import TrainingBatches, build_eval_loader
 
         self.opt = opt
-        self.model = model
-        self.val_loaders = val_loaders
-        self.tb_logger = tb_logger
-        self.log = MessageLogger(opt, start, tb_logger)
-        self.iter_timer, self.data_timer = AvgTimer(), AvgTimer()
-        self.validated = -1
+        self.start = state["iter"] if state else 0
+        self.validated = state.get("progress", {}).get("validated", self.start) if state else 0
+        with explained(source), launch.failing_together():
+            self.batches = TrainingBatches(opt)
+            self.val_loaders: list[Any] = [
+                build_eval_loader(dataset, opt["rank"], opt["world_size"])
+                for dataset in opt["datasets"].values()
+                if dataset["phase"] == "val" and opt.get("val") is not None
+            ]
+        with explained(source):
+            self.model = build_model(opt)
+            if state is not None:
+                self.batches.start_at(restore(self.model, opt, state, self.progress()))
+        measured = () if state else self.val_loaders
+        check_teacher = getattr(self.model, "check_teacher", None)
+        self.teacher = check_teacher(measured) if check_teacher else []
 
-    def iterate(self, iteration: int, batches: Iterator[tuple[int, Any]]) -> None:
-        self.data_timer.start()
-        self.iter_timer.start()
-        epoch, batch = next(batches)
-        self.data_timer.record()
+    def progress(self) -> dict[str, int]:
+        """Gives what a state has to say for the training to go on exactly."""
+        return {
+            "samples": self.batches.taken,
+            "images": len(self.batches.dataset),
+            "batch": self.batches.per_iteration,
+            "processes": self.opt["world_size"],
+            "seed": self.opt["manual_seed"],
+            "validated": self.validated,
+        }
+
+    def train(self) -> None:
+        """Trains all iterations that are left."""
+        opt, total = self.opt, self.opt["train"]["total_iter"]
+        self.records = Records(opt, self.start, self.validated)
+        self.records.teacher(self.teacher)
+        images = sum(len(loader.dataset) for loader in self.val_loaders)
+        _logger.info(
+            f"{len(self.batches.dataset)} training images, {self.batches.per_iteration} an "
+            f"iteration, {total} iterations in all; validation: {images} images."
+        )
+        self.watch = Stopwatch()
+        if self.start and self.validated < self.start and self._is_due(self.start):
+            self._validate(self.start)  # the run was cut off before, or in, this one
+        with ExitStack() as stack:
+            # On a terminal a bar; in a file the log's lines, which have the time left as well.
+            shown = opt["rank"] == 0 and sys.stderr.isatty()
+            if shown:
+                stack.enter_context(logging_redirect_tqdm(loggers=[_logger]))
+            bar = stack.enter_context(
+                tqdm(
+                    total=total,
+                    initial=self.start,
+                    unit="it",
+                    disable=not shown,
+                    dynamic_ncols=True,
+                )
+            )
+            batches = iter(self.batches)
+            for iteration in range(self.start + 1, total + 1):
+                self._iterate(iteration, batches)
+                bar.update()
+        _logger.info("End of training: saving the latest networks.")
+        with launch.failing_together():
+            self.model.save(epoch=-1, current_iter=-1)
+        if self.validated != total:
+            self._validate(total)
+        self.records.close()
+
+    def _iterate(self, iteration: int, batches: Iterator[Any]) -> None:
         model, opt = self.model, self.opt
+        self.watch.start()
+        batch = next(batches)
+        self.watch.data_is_here()
+        before = _schedule(model)
         model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
+        seed_iteration(opt["manual_seed"], iteration, opt["rank"])
         model.feed_data(batch)
-        model.optimize_parameters(iteration)
-        self.iter_timer.record()
+        try:
+            model.optimize_parameters(iteration)
+        except NotFiniteError as error:
+            # Nothing was learnt from this batch: the state before it is whole.
+            _restore_schedule(model, before)
+            self.batches.taken -= self.batches.per_iteration
+            raise self._stopped(iteration, error) from error
+        self.watch.stop()
         if iteration % opt["logger"]["print_freq"] == 0:
-            self._write_log(epoch, iteration)
+            self.records.training(
+                self.batches.epoch,
+                iteration,
+                model.get_current_learning_rate(),
+                model.get_current_log(),
+                self.watch.read(),
+                self.batches.per_iteration,
+            )
         if iteration % opt["logger"]["save_checkpoint_freq"] == 0:
-            model.save(epoch, iteration)
-        if opt.get("val") is not None and iteration % opt["val"].get("val_freq", 5000) == 0:
+            self._save(iteration)
+        if self._is_due(iteration):
             self._validate(iteration)
 
-    def finish(self, iteration: int) -> None:
-        if self.validated != iteration:
-            self._validate(iteration)
-        if self.tb_logger:
-            self.tb_logger.close()
-
-    def _write_log(self, epoch: int, iteration: int) -> None:
-        self.log(
-            {
-                "epoch": epoch,
-                "iter": iteration,
-                "lrs": self.model.get_current_learning_rate(),
-                "time": self.iter_timer.get_avg_time(),
-                "data_time": self.data_timer.get_avg_time(),
-                **self.model.get_current_log(),
-            }
+    def _stopped(self, iteration: int, error: KTDNError) -> KTDNError:
+        saved = ""
+        if iteration > 1:
+            self._save(iteration - 1)
+            saved = f"; --auto_resume goes on from the state of iteration {iteration - 1}"
+        return KTDNError(
+            f"iteration {iteration}: {error}; look at these images, lower train.optim_g.lr, set "
+            f"train.clip_grad, or take amp: bf16 or off{saved}"
         )
 
+    def _save(self, iteration: int) -> None:
+        self.model.progress = self.progress()
+        with launch.failing_together():
+            self.model.save(self.batches.epoch, iteration)
+            keep_newest(self.opt)
+
+    def _is_due(self, iteration: int) -> bool:
+        val = self.opt.get("val")
+        return val is not None and iteration % val.get("val_freq", 5000) == 0
+
     def _validate(self, iteration: int) -> None:
-        for loader in self.val_loaders:
-            validate(self.model, loader, iteration, self.tb_logger)
+        from ktdn_plugin.basicsr.validation import validate
+
+        for number, loader in enumerate(self.val_loaders):
+            figures = validate(self.model, loader, iteration, self.records.tb_logger)
+            name = loader.dataset.opt["name"]
+            self.records.validation(iteration, name, figures)
+            if number == 0 and figures:
+                self._save_best(iteration, name)
         self.validated = iteration
 
+    def _save_best(self, iteration: int, name: str) -> None:
+        val = self.opt["val"]
+        metric = val.get("best_metric") or next(iter(val["metrics"]))
+        if self.model.best_metric_results[name][metric]["iter"] != iteration:
+            return
+        model = self.model
+        averaged = hasattr(model, "net_g_ema")
+        networks = [model.net_g, *([model.net_g_ema] if averaged else [])]
+        with launch.failing_together():
+            model.save_network(networks, "net_g", "best", ["params", "params_ema"][: len(networks)])
 
-def _endless(opt: Options, loader: Any, sampler: Any, epoch: int) -> Iterator[tuple[int, Any]]:
-    from ktdn_plugin.basicsr.loaders import read_batches
 
-    while True:
-        sampler.set_epoch(epoch)
-        for batch in read_batches(loader, opt):
-            yield epoch, batch
-        epoch += 1
+def _schedule(model: Any) -> tuple[list[Any], list[list[float]]]:
+    rates = [[group["lr"] for group in one.param_groups] for one in model.optimizers]
+    return [dict(one.state_dict()) for one in model.schedulers], rates
+
+
+def _restore_schedule(model: Any, before: tuple[list[Any], list[list[float]]]) -> None:
+    for schedule, state in zip(model.schedulers, before[0], strict=True):
+        schedule.load_state_dict(state)
+    for optimizer, rates in zip(model.optimizers, before[1], strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate

@@ -96,7 +96,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.pixel_opt.reductoin", "sum"), "did you mean 'reduction'?"),
         (set_in("train.laplacian_opt.levels", 0), "levels=0 must be"),
         (set_in("train.laplacian_opt.levels", 9), "allows at most levels="),
-        (set_in("train.optim_g.type", "NAdm"), "no optimizer 'NAdm'; did you mean 'NAdam'?"),
+        (set_in("train.optim_g.type", "NAdm"), "an optimizer 'NAdm'; did you mean 'NAdam'?"),
         (set_in("train.optim_g.lrr", 1), "train.optim_g.lrr: unknown key; did you mean 'lr'?"),
         (set_in("train.optim_g.lr", "fast"), "train.optim_g.lr: 'fast' must be a number"),
         (set_in("train.scheduler.type", "Cosine"), "there is no 'Cosine'"),
@@ -115,7 +115,19 @@ def set_in(path: str, value: object) -> Edit:
             set_in("datasets.train.gt_size", 65),
             "80 x 64 pixels are less than the crop, gt_size: 65",
         ),
-        (set_in("datasets.train.batch_size_per_gpu", 7), "dataset_enlarge_ratio: 2"),
+        (set_in("train.amp", "bf61"), "train.amp: 'bf61' must be off, bf16 or fp16"),
+        (set_in("train.amp", True), "train.amp: True must be off, bf16 or fp16"),
+        (set_in("train.freeze_bn", -1), "train.freeze_bn: -1 must be true, false, or the"),
+        (set_in("train.grad_accum_steps", 0), "train.grad_accum_steps: 0 must be"),
+        (set_in("train.clip_grad", 0), "train.clip_grad: 0 must be a number above 0"),
+        (set_in("train.optim_g.encoder_lr", "x"), "train.optim_g.encoder_lr: 'x' must be a"),
+        (set_in("train.optim_g.type", "LBFGS"), "'LBFGS' cannot be used: it calls the network"),
+        (set_in("train.optim_g.type", "fusedadam"), "'fusedadam' cannot be used here: CUDA"),
+        (set_in("dist_params", {"timeot": 3}), "dist_params.timeot: unknown key; did you mean"),
+        (set_in("dist_params", {"timeout": 0}), "dist_params.timeout: 0 must be a number above"),
+        (set_in("val.best_metric", "pnsr"), "'pnsr' is none of val.metrics; did you mean 'psnr'?"),
+        (set_in("logger.keep_checkpoints", 0), "logger.keep_checkpoints: 0 must be"),
+        (set_in("train.teacher_min_psnr", 20), "train.teacher_min_psnr: unknown key"),
         (set_in("datasets.train.prefetch_mode", "cpu"), "waits for ever"),
         (set_in("datasets.train.prefetch_mode", "cuda"), "cuda needs a GPU"),
         (set_in("datasets.train.dataroot_gt", "nowhere"), "no such folder: nowhere"),
@@ -165,6 +177,7 @@ def test_wrong_force_yml(fails, pairs: Path, entry: str, expected: str) -> None:
     assert not (pairs / "owned").exists()
 
 
+@pytest.mark.parametrize("fails", [1], indirect=True)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_gpu_asked_for_where_there_is_none(fails) -> None:
     opt = teacher_options()

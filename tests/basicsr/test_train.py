@@ -46,6 +46,7 @@ def test_teacher_student_test(pairs: Path, run) -> None:
     assert {p.name for p in models(pairs, "student").iterdir()} == {
         "net_g_2.pth",
         "net_g_4.pth",
+        "net_g_best.pth",
         "net_g_latest.pth",
     }
 

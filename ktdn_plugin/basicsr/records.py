@@ -1,0 +1,184 @@
+"""What a training tells while it runs: log lines, tensorboard, and ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.errors import KTDNError
+
+_logger = logging.getLogger("basicsr")
+
+FILE = "metrics.jsonl"
+"""In a run's folder: one JSON object a line, for ``ktdn curves`` and for people's own scripts."""
+
+
+class Stopwatch:
+    """Time of iterations and their waiting for data, since it was last asked.
+
+    Saving and validating between iterations are not counted.
+    """
+
+    def __init__(self) -> None:
+        self.iterations, self.data, self.whole = 0, 0.0, 0.0
+
+    def start(self) -> None:
+        """Starts an iteration."""
+        self._started = time.perf_counter()
+
+    def data_is_here(self) -> None:
+        """Ends the waiting for data."""
+        self.data += time.perf_counter() - self._started
+
+    def stop(self) -> None:
+        """Ends the iteration."""
+        self.whole += time.perf_counter() - self._started
+        self.iterations += 1
+
+    def read(self) -> tuple[float, float]:
+        """Gives the mean seconds of an iteration, and of them waiting for data; starts anew."""
+        count = max(self.iterations, 1)
+        means = self.whole / count, self.data / count
+        self.iterations, self.data, self.whole = 0, 0.0, 0.0
+        return means
+
+
+class Records:
+    """Writes what the first process reports; the others' stay silent.
+
+    Args:
+        opt: The run's options; its folder is there.
+        start: Iterations done before. What an interrupted run had written of later ones is
+            dropped: they are done, and written, again.
+        validated: The last iteration whose validation is not done again.
+    """
+
+    def __init__(self, opt: Options, start: int, validated: int) -> None:
+        self.opt = opt
+        self.start = start
+        self.began = time.time()
+        self.total = opt["train"]["total_iter"]
+        self.shown = opt["rank"] == 0
+        self.path = Path(opt["path"]["experiments_root"]) / FILE
+        self.tb_logger = _tensorboard(opt, start) if self.shown else None
+        if self.shown and self.path.exists():
+            self._drop_later(validated)
+
+    def _drop_later(self, validated: int) -> None:
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                row = json.loads(line)
+            except ValueError:  # cut off in the middle
+                continue
+            if row["iter"] <= (validated if row["kind"] == "val" else self.start):
+                kept.append(line)
+        draft = self.path.with_name(f".{FILE}.tmp")
+        draft.write_text("".join(kept), encoding="utf-8")
+        draft.replace(self.path)
+
+    def training(
+        self,
+        epoch: int,
+        iteration: int,
+        rates: Sequence[float],
+        values: Mapping[str, float],
+        seconds: tuple[float, float],
+        images: int,
+    ) -> None:
+        """Reports an iteration.
+
+        Args:
+            epoch: Its epoch.
+            iteration: Its number, from 1.
+            rates: Learning rate of each group of parameters.
+            values: Losses and gradient norm by name.
+            seconds: Mean seconds of the iterations since the last report, and waiting for data.
+            images: Images of an iteration, of all processes.
+        """
+        if not self.shown:
+            return
+        speed = images / max(seconds[0], 1e-9)
+        share = seconds[1] / max(seconds[0], 1e-9)
+        memory = peak_memory()
+        done = iteration - self.start
+        left = (time.time() - self.began) / max(done, 1) * (self.total - iteration)
+        shown_rates = "".join(f"{rate:.3e}," for rate in rates)
+        _logger.info(
+            f"[{self.opt['name'][:5]}..][epoch:{epoch:3d}, iter:{iteration:8,d}, "
+            f"lr:({shown_rates})] [eta: {timedelta(seconds=int(left))}, time (data): "
+            f"{seconds[0]:.3f} ({seconds[1]:.3f})] "
+            + " ".join(f"{name}: {value:.4e}" for name, value in values.items())
+            + f" img/s: {speed:.1f} memory: {memory:.2f} GiB"
+        )
+        row = {"kind": "train", "iter": iteration, "epoch": epoch, "lr": list(rates), **values}
+        measured = {"images_per_second": speed, "data_share": share, "memory_gib": memory}
+        self._write({**row, **measured})
+        if self.tb_logger:
+            for name, value in values.items():
+                folder = "losses/" if name.startswith("l_") else ""
+                self.tb_logger.add_scalar(f"{folder}{name}", value, iteration)
+            for number, rate in enumerate(rates):
+                self.tb_logger.add_scalar(f"lr/group_{number}", rate, iteration)
+            for name, value in measured.items():
+                self.tb_logger.add_scalar(f"speed/{name}", value, iteration)
+
+    def validation(self, iteration: int, name: str, figures: Mapping[str, float]) -> None:
+        """Reports a validation set's figures; BasicSR has logged them already."""
+        if self.shown and figures:
+            self._write({"kind": "val", "iter": iteration, "set": name, **figures})
+
+    def teacher(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Reports how well the teacher reconstructs."""
+        for row in rows if self.shown else ():
+            self._write({"kind": "teacher", "iter": 0, **row})
+            if self.tb_logger:
+                self.tb_logger.add_scalar(f"teacher/{row['set']}/psnr", row["psnr"], 0)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise KTDNError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Ends tensorboard's file."""
+        if self.tb_logger:
+            self.tb_logger.close()
+
+
+def peak_memory() -> float:
+    """Gives the most memory taken so far in GiB: the GPU's, or the process' where there is none."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _tensorboard(opt: Options, start: int) -> Any:
+    logger = opt["logger"]
+    if not logger["use_tb_logger"] or "debug" in opt["name"]:
+        return None
+    if logger.get("wandb") and logger["wandb"].get("project"):
+        from basicsr.utils import init_wandb_logger
+
+        init_wandb_logger(opt)
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = Path(opt["root_path"]) / "tb_logger" / opt["name"]
+    # What an interrupted run wrote of later iterations is hidden.
+    return SummaryWriter(log_dir=str(folder), purge_step=start + 1 if start else None)

@@ -1,0 +1,225 @@
+"""Validation and testing, the images shared out over the processes.
+
+The figures are those of one process, digit for digit: each image is measured as BasicSR does, and
+the values are added up in the images' order.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ktdn_plugin.attention import heat_picture, recorded_attention
+from ktdn_plugin.basicsr import launch
+from ktdn_plugin.pictures import comparison_sheet
+
+Figures = dict[str, float]
+
+
+def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any) -> Figures:
+    """Runs a model over a set's images, saves and measures what comes out.
+
+    Args:
+        model: A BasicSR model.
+        loader: The set's loader, for the images of this process.
+        current_iter: Iteration, or what else names this validation.
+        tb_logger: Tensorboard writer, in the first process, or None.
+
+    Returns:
+        Mean of each metric over all processes' images; empty where nothing is measured.
+    """
+    options: Any = loader.dataset
+    name = options.opt["name"]
+    metrics = model.opt["val"].get("metrics") or {}
+    if metrics and options.opt["type"] == "SingleImageDataset":
+        get_root_logger().info(f"{name} has no clear images: its results are saved, not measured.")
+        metrics = {}
+    _share_buffers(model)
+    with _bare_networks(model):
+        if type(model).nondist_validation is not SRModel.nondist_validation:
+            return _validate_its_own_way(model, loader, current_iter, tb_logger, metrics)
+        with launch.failing_together():
+            rows = _run(model, loader, current_iter, tb_logger, metrics)
+    means = _means(rows, metrics)
+    if means:
+        _keep_best(model, name, means, current_iter)
+        model.metric_results = means
+        model._log_validation_metric_values(current_iter, name, tb_logger)
+    return means
+
+
+def _run(
+    model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any, metrics: dict[str, Any]
+) -> list[tuple[int, list[float]]]:
+    dataset: Any = loader.dataset
+    name = dataset.opt["name"]
+    rows = []
+    for index, data in _with_bar(loader, model.opt, f"validating {name}"):
+        draw = tb_logger if index == 0 else None
+        network = getattr(model, "net_g_ema", model.net_g)
+        model.feed_data(data)
+        with recorded_attention(network if draw else nn.Module()) as maps:
+            model.test()
+        visuals = model.get_current_visuals()
+        images = {"img": tensor2img([visuals["result"]])}
+        if "gt" in visuals:
+            images["img2"] = tensor2img([visuals["gt"]])
+            del model.gt
+        if draw:
+            sheet = _sheet(model, visuals["lq"], images, maps)
+            draw.add_image(f"images/{name}", sheet, current_iter, dataformats="HWC")
+        del model.lq, model.output
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()  # whole photographs differ in size, and leave gaps
+        if model.opt["val"]["save_img"]:
+            imwrite(images["img"], str(_result_path(model.opt, data, name, current_iter)))
+        rows.append((index, [float(calculate_metric(images, one)) for one in metrics.values()]))
+    return rows
+
+
+def _result_path(opt: dict[str, Any], data: Any, name: str, current_iter: int | str) -> Path:
+    stem = Path(data["lq_path"][0]).stem
+    folder = Path(opt["path"]["visualization"])
+    if opt["is_train"]:
+        return folder / stem / f"{stem}_{current_iter}.png"
+    return folder / name / f"{stem}_{opt['val']['suffix'] or opt['name']}.png"
+
+
+def _with_bar(loader: DataLoader, opt: dict[str, Any], text: str) -> Iterator[tuple[int, Any]]:
+    """Gives each image's number in the whole set with the image, and shows how far it is."""
+    shown = opt["rank"] == 0 and (sys.stderr.isatty() or (opt.get("val") or {}).get("pbar", False))
+    bar = tqdm(loader, desc=text, unit="image", disable=not shown, leave=False, dynamic_ncols=True)
+    return zip(loader.sampler, bar, strict=True)
+
+
+def _means(rows: list[tuple[int, list[float]]], metrics: dict[str, Any]) -> Figures:
+    everything = sorted(row for part in launch.gather(rows) for row in part)
+    if not metrics or not everything:
+        return {}
+    sums = dict.fromkeys(metrics, 0.0)
+    for _, values in everything:
+        for metric, value in zip(metrics, values, strict=True):
+            sums[metric] += value
+    return {metric: value / len(everything) for metric, value in sums.items()}
+
+
+def _keep_best(model: Any, name: str, means: Figures, current_iter: int | str) -> None:
+    earlier = getattr(model, "best_metric_results", {}).pop(name, {})
+    model._initialize_best_metric_results(name)
+    # What an earlier run of it knows, of metrics that are still there.
+    kept = {metric: earlier[metric] for metric in means if metric in earlier}
+    model.best_metric_results[name].update(kept)
+    for metric, value in means.items():
+        model._update_best_metric_result(name, metric, value, current_iter)
+
+
+def _validate_its_own_way(
+    model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any, metrics: dict[str, Any]
+) -> Figures:
+    """Another model's own validation, which knows one process only; the others wait."""
+    options = model.opt["val"]
+    given = options.get("metrics")
+    with launch.failing_together():
+        if model.opt["rank"] == 0:
+            options["metrics"] = metrics or None
+            whole = DataLoader(loader.dataset, batch_size=1)
+            model.nondist_validation(whole, current_iter, tb_logger, options["save_img"])
+            options["metrics"] = given
+    results = getattr(model, "metric_results", {}) if metrics else {}
+    return dict(launch.gather({name: float(value) for name, value in results.items()})[0])
+
+
+def measure_reconstruction(
+    network: nn.Module, loader: DataLoader, opt: dict[str, Any], device: torch.device
+) -> float:
+    """Measures how well a teacher gives back the clear images of a validation set.
+
+    Args:
+        network: The teacher, whole.
+        loader: The set's loader, for the images of this process.
+        opt: The run's options.
+        device: Where the network is.
+
+    Returns:
+        Mean PSNR in dB over all processes' images, on RGB, full size.
+    """
+    from basicsr.metrics import calculate_psnr
+
+    rows = []
+    name = loader.dataset.opt["name"]  # type: ignore[attr-defined]
+    with launch.failing_together(), torch.no_grad():
+        for index, data in _with_bar(loader, opt, f"teacher on {name}"):
+            clear = data["gt"].to(device)
+            images = [tensor2img([image.cpu()]) for image in (network(clear), clear)]
+            rows.append((index, [float(calculate_psnr(*images, crop_border=0))]))
+    return _means(rows, {"psnr": None}).get("psnr", float("nan"))
+
+
+def _sheet(model: Any, lq: Any, images: dict[str, Any], maps: list[Any]) -> Any:
+    """Draws hazy | dehazed | clear | attention, the teacher's clear image once."""
+    hazy = tensor2img([lq], rgb2bgr=False)
+    cells = {"hazy": (hazy, ""), "dehazed": (images["img"][..., ::-1], "")}
+    if "img2" in images:
+        cells["clear"] = (images["img2"][..., ::-1], "")
+    if "img2" in images and np.array_equal(hazy, images["img2"][..., ::-1]):
+        cells = {"clear": cells["clear"], "reconstructed": cells["dehazed"]}
+    if maps:
+        shown = maps[-1][0, 0]
+        caption = f"{float(shown.min()):.3f} to {float(shown.max()):.3f}"
+        cells["pixel attention"] = (heat_picture(shown, *hazy.shape[:2]), caption)
+    row = [(np.ascontiguousarray(image), caption) for image, caption in cells.values()]
+    return comparison_sheet([row], list(cells))
+
+
+def _share_buffers(model: Any) -> None:
+    """Takes over the first process' batch statistics, which are the ones that are saved."""
+    if not launch.is_distributed():
+        return
+    for name in ("net_g", "net_g_ema"):
+        if isinstance(getattr(model, name, None), nn.Module):
+            for buffer in getattr(model, name).buffers():
+                dist.broadcast(buffer, 0)
+
+
+@contextmanager
+def _bare_networks(model: Any) -> Iterator[None]:
+    """Takes networks out of their wrappers, and compiled code out of networks.
+
+    A wrapped one waits for the other processes, which may have an image less; compiled code would
+    be made anew for each image's size.
+    """
+    wrapped = {
+        name: item
+        for name, item in vars(model).items()
+        if isinstance(item, DistributedDataParallel)
+    }
+    networks = [item for item in vars(model).values() if isinstance(item, nn.Module)]
+    compiled = {}
+    for network in networks:
+        for module in network.modules():
+            if module._compiled_call_impl is not None:
+                compiled[module] = module._compiled_call_impl
+                module._compiled_call_impl = None
+    try:
+        for name, item in wrapped.items():
+            setattr(model, name, item.module)
+        yield
+    finally:
+        for name, item in wrapped.items():
+            setattr(model, name, item)
+        for module, implementation in compiled.items():
+            module._compiled_call_impl = implementation

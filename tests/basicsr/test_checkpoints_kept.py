@@ -1,0 +1,174 @@
+"""What a run leaves on the disk: the newest, the best, and whole files when the disk is full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import models, teacher_options, write_options
+
+
+def test_the_newest_and_the_best_are_kept(pairs: Path, train) -> None:
+    opt = teacher_options(8)
+    opt["logger"]["keep_checkpoints"] = 2
+    opt["val"]["best_metric"] = "ssim"
+    rows = train(opt)
+    assert {p.name for p in models(pairs, "teacher").iterdir()} == {
+        "net_g_6.pth",
+        "net_g_8.pth",
+        "net_g_best.pth",
+        "net_g_latest.pth",
+    }
+    states = pairs / "experiments/teacher/training_states"
+    assert {p.name for p in states.iterdir()} == {"6.state", "8.state"}
+    figures = {row["iter"]: row["ssim"] for row in rows if row["kind"] == "val"}
+    assert len(figures) == 4
+    best = max(figures, key=figures.get)
+    # Trained once more up to the best iteration: the same network.
+    opt["name"] = "again"
+    opt["logger"]["keep_checkpoints"] = 8
+    train(opt)
+    one = torch.load(models(pairs, "teacher") / "net_g_best.pth", weights_only=True)
+    other = torch.load(models(pairs, "again") / f"net_g_{best}.pth", weights_only=True)
+    assert one.keys() == {"params", "params_ema"}
+    for key, value in one["params_ema"].items():
+        assert torch.equal(value, other["params_ema"][key])
+
+
+def test_the_best_goes_along_under_another_name(pairs: Path, train) -> None:
+    opt = teacher_options(2)
+    opt["val"]["metrics"]["psnr"]["better"] = "lower"  # so that the first stays the best
+    train(opt, "--force_yml", "train:total_iter=4")
+    best = (models(pairs, "teacher") / "net_g_best.pth").read_bytes()
+    opt["path"]["resume_state"] = "experiments/teacher/training_states/4.state"
+    opt |= {"name": "longer"}
+    opt["train"]["total_iter"] = 5
+    opt["val"]["val_freq"] = 100
+    opt["val"]["metrics"]["psnr"]["better"] = "higher"
+    train(opt)
+    assert (models(pairs, "longer") / "net_g_best.pth").is_file()
+    assert best
+
+
+def full_disk(folder: Path) -> None:
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"no small disk can be made here: {done.stderr.strip()}")
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(pairs: Path, run) -> None:
+    opt = teacher_options(40)
+    path = write_options(pairs, opt)
+    (pairs / "experiments").mkdir()
+    full_disk(pairs / "experiments")  # room for a few checkpoints
+    try:
+        done = run("train", "-opt", path)
+        assert done.returncode == 1
+        message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(message) == 1
+        assert "cannot be saved" in message[0]
+        assert "free some space" in message[0]
+        assert "Traceback" not in done.stderr
+        run_folder = pairs / "experiments/teacher"
+        states = sorted((run_folder / "training_states").iterdir())
+        assert states
+        for file in [*states, *(run_folder / "models").iterdir()]:
+            torch.load(file, weights_only=True)  # each is whole
+        assert not list(run_folder.rglob("*.tmp"))
+
+        # With room again it goes on by itself.
+        for file in sorted((run_folder / "training_states").iterdir())[:-1]:
+            file.unlink()
+        subprocess.run(["mount", "-o", "remount,size=100m", str(run_folder.parent)], check=True)
+        done = run("train", "-opt", path, "--auto_resume", "--force_yml", "train:total_iter=12")
+        assert done.returncode == 0, done.stderr
+    finally:
+        subprocess.run(["umount", "-l", str(pairs / "experiments")], check=False)
+
+
+def test_auto_resume_passes_over_what_is_not_whole(pairs: Path, run) -> None:
+    opt = teacher_options(8)
+    path = write_options(pairs, opt)
+    assert run("train", "-opt", path).returncode == 0
+    states, nets = pairs / "experiments/teacher/training_states", models(pairs, "teacher")
+    (states / "8.state").write_bytes(b"PK\x03\x04 damaged")
+    network = nets / "net_g_6.pth"
+    network.write_bytes(network.read_bytes()[:1000])
+    (nets / "net_g_4.pth").unlink()
+    done = run("train", "-opt", path, "--auto_resume")
+    assert done.returncode == 0, done.stderr
+    passed = [line for line in done.stdout.splitlines() if "Passed over" in line]
+    assert len(passed) == 3
+    for line, name in zip(passed, ("8.state", "net_g_6.pth", "net_g_4.pth"), strict=True):
+        assert name in line
+    assert "2.state: 2 of 8 done" in done.stderr
+
+
+def test_a_run_without_a_state_of_its_own_goes_on_from_the_options(pairs: Path, train) -> None:
+    opt = teacher_options(2)
+    train(opt)
+    opt["path"]["resume_state"] = "experiments/teacher/training_states/2.state"
+    opt["name"] = "next"
+    opt["train"]["total_iter"] = 4
+    rows = train(opt, "--auto_resume")
+    assert [row["iter"] for row in rows if row["kind"] == "train"] == [3, 4]
+    rows = train(opt, "--auto_resume", "--force_yml", "train:total_iter=5")  # now from its own
+    assert [row["iter"] for row in rows if row["kind"] == "train"] == [3, 4, 5]
+
+
+def test_options_name_where_a_run_goes_on(pairs: Path, run) -> None:
+    opt = teacher_options(2)
+    opt["path"]["experiments_root"] = "elsewhere/here"
+    path = write_options(pairs, opt)
+    assert run("train", "-opt", path).returncode == 0
+    done = run("train", "-opt", path, "--auto_resume", "--force_yml", "train:total_iter=3")
+    assert done.returncode == 0, done.stderr
+    assert "elsewhere/here/training_states/2.state: 2 of 3 done" in done.stderr
+    assert not (pairs / "experiments").exists()
+
+
+def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
+    opt = teacher_options(100_000)
+    opt["val"]["val_freq"] = 100_000
+    opt["logger"]["save_checkpoint_freq"] = 100_000
+    opt["datasets"]["train"]["num_worker_per_gpu"] = 1
+    path = write_options(pairs, opt)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)],
+        cwd=pairs,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    file = pairs / "experiments/teacher/metrics.jsonl"
+    for _ in range(600):
+        if file.exists() and file.read_text().count("\n") > 3:
+            break
+        time.sleep(0.1)
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid), "-f", "ktdn_plugin train"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    assert workers
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    message = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(message) == 1
+    assert "a worker that reads the data has died" in message[0]
+    assert "Traceback" not in errors

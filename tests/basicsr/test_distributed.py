@@ -1,0 +1,413 @@
+"""Several processes: they find each other, make one training, and none waits for a dead one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import (
+    assert_same,
+    evaluation_options,
+    launch_of,
+    log_of,
+    losses_of,
+    models,
+    records_of,
+    student_options,
+    teacher_file,
+    teacher_options,
+    write_options,
+    write_png,
+)
+
+from ktdn_plugin.basicsr import launch
+from ktdn_plugin.errors import KTDNError
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def with_batch_norm(pairs: Path, iterations: int = 4) -> dict:
+    opt = student_options(iterations)
+    for network in ("network_g", "network_t"):
+        opt[network]["encoder"] = "test_resnet"
+    opt["path"]["pretrain_network_t"] = str(teacher_file(pairs, "test_resnet"))
+    return opt
+
+
+@pytest.mark.parametrize("norm", ["frozen", "synchronised"])
+def test_two_processes_train_as_one(pairs: Path, run, norm: str) -> None:
+    opt = with_batch_norm(pairs)
+    opt["train"]["freeze_bn"] = norm == "frozen"
+    opt["train"]["optim_g"] = {"type": "SGD", "lr": 0.05, "momentum": 0.9}
+    opt["train"]["grad_accum_steps"] = 2 if norm == "frozen" else 1
+    done = run("train", "-opt", write_options(pairs, opt))
+    assert done.returncode == 0, done.stderr
+    opt["name"] = "two"
+    opt["datasets"]["train"]["batch_size_per_gpu"] = 1
+    done = run("train", "-opt", write_options(pairs, opt), program=launch_of(2))
+    assert done.returncode == 0, done.stderr
+    assert "world_size: 2" in log_of(pairs, "two")
+    for one, two in zip(records_of(pairs, "student"), records_of(pairs, "two"), strict=True):
+        for key in ("l_rec", "l_lap", "l_kt", "grad_norm", "psnr", "ssim"):
+            assert (key in one) == (key in two)
+            if key in one:
+                assert one[key] == pytest.approx(two[key], rel=1e-3), key
+    files = [models(pairs, name) / "net_g_latest.pth" for name in ("student", "two")]
+    one, two = (torch.load(file, weights_only=True) for file in files)
+    initial = torch.load(pairs / "teacher.pth", weights_only=True)["params"]
+    for which in ("params", "params_ema"):
+        for key in initial:
+            torch.testing.assert_close(one[which][key], two[which][key], rtol=1e-3, atol=2e-5)
+
+
+def test_validation_is_that_of_one_process(pairs: Path, run) -> None:
+    for index in range(2, 5):  # five images: the processes' shares differ
+        for kind in ("hazy", "clear"):
+            write_png(pairs / f"val/{kind}/{index:02}.png", 7 * index + len(kind), (48, 40 + index))
+    opt = teacher_options(2)
+    opt["network_g"]["encoder"] = "test_resnet"
+    path = write_options(pairs, opt)
+    done = run("train", "-opt", path)
+    assert done.returncode == 0, done.stderr
+    single = [row for row in records_of(pairs, "teacher") if row["kind"] == "val"]
+    assert len(single) == 1
+    # The state is that of before the validation, which is done again.
+    for processes in (2, 3):
+        done = run("train", "-opt", path, "--auto_resume", program=launch_of(processes))
+        assert done.returncode == 0, done.stderr
+        rows = [row for row in records_of(pairs, "teacher") if row["kind"] == "val"]
+        assert rows == single
+
+    checkpoint = models(pairs, "teacher") / "net_g_latest.pth"
+    opt = evaluation_options(checkpoint)
+    opt["network_g"]["encoder"] = "test_resnet"
+    path = write_options(pairs, opt)
+    results = []
+    for words in ({}, {"program": launch_of(2)}):
+        done = run("test", "-opt", path, **words)
+        assert done.returncode == 0, done.stderr
+        folder = pairs / "results/evaluation"
+        images = {p.name: p.read_bytes() for p in folder.glob("visualization/pairs/*.png")}
+        results.append((losses_of(log_of(pairs, "evaluation", "test"), "psnr"), images))
+        shutil.rmtree(folder)
+    assert len(results[0][1]) == 5
+    assert results[0] == results[1]
+
+
+def start_by_hand(pairs: Path, path: Path, variables: list[dict], *words: str) -> list[str]:
+    """Starts one process for each set of variables, and gives what they printed."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ktdn_plugin", *words, "train", "-opt", str(path)],
+            cwd=pairs,
+            env={**ENVIRONMENT, **one},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for one in variables
+    ]
+    texts = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), texts
+    return texts
+
+
+def test_slurm_is_recognised(pairs: Path) -> None:
+    path = write_options(pairs, teacher_options(2))
+    variables = [
+        {
+            "SLURM_PROCID": str(rank),
+            "SLURM_LOCALID": str(rank),
+            "SLURM_NTASKS": "2",
+            "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_JOB_ID": free_port(),
+            "MASTER_PORT": "",
+        }
+        for rank in range(2)
+    ]
+    for one in variables:
+        one["SLURM_JOB_ID"] = variables[0]["SLURM_JOB_ID"]
+        del one["MASTER_PORT"]
+    start_by_hand(pairs, path, variables)
+    assert "world_size: 2" in log_of(pairs, "teacher")
+    assert [p.name for p in (pairs / "experiments").iterdir()] == ["teacher"]
+
+
+def test_old_launchers(pairs: Path, run) -> None:
+    path = write_options(pairs, teacher_options(2))
+    launcher = ("-m", "torch.distributed.launch", "--nproc_per_node=2", "--master_port")
+    done = run("train", "-opt", path, program=(*launcher, free_port(), "-m", "ktdn_plugin"))
+    assert done.returncode == 0, done.stderr
+    assert "world_size: 2" in log_of(pairs, "teacher")
+    done = run("train", "-opt", path, "--local_rank", "0")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_basicsr_command_under_torchrun(pairs: Path, run) -> None:
+    script = "import sys; from ktdn_plugin.cli import basicsr; sys.exit(basicsr())"
+    (pairs / "basicsr").write_text(script)  # what pip makes of the entry point
+    path = write_options(pairs, teacher_options(2))
+    program = (*launch_of(2)[:-2], "basicsr")
+    done = run("train", "-opt", path, program=program)
+    assert done.returncode == 0, done.stderr
+    assert "world_size: 2" in log_of(pairs, "teacher")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "2 processes were started (WORLD_SIZE)"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "4 processes were started (OMPI_COMM_WORLD_SIZE)"),
+        ({"PMI_SIZE": "3"}, "3 processes were started (PMI_SIZE)"),
+    ],
+)
+def test_a_world_that_cannot_be_joined(
+    monkeypatch: pytest.MonkeyPatch, variables: dict, message: str
+) -> None:
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(KTDNError) as caught:
+        launch.find_place()
+    assert str(caught.value).startswith(message)
+    assert "torchrun" in str(caught.value)
+
+
+def test_a_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.find_place() is None
+    # A batch script's own shell, and a step of one task.
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert launch.find_place() is None
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert launch.find_place() is None
+    with pytest.raises(KTDNError, match=r"--launcher pytorch: .* not started by torchrun"):
+        launch.find_place("pytorch")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    assert launch.find_place() == (0, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node7", "node7"),
+        ("node[03-05,9]", "node03"),
+        ("a1,b2", "a1"),
+        ("gpu[1,2]-ib", "gpu1-ib"),
+    ],
+)
+def test_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
+    assert launch._first_host(nodes) == first
+
+
+def test_nobody_waits_for_ever_for_a_silent_process(pairs: Path) -> None:
+    opt = teacher_options(100_000)
+    opt["val"]["val_freq"] = 100_000
+    opt["logger"]["save_checkpoint_freq"] = 100_000
+    opt["dist_params"] = {"timeout": 10}
+    path = write_options(pairs, opt)
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)],
+            cwd=pairs,
+            env={
+                **ENVIRONMENT,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        file = pairs / "experiments/teacher/metrics.jsonl"
+        for _ in range(600):
+            if file.exists() and file.read_text().count("\n") > 3:
+                break
+            time.sleep(0.1)
+        processes[1].send_signal(signal.SIGSTOP)
+        _, errors = processes[0].communicate(timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert processes[0].returncode == 1
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "process 0 of 2 waited in vain for another one" in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_torchrun_restarts_a_killed_process(pairs: Path, run) -> None:
+    opt = teacher_options(30)
+    opt["datasets"]["train"]["num_worker_per_gpu"] = 1
+    opt["logger"]["save_checkpoint_freq"] = 3
+    opt["val"]["val_freq"] = 15
+    path = write_options(pairs, opt)
+    done = run("train", "-opt", path, program=launch_of(2))
+    assert done.returncode == 0, done.stderr
+    shutil.move(pairs / "experiments/teacher", pairs / "whole")
+
+    words = [sys.executable, *launch_of(2, "--max-restarts=2"), "train", "-opt", str(path)]
+    with (pairs / "restarted.log").open("w") as log:
+        process = subprocess.Popen(words, cwd=pairs, env=ENVIRONMENT, stdout=log, stderr=log)
+        sign = pairs / "experiments/teacher/training_states/9.state"
+        while not sign.exists():
+            assert process.poll() is None, (pairs / "restarted.log").read_text()
+            time.sleep(0.002)
+        pattern = f"python.*-m ktdn_plugin train -opt {path}"
+        found = subprocess.run(
+            ["pgrep", "-P", str(process.pid), "-f", pattern], capture_output=True
+        )
+        ranks = sorted(map(int, found.stdout.split()))
+        assert len(ranks) == 2
+        os.kill(ranks[1], signal.SIGKILL)
+        assert process.wait(timeout=200) == 0, (pairs / "restarted.log").read_text()
+    assert "of 30 done" in log_of(pairs, "teacher")
+    for name in ("models/net_g_latest.pth", "training_states/30.state"):
+        one, other = (
+            torch.load(base / name, weights_only=True)
+            for base in (pairs / "whole", pairs / "experiments/teacher")
+        )
+        assert_same(one, other, name)
+
+
+def test_an_error_of_one_process_ends_all(pairs: Path, run) -> None:
+    """What only one of them meets: its own image is broken, in training and in validation."""
+    opt = teacher_options(50)
+    opt["datasets"]["train"]["batch_size_per_gpu"] = 1
+    opt["datasets"]["train"]["num_worker_per_gpu"] = 1
+    path = write_options(pairs, opt)
+    broken = pairs / "train/clear/03.png"
+    broken.write_bytes(broken.read_bytes()[:60])  # its header is whole
+    done = run("train", "-opt", path, program=launch_of(2))
+    assert done.returncode != 0
+    assert "03.png: not a readable image" in done.stderr
+    assert "ktdn_plugin/basicsr/" not in done.stderr  # torchrun's own traceback aside
+
+    write_png(broken, 3)
+    broken = pairs / "val/clear/01.png"  # the second process'
+    broken.write_bytes(broken.read_bytes()[:60])
+    done = run("train", "-opt", path, program=launch_of(2))
+    assert done.returncode != 0
+    assert "01.png: not a readable image" in done.stderr
+    assert "ktdn_plugin/basicsr/" not in done.stderr  # torchrun's own traceback aside
+
+
+def test_hosts_that_do_not_share_the_folder(pairs: Path, tmp_path: Path) -> None:
+    path = write_options(pairs, teacher_options(2))
+    done = subprocess.run(
+        [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)],
+        cwd=pairs,
+        env=ENVIRONMENT,
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    other = pairs / "other_host"
+    other.mkdir()
+    for name in ("train", "val"):
+        (other / name).symlink_to(pairs / name)
+    port = free_port()
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path), "--auto_resume"],
+            cwd=folder,
+            env={**ENVIRONMENT, **variables, "RANK": str(rank), "LOCAL_RANK": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, folder in enumerate((pairs, other))
+    ]
+    texts = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert "process 0: iteration 2, process 1: none" in texts[0]
+    assert not (other / "experiments").exists()
+
+
+NAMESPACES = ("ktdn-test-a", "ktdn-test-b")
+
+
+@pytest.fixture
+def two_hosts():
+    """Two network namespaces with one cable between them."""
+    commands = [
+        *(f"ip netns add {name}" for name in NAMESPACES),
+        "ip link add ktdn-va type veth peer name ktdn-vb",
+        *(
+            f"ip link set ktdn-v{letter} netns {name}"
+            for letter, name in zip("ab", NAMESPACES, strict=True)
+        ),
+        *(
+            f"ip -n {name} addr add 10.231.17.{number}/24 dev ktdn-v{letter}"
+            for number, (letter, name) in enumerate(zip("ab", NAMESPACES, strict=True), start=1)
+        ),
+        *(
+            f"ip -n {name} link set {device} up"
+            for letter, name in zip("ab", NAMESPACES, strict=True)
+            for device in (f"ktdn-v{letter}", "lo")
+        ),
+    ]
+    try:
+        for command in commands:
+            try:
+                subprocess.run(command.split(), check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"network namespaces cannot be made here: {error}")
+        yield NAMESPACES
+    finally:
+        for name in NAMESPACES:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def test_two_hosts(pairs: Path, two_hosts: tuple[str, str]) -> None:
+    opt = teacher_options(4)
+    path = write_options(pairs, opt)
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    torchrun += ["--rdzv-backend=c10d", "--rdzv-endpoint=10.231.17.1:29511", "--rdzv-id=7"]
+    processes = []
+    for number, name in enumerate(two_hosts, start=1):
+        words = ["ip", "netns", "exec", name, sys.executable, *torchrun]
+        # A namespace has no name that leads to its address, by which torchrun knows its host.
+        words += [f"--local-addr=10.231.17.{number}", f"--rdzv-conf=is_host={int(number == 1)}"]
+        words += ["-m", "ktdn_plugin", "train"]
+        processes.append(
+            subprocess.Popen(
+                [*words, "-opt", str(path)],
+                cwd=pairs,
+                env=ENVIRONMENT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    try:
+        texts = [process.communicate(timeout=150)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(texts)
+    text = log_of(pairs, "teacher")
+    assert "world_size: 2" in text
+    assert len(losses_of(text, "l_rec")) == 4
