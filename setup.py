@@ -37,6 +37,7 @@ setup(
         "lmdb",
         "addict",
         # Imported by us as well, though the above bring them along:
+        "matplotlib>=3.7",  # curves
         "numpy",
         "pillow",  # captions in pictures
         "pyyaml",  # options files

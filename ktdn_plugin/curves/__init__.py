@@ -1,0 +1,43 @@
+"""``ktdn curves``: the losses and validation figures of training runs, drawn into one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktdn_plugin.curves.figure import draw_figure, pixels_of
+from ktdn_plugin.curves.runs import log_of, read_run
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pictures import write_image
+
+
+def draw_curves(runs: Sequence[Path], output: Path) -> None:
+    """Draws the losses, learning rates and validation figures of runs into one picture.
+
+    Args:
+        runs: The runs' folders.
+        output: Picture to write, ending in .png, .jpg or .jpeg.
+
+    Raises:
+        KTDNError: A folder is no run's, is given twice or its log cannot be read, or the picture
+            cannot be written.
+        ValueError: No run is given.
+    """
+    import matplotlib
+
+    if not runs:
+        raise ValueError("curves need at least one run")
+    seen: dict[Path, Path] = {}
+    for run in runs:
+        log_of(run)
+        twin = seen.get(run.resolve())
+        if twin is not None:
+            also = "" if twin == run else f", also as {twin}"
+            raise KTDNError(f"{run}: given twice{also}; leave one out")
+        seen[run.resolve()] = run
+    # A person's own defaults, such as a dark style, would not go with the colours here.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        picture = pixels_of(draw_figure([read_run(run) for run in runs]))
+    write_image(output, picture)
+    print(f"Picture: {output}")

@@ -1,0 +1,200 @@
+"""What training runs have logged: one JSON object a line of ``metrics.jsonl`` in a run's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ktdn_plugin.curves.thinning import Values, thin
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+Point = tuple[float, float]  # iteration and value
+
+LOG = "metrics.jsonl"
+EXPECTED = "expected a run's folder, such as experiments/NAME"
+NO_METRICS = {"kind", "iter", "epoch", "set"}  # what a validation's line holds besides
+LARGEST = 1e100  # which no float32 reaches; what is beyond would overflow in the arithmetic here
+MOST_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One figure over the iterations, thinned out for drawing.
+
+    Attributes:
+        x: Iterations, rising.
+        y: Values; NaN where none is finite.
+        highest: Highest of all finite values, thinned out or not; None where there is none.
+        lowest: Lowest of these.
+        last: Last of these.
+        broken: First iteration whose value is NaN or infinite.
+    """
+
+    x: Values
+    y: Values
+    highest: Point | None
+    lowest: Point | None
+    last: Point | None
+    broken: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run has logged.
+
+    Attributes:
+        folder: The run's folder.
+        losses: Training losses by their names.
+        rates: Learning rates, one for each of the optimizer's groups of parameters.
+        metrics: Validation figures by data set and name.
+        teacher: The teacher's own figures on the same data.
+    """
+
+    folder: Path
+    losses: dict[str, Curve]
+    rates: list[Curve]
+    metrics: dict[tuple[str, str], Curve]
+    teacher: dict[tuple[str, str], float]
+
+
+def read_run(folder: Path) -> Run:
+    """Reads what a run has logged.
+
+    What a resumed training repeats takes the place of what was logged before.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        KTDNError: The folder is no run's, or its log is broken or has nothing to draw yet. A last
+            line that is cut short, as of a training that was killed, is none of these.
+    """
+    log = log_of(folder)
+    losses, rates, metrics = _Logged(), _Logged(), _Logged()
+    teacher: dict[tuple[str, str], float] = {}
+    for iteration, record in _records(log):
+        if record["kind"] == "train":
+            for name, value in record.items():
+                if name.startswith("l_"):
+                    losses.add(name, iteration, value)
+            of_groups = record.get("lr")
+            for group, rate in enumerate(of_groups if isinstance(of_groups, list) else [of_groups]):
+                rates.add(group, iteration, rate)
+        elif record["kind"] in ("val", "teacher"):
+            for name in (name for name in record if name not in NO_METRICS):
+                key, value = (str(record.get("set", "")), name), _number(record[name])
+                if record["kind"] == "val":
+                    metrics.add(key, iteration, value)
+                elif value is not None and math.isfinite(value):
+                    teacher[key] = value
+    if not (losses or rates or metrics or teacher):
+        raise KTDNError(f"{log}: the run has logged nothing yet; let it train a while")
+    return Run(folder, losses.curves(), [*rates.curves().values()], metrics.curves(), teacher)
+
+
+class _Logged(defaultdict[Any, tuple["array[float]", "array[float]"]]):
+    """Points of several figures, as compact as arrays."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: (array("d"), array("d")))
+
+    def add(self, key: object, iteration: float, value: object) -> None:
+        number = _number(value)
+        if number is None:
+            return
+        x, y = self[key]
+        while x and x[-1] >= iteration:  # resumed from an earlier state
+            x.pop()
+            y.pop()
+        x.append(iteration)
+        y.append(number)
+
+    def curves(self) -> dict[Any, Curve]:
+        return {key: _curve(np.array(x), np.array(y)) for key, (x, y) in self.items()}
+
+
+def _curve(x: Values, y: Values) -> Curve:
+    finite = np.isfinite(y)
+    fx, fy = x[finite], y[finite]
+    ends = (fy.argmax(), fy.argmin(), -1) if fy.size else ()
+    points: list[Point | None] = [(float(fx[i]), float(fy[i])) for i in ends]
+    highest, lowest, last = points or (None, None, None)
+    broken = None if finite.all() else float(x[finite.argmin()])
+    return Curve(*thin(x, y), highest, lowest, last, broken)
+
+
+def _records(log: Path) -> Iterator[tuple[float, dict[str, Any]]]:
+    broken = 0
+    with log.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            if broken:
+                raise KTDNError(
+                    f"{log}, line {broken}: broken, while there are lines after it; delete this one"
+                )
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                broken = number  # the last one, perhaps, of a training that was killed
+                continue
+            iteration = _number(record.get("iter")) if isinstance(record, dict) else None
+            if iteration is None or not math.isfinite(iteration) or "kind" not in record:
+                raise KTDNError(
+                    f'{log}, line {number}: nothing that a training logs ("kind" and "iter" are '
+                    "missing); delete this line"
+                )
+            yield iteration, record
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return math.inf if abs(value) > LARGEST else float(value)
+
+
+def log_of(folder: Path) -> Path:
+    """Finds a run's log.
+
+    Raises:
+        KTDNError: If the folder is no run's; it says which ones are near.
+    """
+    log = folder / LOG
+    if log.is_file():
+        return log
+    owner = next((parent for parent in folder.parents if (parent / LOG).is_file()), None)
+    if owner is not None and folder.exists():
+        raise KTDNError(f"{folder}: lies inside a run; give the run's folder: {owner}")
+    inside = _runs_in(folder) or _runs_in(folder / "experiments")
+    if inside:
+        raise KTDNError(f"{folder}: no run itself; give one or several of: {_listed(inside)}")
+    if folder.is_dir():
+        wrong = f"holds no {LOG}"
+    else:
+        wrong = "is a file" if folder.exists() else "there is no such folder"
+    guess = Path("experiments") / folder
+    if (guess / LOG).is_file():
+        hint = f"; did you mean '{guess}'?"
+    else:
+        beside = _runs_in(folder.parent)
+        hint = did_you_mean(folder.name, [run.name for run in beside])
+        if beside and not hint:
+            hint = f"; runs beside it: {_listed(beside)}"
+    raise KTDNError(f"{folder}: {wrong}; {EXPECTED}{hint}")
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted(log.parent for log in folder.glob(f"*/{LOG}") if log.is_file())
+
+
+def _listed(runs: Sequence[Path]) -> str:
+    more = len(runs) - MOST_LISTED
+    return ", ".join(map(str, runs[:MOST_LISTED])) + (f" and {more} more" if more > 0 else "")
