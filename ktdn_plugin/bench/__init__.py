@@ -1,0 +1,1 @@
+"""Benchmarks: what a training step costs in time and memory on this machine."""

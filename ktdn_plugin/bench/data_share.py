@@ -1,0 +1,117 @@
+"""How long a training waits for its data, measured on the data that an options file names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ktdn_plugin.basicsr import register
+from ktdn_plugin.basicsr.check_structure import check_structure
+from ktdn_plugin.basicsr.options import (
+    Options,
+    load_options,
+    normalize,
+    raise_problems,
+    set_defaults,
+)
+from ktdn_plugin.basicsr.prepare import explained
+from ktdn_plugin.bench.variants import MINIMUM_SIZE, OURS, build_step
+from ktdn_plugin.errors import KTDNError
+
+
+class DataShare(NamedTuple):
+    """What came out.
+
+    Attributes:
+        waiting: Seconds of waiting for batches.
+        total: Seconds in all.
+        shape: Shape of the batches (n, 3, h, w).
+    """
+
+    waiting: float
+    total: float
+    shape: tuple[int, ...]
+
+
+def load_training_options(path: Path, device: torch.device, seed: int) -> Options:
+    """Loads an options file for ``ktdn train`` as far as its training data goes.
+
+    Raises:
+        KTDNError: One line for each problem.
+    """
+    opt = load_options(path)
+    normalize(opt)
+    raise_problems(str(path), check_structure(opt, is_train=True))
+    register()
+    set_defaults(opt)
+    opt.setdefault("manual_seed", seed)
+    opt |= {"is_train": True, "dist": False, "rank": 0, "world_size": 1}
+    # The benchmark runs on one device, whatever the file says.
+    opt["num_gpu"] = int(device.type == "cuda")
+    if device.type != "cuda":
+        opt["datasets"]["train"].pop("prefetch_mode", None)
+    return opt
+
+
+def build_train_batches(opt: Options) -> Iterator[dict[str, Any]]:
+    """Gives the batches of ``datasets.train``, without end, as training reads them."""
+    from ktdn_plugin.basicsr.loaders import TrainingBatches
+
+    return iter(TrainingBatches(opt))
+
+
+def measure_data_share(
+    options: Path, encoder: str, device: torch.device, steps: int, warmup: int, seed: int
+) -> DataShare:
+    """Trains by ``ours`` on an options file's training data, and times the wait for each batch.
+
+    The network is the benchmark's; batch size, crops, augmentation and workers are the file's.
+
+    Args:
+        options: Options file for ``ktdn train``.
+        encoder: The networks' timm backbone.
+        device: Where to train.
+        steps: Steps that are timed.
+        warmup: Steps before them, at least one: the first batch waits for its workers to start.
+        seed: Seed of the weights, and of the data's order where the file names none.
+
+    Raises:
+        KTDNError: If the options are wrong, or the data cannot be read.
+    """
+    opt = load_training_options(options, device, seed)
+    step = build_step(OURS, encoder, device, seed)
+    waiting = total = 0.0
+    shape: tuple[int, ...] = ()
+    with explained(str(options)), tqdm(total=warmup + steps, unit="step", disable=None) as bar:
+        bar.set_description("data")
+        batches = build_train_batches(opt)
+        for number in range(warmup + steps):
+            start = time.perf_counter()
+            hazy, clear = _to_device(next(batches), device)
+            arrived = time.perf_counter()
+            shape = tuple(clear.shape)
+            if min(shape[-2:]) < MINIMUM_SIZE:
+                raise KTDNError(
+                    f"{options}: datasets.train gives images of {shape[-2]} x {shape[-1]}; the "
+                    f"benchmark takes at least {MINIMUM_SIZE} x {MINIMUM_SIZE}: raise gt_size"
+                )
+            step(hazy, clear)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number >= warmup:
+                waiting += arrived - start
+                total += time.perf_counter() - start
+            bar.update()
+    return DataShare(waiting, total, shape)
+
+
+def _to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    clear = batch["gt"].to(device)
+    # A teacher's data are clear images alone.
+    return batch["lq"].to(device) if "lq" in batch else clear, clear
