@@ -200,6 +200,7 @@ def save_checkpoint(content: Any, path: str | Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
     # torch reports a full disk as a RuntimeError of its own.
     except (OSError, RuntimeError) as error:
         raise KTDNError(
@@ -209,6 +210,16 @@ def save_checkpoint(content: Any, path: str | Path) -> None:
         # Where the folder is none, or is closed to us, looking for the file fails as well.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes a renaming survive a power cut; not every system lets a folder be flushed."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def is_published(weights: Mapping[str, Tensor]) -> bool:
