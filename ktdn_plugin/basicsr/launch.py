@@ -213,7 +213,7 @@ def failing_together() -> Iterator[None]:
 
 
 @contextmanager
-def explaining_losses() -> Iterator[None]:
+def explaining_lost_processes() -> Iterator[None]:
     """Words what torch raises when another process is gone.
 
     Raises:

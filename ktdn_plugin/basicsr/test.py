@@ -24,7 +24,7 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
     """
     failed = True
     try:
-        with launch.explaining_losses():
+        with launch.explaining_lost_processes():
             opt, _ = prepare(arguments, root, is_train=False)
             opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
             _test(opt, str(arguments.opt))

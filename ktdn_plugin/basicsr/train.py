@@ -47,7 +47,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     """
     failed = True
     try:
-        with launch.explaining_losses():
+        with launch.explaining_lost_processes():
             opt, state = prepare(arguments, root, is_train=True)
             # Read now: the file may lie in an earlier run's folder, which is about to be renamed.
             text = arguments.opt.read_text(encoding="utf-8")
