@@ -69,8 +69,8 @@ def _run_stage(output: Path, command: str, options: str, overrides: Sequence[str
     words += ["--force_yml", *overrides] if overrides else []
     print(f"$ cd {shlex.quote(str(output))} && {shlex.join(words)}", flush=True)
     # One process: the demo may itself run under a launcher, whose variables are not its stages'.
-    launched = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    launched += ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+    launched = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    launched |= {"SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
     environment = {key: value for key, value in os.environ.items() if key not in launched}
     # The stage runs in another folder, where a checkout that is not installed is not found.
     here = str(Path(str(resources.files("ktdn_plugin"))).absolute().parent)

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ktdn_plugin.errors import KTDNError, OtherProcessError
 
@@ -137,13 +139,35 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     else:
         _choose_interface()
     try:
-        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timedelta(seconds=timeout))
+        dist.init_process_group(
+            "nccl" if use_gpu else "gloo",
+            store=_meeting_place(place, timeout),
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=timedelta(seconds=timeout),
+        )
     except (RuntimeError, ValueError) as error:
         raise KTDNError(
             f"process {place.rank} of {place.world_size} cannot join the others at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)})"
         ) from error
     return True
+
+
+def _meeting_place(place: Place, timeout: float) -> Any:
+    """Gives the store in which processes find each other's addresses, anew for each attempt.
+
+    torchrun keeps one store when it restarts processes: they would find those of dead ones in it.
+    """
+    meetings = rendezvous(
+        "env://", place.rank, place.world_size, timeout=timedelta(seconds=timeout)
+    )
+    store: Any = next(iter(meetings))[0]
+    # Of several hosts each counts its own restarts: no word that all of them agree on.
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"attempt_{attempt}", store)
+    return store
 
 
 def _choose_interface() -> None:
