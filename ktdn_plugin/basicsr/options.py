@@ -174,7 +174,7 @@ def _set_step_defaults(train: Options) -> None:
     # One GPU's batch is the recipe's; several processes make the same one together.
     train.setdefault("sync_bn", True)
     # The recipe's (SRKTDN, NTIRE 2021): batch statistics are frozen for the last three quarters.
-    frozen = train.setdefault("freeze_bn", train["total_iter"] // 4)
+    frozen = train.setdefault("freeze_bn", max(train["total_iter"] // 4, 1))
     if isinstance(frozen, bool):
         train["freeze_bn"] = 0 if frozen else -1
 
