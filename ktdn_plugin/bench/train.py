@@ -62,7 +62,7 @@ def run_bench(
     names = _check(batch_size, size, steps, warmup, variants, place)
     if options is not None:
         # Wrong options are told at once, not after minutes of measuring.
-        from ktdn_plugin.bench.data_share import load_training_options
+        from ktdn_plugin.basicsr.data_share import load_training_options
 
         load_training_options(options, place, seed)
     for line in describe_machine(place):
@@ -236,7 +236,7 @@ def _data_share(
     options: Path, encoder: str, device: torch.device, steps: int, warmup: int, seed: int
 ) -> str:
     # Imported late: it reads data through BasicSR, which nobody needs for the table.
-    from ktdn_plugin.bench.data_share import measure_data_share
+    from ktdn_plugin.basicsr.data_share import measure_data_share
 
     share = measure_data_share(options, encoder, device, steps, warmup, seed)
     n, _, height, width = share.shape
