@@ -203,6 +203,8 @@ def save_checkpoint(content: Any, path: str | Path) -> None:
         _flush_folder(path.parent)
     # torch reports a full disk as a RuntimeError of its own.
     except (OSError, RuntimeError) as error:
+        if _is_interrupted(error):
+            raise KeyboardInterrupt from error
         raise KTDNError(
             f"{path}: cannot be saved ({error}); free some space or choose another folder"
         ) from error
@@ -210,6 +212,13 @@ def save_checkpoint(content: Any, path: str | Path) -> None:
         # Where the folder is none, or is closed to us, looking for the file fails as well.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Tells an error that only followed from Ctrl-C: torch's writer closes its half-made file."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _flush_folder(folder: Path) -> None:

@@ -373,6 +373,27 @@ def test_old_file_is_whole_until_the_new_one_is(
     assert list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("write", range(1, 8))
+def test_interrupted_while_writing(write: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint({"params": weights()}, file)
+
+    class Interrupted(io.FileIO):
+        writes = 0
+
+        def write(self, content: object) -> int:
+            Interrupted.writes += 1
+            if Interrupted.writes == write:
+                raise KeyboardInterrupt
+            return super().write(content)
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Interrupted(self, "w"))
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint({"params": weights(2)}, file)
+    monkeypatch.undo()
+    assert_equal(read_state_dict(file), weights())
+    assert list(file.parent.iterdir()) == [file]
+
+
 def test_what_cannot_be_pickled_leaves_what_was_there(file: Path) -> None:
     save_checkpoint({"params": weights()}, file)
     with pytest.raises((pickle.PicklingError, AttributeError)):
