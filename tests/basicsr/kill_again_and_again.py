@@ -25,9 +25,11 @@ ATTEMPTS = 200
 
 def start(options: str) -> int:
     child = os.fork()
+    # A group of its own, so that its data workers die with it; made by both, for whichever is first
+    # must find it.
+    os.setpgid(child, child)
     if child:
         return child
-    os.setsid()  # so that its data workers die with it
     log = os.open("attempts.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
