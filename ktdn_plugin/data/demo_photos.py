@@ -38,7 +38,7 @@ Three training scenes, mainly red ones, would teach that what haze has hidden is
 
 LONGER_SIDE = 512
 RECORD = "demo_dataset.json"
-VERSION = 1  # to be raised when the same seed gives other files, so that old ones are not reused
+VERSION = 2  # to be raised when the same seed gives other files, so that old ones are not reused
 
 Image = NDArray[np.uint8]
 

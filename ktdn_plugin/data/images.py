@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ktdn_plugin.errors import KTDNError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_ORIENTATION = 0x0112
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -44,7 +49,42 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(paths)
 
 
-def decode_image(content: bytes | None, name: str | Path) -> NDArray[np.uint8]:
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Reads an image's height and width from its header, as it is when it is decoded.
+
+    Raises:
+        KTDNError: If the file cannot be read or is no image, or has too many pixels.
+    """
+    try:
+        found = _header(path, path)
+    except OSError as error:
+        raise KTDNError(f"{path}: {error.strerror or error}") from error
+    return read_image(path).shape[:2] if found is None else found
+
+
+def _header(file: str | Path | io.BytesIO, name: str | Path) -> tuple[int, int] | None:
+    """Reads (height, width); None is for what only OpenCV may know."""
+    try:
+        with Image.open(file) as image:
+            # Of a PNG, Pillow decodes everything to find the EXIF data that hardly any has.
+            orientation = 1 if image.format == "PNG" else image.getexif().get(_ORIENTATION)
+            turned = orientation in _TURNED
+            return image.size if turned else (image.height, image.width)
+    except Image.DecompressionBombError as error:
+        raise KTDNError(
+            f"{name}: has more pixels than a photograph (Pillow's limit against decompression "
+            "bombs); cut it into parts, or remove it"
+        ) from error
+    except OSError as error:
+        if error.errno is not None:  # the file system's, not Pillow's about the content
+            raise
+        return None
+    # Pillow answers damaged headers with errors of many kinds.
+    except Exception:
+        return None
+
+
+def decode_image(content: bytes | memoryview | None, name: str | Path) -> NDArray[np.uint8]:
     """Decodes an image file's content.
 
     Args:
@@ -53,22 +93,37 @@ def decode_image(content: bytes | None, name: str | Path) -> NDArray[np.uint8]:
 
     Returns:
         BGR, (h, w, 3), 0 to 255: what OpenCV and BasicSR work on. Grey becomes BGR, alpha is
-        dropped, 16 bit is reduced to 8.
+        dropped, 16 bit is reduced to 8, an EXIF orientation is applied.
 
     Raises:
-        KTDNError: If there is nothing, or it is no image, or a truncated one.
+        KTDNError: If there is nothing, or it is no image, a truncated one, one of floating point
+            numbers, or one of more pixels than a photograph has.
     """
     if content is None:
         raise KTDNError(f"{name}: no such image")
     if not len(content):
         raise KTDNError(f"{name}: empty file (0 bytes); copy or download it again")
+    # Before anything is decoded: a few kilobytes can unfold to gigabytes.
+    _header(io.BytesIO(content), name)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # more pixels than OpenCV takes
+    except cv2.error as error:
         raise KTDNError(f"{name}: OpenCV cannot read it ({error.err})") from error
-    if image is None:
-        raise KTDNError(f"{name}: not a readable image; copy or download it again, or remove it")
+    if image is None or _is_cut_off(content):
+        raise KTDNError(
+            f"{name}: not a readable image of 8 or 16 bit, or a truncated one; copy or download "
+            "it again, or remove it"
+        )
     return np.asarray(image, dtype=np.uint8)
+
+
+def _is_cut_off(content: bytes | memoryview) -> bool:
+    """Tells a JPEG without its end, which OpenCV before 5 fills up with grey."""
+    data = bytes(content)
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    # Neither marker occurs within the coded picture.
+    return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:

@@ -39,9 +39,9 @@ def test_equal_seeds_give_equal_haze_whatever_else_draws_random_numbers() -> Non
 
 def test_haze_is_the_same_to_the_last_bit_on_any_machine() -> None:
     haze = synthesize_haze(photo(), 7)
-    assert digest(haze.transmission) == "845eb224f6acede1"
-    assert digest(haze.airlight) == "fd6de7941053df3b"
-    assert digest(haze.hazy) == "c8f07f7787c3a400"
+    assert digest(haze.transmission) == "c42fb68dfaf66b58"
+    assert digest(haze.airlight) == "e7e13b226c4ef6df"
+    assert digest(haze.hazy) == "f783b417c5d64040"
 
 
 def test_haze_does_not_depend_on_the_image() -> None:
@@ -68,7 +68,7 @@ def test_hazy_is_what_the_scattering_model_says(clear: np.ndarray) -> None:
 
 
 def test_transmission_falls_off_exponentially_with_depth() -> None:
-    depth = np.linspace(0, 30, 96 * 128).reshape(96, 128)
+    depth = np.linspace(0, 15, 96 * 128).reshape(96, 128)
     near = synthesize_haze(GREY, 4).transmission.astype(np.float64)
     far = synthesize_haze(GREY, 4, depth=depth).transmission
     np.testing.assert_allclose(far, np.exp(depth * np.log(near)), rtol=1e-4)
@@ -94,9 +94,9 @@ def test_transmission_varies_strongly_and_smoothly_within_each_image() -> None:
     for seed in range(40):
         t = synthesize_haze(np.zeros((240, 320, 3), np.uint8), seed).transmission
         low, high = np.percentile(t, [5, 95])
-        assert high - low > 0.35, seed
-        assert high > 0.5, seed
-        assert low < 0.45, seed
+        assert high - low > 0.3, seed
+        assert high > 0.35, seed
+        assert low < 0.36, seed
         step = max(np.abs(np.diff(t, axis=0)).max(), np.abs(np.diff(t, axis=1)).max())
         assert step < 0.1 * (high - low), seed
 
@@ -119,10 +119,12 @@ def test_airlight_is_near_white_or_bluish() -> None:
     red, green, blue = lights.T
     assert (red <= green).all()
     assert (green <= blue).all()
-    assert blue.min() >= 0.8
-    assert red.min() >= 0.8 * 0.7 - 1e-6
-    assert (blue - red).min() < 0.02
-    assert (blue - red).max() > 0.2
+    assert 0.65 <= blue.min() < 0.7
+    assert blue.max() > 0.95
+    tint = 1 - red / blue
+    assert 0.1 - 1e-6 <= tint.min() < 0.13
+    assert 0.32 < tint.max() <= 0.35 + 1e-6
+    np.testing.assert_allclose(1 - green / blue, 0.53 * tint, atol=1e-6)
 
 
 def test_density_of_default_haze_is_that_of_real_pairs() -> None:

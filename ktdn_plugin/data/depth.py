@@ -1,0 +1,78 @@
+"""Depth maps: how far away what a photograph shows is, for haze that thickens with distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.sources import Window, cut
+from ktdn_plugin.errors import KTDNError
+
+
+def read_depth(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Reads a depth image.
+
+    Args:
+        path: An image, brighter where the scene is farther; 16 bit stays 16 bit.
+        size: Height and width that it must have.
+
+    Returns:
+        Depth, (h, w), whose mean is 1.
+
+    Raises:
+        KTDNError: It cannot be read, has another size, or is black all over.
+    """
+    read_image(path)  # for its messages
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    depth = np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH))
+    if depth.shape != tuple(size):
+        found, wanted = (f"{width} x {height}" for height, width in (depth.shape, size))
+        raise KTDNError(
+            f"depth {path}: is {found} pixels, its photo {wanted}; bring it to that size"
+        )
+    # A sum of integers, which is the same in any order and so on any machine.
+    total = int(depth.sum(dtype=np.int64))
+    if total <= 0:
+        raise KTDNError(f"depth {path}: is black; make it brighter where the scene is farther")
+    return (depth * (depth.size / total)).astype(np.float32)
+
+
+class DepthMaps:
+    """The depth maps of a row of images.
+
+    Args:
+        paths: One for each image.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    @classmethod
+    def of_folder(cls, folder: Path, names: Sequence[str]) -> DepthMaps:
+        """Finds the depth map of each image in a folder, by its name without suffix.
+
+        Raises:
+            KTDNError: If one is missing.
+        """
+        found = {path.stem: path for path in list_images(folder)}
+        missing = [name for name in names if Path(name).stem not in found]
+        if missing:
+            raise KTDNError(
+                f"{folder}: has no depth map for {len(missing)} of {len(names)} images, such as "
+                f"{missing[0]}; give each a file of its name"
+            )
+        return cls([found[Path(name).stem] for name in names])
+
+    def crop(self, index: int, frame: tuple[int, int], window: Window) -> NDArray[np.float32]:
+        """Reads the part of a depth map that belongs to a part of its image.
+
+        Raises:
+            KTDNError: If it cannot be read, or is of another size than the image.
+        """
+        depth: NDArray[np.float32] = cut(read_depth(self.paths[index], frame), window)
+        return depth

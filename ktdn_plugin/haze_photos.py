@@ -1,0 +1,127 @@
+"""``ktdn haze``: lays haze over a person's photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ktdn_plugin.data.clouds import Window
+from ktdn_plugin.data.depth import read_depth
+from ktdn_plugin.data.haze import make_transmission, synthesize_haze
+from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pictures import write_image
+
+SEEDS = 2**32
+
+
+def haze_photos(
+    photos: Sequence[Path],
+    output: Path,
+    *,
+    seed: int = 0,
+    depth: Path | None = None,
+    transmission: bool = False,
+    overwrite: bool = False,
+    **ranges: Any,
+) -> None:
+    """Writes ``<name>_hazy.png`` for each photograph; all is checked before anything is written.
+
+    The first photograph gets the haze of ``seed``, the next one that of ``seed + 1``, and so on,
+    in the order in which they are given, and sorted by path within a folder.
+
+    Args:
+        photos: Files, and folders, whose images are taken from all levels.
+        output: Folder to write to; it is made where it is missing.
+        seed: Which haze the first photograph gets, in [0, 2**32 - 1]; see ``synthesize_haze``.
+        depth: An image of the only photograph's size, brighter where the scene is farther, 8 or
+            16 bit; its mean becomes depth 1.
+        transmission: Whether to write ``<name>_transmission.png`` too, white where there is no
+            haze.
+        overwrite: Whether files that exist may be replaced.
+        ranges: Options of ``synthesize_haze`` other than its defaults.
+
+    Raises:
+        KTDNError: A photograph cannot be read, two of them would be written to one file, a file
+            exists, an option does not fit, or nothing can be written.
+    """
+    check_ranges(seed=seed, **ranges)
+    files = _listed(photos)
+    endings = ("_hazy.png", "_transmission.png") if transmission else ("_hazy.png",)
+    _check_names(files, output, endings, overwrite)
+    distance = None
+    if depth is not None:
+        if len(files) > 1:
+            raise KTDNError(f"--depth {depth}: fits one photo, got {len(files)}; give one")
+        distance = read_depth(depth, read_image(files[0]).shape[:2])
+    hidden = True if len(files) == 1 else None
+    # Reading twice costs less than half of the photos hazy and a message about the next one.
+    for file in tqdm(files, "Checking", unit="photo", disable=hidden, leave=False):
+        read_image(file)
+
+    for number, file in enumerate(tqdm(files, "Haze", unit="photo", disable=hidden)):
+        haze = synthesize_haze(read_image(file), seed_of(seed, number), depth=distance, **ranges)
+        write_image(output / f"{file.stem}_hazy.png", _as_bytes(haze.hazy))
+        if transmission:
+            grey = np.repeat(_as_bytes(haze.transmission)[..., None], 3, axis=2)
+            write_image(output / f"{file.stem}_transmission.png", grey)
+    if len(files) == 1:
+        print(f"Hazy photo: {output / f'{files[0].stem}_hazy.png'}")
+    else:
+        print(f"{len(files)} hazy photos: {output}")
+
+
+def seed_of(seed: int, position: int) -> int:
+    """Tells the seed of the image at a position, counted from 0; the last seed precedes 0."""
+    return (seed + position) % SEEDS
+
+
+def check_ranges(seed: int, **ranges: Any) -> None:
+    """Refuses options that ``synthesize_haze`` would refuse, by their names on the command line.
+
+    Raises:
+        KTDNError: An option does not fit.
+    """
+    try:
+        make_transmission(Window(1, 1, 0, 0, (1, 1)), seed, **ranges)
+    except (TypeError, ValueError) as error:
+        raise KTDNError(f"--{error}") from None
+
+
+def _listed(photos: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in photos:
+        files += list_images(path) if path.is_dir() else [path]
+    return files
+
+
+def _check_names(
+    files: Sequence[Path], output: Path, endings: Sequence[str], overwrite: bool
+) -> None:
+    if output.exists() and not output.is_dir():
+        raise KTDNError(f"-o {output}: is a file; name a folder")
+    read = {file.resolve() for file in files}
+    taken: dict[str, Path] = {}
+    for file in files:
+        # Some file systems take names that differ in case only for one.
+        twin = taken.setdefault(file.stem.casefold(), file)
+        if twin is not file:
+            raise KTDNError(
+                f"{twin} and {file} would both be written to {output / file.stem}{endings[0]}; "
+                f"rename one, or give them to separate runs with separate -o"
+            )
+        for ending in endings:
+            target = output / f"{file.stem}{ending}"
+            if target.resolve() in read:
+                raise KTDNError(f"{target}: is one of the photos; name another folder with -o")
+            if target.exists() and not overwrite:
+                raise KTDNError(f"{target}: exists; --overwrite replaces it")
+
+
+def _as_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(values * 255).astype(np.uint8)
