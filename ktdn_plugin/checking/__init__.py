@@ -1,0 +1,132 @@
+"""``ktdn check-data``: what is wrong with a dataset, before a training run is spent on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from ktdn_plugin.checking.copies import judge_copies
+from ktdn_plugin.checking.findings import KINDS, Finding
+from ktdn_plugin.checking.pairs import judge_pairs
+from ktdn_plugin.checking.reading import SetFacts, make_pool, measure_set
+from ktdn_plugin.checking.sets import ImageSet, open_sets
+from ktdn_plugin.checking.sheet import choose_rows, write_sheet
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pictures import FORMATS
+
+
+def check_data(
+    paths: Sequence[Path],
+    dataset: str = "folders",
+    splits: Sequence[str] = (),
+    output: Path = Path("check.png"),
+) -> list[Finding]:
+    """Checks sets of images, prints what is wrong, and draws what is worth a look.
+
+    Args:
+        paths: Stores and folders, see :func:`ktdn_plugin.checking.sets.open_sets`.
+        dataset: How folders are laid out.
+        splits: Which parts of the dataset.
+        output: Picture to write, where there is something to look at.
+
+    Returns:
+        What was found, in the order in which it was printed.
+
+    Raises:
+        KTDNError: If a path is no set of images, or the picture cannot be written.
+    """
+    # Before anything is read: what is known only after an hour comes late.
+    if output.suffix.lower() not in FORMATS:
+        raise KTDNError(f"{output}: images are written as .png, .jpg or .jpeg; name it so")
+    sets = open_sets(paths, dataset, splits)
+    facts = _measure(sets)
+    findings: list[Finding] = []
+    for owner, (image_set, measured) in enumerate(zip(sets, facts, strict=True)):
+        own = [
+            *image_set.findings,
+            *measured.findings,
+            *judge_pairs(image_set, measured, owner),
+        ]
+        _print(own)
+        findings += own
+        print(_summary(image_set, measured, own))
+    copies = judge_copies(sets, facts)
+    _print(copies)
+    findings += copies
+    print(_duplicates_summary(sets, copies))
+    _draw(output, findings, sets)
+    count = Counter(finding.severity for finding in findings)
+    print(f"{_of(count['error'], 'error')}, {_of(count['warning'], 'warning')}.")
+    return findings
+
+
+def _measure(sets: Sequence[ImageSet]) -> list[SetFacts]:
+    total = sum(len(each.clear) + (0 if each.hazy is None else len(each.hazy)) for each in sets)
+    facts = []
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the images are what is worked on at the same time
+    pool = make_pool()
+    try:
+        with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
+            for image_set in sets:
+                for step in measure_set(image_set, pool):
+                    if isinstance(step, SetFacts):
+                        facts.append(step)
+                    else:
+                        bar.update(step)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(before)
+    return facts
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        print(finding)
+
+
+def _summary(image_set: ImageSet, facts: SetFacts, findings: Sequence[Finding]) -> str:
+    clear, pairs = len(image_set.clear), len(image_set.pairs)
+    if image_set.hazy is None:
+        what = f"{_of(clear, 'clear image')} without hazy ones; read, values looked at"
+    else:
+        compared = sum(pair.match is not None for pair in facts.pairs)
+        what = (
+            f"{len(image_set.hazy)} hazy and {_of(clear, 'clear image')}, {_of(pairs, 'pair')}; "
+            f"all read, values looked at, scenes of {_of(compared, 'pair')} compared"
+        )
+    if image_set.store is not None:
+        what += ", checksums compared"
+    return f"{image_set.name}: {what}: {_kinds(findings)}"
+
+
+def _kinds(findings: Sequence[Finding]) -> str:
+    count = Counter(finding.kind for finding in findings)
+    found = [f"{count[kind]} {meaning}" for kind, meaning in KINDS.items() if count[kind]]
+    return ", ".join(found) or "nothing wrong"
+
+
+def _duplicates_summary(sets: Sequence[ImageSet], copies: Sequence[Finding]) -> str:
+    between = sum(finding.severity == "error" for finding in copies)
+    within = f"{len(copies) - between} within sets"
+    compared = f"{between} between sets, " if len(sets) > 1 else ""
+    images = sum(len(each.clear) for each in sets)
+    return f"Duplicates among {_of(images, 'clear image')}: {compared}{within}"
+
+
+def _draw(output: Path, findings: Sequence[Finding], sets: Sequence[ImageSet]) -> None:
+    rows, total = choose_rows(findings)
+    if not rows:
+        print("No picture: there is nothing to look at")
+        return
+    write_sheet(output, rows, sets)
+    left_out = f" ({len(rows)} of {total}, the worst)" if total > len(rows) else ""
+    print(f"Picture to look at: {output}{left_out}")
+
+
+def _of(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
