@@ -1,4 +1,4 @@
-"""Images for training: haze made over clear photographs, and the demo dataset built with it."""
+"""Images: files, stores, public datasets, datasets for training, and haze that is made."""
 
 from ktdn_plugin.data.demo_photos import make_demo_dataset
 from ktdn_plugin.data.haze import Haze, synthesize_haze

@@ -25,7 +25,7 @@ def list_images(folder: str | Path) -> list[Path]:
     Hidden files and folders are left out.
 
     Raises:
-        KTDNError: If the folder is not there or has no image.
+        KTDNError: If the folder is not there or has no image, or one below it cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -33,7 +33,7 @@ def list_images(folder: str | Path) -> list[Path]:
     paths: list[Path] = []
     seen: set[Path] = set()
     # Links to folders are followed, each folder once: a link may lead back to where it lies.
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         here = Path(parent).resolve()
         folders[:] = [] if here in seen else [name for name in folders if name[0] != "."]
         if here not in seen:
@@ -47,6 +47,11 @@ def list_images(folder: str | Path) -> list[Path]:
         hint = "; set io_backend: {type: lmdb}" if folder.suffix == ".lmdb" else ""
         raise KTDNError(f"{folder}: holds no image ({', '.join(SUFFIXES)}){hint}")
     return sorted(paths)
+
+
+def _refuse(error: OSError) -> None:
+    """Ends a walk at a folder that it would otherwise pass over without a word."""
+    raise KTDNError(f"{error.filename}: {error.strerror or error}") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -66,9 +71,9 @@ def _header(file: str | Path | io.BytesIO, name: str | Path) -> tuple[int, int] 
     """Reads (height, width); None is for what only OpenCV may know."""
     try:
         with Image.open(file) as image:
-            # Of a PNG, Pillow decodes everything to find the EXIF data that hardly any has.
-            orientation = 1 if image.format == "PNG" else image.getexif().get(_ORIENTATION)
-            turned = orientation in _TURNED
+            turned = _exif(image).get(_ORIENTATION) in _TURNED
+            if turned and image.format == "TIFF":
+                return None  # some versions of Pillow have turned the size already
             return image.size if turned else (image.height, image.width)
     except Image.DecompressionBombError as error:
         raise KTDNError(
@@ -82,6 +87,16 @@ def _header(file: str | Path | io.BytesIO, name: str | Path) -> tuple[int, int] 
     # Pillow answers damaged headers with errors of many kinds.
     except Exception:
         return None
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    if image.format != "PNG":
+        return image.getexif()
+    # Of a PNG, that would decode everything, for EXIF data behind the pixels.
+    exif = Image.Exif()
+    if "exif" in image.info:
+        exif.load(image.info["exif"])
+    return exif
 
 
 def decode_image(content: bytes | memoryview | None, name: str | Path) -> NDArray[np.uint8]:

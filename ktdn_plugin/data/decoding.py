@@ -1,0 +1,174 @@
+"""Source images on their way into a store: what their files tell, and decoding many at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ktdn_plugin.data.images import decode_image, image_size
+from ktdn_plugin.data.listing import Listing
+from ktdn_plugin.data.sources import centered, cut
+from ktdn_plugin.errors import KTDNError
+
+AHEAD_BYTES = 512 * 2**20  # of decoded images that wait for being written
+PATIENCE = 3  # seconds after which a bar shows that headers are being read
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image that is to be stored.
+
+    Attributes:
+        side: ``hazy`` or ``clear``.
+        number: Its number on its side.
+        path: Its file.
+        name: The file's name within the dataset.
+        file_bytes: The file's size.
+        mtime_ns: When the file was changed.
+        size: Height and width of the whole image.
+        center: What is kept of a larger one.
+    """
+
+    side: str
+    number: int
+    path: Path
+    name: str
+    file_bytes: int
+    mtime_ns: int
+    size: tuple[int, int]
+    center: tuple[int, int] | None
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Height and width of what is stored."""
+        return self.size if self.center is None else centered(self.size, self.center)[2:]
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of what is stored."""
+        return self.kept[0] * self.kept[1] * 3
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What changes when the file does."""
+        return self.file_bytes, self.mtime_ns
+
+    def decode(self, content: bytes) -> NDArray[np.uint8]:
+        """Decodes the file's content.
+
+        Returns:
+            BGR, (h, w, 3), cut to what is kept.
+
+        Raises:
+            KTDNError: If it is no whole image, or not the one that was measured.
+        """
+        image = decode_image(content, self.path)
+        if image.shape[:2] != self.size:
+            raise KTDNError(f"{self.path}: changed while it was read")
+        return image if self.center is None else cut(image, centered(self.size, self.center))
+
+    def read(self) -> bytes:
+        """Reads the file.
+
+        Raises:
+            KTDNError: If it cannot be read.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise KTDNError(f"{self.path}: {error.strerror or error}") from error
+
+
+def measure(listing: Listing) -> list[Source]:
+    """Looks at all files' sizes, times and headers.
+
+    Returns:
+        Hazy images, then clear ones, each in the listing's order.
+
+    Raises:
+        KTDNError: If one cannot be read, or hazy and clear of a pair differ in size.
+    """
+    listed = [
+        (side, number, path)
+        for side, paths in (("hazy", listing.hazy), ("clear", listing.clear))
+        for number, path in enumerate(paths)
+    ]
+    bar = tqdm(listed, "Reading headers", unit="image", leave=False, delay=PATIENCE, disable=None)
+    sources = [_measure(listing, *each) for each in bar]
+    for hazy_number, clear_number in listing.pairs:
+        hazy, clear = sources[hazy_number], sources[len(listing.hazy) + clear_number]
+        if hazy.kept != clear.kept:
+            sizes = " and ".join(f"{each.size[1]} x {each.size[0]}" for each in (hazy, clear))
+            raise KTDNError(
+                f"{hazy.path} and {clear.path} differ in size ({sizes}); make them equal, or "
+                "remove both"
+            )
+    return sources
+
+
+def _measure(listing: Listing, side: str, number: int, path: Path) -> Source:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise KTDNError(f"{path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        raise KTDNError(f"{path}: not a regular file; remove it")
+    return Source(
+        side,
+        number,
+        path,
+        listing.name_of(path),
+        status.st_size,
+        status.st_mtime_ns,
+        image_size(path),
+        listing.center if side == "clear" else None,
+    )
+
+
+def in_order(
+    work: Callable[[Source], Result], sources: Iterable[Source], workers: int | None = None
+) -> Generator[tuple[Source, Result], None, None]:
+    """Works on many images at a time, and gives the results in order.
+
+    Threads do: OpenCV decodes and encodes without holding Python's lock. What is worked on ahead
+    of the one that is asked for is bounded, and so is memory.
+
+    Args:
+        work: What to do with each.
+        sources: The images.
+        workers: How many at a time; as many as there are processors where absent.
+
+    Raises:
+        KTDNError: What ``work`` raises; no further image is begun then.
+    """
+    workers = workers or os.cpu_count() or 1
+    executor = ThreadPoolExecutor(workers)
+    ahead: deque[tuple[Source, Future[Result]]] = deque()
+    waiting = 0
+    try:
+        for source in sources:
+            while ahead and (
+                len(ahead) > 2 * workers or waiting + source.pixel_bytes > AHEAD_BYTES
+            ):
+                done, future = ahead.popleft()
+                yield done, future.result()
+                waiting -= done.pixel_bytes
+            ahead.append((source, executor.submit(work, source)))
+            waiting += source.pixel_bytes
+        while ahead:
+            done, future = ahead.popleft()
+            yield done, future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -1,0 +1,83 @@
+"""Drafts: what is being made lies beside its place, and moves there when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ktdn_plugin.errors import KTDNError
+
+LOCK_FILE = "writer.lock"
+FULL_BYTES = 4 * 2**20  # what a full disk may have left
+
+
+@contextlib.contextmanager
+def explained(path: Path, hint: str) -> Iterator[None]:
+    """Words what goes wrong with a disk."""
+    try:
+        yield
+    except (OSError, lmdb.Error) as error:
+        number = getattr(error, "errno", None)
+        text = os.strerror(number) if number else str(error)
+        left = free_bytes(path)
+        # LMDB calls it an input/output error where the first part of a write had room.
+        if os.strerror(errno.ENOSPC) in text or (
+            os.strerror(errno.EIO) in text and left < FULL_BYTES
+        ):
+            text = f"the disk is full, {left / 2**20:.0f} MiB are left"
+        raise KTDNError(f"{path}: cannot be written ({text}); {hint}") from error
+
+
+def free_bytes(path: Path) -> int:
+    """Gives the free space of the disk that a file or folder is on, or is to be on."""
+    path = path.absolute()
+    while not path.is_dir():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def lock_draft(draft: Path, path: Path) -> Any:
+    """Makes a draft's folder, and keeps a second process away as long as this one lives."""
+    with explained(path, "name another place"):
+        draft.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:  # Windows: LMDB's own lock keeps the file whole there
+            return None
+        file = (draft / LOCK_FILE).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise KTDNError(f"{path}: another process is making it at this moment") from error
+    return file
+
+
+def move(draft: Path, path: Path) -> None:
+    """Moves a draft that is whole to its place."""
+    check_free(path)
+    if path.is_dir():  # an empty one; Windows renames onto nothing that exists
+        path.rmdir()
+    draft.rename(path)
+    # Only now: until it was moved, another process could have locked a new file in the draft.
+    for file in (path / LOCK_FILE, *path.rglob("lock.mdb")):
+        file.unlink(missing_ok=True)
+
+
+def check_free(path: Path) -> None:
+    """Refuses to write over anything.
+
+    Raises:
+        KTDNError: If there is something.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        raise KTDNError(f"{path}: exists already; delete it, or name another place")

@@ -1,0 +1,88 @@
+"""What images of a dataset there are, and which belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ktdn_plugin.errors import KTDNError
+
+SHOWN = 10
+
+FOLDERS = {
+    "hazy": ("hazy", "haze", "foggy", "lq", "input", "inputs"),
+    "clear": ("clear", "gt", "clean", "groundtruth", "ground_truth", "target", "targets"),
+}
+"""Names of folders (lower case) that tell what lies in them."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a split.
+
+    Attributes:
+        dataset: The dataset's name, such as ``nh-haze``.
+        split: The split's name, such as ``challenge-train``.
+        root: The folder that was searched.
+        clear: Clear images.
+        hazy: Hazy images; none where clear images stand alone.
+        pairs: Numbers of the hazy and of the clear image of each pair; several hazy images may
+            share a clear one.
+        keys: A short name of each pair, or of each clear image where they stand alone.
+        center: Height and width of what is kept of a larger clear image, around its centre.
+        missing: What the split should have and the copy lacks or has altered, one line each.
+    """
+
+    dataset: str
+    split: str
+    root: Path
+    clear: list[Path]
+    hazy: list[Path] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    center: tuple[int, int] | None = None
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The split's whole name."""
+        return f"{self.dataset}/{self.split}"
+
+    def name_of(self, path: Path) -> str:
+        """Gives a file's name within the folder, the same on every system."""
+        return name_within(path, self.root)
+
+
+def name_within(path: Path, root: Path) -> str:
+    """Gives a path relative to a folder, where it lies in it."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def side_of_folder(path: Path, root: Path) -> str | None:
+    """Tells by the nearest folder below the root whether a file is hazy or clear."""
+    for folder in reversed(path.relative_to(root).parts[:-1]):
+        for side, names in FOLDERS.items():
+            if folder.lower() in names:
+                return side
+    return None
+
+
+def first_of(lines: Sequence[str]) -> str:
+    """Puts lines into one, as many as a person would read."""
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return "; ".join(lines[:SHOWN]) + more
+
+
+def refuse(root: Path, what: str, lines: Sequence[str], cure: str) -> None:
+    """Refuses a folder in which something is missing.
+
+    Raises:
+        KTDNError: If anything is.
+    """
+    if lines:
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise KTDNError(
+            f"{root}: {what}, {count}: {first_of(lines)}; {cure}, or go on with what there is "
+            "(--allow-incomplete)"
+        )

@@ -1,0 +1,202 @@
+"""``ktdn prepare``: images are decoded once, into a store or into LMDBs of BasicSR's format."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ktdn_plugin.data.basicsr_lmdb import write_basicsr_lmdbs
+from ktdn_plugin.data.decoding import Source, in_order, measure
+from ktdn_plugin.data.drafts import check_free, free_bytes
+from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
+from ktdn_plugin.data.listing import Listing, first_of
+from ktdn_plugin.data.store import StoreInfo
+from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.errors import KTDNError
+
+FORMATS = ("store", "basicsr")
+PAGE = 4096  # LMDB stores whole pages
+RESERVE = 4 * 2**20  # for LMDB's own tables, at the least
+
+
+def prepare(
+    source: str | Path,
+    destination: str | Path,
+    dataset: str = FOLDERS_LAYOUT,
+    split: str | None = None,
+    *,
+    clear_only: bool = False,
+    allow_incomplete: bool = False,
+    hazy: str | Path | None = None,
+    clear: str | Path | None = None,
+    form: str = "store",
+    workers: int | None = None,
+) -> StoreInfo:
+    """Makes a store of a dataset's images.
+
+    What is made appears at its place only when it is whole. A store that was interrupted, by
+    whatever, is gone on with where it was when it is made again.
+
+    Args:
+        source: The folder that the dataset was unpacked into.
+        destination: The folder to make.
+        dataset: Its layout; this and the arguments up to ``clear`` are
+            :func:`ktdn_plugin.data.layouts.list_dataset`'s.
+        split: Which part of it.
+        clear_only: Take the clear images alone.
+        allow_incomplete: Take what is there instead of refusing an incomplete or altered copy.
+        hazy: The folder of hazy images.
+        clear: The folder of clear images.
+        form: ``store`` or ``basicsr``.
+        workers: Images to decode at a time; as many as there are processors where absent.
+
+    Returns:
+        What the store says of itself.
+
+    Raises:
+        KTDNError: If the place is taken, an image is missing or cannot be read, or the disk is
+            full.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"form {form!r}, not one of {', '.join(FORMATS)}")
+    source, destination = Path(source), Path(destination)
+    check_free(destination)
+    if destination.resolve().is_relative_to(source.resolve()):
+        raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
+    listing = list_dataset(
+        source,
+        dataset,
+        split,
+        clear_only=clear_only,
+        allow_incomplete=allow_incomplete,
+        hazy=hazy,
+        clear=clear,
+    )
+    sources = measure(listing)
+    info = StoreInfo(
+        dataset=listing.dataset,
+        split=listing.split,
+        counts=_counts(listing),
+        source_files=len(sources),
+        source_bytes=sum(each.file_bytes for each in sources),
+        pixel_bytes=sum(each.pixel_bytes for each in sources),
+        missing=listing.missing,
+    )
+    if listing.missing:
+        print(f"Goes on with an incomplete or altered copy: {first_of(listing.missing)}")
+    write = _write_store if form == "store" else _write_basicsr
+    info = write(listing, sources, info, destination, workers)
+    print(f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}.")
+    return info
+
+
+def _counts(listing: Listing) -> dict[str, int]:
+    sides = {"hazy": len(listing.hazy), "clear": len(listing.clear)}
+    return {side: count for side, count in sides.items() if count}
+
+
+def _counted(info: StoreInfo) -> str:
+    counts = " and ".join(f"{count} {side}" for side, count in info.counts.items())
+    return f"{counts} images, {_readable(info.pixel_bytes)} of pixels"
+
+
+def _readable(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1024:.1f} KiB"
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = free_bytes(path)
+    if needed > free:
+        raise KTDNError(
+            f"{path}: {_readable(needed)} are needed, {_readable(free)} are free on its disk; free "
+            "some space, or name another place"
+        )
+
+
+def _write_store(
+    listing: Listing,
+    sources: Sequence[Source],
+    info: StoreInfo,
+    destination: Path,
+    workers: int | None,
+) -> StoreInfo:
+    print(f"Making {destination}: {info.name}, {_counted(info)}.", flush=True)
+    pages = sum(each.pixel_bytes // PAGE + 2 for each in sources)
+    needed = pages * PAGE + pages * PAGE // 100 + RESERVE
+    draft = destination.parent / f".{destination.name}.part" / "data.mdb"
+    # A draft's space is used again, whether it is gone on with or begun anew.
+    _check_room(destination, needed - (draft.stat().st_size if draft.exists() else 0))
+    pairs = np.array(listing.pairs, np.int32).reshape(-1, 2) if listing.pairs else None
+    with StoreWriter(destination, _plan(listing)) as writer:
+        if writer.begun_anew:
+            print("An earlier, unfinished try was of other files: begins anew.", flush=True)
+        left = [each for each in sources if not writer.has(each.side, each.number, each.version)]
+        done = len(sources) - len(left)
+        if done:
+            print(f"Goes on: {done} of {len(sources)} images are there already.", flush=True)
+        results = in_order(_decode, left, workers)
+        bar = tqdm(total=len(sources), initial=done, unit="image", disable=None)
+        try:
+            # Closed, so that no worker outlives an error.
+            with bar, contextlib.closing(results):
+                for each, image in results:
+                    writer.add(each.side, each.number, image, each.name, each.version)
+                    bar.update()
+        except KTDNError as error:
+            hint = "the same command goes on from there"
+            if hint in str(error):  # a full disk's
+                raise
+            raise KTDNError(f"{error}; what is done so far is kept: {hint}") from error
+        return writer.finish(info, pairs)
+
+
+def _decode(source: Source) -> NDArray[np.uint8]:
+    rgb = cv2.cvtColor(source.decode(source.read()), cv2.COLOR_BGR2RGB)
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _plan(listing: Listing) -> dict[str, Any]:
+    """What an unfinished store must agree with; a file that was only mended does not change it."""
+    files = [
+        *(["hazy", listing.name_of(path)] for path in listing.hazy),
+        *(["clear", listing.name_of(path)] for path in listing.clear),
+    ]
+    return {
+        "split": listing.name,
+        "center": listing.center,
+        "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+    }
+
+
+def _write_basicsr(
+    listing: Listing,
+    sources: Sequence[Source],
+    info: StoreInfo,
+    destination: Path,
+    workers: int | None,
+) -> StoreInfo:
+    print(f"Making LMDBs of BasicSR's format in {destination}: {info.name}, {_counted(info)}.")
+    times = [0] * len(listing.clear)
+    for _, number in listing.pairs:
+        times[number] += 1
+    # A PNG is stored as it is, and whatever is not one only grows.
+    _check_room(
+        destination,
+        sum(
+            each.file_bytes * (times[each.number] if listing.pairs and each.side == "clear" else 1)
+            for each in sources
+        ),
+    )
+    return write_basicsr_lmdbs(listing, sources, info, destination, workers)

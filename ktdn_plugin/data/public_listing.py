@@ -1,0 +1,243 @@
+"""Finding a public dataset's images in an unpacked copy, and what is wrong with the copy."""
+
+from __future__ import annotations
+
+import filecmp
+from collections import Counter
+from pathlib import Path
+
+from ktdn_plugin.data.images import image_size, list_images
+from ktdn_plugin.data.listing import Listing, name_within, refuse, side_of_folder
+from ktdn_plugin.data.public_datasets import DATASETS, PublicDataset
+from ktdn_plugin.data.sources import centered
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+Key = tuple[int, str]
+"""A scene's number, and what tells its hazy images apart; '' is the clear one's."""
+
+
+def list_public(
+    root: Path,
+    dataset: str,
+    split: str | None,
+    *,
+    clear_only: bool,
+    allow_incomplete: bool,
+    check_files: bool,
+) -> Listing:
+    """Lists a split's images; the arguments are :func:`ktdn_plugin.data.layouts.list_dataset`'s.
+
+    Images are searched at any depth, by their names; where a name does not tell hazy from clear,
+    the folder's does. Missing ones are left out together with their partners, and so are those
+    that cannot be read, are their partner's twin, or differ from it in size.
+
+    Raises:
+        KTDNError: If there is no such folder or split, or the copy is incomplete or altered.
+    """
+    known = DATASETS[dataset]
+    split = _checked_split(dataset, known, split)
+    copy = _Copy(root, known, clear_only)
+    copy.choose(known.splits[split].numbers)
+    if not any(copy.found.values()):
+        names = " and ".join(name.format(id=1, variant="*") for name in known.names.values())
+        raise KTDNError(
+            f"{root}: holds no image of {dataset}/{split} (such as {names}); {known.title} is "
+            f"published at {known.page}"
+        )
+    copy.compare_with_published(known.splits[split].numbers)
+    if check_files:
+        copy.check_files()
+    if not allow_incomplete:
+        cure = f"get it again ({known.page})"
+        refuse(root, f"{dataset}/{split} is incomplete or altered", copy.problems, cure)
+    listing = copy.listing(dataset, split)
+    if not listing.clear:
+        raise KTDNError(
+            f"{root}: nothing of {dataset}/{split} can be used, no hazy image has its clear one"
+        )
+    return listing
+
+
+def _checked_split(dataset: str, known: PublicDataset, split: str | None) -> str:
+    if split is None:
+        if known.default is not None:
+            return known.default
+        listed = "; ".join(f"{name} ({each.meaning})" for name, each in known.splits.items())
+        raise KTDNError(f"{dataset} has several splits, choose one with --split: {listed}")
+    if split not in known.splits:
+        listed = ", ".join(known.splits)
+        raise KTDNError(
+            f"'{split}' is no split of {dataset} ({listed}){did_you_mean(split, known.splits)}"
+        )
+    return split
+
+
+class _Copy:
+    """A copy of a dataset on disk.
+
+    Attributes:
+        found: The images of each side.
+        problems: What is missing or altered, one line each.
+    """
+
+    def __init__(self, root: Path, known: PublicDataset, clear_only: bool) -> None:
+        self.root = root
+        self.known = known
+        self.sides = ("clear",) if clear_only else ("hazy", "clear")
+        self.problems: list[str] = []
+        self.found: dict[str, dict[Key, Path]] = {side: {} for side in self.sides}
+        for path in list_images(root):
+            folders = {part.lower() for part in path.relative_to(root).parts[:-1]}
+            if not folders & known.elsewhere:
+                self._place(path)
+
+    def _place(self, path: Path) -> None:
+        recognized = self._recognize(path)
+        if recognized is None:
+            self._report(path, f"no image of {self.known.title}")
+            return
+        side, key = recognized
+        if side not in self.sides:
+            return
+        numbers, variants = self.known.numbers, self.known.variants
+        if (numbers is not None and key[0] not in numbers) or (
+            side == "hazy" and variants is not None and key[1] not in variants
+        ):
+            self._report(path, f"more than {self.known.title} has")
+            return
+        first = self.found[side].setdefault(key, path)
+        # Copies of one file do no harm: a dataset was unpacked twice, or sorted into splits.
+        if first is not path and not _equal(first, path):
+            self._report(path, f"another image than {name_within(first, self.root)}")
+
+    def _recognize(self, path: Path) -> tuple[str, Key] | None:
+        by_folder = side_of_folder(path, self.root)
+        for side, pattern in self.known.patterns.items():
+            match = pattern.fullmatch(path.stem)
+            if match and by_folder in (None, side):
+                return side, (int(match[1]), match[2])
+        if by_folder is not None and self.known.plain is not None:
+            match = self.known.plain.fullmatch(path.stem)
+            if match:
+                return by_folder, (int(match[1]), match[2])
+        return None
+
+    def _report(self, path: Path, what: str) -> None:
+        self.problems.append(f"{name_within(path, self.root)}: {what}")
+
+    def _published(self, side: str, key: Key) -> str:
+        return self.known.names[side].format(id=key[0], variant=key[1])
+
+    def choose(self, numbers: range | None) -> None:
+        """Leaves out what is not of a split."""
+        if numbers is not None:
+            for side, paths in self.found.items():
+                self.found[side] = {key: path for key, path in paths.items() if key[0] in numbers}
+
+    def compare_with_published(self, numbers: range | None) -> None:
+        """Looks for what is missing, and for other kinds of files."""
+        known = self.known
+        numbers = known.numbers if numbers is None else numbers
+        if numbers is None:
+            self._compare_counts()
+        else:
+            variants = {"hazy": known.variants or (), "clear": ("",)}
+            for number in numbers:
+                for side in self.sides:
+                    for variant in variants[side]:
+                        if (number, variant) not in self.found[side]:
+                            name = self._published(side, (number, variant))
+                            self.problems.append(f"{name} is missing")
+        for side in self.sides:
+            for key, path in self.found[side].items():
+                suffix = path.suffix.lower().replace(".jpeg", ".jpg")
+                if suffix != known.suffixes[side]:
+                    self._report(path, f"in place of {self._published(side, key)}")
+
+    def _compare_counts(self) -> None:
+        """Compares with what is known of a dataset whose numbers are not."""
+        for side in self.sides:
+            wanted, count = self.known.counts[side], len(self.found[side])
+            if count != wanted:
+                self.problems.append(f"{count} {side} images instead of {wanted}")
+        if "hazy" not in self.sides:
+            return
+        clear = {number for number, _ in self.found["clear"]}
+        hazy = Counter(number for number, _ in self.found["hazy"])
+        for number in sorted(hazy.keys() - clear):
+            self.problems.append(f"{self._published('clear', (number, ''))} is missing")
+        each = self.known.hazy_per_clear
+        for number in sorted(clear):
+            if not hazy[number] or (each is not None and hazy[number] != each):
+                name = self._published("clear", (number, ""))
+                expected = "" if each is None else f" instead of {each}"
+                self.problems.append(f"{name} has {hazy[number]} hazy images{expected}")
+
+    def check_files(self) -> None:
+        """Looks into the files; those that are of no use are left out."""
+        sizes: dict[Path, tuple[int, int]] = {}
+        for side in self.sides:
+            allowed = self.known.sizes.get(side)
+            if allowed is None:
+                continue
+            for key, path in list(self.found[side].items()):
+                try:
+                    size = sizes[path] = image_size(path)
+                except KTDNError as error:
+                    self.problems.append(str(error))
+                    del self.found[side][key]
+                    continue
+                if size not in allowed:
+                    height, width = allowed[0]
+                    self._report(path, f"{size[1]} x {size[0]} instead of {width} x {height}")
+        for key, path in list(self.found.get("hazy", {}).items()):
+            clear = self.found["clear"].get((key[0], ""))
+            if clear is None:
+                continue
+            twin = _equal(path, clear)
+            if twin:
+                self._report(path, f"the same file as {name_within(clear, self.root)}")
+            if twin or (path in sizes and not self._fit(sizes[path], sizes[clear])):
+                del self.found["hazy"][key]
+
+    def _fit(self, hazy: tuple[int, int], clear: tuple[int, int]) -> bool:
+        center = self.known.center
+        return hazy == (clear if center is None else centered(clear, center)[2:])
+
+    def listing(self, dataset: str, split: str) -> Listing:
+        """Puts together what can be used."""
+        center, root = self.known.center, self.root
+        clear = self.found["clear"]
+        if "hazy" not in self.sides:
+            paths = [clear[key] for key in sorted(clear)]
+            keys = [Path(self._published("clear", key)).stem for key in sorted(clear)]
+            keys = [key.removesuffix("_GT") for key in keys]
+            return Listing(
+                dataset, split, root, paths, keys=keys, center=center, missing=self.problems
+            )
+        hazy = {key: path for key, path in self.found["hazy"].items() if (key[0], "") in clear}
+        order = sorted(hazy, key=lambda key: (key[0], len(key[1]), key[1]))
+        scenes = sorted({number for number, _ in order})
+        place = {number: index for index, number in enumerate(scenes)}
+        return Listing(
+            dataset,
+            split,
+            root,
+            clear=[clear[number, ""] for number in scenes],
+            hazy=[hazy[key] for key in order],
+            pairs=[(index, place[number]) for index, (number, _) in enumerate(order)],
+            keys=[self._pair_key(key) for key in order],
+            center=center,
+            missing=self.problems,
+        )
+
+    def _pair_key(self, key: Key) -> str:
+        name = Path(self._published("hazy", key)).stem
+        return name.removesuffix("_*").removesuffix("_hazy")
+
+
+def _equal(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)  # sizes first, content only if they agree
+    except OSError as error:
+        raise KTDNError(f"{error.filename}: {error.strerror or error}") from error

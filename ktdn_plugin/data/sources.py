@@ -1,0 +1,166 @@
+"""One way to read images, wherever they are: folders, BasicSR's LMDBs, stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktdn_plugin.data.images import decode_image, image_size, read_image
+from ktdn_plugin.data.lmdb_files import open_lmdb
+from ktdn_plugin.data.store import Store
+from ktdn_plugin.errors import KTDNError
+
+Window = tuple[int, int, int, int]
+"""Top, left, height and width of a part of an image."""
+
+
+class Images(Protocol):
+    """A row of images; all are RGB, uint8."""
+
+    def __len__(self) -> int:
+        """Gives their number."""
+
+    def name(self, number: int) -> str:
+        """Gives an image's name, such as its file's path."""
+
+    def describe(self, number: int) -> str:
+        """Names an image for people, so that they can find it."""
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Gives height and width, decoding nothing where that can be avoided."""
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Gives an image, (h, w, 3), not to be written to; a store's is read where it is used."""
+
+
+class FileImages:
+    """Image files; each use of one decodes it.
+
+    Args:
+        paths: The files.
+        center: Height and width of what is kept of a larger image, around its centre (RESIDE's
+            clear indoor images have a border that its hazy ones lack); all of it where absent.
+    """
+
+    def __init__(self, paths: Sequence[Path], center: tuple[int, int] | None = None) -> None:
+        self.paths = list(paths)
+        self.center = center
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, number: int) -> str:
+        """Gives the file's path."""
+        return str(self.paths[number])
+
+    describe = name
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Gives height and width out of the file's header."""
+        size = image_size(self.paths[number])
+        return size if self.center is None else centered(size, self.center)[2:]
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Decodes the file."""
+        image = read_image(self.paths[number])
+        return image if self.center is None else cut(image, centered(image.shape, self.center))
+
+
+class BasicSRImages:
+    """An LMDB as BasicSR's tools make it: a PNG under each key.
+
+    Args:
+        path: The folder, with ``meta_info.txt``.
+        keys: Which images.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str]) -> None:
+        self.path = path
+        self.keys = list(keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def name(self, number: int) -> str:
+        """Gives the key."""
+        return self.keys[number]
+
+    def describe(self, number: int) -> str:
+        """Names LMDB and key."""
+        return f"{self.path}, key '{self.keys[number]}'"
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Decodes the image to learn its height and width."""
+        height, width = self.read(number).shape[:2]
+        return height, width
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Decodes the image."""
+        content = open_lmdb(self.path).get(self.keys[number].encode())
+        bgr = decode_image(content, self.describe(number))
+        return np.ascontiguousarray(bgr[..., ::-1])
+
+
+class StoreImages:
+    """One side of a store.
+
+    Args:
+        store: The store.
+        side: ``hazy`` or ``clear``.
+        numbers: Which of the side's images, in which order; all where absent.
+
+    Raises:
+        KTDNError: If the store has no such side.
+    """
+
+    def __init__(self, store: Store, side: str, numbers: NDArray[np.int32] | None = None) -> None:
+        if side not in store.sides:
+            raise KTDNError(
+                f"{store.path}: this store has no {side} images, only {' and '.join(store.sides)}"
+            )
+        self.store = store
+        self.side = side
+        self.numbers = numbers
+
+    def _number(self, number: int) -> int:
+        return number if self.numbers is None else int(self.numbers[number])
+
+    def __len__(self) -> int:
+        return self.store.info.counts[self.side] if self.numbers is None else len(self.numbers)
+
+    def name(self, number: int) -> str:
+        """Gives the name of the file that the image was."""
+        return self.store.name(self.side, self._number(number))
+
+    def describe(self, number: int) -> str:
+        """Names store and file."""
+        return self.store.describe(self.side, self._number(number))
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Gives height and width out of the store's table."""
+        return self.store.size(self.side, self._number(number))
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Gives the image as it lies in the file."""
+        return self.store.pixels(self.side, self._number(number))
+
+
+def centered(size: Sequence[int], wanted: tuple[int, int]) -> Window:
+    """Gives the part around an image's centre that is no larger than wanted.
+
+    Args:
+        size: The image's height and width.
+        wanted: Largest height and width.
+    """
+    height, width = min(size[0], wanted[0]), min(size[1], wanted[1])
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
+
+
+def cut(image: NDArray[Any], window: Window) -> NDArray[Any]:
+    """Gives a view of a part of an image."""
+    top, left, height, width = window
+    return image[top : top + height, left : left + width]

@@ -1,0 +1,541 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+from bad_images import BAD, write_bad
+from fake_datasets import MAKERS, shrink_tables, write
+
+from ktdn_plugin.data import decoding
+from ktdn_plugin.data import prepare as prepare_module
+from ktdn_plugin.data.basicsr_lmdb import unique_keys
+from ktdn_plugin.data.decoding import Source, in_order
+from ktdn_plugin.data.images import read_image
+from ktdn_plugin.data.layouts import LAYOUTS, list_dataset
+from ktdn_plugin.data.prepare import prepare
+from ktdn_plugin.data.sources import FileImages, StoreImages
+from ktdn_plugin.data.store import Store
+from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.errors import KTDNError
+
+SPLITS = {"nh-haze": "test-5", "nh-haze2": "test-5", "o-haze": "val", "i-haze": "val"}
+SPLITS["dense-haze"] = "test"
+
+
+def refusal(*arguments: object, **flags: object) -> str:
+    with pytest.raises(KTDNError) as caught:
+        prepare(*arguments, **flags)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def error_line(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 1, done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def workers_left() -> list[str]:
+    return [each.name for each in threading.enumerate() if "ThreadPool" in each.name]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six pairs."""
+    for number in range(6):
+        write(tmp_path / f"photos/hazy/{number}.png", number, (20, 30))
+        write(tmp_path / f"photos/GT/{number}.jpg", 50 + number, (20, 30))
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_store_holds_what_the_files_hold(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_tables(monkeypatch)
+    MAKERS[name](tmp_path / "copy")
+    split = SPLITS.get(name)
+    info = prepare(tmp_path / "copy", tmp_path / "store", name, split, workers=2)
+    listing = list_dataset(tmp_path / "copy", name, split)
+    store = Store(tmp_path / "store")
+    assert store.info == info
+    assert info.name == f"{name}/{split or 'all'}"
+    assert info.counts == {"hazy": len(listing.hazy), "clear": len(listing.clear)}
+    assert store.pairs is not None
+    assert store.pairs.tolist() == [list(pair) for pair in listing.pairs]
+    files = {
+        "hazy": FileImages(listing.hazy),
+        "clear": FileImages(listing.clear, listing.center),
+    }
+    for side, images in files.items():
+        stored = StoreImages(store, side)
+        assert len(stored) == len(images)
+        for number, path in enumerate(images.paths):
+            assert np.array_equal(stored.read(number), images.read(number))
+            assert stored.name(number) == listing.name_of(path)
+            store.verify(side, number)
+    paths = [*listing.hazy, *listing.clear]
+    assert info.source_files == len(paths)
+    assert info.source_bytes == sum(path.stat().st_size for path in paths)
+    assert info.pixel_bytes == (len(paths)) * 6 * 8 * 3
+
+
+def test_command_makes_a_store_of_a_published_size(tmp_path: Path, run) -> None:
+    for number in range(51, 56):
+        for side in ("hazy", "GT"):
+            path = tmp_path / f"NH-HAZE/{number}_{side}.png"
+            path.parent.mkdir(exist_ok=True)
+            assert cv2.imwrite(str(path), np.full((1200, 1600, 3), number + len(side), np.uint8))
+    words = ("prepare", "NH-HAZE", "out/store", "--dataset", "nh-haze")
+    assert "challenge-val (46-50" in error_line(run(*words))
+    done = run(*words, "--split", "challenge-test", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert "5 hazy and 5 clear images, 54.9 MiB" in done.stdout.splitlines()[0]
+    info = Store(tmp_path / "out/store").info
+    assert f"fingerprint {info.fingerprint}" in done.stdout.splitlines()[-1]
+    assert info.name == "nh-haze/challenge-test"
+    assert "exists already" in error_line(run(*words, "--split", "challenge-test"))
+
+    (tmp_path / "NH-HAZE/53_GT.png").unlink()
+    words = ("prepare", "NH-HAZE", "more", "--dataset", "nh-haze", "--split", "test-5")
+    assert "1 problem: 53_GT.png is missing" in error_line(run(*words))
+    done = run(*words, "--allow_incomplete")
+    assert done.returncode == 0, done.stderr
+    assert "53_GT.png is missing" in done.stdout
+    info = Store(tmp_path / "more").info
+    assert info.name == "nh-haze/test-5 (incomplete: 1 missing)"
+    assert info.missing == ["53_GT.png is missing"]
+    assert info.counts == {"hazy": 4, "clear": 4}
+
+
+def test_help_names_every_layout(run) -> None:
+    text = run("prepare", "--help").stdout.replace("-\n", "-").split()
+    named = {word.strip(",():") for word in " ".join(text).replace("- ", "-").split()}
+    assert set(LAYOUTS) <= named
+    assert "above 0" in run("prepare", "a", "b", "--workers", "0").stderr
+
+
+def test_clear_images_alone(photos: Path, tmp_path: Path) -> None:
+    info = prepare(photos, tmp_path / "store", split="mine", clear_only=True)
+    assert (info.name, info.counts) == ("folders/mine", {"clear": 6})
+    assert Store(tmp_path / "store").pairs is None
+
+
+def test_number_of_workers_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    prints = {
+        prepare(photos, tmp_path / str(workers), workers=workers).fingerprint
+        for workers in (1, 5, None)
+    }
+    assert len(prints) == 1
+
+
+@pytest.mark.parametrize("place", ["taken/file", "file", "photos/hazy/store", "photos"])
+def test_place_must_be_free_and_outside(place: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").touch()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for form in prepare_module.FORMATS:
+        message = refusal(photos, tmp_path / place, form=form)
+        assert "exists already" in message or "lies within" in message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_empty_folder_is_filled(photos: Path, tmp_path: Path) -> None:
+    for form in prepare_module.FORMATS:
+        (tmp_path / form).mkdir()
+        prepare(photos, tmp_path / form, form=form)
+    assert Store(tmp_path / "store").info.counts["hazy"] == 6
+
+
+@pytest.mark.parametrize("form", prepare_module.FORMATS)
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_image_is_named_and_nothing_looks_whole(
+    kind: str, form: str, photos: Path, tmp_path: Path
+) -> None:
+    path, said = write_bad(photos / "hazy", kind)
+    write(photos / "GT/x.png", 1, (40, 56))
+    message = refusal(photos, tmp_path / "store", form=form, workers=3)
+    assert str(path) in message
+    assert said in message
+    assert not (tmp_path / "store").exists()
+    assert workers_left() == []
+
+    write(photos / "hazy" / Path(path.name).with_suffix(".png"), 9, (40, 56))
+    if path.suffix != ".png":
+        path.unlink()
+    assert prepare(photos, tmp_path / "store", form=form).counts == {"hazy": 7, "clear": 7}
+
+
+def test_mended_image_is_all_that_is_done_again(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = photos / "GT/5.jpg"  # the last of all
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-200])
+    assert "what is done so far is kept" in refusal(photos, tmp_path / "store", workers=1)
+    victim.write_bytes(whole)
+    capsys.readouterr()
+    prepare(photos, tmp_path / "store")
+    assert "Goes on: 11 of 12 images are there already." in capsys.readouterr().out
+
+
+def test_file_that_changed_meanwhile_is_done_again(photos: Path, tmp_path: Path) -> None:
+    (photos / "GT/5.jpg").write_bytes((photos / "GT/5.jpg").read_bytes()[:-200])
+    refusal(photos, tmp_path / "store")
+    write(photos / "GT/5.jpg", 1, (20, 30))
+    write(photos / "hazy/0.png", 99, (20, 30))
+    prepare(photos, tmp_path / "store")
+    expected = read_image(photos / "hazy/0.png")
+    assert np.array_equal(Store(tmp_path / "store").pixels("hazy", 0), expected)
+
+
+def test_other_files_are_begun_with_anew(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "GT/5.jpg").write_bytes((photos / "GT/5.jpg").read_bytes()[:-200])
+    refusal(photos, tmp_path / "store")
+    for side in ("hazy/5.png", "GT/5.jpg", "hazy/0.png", "GT/0.jpg"):
+        (photos / side).unlink()
+    capsys.readouterr()
+    prepare(photos, tmp_path / "store")
+    printed = capsys.readouterr().out
+    assert "begins anew" in printed
+    assert "Goes on" not in printed
+    assert Store(tmp_path / "store").name("hazy", 0) == "hazy/1.png"
+
+
+def test_pairs_of_two_sizes_are_named(photos: Path, tmp_path: Path) -> None:
+    write(photos / "GT/3.jpg", 1, (20, 31))
+    message = refusal(photos, tmp_path / "store")
+    assert "hazy/3.png" in message
+    assert "GT/3.jpg differ in size (30 x 20 and 31 x 20)" in message
+
+
+def test_pipe_is_not_waited_for(photos: Path, tmp_path: Path) -> None:
+    os.mkfifo(photos / "hazy/pipe.png")
+    write(photos / "GT/pipe.png", 1)
+    assert "pipe.png: not a regular file" in refusal(photos, tmp_path / "store")
+
+
+def test_dangling_link_is_named(photos: Path, tmp_path: Path) -> None:
+    (photos / "hazy/link.png").symlink_to(tmp_path / "gone.png")
+    write(photos / "GT/link.png", 1)
+    assert "link.png: No such file" in refusal(photos, tmp_path / "store")
+
+
+def test_unreadable_image_is_named(photos: Path, tmp_path: Path) -> None:
+    (photos / "hazy/3.png").chmod(0)
+    if os.access(photos / "hazy/3.png", os.R_OK):
+        pytest.skip("root may read everything")
+    assert "3.png: Permission denied" in refusal(photos, tmp_path / "store")
+
+
+def test_one_process_at_a_time(photos: Path, tmp_path: Path, run) -> None:
+    with StoreWriter(tmp_path / "store", {}):
+        assert "another process is making it" in error_line(run("prepare", "photos", "store"))
+    assert run("prepare", "photos", "store").returncode == 0
+
+
+# Commits often, so that many kills find something that is done.
+COMMAND = (
+    sys.executable,
+    "-c",
+    "from ktdn_plugin import cli\n"
+    "from ktdn_plugin.data import store_writer\n"
+    "store_writer.COMMIT_BYTES = 2**20\n"
+    "raise SystemExit(cli.main())\n",
+)
+
+
+@pytest.fixture
+def long_work(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
+    """A command that works for a second, and the file that grows meanwhile."""
+    for number in range(60):
+        path = tmp_path / f"many/{number:02}.png"
+        write(path, number, (400, 600))
+    yield (
+        [*COMMAND, "prepare", "many", "store", "--workers", "1"],
+        tmp_path / ".store.part/data.mdb",
+    )
+    shutil.rmtree(tmp_path / "many")
+
+
+def wait_for(process: subprocess.Popen, file: Path, size: float) -> None:
+    """Waits until a file has grown so far, or the process has ended."""
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        if file.exists() and file.stat().st_size >= size:
+            return
+        time.sleep(0.001)
+
+
+def test_killed_at_any_moment_it_ends_up_the_same(
+    long_work: tuple[list[str], Path], tmp_path: Path, run
+) -> None:
+    command, draft = long_work
+    whole = 60 * 400 * 600 * 3
+    draw = random.Random(4)
+    # Some at any moment, beginning with the first; some when a part is known to be done.
+    moments = [("time", draw.uniform(0.05, 0.6)) for _ in range(4)]
+    moments += [("size", whole * part) for part in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    went_on = 0
+    for kind, moment in moments:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        if kind == "time":
+            time.sleep(moment)
+        else:
+            wait_for(process, draft, moment)
+        process.kill()
+        printed, _ = process.communicate()
+        went_on += "Goes on: " in printed
+        assert process.returncode in (-signal.SIGKILL, 0)
+        if process.returncode == 0:
+            break
+        assert not (tmp_path / "store").exists()
+    assert went_on >= 2
+    if not (tmp_path / "store").exists():
+        done = run("prepare", "many", "store")
+        assert done.returncode == 0, done.stderr
+        assert "Goes on: " in done.stdout
+    straight = prepare(tmp_path / "many", tmp_path / "straight")
+    store = Store(tmp_path / "store")
+    assert store.info.fingerprint == straight.fingerprint
+    for number in range(60):
+        store.verify("clear", number)
+    assert not draft.exists()
+
+
+def test_interrupted_it_ends_at_once_and_goes_on(
+    long_work: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    command, draft = long_work
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(process, draft, 10e6)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 10
+    assert said.splitlines()[-1].startswith("Interrupted.")
+    assert "Traceback" not in said
+    assert not (tmp_path / "store").exists()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "Goes on: " in done.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"no small disk can be made here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_too_small_a_disk_is_found_out_before_anything_is_done(
+    long_work: tuple[list[str], Path], small_disk: Path, run
+) -> None:
+    for form in prepare_module.FORMATS:
+        message = error_line(run("prepare", "many", "disk/store", "--format", form))
+        assert "are needed, 20.0 MiB are free" in message
+    assert list(small_disk.iterdir()) == []
+
+
+UNAWARE = (
+    "-c",
+    "from ktdn_plugin import cli\n"
+    "from ktdn_plugin.data import prepare, store_writer\n"
+    "prepare._check_room = lambda *_: None  # the disk fills up only later\n"
+    "store_writer.COMMIT_BYTES = 2**20\n"
+    "raise SystemExit(cli.main())\n",
+)
+
+
+def test_disk_that_fills_up_loses_nothing(
+    long_work: tuple[list[str], Path], small_disk: Path, run
+) -> None:
+    message = error_line(run("prepare", "many", "disk/store", program=UNAWARE))
+    assert "disk/store: cannot be written (the disk is full" in message
+    assert "the same command goes on" in message
+    assert not (small_disk / "store").exists()
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    done = run("prepare", "many", "disk/store")
+    assert done.returncode == 0, done.stderr
+    assert "Goes on: " in done.stdout
+    assert Store(small_disk / "store").info.counts == {"clear": 60}
+
+
+def test_disk_that_fills_up_leaves_nothing_of_basicsrs_format(
+    long_work: tuple[list[str], Path], small_disk: Path, run
+) -> None:
+    words = ("prepare", "many", "disk/store", "--format", "basicsr")
+    message = error_line(run(*words, program=UNAWARE))
+    assert "the disk is full, " in message
+    assert list(small_disk.iterdir()) == []
+
+
+def test_results_come_in_order_and_not_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def work(source: Source) -> int:
+        begun.append(source.number)
+        time.sleep(0.003 * (source.number % 3))
+        return source.number
+
+    sources = [
+        Source("clear", number, Path("x"), "x", 1, 1, (100, 100), None) for number in range(60)
+    ]
+    results = in_order(work, sources, workers=4)
+    for count, (source, number) in enumerate(results):
+        assert source.number == number == count
+        assert len(begun) <= count + 2 + 2 * 4
+    assert len(begun) == 60
+
+    begun.clear()
+    monkeypatch.setattr(decoding, "AHEAD_BYTES", 3 * 100 * 100 * 3)
+    for count, _ in enumerate(in_order(work, sources, workers=4)):
+        assert len(begun) <= count + 4
+
+
+def test_error_in_a_worker_stops_the_others() -> None:
+    begun: list[int] = []
+
+    def work(source: Source) -> None:
+        begun.append(source.number)
+        if source.number == 5:
+            raise KTDNError("five")
+
+    sources = [Source("clear", n, Path("x"), "x", 1, 1, (1, 1), None) for n in range(1000)]
+    with pytest.raises(KTDNError, match="five"):
+        list(in_order(work, sources, workers=2))
+    assert len(begun) < 20
+    assert workers_left() == []
+
+
+def stock_pairs(folder: Path) -> list[dict]:
+    from ktdn_plugin.basicsr import compat
+
+    compat.apply()
+    from basicsr.data.paired_image_dataset import PairedImageDataset
+
+    dataset = PairedImageDataset(
+        {
+            "phase": "val",
+            "scale": 1,
+            "dataroot_lq": str(folder / "hazy.lmdb"),
+            "dataroot_gt": str(folder / "clear.lmdb"),
+            "io_backend": {"type": "lmdb"},
+        }
+    )
+    return [dataset[index] for index in range(len(dataset))]
+
+
+def as_image(tensor: np.ndarray) -> np.ndarray:
+    return (np.asarray(tensor).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+
+def test_stock_basicsr_reads_its_format(photos: Path, tmp_path: Path) -> None:
+    store = prepare(photos, tmp_path / "store", split="mine")
+    info = prepare(photos, tmp_path / "lmdb", split="mine", form="basicsr")
+    assert info == store  # the fingerprint, too
+    assert json.loads((tmp_path / "lmdb/ktdn.json").read_text()) == json.loads(info.as_json())
+    samples = stock_pairs(tmp_path / "lmdb")
+    assert [sample["lq_path"] for sample in samples] == list("012345")
+    for number, sample in enumerate(samples):
+        hazy, clear = photos / f"hazy/{number}.png", photos / f"GT/{number}.jpg"
+        assert np.array_equal(as_image(sample["lq"]), read_image(hazy))
+        assert np.array_equal(as_image(sample["gt"]), read_image(clear))
+    lines = (tmp_path / "lmdb/hazy.lmdb/meta_info.txt").read_text().splitlines()
+    assert lines[0] == "0.png (20,30,3) 1"
+    with lmdb.open(str(tmp_path / "lmdb/hazy.lmdb"), readonly=True) as environment:
+        kept = environment.begin().get(b"3")
+    assert kept == (photos / "hazy/3.png").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "lmdb").iterdir()) == [
+        "clear.lmdb",
+        "hazy.lmdb",
+        "ktdn.json",
+    ]
+
+
+def test_stock_basicsr_reads_shared_and_cut_clear_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_tables(monkeypatch)
+    MAKERS["reside-its"](tmp_path / "its")
+    prepare(tmp_path / "its", tmp_path / "lmdb", "reside-its", form="basicsr")
+    samples = stock_pairs(tmp_path / "lmdb")
+    assert len(samples) == 30
+    for sample in samples:
+        scene, index = sample["lq_path"].split("_")
+        (hazy,) = (tmp_path / "its/hazy").glob(f"{scene}_{index}_*.png")
+        assert np.array_equal(as_image(sample["lq"]), read_image(hazy))
+        clear = read_image(tmp_path / f"its/clear/{scene}.png")
+        assert np.array_equal(as_image(sample["gt"]), clear[1:7, 2:10])
+
+
+def test_other_kinds_of_png_are_written_anew_for_basicsr(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    kinds = {"grey": np.uint8(7), "deep": np.uint16(700)}
+    for name, value in kinds.items():
+        cv2.imwrite(str(tmp_path / f"photos/{name}.png"), np.full((5, 6), value))
+    prepare(tmp_path / "photos", tmp_path / "lmdb", form="basicsr")
+    with lmdb.open(str(tmp_path / "lmdb/clear.lmdb"), readonly=True) as environment:
+        for name in kinds:
+            content = environment.begin().get(name.encode())
+            assert content[24:26] == b"\x08\x02"  # 8 bit, RGB
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            expected = read_image(tmp_path / f"photos/{name}.png")
+            assert np.array_equal(image[..., ::-1], expected)
+
+
+def test_keys_are_what_basicsr_takes() -> None:
+    names = ["1_1_0.9", "a/b", "a.b", "a_b", "Nebel über", "x" * 600, "y" + "x" * 600]
+    keys = unique_keys(names)
+    assert keys[:5] == ["1_1_0_9", "a_b", "a_b_2", "a_b_3", "Nebel__ber"]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key.encode("ascii")) <= 511 and "." not in key for key in keys)
+
+
+def test_killed_basicsr_format_is_begun_anew(
+    long_work: tuple[list[str], Path], tmp_path: Path, run
+) -> None:
+    command, _ = long_work
+    command = [*command, "--format", "basicsr"]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    wait_for(process, tmp_path / ".store.basicsr.part/clear.lmdb/data.mdb", 1)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "store").exists()
+    (tmp_path / ".store.basicsr.part/hazy.lmdb").mkdir()  # of a try with other files
+    done = run("prepare", "many", "store", "--format", "basicsr")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "store/clear.lmdb/meta_info.txt").read_text().splitlines()
+    assert len(lines) == 60
+    assert not (tmp_path / "store/hazy.lmdb").exists()
+    assert not (tmp_path / ".store.basicsr.part").exists()
