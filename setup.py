@@ -25,7 +25,7 @@ setup(
     package_dir={"ktdn_plugin.options": "options"},
     package_data={
         "ktdn_plugin": ["py.typed"],
-        "ktdn_plugin.options": ["*.yml", "*/*.yml", "*/*.txt"],
+        "ktdn_plugin.options": ["*.yml", "*/*.yml"],
     },
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)

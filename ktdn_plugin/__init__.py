@@ -26,6 +26,7 @@ _WHERE = {
     "load_weights": "ktdn_plugin.checkpoints",
     "to_published": "ktdn_plugin.checkpoints",
     "synthesize_haze": "ktdn_plugin.data",
+    "synthesize_haze_batch": "ktdn_plugin.data.haze_batch",
     "KTDNError": "ktdn_plugin.errors",
 }
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ktdn_plugin.blocks import EM, FAM, ChannelAttention, PixelAttention
     from ktdn_plugin.checkpoints import load_published, load_weights, to_published
     from ktdn_plugin.data import synthesize_haze
+    from ktdn_plugin.data.haze_batch import synthesize_haze_batch
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss
     from ktdn_plugin.transfer import FrozenTeacher, student_step, teacher_step
@@ -55,6 +57,7 @@ __all__ = [
     "register",
     "student_step",
     "synthesize_haze",
+    "synthesize_haze_batch",
     "teacher_step",
     "to_published",
 ]

@@ -31,6 +31,7 @@ STAGES = (
     ("test", "test_ktdn.yml", "test: dehazes photographs it has never seen"),
 )
 RESULTS = Path("results", "demo_test", "visualization", "demo_val")
+SPLIT = "demo-val"  # as the options files name it
 
 
 def run_demo(output: Path, seed: int = 0, overrides: Sequence[str] = ()) -> None:
@@ -110,6 +111,7 @@ def _caption(measured: Measured) -> str:
 def _write_table(path: Path, names: Sequence[str], table: Sequence[Sequence[float]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("photo", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim"))
+        measured = ("hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
+        writer.writerow(("split", "photo", *measured))
         for name, row in zip(names, table, strict=True):
-            writer.writerow((name, *(f"{value:.4f}" for value in row)))
+            writer.writerow((SPLIT, name, *(f"{value:.4f}" for value in row)))

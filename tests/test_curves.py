@@ -39,6 +39,22 @@ def teacher(**figures: object) -> dict:
     return {"kind": "teacher", "iter": 0, "set": "NH-HAZE", **figures}
 
 
+def test_figures_of_different_splits_are_different_figures(tmp_path: Path) -> None:
+    runs = []
+    for split in ("nh-haze/challenge-val", "nh-haze/test-5", ""):
+        record = {**val(100, psnr=20.0), "split": split}
+        runs.append(read_run(make_run(tmp_path / f"run{len(runs)}", train(1, l_rec=0.1), record)))
+    keys = [next(iter(run.metrics)) for run in runs]
+    assert keys == [
+        ("NH-HAZE (nh-haze/challenge-val)", "psnr"),
+        ("NH-HAZE (nh-haze/test-5)", "psnr"),
+        ("NH-HAZE", "psnr"),
+    ]
+    titles = [axes.get_title() for axes in draw_figure(runs).axes]
+    for name, _ in keys:
+        assert any(name in title for title in titles), titles
+
+
 def make_run(folder: Path, *records: dict, tail: str = "") -> Path:
     folder.mkdir(parents=True)
     lines = "".join(json.dumps(record) + "\n" for record in records)

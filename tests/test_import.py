@@ -16,7 +16,13 @@ PACKAGE = Path(ktdn_plugin.__file__).parent
 TOOLBOXES = ("basicsr", "mmengine")
 RIMS = ("basicsr", "mmengine")
 # These hand over to a rim, but only when they are called.
-LAZY = (Path("__init__.py"), Path("cli.py"), Path("demo.py"), Path("bench/train.py"))
+LAZY = (
+    Path("__init__.py"),
+    Path("bench/data.py"),
+    Path("bench/train.py"),
+    Path("commands/toolbox.py"),
+    Path("demo.py"),
+)
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", *TOOLBOXES)
 
 

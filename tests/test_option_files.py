@@ -18,7 +18,6 @@ def test_options_are_copied_once(run, tmp_path: Path) -> None:
     copied = {path.relative_to(tmp_path / "options") for path in (tmp_path / "options").rglob("*")}
     assert Path("train_ktdn.yml") in copied
     assert Path("demo/test_ktdn.yml") in copied
-    assert Path("meta_info/NH-HAZE_challenge_train.txt") in copied
     done = run("options")
     assert done.returncode == 1
     assert "options: exists already" in done.stderr
@@ -39,12 +38,3 @@ def test_every_options_file_is_sound(path: Path) -> None:
     assert check_names(opt, is_train) == []
     if is_train:
         assert check_step(opt) == []
-
-
-def test_the_challenge_split() -> None:
-    folder = options_folder() / "meta_info"
-    numbers = [
-        [int(line[:2]) for line in (folder / f"NH-HAZE_challenge_{name}.txt").open()]
-        for name in ("train", "val", "test")
-    ]
-    assert numbers == [list(range(1, 46)), list(range(46, 51)), list(range(51, 56))]

@@ -21,7 +21,7 @@ def register() -> None:
     from basicsr.utils import registry
 
     from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.basicsr.clear_image_dataset import ClearImageDataset
+    from ktdn_plugin.basicsr.datasets import DATASETS
     from ktdn_plugin.basicsr.ktdn_model import KTDNModel
     from ktdn_plugin.basicsr.ktdn_teacher_model import KTDNTeacherModel
     from ktdn_plugin.blocks import EM, FAM
@@ -30,7 +30,7 @@ def register() -> None:
     for target, items in (
         (registry.ARCH_REGISTRY, (KTDN, FAM, EM)),
         (registry.LOSS_REGISTRY, (LaplacianLoss, KnowledgeTransferLoss)),
-        (registry.DATASET_REGISTRY, (ClearImageDataset,)),
+        (registry.DATASET_REGISTRY, DATASETS),
         (registry.MODEL_REGISTRY, (KTDNTeacherModel, KTDNModel)),
     ):
         for item in items:

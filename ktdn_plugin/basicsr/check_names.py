@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ktdn_plugin.basicsr.check_structure import SECTION, unknown_keys
+from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.optimizers import find_optimizer

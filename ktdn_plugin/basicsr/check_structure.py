@@ -6,9 +6,21 @@ losses that are not known here (other plugins' too) are left to themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from ktdn_plugin.basicsr.check_dataset_structure import check_dataset_structure
+from ktdn_plugin.basicsr.check_values import (
+    FLAG,
+    POSITIVE,
+    SECTION,
+    SHARE,
+    TEXT,
+    check_types,
+    is_folder_name,
+    unknown_keys,
+    whole,
+)
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import did_you_mean
 
@@ -34,64 +46,20 @@ TRAIN_KEYS: dict[str, tuple[str, ...]] = {
     "KTDNTeacherModel": ("pixel_opt", "laplacian_opt", *STEP_KEYS),
     "SRModel": ("pixel_opt", "perceptual_opt"),
 }  # fmt: skip
-DATASET_KEYS = (
-    "name", "type", "dataroot_gt", "io_backend", "meta_info_file", "gt_size", "use_hflip",
-    "use_rot", "num_worker_per_gpu", "batch_size_per_gpu", "dataset_enlarge_ratio",
-    "prefetch_mode", "pin_memory", "persistent_workers", "use_shuffle", "phase", "scale",
-)  # fmt: skip
-PAIRED_KEYS = (*DATASET_KEYS, "dataroot_lq", "filename_tmpl", "color", "mean", "std")
-KNOWN_DATASETS = {
-    "ClearImageDataset": DATASET_KEYS,
-    "PairedImageDataset": PAIRED_KEYS,
-    "SingleImageDataset": tuple(key for key in PAIRED_KEYS if key != "dataroot_gt"),
-}
-
-ROOTS = {
-    "ClearImageDataset": ("dataroot_gt",),
-    "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
-    "SingleImageDataset": ("dataroot_lq",),
-}
-
-
-def _whole(minimum: int) -> tuple[Callable[[Any], bool], str]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-
-    return fits, f"a whole number, at least {minimum}"
-
-
-def is_folder_name(value: str) -> bool:
-    """Tells whether a text can name a folder without leading anywhere else."""
-    return 0 < len(value) <= 150 and value[0] != "." and not set(value) & set("/\\\0")
-
-
-_FLAG = (lambda value: isinstance(value, bool)), "true or false"
-_TEXT = (lambda value: isinstance(value, str) and bool(value)), "a text"
-SECTION = (lambda value: isinstance(value, dict)), "a section of 'key: value' lines"
-_POSITIVE = (
-    lambda value: (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-    ),
-    "a number above 0",
-)
-_SHARE = (
-    (lambda value: isinstance(value, (int, float)) and 0 <= value < 1),
-    "a number from 0 to below 1",
-)
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (
         lambda value: isinstance(value, str) and is_folder_name(value),
         "the name of a folder: no slashes, no dot in front, at most 150 characters",
     ),
-    "model_type": _TEXT,
-    "scale": _whole(1),
+    "model_type": TEXT,
+    "scale": whole(1),
     "num_gpu": (
-        lambda value: value == "auto" or _whole(0)[0](value),
+        lambda value: value == "auto" or whole(0)[0](value),
         "auto, or a whole number, at least 0",
     ),
     "manual_seed": (
-        lambda value: _whole(0)[0](value) and value < 2**32 - 10_000,
+        lambda value: whole(0)[0](value) and value < 2**32 - 10_000,
         "a whole number, at least 0 and below 2**32 - 10000",
     ),
     "datasets": SECTION,
@@ -101,69 +69,46 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "logger": SECTION,
     "network_g": SECTION,
     "network_t": SECTION,
-    "train.total_iter": _whole(1),
-    "train.warmup_iter": _whole(-1),
-    "train.ema_decay": _SHARE,
+    "train.total_iter": whole(1),
+    "train.warmup_iter": whole(-1),
+    "train.ema_decay": SHARE,
     "train.optim_g": SECTION,
     "train.scheduler": SECTION,
     "train.pixel_opt": SECTION,
     "train.laplacian_opt": SECTION,
     "train.transfer_opt": SECTION,
     "train.amp": (lambda value: value in ("off", "bf16", "fp16"), "off, bf16 or fp16"),
-    "train.channels_last": _FLAG,
-    "train.compile": _FLAG,
-    "train.grad_accum_steps": _whole(1),
-    "train.clip_grad": _POSITIVE,
-    "train.sync_bn": _FLAG,
+    "train.channels_last": FLAG,
+    "train.compile": FLAG,
+    "train.grad_accum_steps": whole(1),
+    "train.clip_grad": POSITIVE,
+    "train.sync_bn": FLAG,
     "train.freeze_bn": (
-        lambda value: isinstance(value, bool) or _whole(0)[0](value),
+        lambda value: isinstance(value, bool) or whole(0)[0](value),
         "true, false, or the iteration after which batch statistics are frozen",
     ),
-    "train.teacher_min_psnr": _POSITIVE,
+    "train.teacher_min_psnr": POSITIVE,
     "dist_params": SECTION,
-    "dist_params.timeout": _POSITIVE,
-    "val.best_metric": _TEXT,
-    "val.val_freq": _whole(1),
-    "val.save_img": _FLAG,
-    "val.pbar": _FLAG,
+    "dist_params.timeout": POSITIVE,
+    "val.best_metric": TEXT,
+    "val.val_freq": whole(1),
+    "val.save_img": FLAG,
+    "val.pbar": FLAG,
     "val.suffix": (
         lambda value: isinstance(value, str) and is_folder_name(value),
         "a text without slashes (it ends the results' names)",
     ),
-    "path.experiments_root": _TEXT,
-    "path.results_root": _TEXT,
-    "path.pretrain_network_g": _TEXT,
-    "path.pretrain_network_t": _TEXT,
-    "path.resume_state": _TEXT,
+    "path.experiments_root": TEXT,
+    "path.results_root": TEXT,
+    "path.pretrain_network_g": TEXT,
+    "path.pretrain_network_t": TEXT,
+    "path.resume_state": TEXT,
     "logger.wandb": SECTION,
     "val.metrics": SECTION,
-    "logger.print_freq": _whole(1),
-    "logger.save_checkpoint_freq": _whole(1),
-    "logger.keep_checkpoints": _whole(1),
-    "logger.use_tb_logger": _FLAG,
-}
-_DATASET_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (
-        lambda value: isinstance(value, str) and is_folder_name(value),
-        "the name of a folder: no slashes, no dot in front, at most 150 characters",
-    ),
-    "type": _TEXT,
-    "meta_info_file": _TEXT,
-    "filename_tmpl": _TEXT,
-    "dataroot_gt": _TEXT,
-    "dataroot_lq": _TEXT,
-    "io_backend": SECTION,
-    "gt_size": (
-        lambda value: _whole(1)[0](value) and value <= 2**14,
-        "a whole number from 1 to 16384",
-    ),
-    "use_hflip": _FLAG,
-    "use_rot": _FLAG,
-    "num_worker_per_gpu": _whole(0),
-    "batch_size_per_gpu": _whole(1),
-    "dataset_enlarge_ratio": _whole(1),
-    "pin_memory": _FLAG,
-    "persistent_workers": _FLAG,
+    "logger.print_freq": whole(1),
+    "logger.save_checkpoint_freq": whole(1),
+    "logger.keep_checkpoints": whole(1),
+    "logger.use_tb_logger": FLAG,
 }
 
 
@@ -174,7 +119,7 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
     if is_train and isinstance(opt.get("train"), dict):
         wanted = ["total_iter", "optim_g", "scheduler"]
         problems += [f"train.{key}: missing" for key in wanted if opt["train"].get(key) is None]
-    problems += _check_types(opt, _TYPES, "")
+    problems += check_types(opt, _TYPES, "")
     problems += unknown_keys(
         opt, [*TOP_KEYS, "network_g", "network_t"], "", allow=lambda key: key.startswith("network_")
     )
@@ -202,7 +147,7 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
         problems += unknown_keys(opt.get("train"), train_keys, "train.")
     problems += _check_best_metric(opt.get("val"))
     problems += _check_teacher_measured(opt) if is_train else []
-    return problems + _check_dataset_structure(opt.get("datasets"), is_train)
+    return problems + check_dataset_structure(opt.get("datasets"), is_train)
 
 
 def _check_best_metric(val: Any) -> list[str]:
@@ -229,98 +174,4 @@ def _check_teacher_measured(opt: Options) -> list[str]:
     return [
         "train.teacher_min_psnr: there is no validation set with clear images to measure it on; "
         "add datasets.val and val, or leave it out"
-    ]
-
-
-def _check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
-    if not isinstance(datasets, dict):
-        return []
-    problems = []
-    if is_train and "train" not in datasets:
-        problems.append("datasets.train: missing")
-    if not is_train and not any(str(phase) != "train" for phase in datasets):
-        problems.append("datasets: nothing to test; give test, test_2, ...")
-    names = [d.get("name", phase) for phase, d in datasets.items() if isinstance(d, dict)]
-    for name in {str(name) for name in names if names.count(name) > 1}:
-        problems.append(f"datasets: two are named '{name}'; their results would share a folder")
-    for phase, dataset in datasets.items():
-        where = f"datasets.{phase}"
-        if str(phase).split("_")[0] not in ("train", "val", "test"):
-            problems.append(
-                f"{where}: unknown phase{did_you_mean(phase, ('train', 'val', 'test'))} "
-                "(train, val, val_2, test, ...)"
-            )
-        if not isinstance(dataset, dict):
-            problems.append(f"{where}: must be {SECTION[1]}")
-            continue
-        problems += _check_types(dataset, _DATASET_TYPES, f"{where}.")
-        kind = dataset.get("type")
-        if kind is None:
-            problems.append(f"{where}.type: missing")
-        required = ["batch_size_per_gpu"] if phase == "train" else []
-        backend = dataset.get("io_backend")
-        if kind in KNOWN_DATASETS and isinstance(backend, dict):
-            problems += _check_backend(dataset, backend, where)
-        if phase == "train" and kind == "SingleImageDataset":
-            problems.append(f"{where}.type: SingleImageDataset has no clear images to learn from")
-        if kind in KNOWN_DATASETS:
-            problems += unknown_keys(dataset, KNOWN_DATASETS[kind], f"{where}.")
-            required += [*ROOTS[kind], *(["gt_size"] if phase == "train" else [])]
-        problems += [f"{where}.{key}: missing" for key in required if dataset.get(key) is None]
-        if dataset.get("prefetch_mode") not in (None, "cuda"):
-            problems.append(
-                f"{where}.prefetch_mode: '{dataset['prefetch_mode']}' waits for ever when a file "
-                "cannot be read; leave it out (workers read ahead anyway), or use cuda"
-            )
-    return problems
-
-
-def _check_backend(dataset: dict[str, Any], backend: dict[str, Any], where: str) -> list[str]:
-    known = ("disk", "lmdb")
-    kind = backend.get("type")
-    if kind not in known:
-        hint = did_you_mean(kind, known)
-        return [f"{where}.io_backend.type: {kind!r} must be disk or lmdb{hint}"]
-    problems = unknown_keys(backend, ("type",), f"{where}.io_backend.")
-    if kind == "lmdb" and dataset.get("meta_info_file") and dataset["type"] != "ClearImageDataset":
-        problems.append(
-            f"{where}.meta_info_file: {dataset['type']} reads every image of an LMDB, whatever "
-            "the file names; make an LMDB of the split alone"
-        )
-    return problems
-
-
-def _check_types(
-    section: Mapping[str, Any], types: Mapping[str, tuple[Callable[[Any], bool], str]], where: str
-) -> list[str]:
-    problems = []
-    for path, (fits, wanted) in types.items():
-        value: Any = section
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None and not fits(value):
-            problems.append(f"{where}{path}: {value!r} must be {wanted}")
-    return problems
-
-
-def unknown_keys(
-    section: Any,
-    known: Collection[str],
-    where: str,
-    allow: Callable[[str], bool] = lambda key: False,
-) -> list[str]:
-    """Names the keys of a section that are not known, with suggestions.
-
-    Args:
-        section: The section; anything but a mapping has no keys.
-        known: The keys there are.
-        where: The section's own place, with a dot behind it.
-        allow: Accepts further keys.
-    """
-    if not isinstance(section, dict):
-        return []
-    return [
-        f"{where}{key}: unknown key{did_you_mean(key, known)}"
-        for key in section
-        if key not in known and not allow(str(key))
     ]

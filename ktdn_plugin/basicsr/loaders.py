@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,10 @@ from ktdn_plugin.basicsr.launch import TIMEOUT
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.data.images import decode_image
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
+from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
 from ktdn_plugin.errors import KTDNError
+
+_logger = logging.getLogger("basicsr")
 
 WORKER_DIED = (
     "datasets.train: a worker that reads the data has died; most often memory ran out: lower "
@@ -108,6 +112,10 @@ class TrainingBatches:
 
     Args:
         opt: The run's options.
+
+    Attributes:
+        taken: Samples that all processes together have taken.
+        skipped: The images that this process could not read, with ``on_error: skip``.
     """
 
     def __init__(self, opt: Options) -> None:
@@ -120,6 +128,14 @@ class TrainingBatches:
         self.batch_size = options["batch_size_per_gpu"] * self.copies * steps
         self.per_iteration = self.batch_size * opt["world_size"]
         self.taken = 0
+        self.skips = options.get("on_error") == "skip"
+        # Processes beside the first are heard only with what is an error.
+        level = logging.WARNING if opt["rank"] == 0 else logging.ERROR
+        self.skipped = SkipCount(
+            len(self.dataset),
+            options.get("skip_at_most", AT_MOST),
+            lambda line: _logger.log(level, line),
+        )
         # An epoch is only a word in the log: the passes follow each other without a seam.
         self.epoch_length = len(self.dataset) * options.get("dataset_enlarge_ratio", 1)
 
@@ -130,8 +146,9 @@ class TrainingBatches:
     def _loader(self) -> DataLoader:
         options, opt = self.opt["datasets"]["train"], self.opt
         workers = options["num_worker_per_gpu"] * self.copies
+        dataset: Dataset = SeededDataset(NamedErrors(self.dataset), opt["manual_seed"])
         return DataLoader(
-            SeededDataset(NamedErrors(self.dataset), opt["manual_seed"]),
+            SkippingDataset(dataset) if self.skips else dataset,
             batch_sampler=TrainingOrder(
                 len(self.dataset),
                 self.batch_size,
@@ -159,6 +176,7 @@ class TrainingBatches:
         with explaining_workers():
             for batch in self._read():
                 self.taken += self.per_iteration
+                self.skipped.note(batch)
                 yield batch
 
     def _read(self) -> Iterator[Any]:

@@ -132,10 +132,13 @@ class Records:
             for name, value in measured.items():
                 self.tb_logger.add_scalar(f"speed/{name}", value, iteration)
 
-    def validation(self, iteration: int, name: str, figures: Mapping[str, float]) -> None:
-        """Reports a validation set's figures; BasicSR has logged them already."""
+    def validation(
+        self, iteration: int, name: str, split: str, figures: Mapping[str, float]
+    ) -> None:
+        """Records a validation set's figures, and which split they are of; logged they are."""
         if self.shown and figures:
-            self._write({"kind": "val", "iter": iteration, "set": name, **figures})
+            row = {"kind": "val", "iter": iteration, "set": name, "split": split}
+            self._write({**row, **figures})
 
     def teacher(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Reports how well the teacher reconstructs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
 
 
 def _test(opt: Options, source: str) -> None:
-    from ktdn_plugin.basicsr.validation import validate
+    from ktdn_plugin.basicsr.validation import described_split, split_of, validate
 
     logger = start_log(opt)
     with explained(source):
@@ -42,12 +43,29 @@ def _test(opt: Options, source: str) -> None:
     with launch.failing_together():
         make_folders(opt)
         open_log_file(opt, "test")
+    rows = []
     for loader in loaders:
-        name = loader.dataset.opt["name"]
-        logger.info(f"Testing {name}: {len(loader.dataset)} images.")
-        validate(model, loader, opt["name"], None)
+        dataset = loader.dataset
+        name = dataset.opt["name"]
+        logger.info(f"Testing {name}: {len(dataset)} images ({described_split(dataset)}).")
+        figures = validate(model, loader, opt["name"], None)
+        rows.append({"set": name, "split": split_of(dataset), "images": len(dataset), **figures})
+    with launch.failing_together():
+        if opt["rank"] == 0:
+            _write_table(opt, rows)
     if opt["val"]["save_img"]:
         logger.info(f"Results: {opt['path']['visualization']}")
+
+
+def _write_table(opt: Options, rows: list[dict[str, Any]]) -> None:
+    """Writes ``metrics.csv``: each set with its split, so that no figure is without it."""
+    path = Path(opt["path"]["results_root"]) / "metrics.csv"
+    checkpoint = opt["path"].get("pretrain_network_g")
+    columns = ["set", "split", "images", *(opt["val"].get("metrics") or {}), "checkpoint"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows({**row, "checkpoint": checkpoint} for row in rows)
 
 
 def _build(opt: Options) -> tuple[list[Any], Any]:

@@ -112,11 +112,7 @@ class _Run:
         opt, total = self.opt, self.opt["train"]["total_iter"]
         self.records = Records(opt, self.start, self.validated)
         self.records.teacher(self.teacher)
-        images = sum(len(loader.dataset) for loader in self.val_loaders)
-        _logger.info(
-            f"{len(self.batches.dataset)} training images, {self.batches.per_iteration} an "
-            f"iteration, {total} iterations in all; validation: {images} images."
-        )
+        self._introduce(total)
         self.watch = Stopwatch()
         if self.start and self.validated < self.start and self._is_due(self.start):
             self._validate(self.start)  # the run was cut off before, or in, this one
@@ -144,6 +140,23 @@ class _Run:
         if self.validated != total:
             self._validate(total)
         self.records.close()
+        if self.batches.skipped:
+            _logger.warning(f"{len(self.batches.skipped)} training images were skipped, see above.")
+
+    def _introduce(self, total: int) -> None:
+        from ktdn_plugin.basicsr.validation import described_split
+
+        batches = self.batches
+        _logger.info(
+            f"{len(batches.dataset)} training images ({described_split(batches.dataset)}), "
+            f"{batches.per_iteration} an iteration, {total} iterations in all."
+        )
+        for loader in self.val_loaders:
+            dataset: Any = loader.dataset
+            _logger.info(
+                f"Validation on {dataset.opt['name']}: {len(dataset)} images "
+                f"({described_split(dataset)})."
+            )
 
     def _iterate(self, iteration: int, batches: Iterator[Any]) -> None:
         model, opt = self.model, self.opt
@@ -197,12 +210,12 @@ class _Run:
         return val is not None and iteration % val.get("val_freq", 5000) == 0
 
     def _validate(self, iteration: int) -> None:
-        from ktdn_plugin.basicsr.validation import validate
+        from ktdn_plugin.basicsr.validation import split_of, validate
 
         for number, loader in enumerate(self.val_loaders):
             figures = validate(self.model, loader, iteration, self.records.tb_logger)
             name = loader.dataset.opt["name"]
-            self.records.validation(iteration, name, figures)
+            self.records.validation(iteration, name, split_of(loader.dataset), figures)
             if number == 0 and figures:
                 self._save_best(iteration, name)
         self.validated = iteration

@@ -58,8 +58,37 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
     if means:
         _keep_best(model, name, means, current_iter)
         model.metric_results = means
-        model._log_validation_metric_values(current_iter, name, tb_logger)
+        _report(model, loader, means, current_iter, tb_logger)
     return means
+
+
+def _report(
+    model: Any, loader: DataLoader, means: Figures, current_iter: int | str, tb_logger: Any
+) -> None:
+    """Logs figures as BasicSR does, with the split that they are of: others do not compare."""
+    dataset: Any = loader.dataset
+    name = dataset.opt["name"]
+    lines = [f"Validation {name}, {described_split(dataset)}, {len(dataset)} images"]
+    for metric, value in means.items():
+        line = f"\t # {metric}: {value:.4f}"
+        if hasattr(model, "best_metric_results"):
+            best = model.best_metric_results[name][metric]
+            line += f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
+        lines.append(line)
+        if tb_logger:
+            tb_logger.add_scalar(f"metrics/{name}/{metric}", value, current_iter)
+    get_root_logger().info("\n".join(lines) + "\n")
+
+
+def described_split(dataset: Any) -> str:
+    """Names the split of a dataset, or says that it has no name."""
+    split = split_of(dataset)
+    return f"split {split}" if split else "unnamed split"
+
+
+def split_of(dataset: Any) -> str:
+    """Gives the name of a dataset's split, empty where it has none."""
+    return str(getattr(dataset, "split", None) or "")
 
 
 def _run(

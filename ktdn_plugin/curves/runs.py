@@ -20,7 +20,7 @@ Point = tuple[float, float]  # iteration and value
 
 LOG = "metrics.jsonl"
 EXPECTED = "expected a run's folder, such as experiments/NAME"
-NO_METRICS = {"kind", "iter", "epoch", "set"}  # what a validation's line holds besides
+NO_METRICS = {"kind", "iter", "epoch", "set", "split"}  # what a validation's line holds besides
 LARGEST = 1e100  # which no float32 reaches; what is beyond would overflow in the arithmetic here
 MOST_LISTED = 8
 
@@ -90,7 +90,7 @@ def read_run(folder: Path) -> Run:
                 rates.add(group, iteration, rate)
         elif record["kind"] in ("val", "teacher"):
             for name in (name for name in record if name not in NO_METRICS):
-                key, value = (str(record.get("set", "")), name), _number(record[name])
+                key, value = (_set_of(record), name), _number(record[name])
                 if record["kind"] == "val":
                     metrics.add(key, iteration, value)
                 elif value is not None and math.isfinite(value):
@@ -98,6 +98,12 @@ def read_run(folder: Path) -> Run:
     if not (losses or rates or metrics or teacher):
         raise KTDNError(f"{log}: the run has logged nothing yet; let it train a while")
     return Run(folder, losses.curves(), [*rates.curves().values()], metrics.curves(), teacher)
+
+
+def _set_of(record: dict[str, Any]) -> str:
+    """Names a validation set with its split: figures of different ones are different figures."""
+    name, split = str(record.get("set", "")), record.get("split")
+    return f"{name} ({split})" if split else name
 
 
 class _Logged(defaultdict[Any, tuple["array[float]", "array[float]"]]):

@@ -1,0 +1,70 @@
+"""Checks the checkpoints that options name before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ktdn_plugin.basicsr.check_names import build_to_look_at
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.checkpoints import (
+    compare_keys,
+    from_published,
+    is_published,
+    read_checkpoint,
+    read_state_dict,
+)
+from ktdn_plugin.errors import KTDNError
+
+
+def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
+    """Checks that the checkpoints of a run are there, can be read, and fit its networks."""
+    path = opt["path"]
+    problems = []
+    for key, value in path.items():
+        if key.startswith("pretrain_network_") and value:
+            section = opt.get(key.removeprefix("pretrain_"))
+            letter = key.removeprefix("pretrain_network_")
+            try:
+                _check_checkpoint(
+                    Path(value),
+                    section if path.get(f"strict_load_{letter}", True) else None,
+                    path.get(f"param_key_{letter}"),
+                )
+            except KTDNError as error:
+                problems.append(f"path.{key}: {error}")
+    if is_train and opt["train"].get("transfer_opt") and not path.get("pretrain_network_t"):
+        problems.append(
+            "path.pretrain_network_t: missing; it names the trained teacher's checkpoint (train "
+            "one with options/train_teacher.yml, or leave out train.transfer_opt)"
+        )
+    if not is_train and not path.get("pretrain_network_g"):
+        problems.append(
+            "path.pretrain_network_g: missing; it names the checkpoint to test (a network with "
+            "random weights tells nothing)"
+        )
+    if path.get("resume_state"):
+        try:
+            read_checkpoint(path["resume_state"])
+        except KTDNError as error:
+            problems.append(f"path.resume_state: {error}")
+    return problems
+
+
+def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str | None) -> None:
+    weights = read_state_dict(path, param_key)
+    if network is None:
+        return
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    built = build_to_look_at(network, ARCH_REGISTRY)
+    if built is None:
+        return
+    weights = from_published(weights) if is_published(weights) else weights
+    problem = compare_keys(built.state_dict(), weights)
+    if problem:
+        raise KTDNError(
+            f"{path}: the checkpoint of another network than {network['type']}"
+            + (f" with encoder '{network['encoder']}'" if "encoder" in network else "")
+            + f": {problem}"
+        )

@@ -1,0 +1,160 @@
+"""Checks the images that options name before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
+from ktdn_plugin.basicsr.datasets import DATASETS
+from ktdn_plugin.basicsr.image_sets import ImageSet, hazy_name, open_lmdbs, some
+from ktdn_plugin.basicsr.meta_info import read_meta_info
+from ktdn_plugin.data.lmdb_files import close_lmdb
+from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
+from ktdn_plugin.errors import KTDNError
+
+LOOKED_AT_MOST = 2000  # files whose sizes are compared before a run; the others in its course
+
+
+def check_images(dataset: dict[str, Any], where: str) -> list[str]:
+    """Checks that a dataset's images are there, pair, are large enough, and can be read."""
+    kind = dataset["type"]
+    if kind not in ROOTS:
+        return []
+    try:
+        if kind in OUR_DATASETS:
+            sides = _sides(_open(dataset))
+        elif dataset["io_backend"].get("type") == "lmdb":
+            sides = _stock_lmdbs(dataset, ROOTS[kind])
+        else:
+            sides = _stock_files(dataset, ROOTS[kind])
+        _check_sides(dataset, sides)
+    except KTDNError as error:
+        return [f"{where}: {error}"]
+    finally:
+        if kind not in OUR_DATASETS:  # BasicSR's reader is about to open it
+            for key in ROOTS[kind]:
+                close_lmdb(dataset[key])
+    return []
+
+
+def _open(dataset: dict[str, Any]) -> ImageSet:
+    """Opens one of our datasets, with all that its other options may have wrong."""
+    (kind,) = (kind for kind in DATASETS if kind.__name__ == dataset["type"])
+    return kind(dataset).images
+
+
+def _sides(images: ImageSet) -> list[Images]:
+    return [images.clear] if images.hazy is None else [images.hazy, images.clear]
+
+
+def _check_sides(dataset: dict[str, Any], sides: Sequence[Images]) -> None:
+    skips = dataset.get("on_error") == "skip"
+    if not skips:
+        sides[0].read(0)
+    for number in range(_looked_at(sides[-1])):
+        try:
+            _check_sizes(dataset, sides, number)
+        except KTDNError:
+            if not skips:
+                raise
+    if dataset["phase"] != "train":
+        _check_stems(sides[0])
+
+
+def _looked_at(images: Images) -> int:
+    """How many images' sizes can be compared without keeping a person waiting."""
+    if isinstance(images, StoreImages):
+        return len(images)
+    # An LMDB of BasicSR's tells an image's size only by decoding it.
+    return min(len(images), 1 if isinstance(images, BasicSRImages) else LOOKED_AT_MOST)
+
+
+def _check_sizes(dataset: dict[str, Any], sides: Sequence[Images], number: int) -> None:
+    """Compares a pair's sizes, and a training image's with the crop's."""
+    sizes: list[tuple[int, ...]] = [side.size(number) for side in sides]
+    scale = dataset["scale"]
+    if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
+        # Not every header tells of a rotation that decoding applies; look before complaining.
+        sizes = [side.read(number).shape[:2] for side in sides]
+    if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
+        shown = " and ".join(f"{width} x {height}" for height, width in sizes)
+        times = f", scale: {scale}" if scale != 1 else ""
+        raise KTDNError(
+            f"{sides[0].describe(number)} and {sides[1].describe(number)} differ in size "
+            f"({shown}{times})"
+        )
+    height, width = sizes[-1]
+    if dataset["phase"] == "train" and min(height, width) < dataset["gt_size"]:
+        raise KTDNError(
+            f"{sides[-1].describe(number)}: {width} x {height} pixels are less than the crop, "
+            f"gt_size: {dataset['gt_size']}; lower it or remove the image"
+        )
+
+
+def _check_stems(images: Images) -> None:
+    """Results are named after images alone: two of one name would overwrite each other."""
+    seen: dict[str, int] = {}
+    for number in range(len(images)):
+        stem = Path(images.name(number)).stem
+        if stem in seen:
+            raise KTDNError(
+                f"{images.describe(seen[stem])} and {images.describe(number)} would both be saved "
+                f"as {stem}.png; rename one"
+            )
+        seen[stem] = number
+
+
+def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
+    return list(open_lmdbs({key: Path(dataset[key]) for key in reversed(roots)}))
+
+
+def _stock_files(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
+    names = {key: _names(dataset, key) for key in roots}
+    if dataset["type"] != "PairedImageDataset":
+        return [FileImages(names[roots[0]])]
+    pairs = _pairs(dataset, names["dataroot_lq"], names["dataroot_gt"])
+    return [FileImages([pair[side] for pair in pairs]) for side in (0, 1)]
+
+
+def _names(dataset: dict[str, Any], key: str) -> list[Path]:
+    root = Path(dataset[key])
+    if not root.is_dir():
+        raise KTDNError(f"{key}: no such folder: {root}")
+    if not dataset.get("meta_info_file"):
+        # BasicSR's datasets read every file of one folder, whatever it is.
+        found = sorted(path for path in root.iterdir() if path.is_file() and path.name[0] != ".")
+        if not found:
+            raise KTDNError(f"{key}: the folder {root} is empty")
+        return found
+    names = read_meta_info(dataset["meta_info_file"])
+    if key == "dataroot_lq" and dataset["type"] == "PairedImageDataset":
+        names = [hazy_name(dataset, Path(name).name) for name in names]
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise KTDNError(
+            f"{dataset['meta_info_file']} names files that are not in {root}: {some(missing)}"
+        )
+    return [root / name for name in names]
+
+
+def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list[tuple[Path, Path]]:
+    """Matches the two folders as BasicSR's ``PairedImageDataset`` will."""
+    if dataset.get("meta_info_file"):
+        return list(zip(hazy, clear, strict=True))
+    partners = {hazy_name(dataset, path.name): path for path in clear}
+    names = {path.name for path in hazy}
+    lonely = [f"{name} (for {path.name})" for name, path in partners.items() if name not in names]
+    spare = [path.name for path in hazy if path.name not in partners]
+    if lonely or spare:
+        parts = []
+        if lonely:
+            parts.append(f"no hazy {some(lonely)} in {dataset['dataroot_lq']}")
+        if spare:
+            parts.append(f"no clear partner of {some(spare)} in {dataset['dataroot_gt']}")
+        raise KTDNError(
+            f"hazy and clear images do not pair: {'; '.join(parts)} (names must be equal, or "
+            "follow filename_tmpl)"
+        )
+    return [(Path(dataset["dataroot_lq"]) / name, path) for name, path in partners.items()]

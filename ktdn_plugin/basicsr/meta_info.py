@@ -1,0 +1,33 @@
+"""BasicSR's meta files: text files that say which images of a folder or an LMDB are meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ktdn_plugin.errors import KTDNError
+
+
+def read_meta_info(path: str | Path) -> list[str]:
+    """Reads a BasicSR meta file, in which a line is a file's name, a space, and what else is known.
+
+    Returns:
+        The name of each line, as BasicSR itself takes it.
+
+    Raises:
+        KTDNError: If the file cannot be read, names nothing, or has what BasicSR would take for a
+            part of a name: an empty line, a tab, a byte-order mark.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise KTDNError(f"{path}: not a readable meta file ({reason})") from error
+    if not lines:
+        raise KTDNError(f"{path}: names no file")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or "\t" in line or line.startswith("\ufeff"):
+            raise KTDNError(
+                f"{path}, line {number}: is empty, or has a tab or a byte-order mark; write one "
+                "name a line, what follows it behind a space"
+            )
+    return [line.strip().split(" ")[0] for line in lines]

@@ -1,0 +1,1 @@
+"""The commands' flags, a file each; what they do is loaded when they run."""

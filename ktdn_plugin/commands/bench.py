@@ -1,0 +1,82 @@
+"""``ktdn bench``: flags."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    text = "measure what this machine makes of KTDN"
+    subjects = commands.add_parser("bench", help=text, description=text).add_subparsers(
+        dest="subject", required=True, metavar="SUBJECT"
+    )
+    _add_train(subjects)
+    _add_data(subjects)
+
+
+def _add_train(subjects: argparse._SubParsersAction) -> None:
+    text = "time and memory of a student's training step: the plain way, ours, and each switch"
+    parser = subjects.add_parser("train", help=text, description=text)
+    parser.add_argument("--encoder", default="res2net101d", help="timm backbone (res2net101d)")
+    parser.add_argument("--batch_size", type=int, help="images in a batch (2 on a CPU, 4 on a GPU)")
+    parser.add_argument("--size", type=int, default=256, help="crop in pixels (256)")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each variant (5)")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them (2)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    parser.add_argument("--variants", nargs="+", help="variants beside 'plain' (all)")
+    parser.add_argument(
+        "-opt", "--opt", type=Path, help="options file whose training data is waited for"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and images (0)")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.bench.train import run_bench
+
+    run_bench(
+        arguments.encoder,
+        arguments.batch_size,
+        arguments.size,
+        arguments.steps,
+        arguments.warmup,
+        arguments.device,
+        arguments.variants,
+        arguments.opt,
+        arguments.seed,
+    )
+
+
+def _add_data(subjects: argparse._SubParsersAction) -> None:
+    text = "training crops a second and a core: BasicSR's dataset and ours, files, LMDBs, store"
+    parser = subjects.add_parser("data", help=text, description=text)
+    parser.add_argument("--hazy", type=Path, help="folder of hazy images (made of photographs)")
+    parser.add_argument("--clear", type=Path, help="folder of the clear ones, of equal names")
+    parser.add_argument("--pairs", type=int, default=6, help="pairs to read from, at most (6)")
+    parser.add_argument("--size", type=int, default=256, help="crop in pixels (256)")
+    parser.add_argument("--samples", type=int, help="samples of each reader, at most (no limit)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for each reader (5)")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0], help="also with so many data workers (0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of crops and made pairs (0)")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=_data)
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.bench.data import run_bench_data
+
+    run_bench_data(
+        arguments.hazy,
+        arguments.clear,
+        arguments.pairs,
+        arguments.size,
+        arguments.samples,
+        arguments.seconds,
+        arguments.workers,
+        arguments.seed,
+    )

@@ -1,0 +1,30 @@
+"""``ktdn demo``: flags."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    text = "train teacher and student on embedded photographs, and show the result"
+    parser = commands.add_parser("demo", help=text, description=text)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("demo"), help="folder to write to (demo)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the haze (0)")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        metavar="KEY:KEY=VALUE",
+        help="change options of both training stages",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.demo import run_demo
+
+    run_demo(arguments.output, arguments.seed, arguments.force_yml or ())

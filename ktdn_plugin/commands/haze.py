@@ -1,0 +1,134 @@
+"""``ktdn haze`` and ``ktdn compare-haze``: flags."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+# The defaults are said here once more: to look them up would load numpy for --help.
+RANGES = {
+    "density": ((1.6, 4.5), "optical depth of the thickest clouds, 0 to 80"),
+    "airlight": ((0.65, 1.0), "brightness of the haze, 0 to 1"),
+    "tint": ((0.1, 0.35), "how bluish the haze is, 0 to 1"),
+    "veil": ((0.0, 0.25), "haze between the clouds as a share of theirs; 1 1 is flat fog"),
+    "coverage": ((0.6, 1.0), "share of the image that clouds reach, above 0 and up to 1"),
+}
+OCTAVES = 6
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the commands."""
+    _add_haze(commands)
+    _add_compare_haze(commands)
+
+
+def _add_haze(commands: argparse._SubParsersAction) -> None:
+    text = "lay non-homogeneous haze over photographs"
+    parser = commands.add_parser("haze", help=text, description=text)
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO", help="a photo, or a folder of photos"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("hazy"), help="folder to write to (hazy)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="which haze the first photo gets; the next one gets that of the next seed (0)",
+    )
+    _add_ranges(parser)
+    parser.add_argument(
+        "--depth",
+        type=Path,
+        metavar="IMAGE",
+        help="the photo's depth, brighter where it is farther: haze gets thicker there",
+    )
+    parser.add_argument(
+        "--transmission", action="store_true", help="write NAME_transmission.png too"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=_run_haze)
+
+
+def _add_compare_haze(commands: argparse._SubParsersAction) -> None:
+    text = "compare made haze with real haze: statistics, and a picture"
+    parser = commands.add_parser("compare-haze", help=text, description=text)
+    parser.add_argument("hazy", type=Path, metavar="HAZY_FOLDER", help="real hazy photos")
+    parser.add_argument(
+        "clear", type=Path, metavar="CLEAR_FOLDER", help="the same scenes, files of equal names"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("haze_comparison.png"),
+        help="picture (haze_comparison.png)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the made haze (0)")
+    parser.add_argument(
+        "--per-photo", type=int, default=8, metavar="K", help="hazes made of each clear photo (8)"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="PATTERN",
+        help="names to take, for example 'nh_haze_*' (all)",
+    )
+    parser.add_argument(
+        "--rows", type=int, default=12, metavar="N", help="most pairs in the picture (12)"
+    )
+    _add_ranges(parser)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=_run_compare_haze)
+
+
+def _add_ranges(parser: argparse.ArgumentParser) -> None:
+    for name, ((low, high), text) in RANGES.items():
+        parser.add_argument(
+            f"--{name}",
+            nargs=2,
+            type=float,
+            metavar=("LO", "HI"),
+            help=f"{text}; drawn anew for each image ({low:g} {high:g})",
+        )
+    parser.add_argument(
+        "--octaves", type=int, metavar="N", help=f"scales of the clouds, 1 to 10 ({OCTAVES})"
+    )
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    values = {name: getattr(arguments, name) for name in (*RANGES, "octaves")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run_haze(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.haze_photos import haze_photos
+
+    haze_photos(
+        arguments.photos,
+        arguments.output,
+        seed=arguments.seed,
+        depth=arguments.depth,
+        transmission=arguments.transmission,
+        overwrite=arguments.overwrite,
+        **_given(arguments),
+    )
+
+
+def _run_compare_haze(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.haze_comparison import compare_haze
+
+    compare_haze(
+        arguments.hazy,
+        arguments.clear,
+        arguments.output,
+        seed=arguments.seed,
+        per_photo=arguments.per_photo,
+        only=arguments.only,
+        rows=arguments.rows,
+        **_given(arguments),
+    )
