@@ -1,0 +1,282 @@
+"""``ktdn bench data``: BasicSR's paired dataset and ours, on every kind of file that each has.
+
+All of them read crops of the same images, with the same flips and turns, in one process of one
+thread. The readers take turns of a fraction of a second, so that whatever else the machine does
+hits all alike. Before anything is timed they are shown to give the same, bit by bit; the LMDB of
+sub-images, which can only give crops within those, is compared with these parts of whole images.
+
+The files have just been written and read: all lie in the system's page cache, and no reader waits
+for a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import torch
+from tqdm import tqdm
+
+from ktdn_plugin.bench.data_check import check_equal
+from ktdn_plugin.bench.data_images import (
+    MIB,
+    Pair,
+    check_room,
+    find_pairs,
+    write_pairs,
+    write_store,
+)
+from ktdn_plugin.bench.data_readers import (
+    BATCH_SIZE,
+    Draw,
+    DrawnSamples,
+    Reader,
+    make_draws,
+    read_with_workers,
+)
+from ktdn_plugin.bench.machine import describe_machine
+from ktdn_plugin.data.drafts import explained
+from ktdn_plugin.data.lmdb_files import close_lmdb
+from ktdn_plugin.errors import KTDNError
+
+TURNS = 10
+DRAWS = 4096
+CHECKED = 8
+WANTED = 1600  # samples a second that an H200 trains on
+
+SUB_IMAGES = "PairedImageDataset, its LMDB of sub-images"
+FORMS = (
+    ("PairedImageDataset, PNG files", "PairedImageDataset", "hazy", "clear"),
+    ("PairedImageDataset, its LMDB", "PairedImageDataset", "hazy.lmdb", "clear.lmdb"),
+    (SUB_IMAGES, "PairedImageDataset", "hazy_sub.lmdb", "clear_sub.lmdb"),
+    ("ours, PNG files", "PairedHazeDataset", "hazy", "clear"),
+    ("ours, store", "PairedHazeDataset", None, "store"),
+)
+"""Each reader's name, the dataset's class, and its files; the first is the baseline."""
+
+HEADINGS = ("reader", "ms/sample", "samples/s/core", "to PNG", "to sub-images", "MiB on disk")
+
+
+class _Plan(NamedTuple):
+    """What every reader is given.
+
+    Attributes:
+        folder: Holds the files.
+        size: Height and width of a crop.
+        draws: The samples.
+        first_parts: Where each image's sub-images begin.
+    """
+
+    folder: Path
+    size: int
+    draws: list[Draw]
+    first_parts: list[int]
+
+
+def run_bench_data(
+    hazy: Path | None = None,
+    clear: Path | None = None,
+    pairs: int = 6,
+    size: int = 256,
+    samples: int | None = None,
+    seconds: float = 5.0,
+    workers: Sequence[int] = (0,),
+    seed: int = 0,
+) -> None:
+    """Measures how fast training crops are read, and prints a table.
+
+    Args:
+        hazy: Folder of hazy images; pairs are made of photographs where it is absent.
+        clear: Folder of the clear ones, of equal names.
+        pairs: Pairs to measure with, at most.
+        size: Height and width of a crop.
+        samples: Samples that each reader reads, at most; as many as the time allows where absent.
+        seconds: Time for each reader.
+        workers: 0 for the table alone; other numbers are measured as well, each with so many
+            processes of a data loader.
+        seed: Seed of crops, flips and turns, and of the pairs that are made.
+
+    Raises:
+        KTDNError: If an argument is wrong, an image cannot be read, the disk is too small, or two
+            readers give different samples.
+    """
+    _check(pairs, size, samples, seconds, workers, seed)
+    found = find_pairs(hazy, clear, pairs, size)
+    # Imported late: BasicSR takes seconds.
+    from ktdn_plugin.basicsr import stock_readers as stock
+
+    sizes = [pair.size for pair in found]
+    side = stock.sub_image_side(sizes, size)
+    subs = stock.find_sub_images(sizes, side)
+    with _one_thread(), _temporary_folder() as folder:
+        check_room(folder, sizes, [sub.window[2:] for sub in subs])
+        for line in describe_machine(torch.device("cpu")):
+            print(line)
+        source = "made of photographs" if hazy is None else f"of {hazy} and {clear}"
+        print(f"images {len(found)} pairs {source}, {_shown(sizes)}")
+        print(f"parts  {len(subs)} sub-images, {side} x {side}, every {side // 2} pixels")
+        print(f"crops  {size} x {size}, flipped and turned; all files in the page cache\n")
+        sys.stdout.flush()
+        with explained(folder, "free some space, or set TMPDIR to a folder on another disk"):
+            _write_files(folder, found, subs, seed)
+        counts = [sum(sub.image == number for sub in subs) for number in range(len(found))]
+        starts = [sum(counts[:number]) for number in range(len(found))]
+        plan = _Plan(folder, size, make_draws(counts, samples or DRAWS, seed), starts)
+        with _open_readers(plan) as readers:
+            checked = min(max(CHECKED, len(found)), len(plan.draws))
+            check_equal(folder, readers, [sub.window for sub in subs], size, checked)
+            _take_turns(readers, seconds, samples)
+        print("\n".join(format_table(readers)))
+        cores = ", ".join(f"{WANTED * _median(each):.1f} ({each.name})" for each in readers)
+        print(f"\ncores that read {WANTED} samples a second: {cores}", flush=True)
+        for number in workers:
+            if number:
+                _measure_workers(plan, number, seconds)
+
+
+def _check(
+    pairs: int,
+    size: int,
+    samples: int | None,
+    seconds: float,
+    workers: Sequence[int],
+    seed: int,
+) -> None:
+    for what, value, least in (
+        ("pairs", pairs, 1),
+        ("size", size, 1),
+        ("samples", 1 if samples is None else samples, 1),
+        ("workers", min(workers, default=0), 0),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise KTDNError(f"bench: {what} is {value}; it must be at least {least}")
+    if not 0 < seconds < float("inf"):
+        raise KTDNError(f"bench: seconds is {seconds:g}; it must be above 0")
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Makes 'per core' mean what it says."""
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Gives a folder that is removed at the end, also where the process is asked to end."""
+    owner = os.getpid()
+
+    def end(number: int, _: Any) -> None:
+        # A worker that is forked inherits this.
+        os._exit(128 + number) if os.getpid() != owner else sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix="ktdn-bench-", ignore_cleanup_errors=True
+        ) as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _shown(sizes: Sequence[tuple[int, int]]) -> str:
+    low, high = min(sizes), max(sizes)
+    texts = [f"{width} x {height}" for height, width in (low, high)]
+    return texts[0] if low == high else " to ".join(texts)
+
+
+def _write_files(folder: Path, pairs: list[Pair], subs: list[Any], seed: int) -> None:
+    from ktdn_plugin.basicsr.stock_readers import write_lmdbs
+
+    sizes = [pair.size for pair in pairs]
+    with tqdm(total=5 * len(pairs), unit="image", disable=None, leave=False) as bar:
+        for what, steps in (
+            ("PNG files", write_pairs(folder, pairs, seed)),
+            ("LMDBs", write_lmdbs(folder, sizes, subs)),
+            ("store", write_store(folder, len(pairs))),
+        ):
+            bar.set_description(what)
+            for _ in steps:
+                bar.update()
+
+
+@contextlib.contextmanager
+def _open_readers(plan: _Plan) -> Iterator[list[Reader]]:
+    from ktdn_plugin.basicsr.stock_readers import close_dataset, open_dataset
+
+    readers = []
+    for name, kind, hazy, clear in FORMS:
+        lq = None if hazy is None else plan.folder / hazy
+        dataset = open_dataset(kind, lq, plan.folder / clear, plan.size)
+        parts = plan.first_parts if name == SUB_IMAGES else None
+        disk = sum(_bytes(plan.folder / part) for part in (hazy, clear) if part)
+        readers.append(Reader(name, DrawnSamples(dataset, plan.draws, parts), disk))
+    try:
+        yield readers
+    finally:
+        for reader in readers:
+            close_dataset(reader.samples.dataset)
+        close_lmdb(plan.folder / "store")
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _take_turns(readers: Sequence[Reader], seconds: float, samples: int | None) -> None:
+    with tqdm(total=TURNS * len(readers), unit="turn", disable=None, leave=False) as bar:
+        for _ in range(TURNS):
+            for reader in readers:
+                bar.set_description(reader.name)
+                if samples is None or reader.taken < samples:
+                    most = DRAWS if samples is None else -(-samples // TURNS)
+                    reader.take_turn(seconds / TURNS, most)
+                bar.update()
+
+
+def _median(reader: Reader) -> float:
+    return statistics.median(reader.times)
+
+
+def format_table(readers: Sequence[Reader]) -> list[str]:
+    """Formats what was measured as lines of a table."""
+    png = _median(readers[0])
+    parts = _median(next(reader for reader in readers if reader.name == SUB_IMAGES))
+    rows = [HEADINGS]
+    for reader in readers:
+        own = _median(reader)
+        ratios = (f"{png / own:.1f}x", f"{parts / own:.1f}x")
+        disk = f"{reader.disk / MIB:.1f}"
+        rows.append((reader.name, f"{1000 * own:.3f}", f"{1 / own:.1f}", *ratios, disk))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _measure_workers(plan: _Plan, workers: int, seconds: float) -> None:
+    print(f"\n{workers} workers of a data loader, batches of {BATCH_SIZE}:", flush=True)
+    with _open_readers(plan) as readers:
+        for reader in tqdm(readers, "workers", unit="reader", disable=None, leave=False):
+            speed = read_with_workers(reader.samples, workers, seconds)
+            tqdm.write(f"{workers} workers: {speed:.1f} samples/s ({reader.name})")
