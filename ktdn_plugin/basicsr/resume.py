@@ -134,17 +134,53 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
             missing = set(optimizer.param_groups[0]) - set(saved["param_groups"][0])
             if missing:
                 raise KeyError(", ".join(sorted(missing)))
+        schedules = [_plan(schedule) for schedule in model.schedulers]
+        rates = [list(schedule.base_lrs) for schedule in model.schedulers]
+        for plan, saved in zip(schedules, state["schedulers"], strict=True):
+            if plan.keys() != saved.keys() - _PROGRESS:
+                raise KeyError("train.scheduler")
         model.resume_training(state)
     except (KeyError, ValueError, AssertionError) as error:
         raise KTDNError(
             f"{file}: the state of a training with another optimizer or scheduler ({error}); "
             "change them back, or start from its network by path.pretrain_network_g"
         ) from error
+    _follow(model.schedulers, schedules, state["schedulers"])
+    before = [list(saved["base_lrs"]) for saved in state["schedulers"]]
+    if rates != before:
+        _logger.warning(
+            f"The state's learning rates go on, {before}; the options' are others, {rates}."
+        )
     if state.get("best_metric_results"):
         model.best_metric_results = state["best_metric_results"]
     total = opt["train"]["total_iter"]
     _logger.info(f"Resuming from {file}: {state['iter']} of {total} done.")
     return _compare(state, terms)
+
+
+_PROGRESS = {"last_epoch", "base_lrs", "_last_lr", "_step_count", "_get_lr_called_within_step"}
+_PROGRESS |= {"_is_initial", "verbose"}  # of some versions of torch
+
+
+def _plan(schedule: Any) -> dict[str, Any]:
+    """Gives what the options say of a schedule, without how far it is."""
+    return {key: value for key, value in schedule.state_dict().items() if key not in _PROGRESS}
+
+
+def _follow(schedules: Any, plans: list[dict[str, Any]], states: list[dict[str, Any]]) -> None:
+    """Goes on by the options' schedule: a state brings its own, which may end too early."""
+    for schedule, plan, saved in zip(schedules, plans, states, strict=True):
+        for key, value in plan.items():
+            if _as_lists(value) != _as_lists(saved[key]) and key != "cumulative_period":
+                _logger.warning(
+                    f"Resuming with another train.scheduler.{key}: {_as_lists(value)}, was "
+                    f"{_as_lists(saved[key])}; the learning rate goes on by the new one."
+                )
+        vars(schedule).update(plan)
+
+
+def _as_lists(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _compare(state: State, terms: State) -> int:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from helpers import (
     log_of,
@@ -17,6 +18,8 @@ from helpers import (
     teacher_options,
     write_options,
 )
+
+from ktdn_plugin import cli
 
 
 def test_resume(pairs: Path, run) -> None:
@@ -80,6 +83,35 @@ def test_resume_with_another_optimizer(pairs: Path, run) -> None:
     assert done.returncode == 1
     assert "2.state: the state of a training with another optimizer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_longer_schedule_is_followed(pairs: Path, train) -> None:
+    opt = teacher_options(4)
+    opt["train"]["scheduler"]["periods"] = [4]
+    opt["train"]["freeze_bn"] = False
+    train(opt)
+    opt["train"]["total_iter"] = 8
+    opt["train"]["scheduler"]["periods"] = [8]
+    opt["train"]["optim_g"]["lr"] = 0.5
+    rates = [row["lr"][0] for row in train(opt, "--auto_resume") if row["kind"] == "train"]
+    assert rates[:4] == pytest.approx([0.001, 0.000853553, 0.0005, 0.000146447], rel=1e-5)
+    assert rates[4:] == pytest.approx([0.0005, 0.000308658, 0.000146447, 3.80602e-05], rel=1e-5)
+    text = log_of(pairs, "teacher")
+    assert "another train.scheduler.periods: [8], was [4]" in text
+    assert "The state's learning rates go on, [[0.001]]; the options' are others, [[0.5]]." in text
+
+
+def test_another_kind_of_schedule_is_refused(pairs: Path, train, capfd) -> None:
+    opt = teacher_options(2)
+    train(opt)
+    opt["train"] |= {
+        "total_iter": 4,
+        "scheduler": {"type": "MultiStepLR", "milestones": [3], "gamma": 0.5},
+    }
+    capfd.readouterr()
+    assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
+    errors = capfd.readouterr().err
+    assert "2.state: the state of a training with another optimizer or scheduler" in errors
 
 
 def test_resume_under_another_name(pairs: Path, run) -> None:
