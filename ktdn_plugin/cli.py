@@ -27,6 +27,8 @@ def _parser(program: str, text: str, modules: Sequence[ModuleType]) -> argparse.
 
 def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
+    # OpenCV says of a broken file what the one line below says better.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         # Toolboxes are loaded in here, after parsing: --help and wrong flags answer at once.
         arguments.run(arguments)

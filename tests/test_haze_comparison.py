@@ -100,12 +100,17 @@ def refused(*arguments: object, **options: object) -> str:
 
 def test_pairs_that_do_not_fit_are_named(folders: Path) -> None:
     hazy, clear, output = Path("hazy"), Path("clear"), Path("x.png")
-    assert refused(hazy, clear, Path("x.txt")).startswith("x.txt: pictures are written as .png")
+    assert refused(hazy, clear, Path("x.txt")).startswith("x.txt: images are written as .png")
     assert refused(hazy, clear, output, only=["x*"]) == "hazy: no name fits --only x*"
     assert refused(hazy, clear, output, per_photo=0).startswith("--per-photo must be 1 or more")
     assert refused(hazy, clear, output, rows=0).startswith("--rows must be 1 or more")
     assert refused(hazy, clear, output, veil=(1, 0)).startswith("--veil must be (low, high)")
     assert refused(hazy, Path("no"), output) == "no: no such folder"
+    line = refused(hazy, Path("clear/../hazy"), output)
+    assert line == "clear/../hazy: given as hazy and as clear folder; name two folders"
+    line = refused(hazy, clear, Path("clear/fog_1.png"))
+    assert line == "clear/fog_1.png: is one of the images; name another place with -o"
+    assert refused(hazy, clear, Path("hazy/fog_1.png/x.png")).endswith("name another place with -o")
     write_image(Path("clear/fog_2.png"), scene(1))
     assert refused(hazy, clear, output) == "clear/fog_2.png: no image of this name in hazy"
     write_image(Path("hazy/fog_2.png"), scene(1)[:-1])
@@ -113,6 +118,28 @@ def test_pairs_that_do_not_fit_are_named(folders: Path) -> None:
     assert line == "hazy/fog_2.png is 180x119, clear/fog_2.png 180x120: a pair has one size"
     write_image(Path("hazy/fog_2.jpg"), scene(1))
     assert "has the same name" in refused(hazy, clear, output)
+
+
+def test_pairs_that_tell_nothing_are_refused_or_named(
+    folders: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for path in Path("clear").iterdir():
+        write_image(path, np.full((120, 180, 3), 90, np.uint8))
+    line = refused(Path("hazy"), Path("clear"), Path("x.png"), per_photo=1)
+    assert line.startswith("clear: no image has enough texture to measure haze by (3 read)")
+    for seed, name in enumerate(("cloud_1", "cloud_2", "fog_1")):
+        for side in ("clear", "hazy"):
+            write_image(Path(side, f"{name}.png"), scene(seed))
+    compare_haze(Path("hazy"), Path("clear"), Path("x.png"), per_photo=1, rows=1)
+    line = one([line for line in capsys.readouterr().out.splitlines() if line[:9] == "nan where"])
+    assert "airlight (real)" in line
+
+
+def test_a_pipe_is_named_and_not_waited_for(folders: Path) -> None:
+    Path("clear/fog_1.png").unlink()
+    os.mkfifo("clear/fog_1.png")
+    line = refused(Path("hazy"), Path("clear"), Path("x.png"), per_photo=1)
+    assert line.startswith("clear/fog_1.png: not a regular file")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,11 @@ def test_a_broken_photo_is_named_before_anything_is_written(
     whole = Path("photos/a.png").read_bytes()
     Path("photos/z.png").write_bytes(whole[:-200] if content is None else content)
     assert refused([Path("photos")], Path("out")).startswith("photos/z.png: ")
+
+
+def test_a_pipe_is_named_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo("photos/z.png")
+    assert refused([Path("photos")], Path("out")).startswith("photos/z.png: not a regular file")
 
 
 def test_a_broken_photo_is_one_line_on_the_command_line(folder: Path, run: Callable) -> None:

@@ -109,7 +109,7 @@ def check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
         backend = dataset.get("io_backend")
         if kind in KNOWN_DATASETS and isinstance(backend, dict):
             problems += _check_backend(dataset, backend, where)
-        problems += _check_skipping(dataset, str(phase), where)
+        problems += _check_combinations(dataset, str(phase), where)
         if phase == "train" and kind == "SingleImageDataset":
             problems.append(f"{where}.type: SingleImageDataset has no clear images to learn from")
         if kind in KNOWN_DATASETS:
@@ -124,10 +124,15 @@ def check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
     return problems
 
 
-def _check_skipping(dataset: dict[str, Any], phase: str, where: str) -> list[str]:
+def _check_combinations(dataset: dict[str, Any], phase: str, where: str) -> list[str]:
     for key in ("on_error", "skip_at_most"):
         if phase != "train" and key in dataset:
             return [f"{where}.{key}: only training may leave images out; figures must be of all"]
+    for key in ("use_scale", "color_jitter"):
+        if phase != "train" and key in dataset:
+            return [f"{where}.{key}: only training changes its images; leave it out"]
+    if dataset.get("allow_incomplete") and "layout" not in dataset:
+        return [f"{where}.allow_incomplete: needs a layout, which says what is missing"]
     if "skip_at_most" in dataset and dataset.get("on_error") != "skip":
         return [f"{where}.skip_at_most: needs on_error: skip"]
     return []

@@ -10,7 +10,8 @@ from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.basicsr.image_sets import ImageSet, hazy_name, open_lmdbs, some
 from ktdn_plugin.basicsr.meta_info import read_meta_info
-from ktdn_plugin.data.lmdb_files import close_lmdb
+from ktdn_plugin.data.images import image_size
+from ktdn_plugin.data.lmdb_files import close_lmdb, is_lmdb
 from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
 from ktdn_plugin.errors import KTDNError
 
@@ -24,7 +25,9 @@ def check_images(dataset: dict[str, Any], where: str) -> list[str]:
         return []
     try:
         if kind in OUR_DATASETS:
-            sides = _sides(_open(dataset))
+            built = _build(dataset)
+            sides = _sides(built.images)
+            _check_depth(built.dataset)
         elif dataset["io_backend"].get("type") == "lmdb":
             sides = _stock_lmdbs(dataset, ROOTS[kind])
         else:
@@ -39,10 +42,41 @@ def check_images(dataset: dict[str, Any], where: str) -> list[str]:
     return []
 
 
-def _open(dataset: dict[str, Any]) -> ImageSet:
-    """Opens one of our datasets, with all that its other options may have wrong."""
+def check_shared_lmdbs(datasets: dict[str, Any]) -> list[str]:
+    """Finds LMDBs that BasicSR's reader and ours would both open, which LMDB does not allow."""
+    users: dict[Path, dict[bool, str]] = {}
+    for phase, dataset in datasets.items():
+        for key in ROOTS.get(dataset["type"], ()):
+            root = Path(dataset[key])
+            if is_lmdb(root):
+                users.setdefault(root.resolve(), {})[dataset["type"] in OUR_DATASETS] = phase
+    return [
+        f"datasets.{ours[True]} and datasets.{ours[False]} read the same LMDB, {root}, each by a "
+        "reader of its own, which LMDB does not allow a process; take PairedHazeDataset for both"
+        for root, ours in users.items()
+        if len(ours) == 2
+    ]
+
+
+def _build(dataset: dict[str, Any]) -> Any:
+    """Builds one of our datasets, with all that its options may have wrong."""
     (kind,) = (kind for kind in DATASETS if kind.__name__ == dataset["type"])
-    return kind(dataset).images
+    return kind(dataset)
+
+
+def _check_depth(dataset: Any) -> None:
+    """Compares depth maps' sizes with their images'."""
+    depth: Any = getattr(dataset, "depth", None)
+    if depth is None:
+        return
+    for number in range(_looked_at(dataset.clear)):
+        found, wanted = image_size(depth.paths[number]), dataset.clear.size(number)
+        if found != wanted:
+            sizes = [f"{width} x {height}" for height, width in (found, wanted)]
+            raise KTDNError(
+                f"depth {depth.paths[number]}: is {sizes[0]} pixels, its photo "
+                f"{dataset.clear.describe(number)} {sizes[1]}; bring it to that size"
+            )
 
 
 def _sides(images: ImageSet) -> list[Images]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class ClearImageDataset(Dataset):
         self.opt = opt
         self.images = open_image_set(opt, self.paired)
         self.split = self.images.split
+        self.fingerprint = self.images.fingerprint
         augmentation = augmentation_of(opt) if opt["phase"] == "train" else None
         self.dataset = self._build(self.images, augmentation)
 
@@ -110,8 +113,11 @@ class SyntheticHazeDataset(ClearImageDataset):
         if self.opt.get("dataroot_depth"):
             names = [images.clear.name(number) for number in range(len(images.clear))]
             depth = DepthMaps.of_folder(Path(self.opt["dataroot_depth"]), names)
-        self.split = f"{self.split or 'unnamed'} + synthetic haze"
         haze = _check_haze(self.opt.get("haze") or {})
+        # Other ranges are other data.
+        text = json.dumps({key: list(v) if isinstance(v, tuple) else v for key, v in haze.items()})
+        which = f" {zlib.crc32(text.encode()):08x}" if haze else ""
+        self.split = f"{self.split or 'unnamed'} + synthetic haze{which}"
         return CoreSyntheticHazeDataset(images.clear, augmentation, haze, depth=depth)
 
 

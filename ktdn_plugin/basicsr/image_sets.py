@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ktdn_plugin.basicsr.meta_info import read_meta_info
+from ktdn_plugin.data.basicsr_lmdb import INFO_FILE
 from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing
 from ktdn_plugin.data.lmdb_files import is_lmdb, open_lmdb
 from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
-from ktdn_plugin.data.store import Store, is_store, split_name
+from ktdn_plugin.data.store import Store, StoreInfo, is_store, split_name
 from ktdn_plugin.errors import KTDNError
 
 NAMED_AT_MOST = 5
+HAZY_LMDB, CLEAR_LMDB = "hazy.lmdb", "clear.lmdb"
 
 
 class ImageSet(NamedTuple):
@@ -24,11 +27,13 @@ class ImageSet(NamedTuple):
         hazy: The hazy image of each clear one, where there are any.
         clear: The clear images.
         split: The name of the split, empty where nobody has named it.
+        fingerprint: Digest of all names and pixels, where it is known.
     """
 
     hazy: Images | None
     clear: Images
     split: str
+    fingerprint: str = ""
 
 
 def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
@@ -40,9 +45,11 @@ def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
             - a store made by ``ktdn prepare``;
             - with ``layout`` (and ``split``), a public dataset as it is unpacked;
             - an LMDB made by BasicSR's tools (``NAME.lmdb``), with ``dataroot_lq`` another one
-              of equal keys where pairs are wanted;
-            - a folder, all images in it and below it, with ``dataroot_lq`` another one of equal
-              names; or what ``meta_info_file`` names, hazy names by ``filename_tmpl``.
+              of equal keys where pairs are wanted, or the folder with both that
+              ``ktdn prepare --format basicsr`` makes;
+            - a folder, all images in it and below it (of its clear ones, where it has hazy and
+              clear ones in it), with ``dataroot_lq`` another one of equal names; or what
+              ``meta_info_file`` names, hazy names by ``filename_tmpl``.
 
             ``split`` names the split of what has no name of its own.
         paired: Whether hazy images are wanted beside the clear ones.
@@ -54,6 +61,9 @@ def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
     wants_lmdb = (opt.get("io_backend") or {}).get("type") == "lmdb"
     if is_store(root):
         return _of_store(opt, Store(root), paired)
+    if is_lmdb(root / CLEAR_LMDB) and (root / INFO_FILE).is_file():
+        roots = {"dataroot_gt": str(root / CLEAR_LMDB), "dataroot_lq": str(root / HAZY_LMDB)}
+        return _of_lmdbs({**opt, **roots}, root / CLEAR_LMDB, paired)
     if wants_lmdb or is_lmdb(root):
         return _of_lmdbs(opt, root, paired)
     if not root.is_dir():
@@ -73,11 +83,12 @@ def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
     if opt.get("meta_info_file"):
         return ImageSet(*_of_meta_file(opt, root, paired), split)
     if not paired:
-        return ImageSet(None, FileImages(list_images(root)), split)
+        # Not all that there is: hazy images may lie beside the clear ones.
+        return _of_listing(list_dataset(root, FOLDERS_LAYOUT, clear_only=True), split)
     if not opt.get("dataroot_lq"):
         raise KTDNError(
             f"dataroot_lq: missing; {root} is no store and no layout is given, so the hazy images' "
-            "folder must be named"
+            f"folder must be named (layout: {FOLDERS_LAYOUT} finds hazy and clear ones in a folder)"
         )
     hazy = Path(opt["dataroot_lq"])
     if not hazy.is_dir():
@@ -90,17 +101,27 @@ def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
 
 def _of_store(opt: dict[str, Any], store: Store, paired: bool) -> ImageSet:
     _refuse(opt, ("meta_info_file", "filename_tmpl", "dataroot_lq"), "a store")
-    for key, found in (("layout", store.info.dataset), ("split", store.info.split)):
-        if opt.get(key) not in (None, found):
-            raise KTDNError(
-                f"{key}: {opt[key]} is asked for, and the store {store.path} holds "
-                f"{store.info.name}"
-            )
+    _compare(opt, store.info, store.path)
     if not paired:
-        return ImageSet(None, StoreImages(store, "clear"), store.info.name)
+        clear = StoreImages(store, "clear")
+        return ImageSet(None, clear, store.info.name, store.info.fingerprint)
     hazy = StoreImages(store, "hazy", None if store.pairs is None else store.pairs[:, 0])
     clear = StoreImages(store, "clear", None if store.pairs is None else store.pairs[:, 1])
-    return ImageSet(hazy, clear, store.info.name)
+    return ImageSet(hazy, clear, store.info.name, store.info.fingerprint)
+
+
+def _compare(opt: dict[str, Any], info: StoreInfo, path: Path) -> None:
+    for key, found in (("layout", info.dataset), ("split", info.split)):
+        if opt.get(key) not in (None, found):
+            raise KTDNError(f"{key}: {opt[key]} is asked for, and {path} holds {info.name}")
+
+
+def _read_info(path: Path) -> StoreInfo:
+    """Reads what ``ktdn prepare`` says of LMDBs that it made in BasicSR's format."""
+    try:
+        return StoreInfo(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise KTDNError(f"{path}: damaged ({error}); make it again by 'ktdn prepare'") from error
 
 
 def _refuse(opt: dict[str, Any], keys: tuple[str, ...], what: str) -> None:
@@ -121,6 +142,15 @@ def _of_listing(listing: Listing, split: str) -> ImageSet:
 
 
 def _of_lmdbs(opt: dict[str, Any], root: Path, paired: bool) -> ImageSet:
+    _refuse(opt, ("filename_tmpl",), "an LMDB")
+    split, fingerprint = opt.get("split") or "", ""
+    made_by_us = root.parent / INFO_FILE
+    if made_by_us.is_file():
+        info = _read_info(made_by_us)
+        _compare(opt, info, root.parent)
+        split, fingerprint = info.name, info.fingerprint
+    else:
+        _refuse(opt, ("layout",), "an LMDB of BasicSR's")
     roots = {"dataroot_gt": root}
     if paired:
         if not opt.get("dataroot_lq"):
@@ -135,7 +165,7 @@ def _of_lmdbs(opt: dict[str, Any], root: Path, paired: bool) -> ImageSet:
                 f"{opt['meta_info_file']} names keys that are not in {root}: {some(missing)}"
             )
         images = [BasicSRImages(one.path, sorted(wanted)) for one in images]
-    return ImageSet(images[0] if paired else None, images[-1], opt.get("split") or "")
+    return ImageSet(images[0] if paired else None, images[-1], split, fingerprint)
 
 
 def open_lmdbs(roots: dict[str, Path]) -> list[BasicSRImages]:

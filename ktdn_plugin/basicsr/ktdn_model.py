@@ -88,7 +88,7 @@ class KTDNModel(KTDNBaseModel):
         Raises:
             KTDNError: If the PSNR of a set is below ``train.teacher_min_psnr`` (dB).
         """
-        from ktdn_plugin.basicsr.validation import measure_reconstruction, split_of
+        from ktdn_plugin.basicsr.validation import identity_of, measure_reconstruction
 
         network, self.teacher_network = self.teacher_network, None
         rows: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ class KTDNModel(KTDNBaseModel):
             psnr = measure_reconstruction(network, loader, self.opt, self.device)
             name = options.opt["name"]
             get_root_logger().info(f"The teacher reconstructs {name} at {psnr:.2f} dB.")
-            rows.append({"set": name, "split": split_of(options), "psnr": psnr})
+            rows.append({"set": name, **identity_of(options), "psnr": psnr})
             if least is not None and not psnr >= least and not math.isinf(psnr):
                 raise KTDNError(
                     f"path.pretrain_network_t: this teacher does not reconstruct: {psnr:.2f} dB on "

@@ -149,7 +149,7 @@ def set_defaults(opt: Options) -> None:
         dataset["scale"] = opt["scale"]
         dataset.setdefault("name", phase)
         dataset.setdefault("io_backend", {"type": "disk"})
-        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
+        for key in ("dataroot_gt", "dataroot_lq", "dataroot_depth", "meta_info_file"):
             if dataset.get(key):
                 dataset[key] = str(Path(dataset[key]).expanduser())
         if dataset["phase"] == "train":

@@ -133,12 +133,16 @@ class Records:
                 self.tb_logger.add_scalar(f"speed/{name}", value, iteration)
 
     def validation(
-        self, iteration: int, name: str, split: str, figures: Mapping[str, float]
+        self,
+        iteration: int,
+        name: str,
+        identity: Mapping[str, str],
+        figures: Mapping[str, float],
     ) -> None:
-        """Records a validation set's figures, and which split they are of; logged they are."""
+        """Records a validation set's figures, and which data they are of; logged they are."""
         if self.shown and figures:
-            row = {"kind": "val", "iter": iteration, "set": name, "split": split}
-            self._write({**row, **figures})
+            row = {"kind": "val", "iter": iteration, "set": name}
+            self._write({**row, **identity, **figures})
 
     def teacher(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Reports how well the teacher reconstructs."""

@@ -35,7 +35,7 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
 
 
 def _test(opt: Options, source: str) -> None:
-    from ktdn_plugin.basicsr.validation import described_split, split_of, validate
+    from ktdn_plugin.basicsr.validation import described_split, identity_of, validate
 
     logger = start_log(opt)
     with explained(source):
@@ -49,7 +49,7 @@ def _test(opt: Options, source: str) -> None:
         name = dataset.opt["name"]
         logger.info(f"Testing {name}: {len(dataset)} images ({described_split(dataset)}).")
         figures = validate(model, loader, opt["name"], None)
-        rows.append({"set": name, "split": split_of(dataset), "images": len(dataset), **figures})
+        rows.append({"set": name, **identity_of(dataset), "images": len(dataset), **figures})
     with launch.failing_together():
         if opt["rank"] == 0:
             _write_table(opt, rows)
@@ -61,7 +61,14 @@ def _write_table(opt: Options, rows: list[dict[str, Any]]) -> None:
     """Writes ``metrics.csv``: each set with its split, so that no figure is without it."""
     path = Path(opt["path"]["results_root"]) / "metrics.csv"
     checkpoint = opt["path"].get("pretrain_network_g")
-    columns = ["set", "split", "images", *(opt["val"].get("metrics") or {}), "checkpoint"]
+    columns = [
+        "set",
+        "split",
+        "fingerprint",
+        "images",
+        *(opt["val"].get("metrics") or {}),
+        "checkpoint",
+    ]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()

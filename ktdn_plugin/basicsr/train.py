@@ -210,12 +210,12 @@ class _Run:
         return val is not None and iteration % val.get("val_freq", 5000) == 0
 
     def _validate(self, iteration: int) -> None:
-        from ktdn_plugin.basicsr.validation import split_of, validate
+        from ktdn_plugin.basicsr.validation import identity_of, validate
 
         for number, loader in enumerate(self.val_loaders):
             figures = validate(self.model, loader, iteration, self.records.tb_logger)
             name = loader.dataset.opt["name"]
-            self.records.validation(iteration, name, split_of(loader.dataset), figures)
+            self.records.validation(iteration, name, identity_of(loader.dataset), figures)
             if number == 0 and figures:
                 self._save_best(iteration, name)
         self.validated = iteration

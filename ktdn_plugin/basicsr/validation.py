@@ -86,6 +86,12 @@ def described_split(dataset: Any) -> str:
     return f"split {split}" if split else "unnamed split"
 
 
+def identity_of(dataset: Any) -> dict[str, str]:
+    """Gives what a dataset's figures are of: its split, and a digest of its pixels if known."""
+    fingerprint = str(getattr(dataset, "fingerprint", None) or "")
+    return {"split": split_of(dataset), "fingerprint": fingerprint}
+
+
 def split_of(dataset: Any) -> str:
     """Gives the name of a dataset's split, empty where it has none."""
     return str(getattr(dataset, "split", None) or "")

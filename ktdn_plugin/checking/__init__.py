@@ -11,17 +11,18 @@ from tqdm import tqdm
 
 from ktdn_plugin.checking.copies import judge_copies
 from ktdn_plugin.checking.findings import KINDS, Finding
+from ktdn_plugin.checking.output import check_is_none_of, check_output
 from ktdn_plugin.checking.pairs import judge_pairs
 from ktdn_plugin.checking.reading import SetFacts, make_pool, measure_set
 from ktdn_plugin.checking.sets import ImageSet, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
-from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.pictures import FORMATS
+from ktdn_plugin.checking.stores import describe_store
+from ktdn_plugin.data.sources import FileImages
 
 
 def check_data(
     paths: Sequence[Path],
-    dataset: str = "folders",
+    dataset: str | None = None,
     splits: Sequence[str] = (),
     output: Path = Path("check.png"),
 ) -> list[Finding]:
@@ -29,9 +30,9 @@ def check_data(
 
     Args:
         paths: Stores and folders, see :func:`ktdn_plugin.checking.sets.open_sets`.
-        dataset: How folders are laid out.
+        dataset: How folders are laid out; as ``folders`` where none is named.
         splits: Which parts of the dataset.
-        output: Picture to write, where there is something to look at.
+        output: Picture to write, where there is something to look at; replaces an existing one.
 
     Returns:
         What was found, in the order in which it was printed.
@@ -40,9 +41,12 @@ def check_data(
         KTDNError: If a path is no set of images, or the picture cannot be written.
     """
     # Before anything is read: what is known only after an hour comes late.
-    if output.suffix.lower() not in FORMATS:
-        raise KTDNError(f"{output}: images are written as .png, .jpg or .jpeg; name it so")
+    check_output(output)
     sets = open_sets(paths, dataset, splits)
+    for image_set in sets:
+        for images in (image_set.clear, image_set.hazy):
+            if isinstance(images, FileImages):
+                check_is_none_of(output, images.paths)
     facts = _measure(sets)
     findings: list[Finding] = []
     for owner, (image_set, measured) in enumerate(zip(sets, facts, strict=True)):
@@ -54,6 +58,8 @@ def check_data(
         _print(own)
         findings += own
         print(_summary(image_set, measured, own))
+        if image_set.store is not None:
+            print(describe_store(image_set.store))
     copies = judge_copies(sets, facts)
     _print(copies)
     findings += copies
@@ -100,7 +106,7 @@ def _summary(image_set: ImageSet, facts: SetFacts, findings: Sequence[Finding]) 
             f"all read, values looked at, scenes of {_of(compared, 'pair')} compared"
         )
     if image_set.store is not None:
-        what += ", checksums compared"
+        what += ", checksums and fingerprint compared"
     return f"{image_set.name}: {what}: {_kinds(findings)}"
 
 
@@ -121,7 +127,8 @@ def _duplicates_summary(sets: Sequence[ImageSet], copies: Sequence[Finding]) -> 
 def _draw(output: Path, findings: Sequence[Finding], sets: Sequence[ImageSet]) -> None:
     rows, total = choose_rows(findings)
     if not rows:
-        print("No picture: there is nothing to look at")
+        older = f"; {output} is older, of another check" if output.exists() else ""
+        print(f"No picture: there is nothing to look at{older}")
         return
     write_sheet(output, rows, sets)
     left_out = f" ({len(rows)} of {total}, the worst)" if total > len(rows) else ""

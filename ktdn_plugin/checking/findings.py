@@ -10,6 +10,7 @@ Severity = Literal["error", "warning"]
 
 KINDS = {
     "unreadable": "cannot be read",
+    "store": "wrong in the store itself",
     "missing": "missing, or without a partner",
     "size": "of different size",
     "scene": "not the same scene",

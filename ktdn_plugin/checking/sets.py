@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.checking.findings import Finding, Side
+from ktdn_plugin.checking.stores import judge_store
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import FOLDERS
 from ktdn_plugin.data.lmdb_files import is_lmdb
 from ktdn_plugin.data.sources import FileImages, Images, StoreImages
-from ktdn_plugin.data.store import Store
+from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.errors import KTDNError
+
+BASICSR_LMDBS = ("hazy.lmdb", "clear.lmdb")
 
 
 @dataclass(frozen=True)
@@ -57,36 +60,72 @@ class ImageSet:
         return self.side(side).read(number)
 
 
-def open_sets(paths: Sequence[Path], dataset: str, splits: Sequence[str]) -> list[ImageSet]:
+def open_sets(paths: Sequence[Path], dataset: str | None, splits: Sequence[str]) -> list[ImageSet]:
     """Finds the sets.
 
     A folder that is no set itself, but has stores or folders of pairs in it, counts as those.
 
     Args:
         paths: Stores and folders.
-        dataset: How folders are laid out, see :mod:`ktdn_plugin.data.layouts`.
+        dataset: How folders are laid out, see :mod:`ktdn_plugin.data.layouts`; as ``folders``
+            where none is named.
         splits: Which parts of the dataset, each a set; its usual one where there are none.
 
     Returns:
         The sets, in the order of the paths, sets of one path sorted by name.
 
     Raises:
-        KTDNError: If a path is no set and has none, or is given twice.
+        KTDNError: If a path is no set and has none, or is given twice, or if dataset or splits do
+            not fit.
     """
-    found = [part for path in paths for part in _parts_of(Path(path), dataset)]
+    layout = FOLDERS_LAYOUT if dataset is None else dataset
+    found = [part for path in paths for part in _parts_of(Path(path), layout)]
     seen: set[Path] = set()
     for path in found:
         if path.resolve() in seen:
             raise KTDNError(f"{path}: given twice; leave one out")
         seen.add(path.resolve())
+    _check_splits(layout, splits, found)
+    only_stores = all(is_lmdb(path) for path in found)
     wanted: Sequence[str | None] = splits or (None,)
     sets = []
     for path in found:
         if is_lmdb(path):
-            sets.append(_open_store(path))
+            opened = _open_store(path)
+            # Beside a folder they may be meant for that.
+            if only_stores:
+                _check_is_of(opened, dataset, splits)
+            sets.append(opened)
         else:
-            sets += [_open_folder(path, dataset, split) for split in wanted]
+            sets += [_open_folder(path, layout, split) for split in wanted]
     return sets
+
+
+def _check_splits(layout: str, splits: Sequence[str], found: Sequence[Path]) -> None:
+    for number, split in enumerate(splits):
+        if split in splits[:number]:
+            raise KTDNError(f"--split {split}: given twice; leave one out")
+    folder = next((path for path in found if not is_lmdb(path)), None)
+    if layout == FOLDERS_LAYOUT and len(splits) > 1 and folder is not None:
+        raise KTDNError(
+            f"{folder}: has one split only, which --split names; give --split once, or name the "
+            "layout with --dataset"
+        )
+
+
+def _check_is_of(image_set: ImageSet, dataset: str | None, splits: Sequence[str]) -> None:
+    assert image_set.store is not None
+    info = image_set.store.info
+    if dataset not in (None, info.dataset):
+        raise KTDNError(
+            f"{image_set.path}: a store of '{info.dataset}', not of '{dataset}'; leave out "
+            "--dataset, which is for folders"
+        )
+    if splits and info.split not in splits:
+        raise KTDNError(
+            f"{image_set.path}: a store of the split '{info.split}', not of "
+            f"'{' or '.join(splits)}'; leave out --split, which is for folders"
+        )
 
 
 def _parts_of(path: Path, dataset: str) -> list[Path]:
@@ -98,6 +137,9 @@ def _parts_of(path: Path, dataset: str) -> list[Path]:
         raise KTDNError(f"{path}: {error.strerror or error}") from error
     if _holds_sides(path):
         return [path]
+    for part in below:
+        if part.name in BASICSR_LMDBS:
+            _refuse_basicsr(part)
     parts = [p for p in below if is_lmdb(p) or (dataset == FOLDERS_LAYOUT and _holds_sides(p))]
     return parts or [path]
 
@@ -119,12 +161,22 @@ def _open_folder(path: Path, dataset: str, split: str | None) -> ImageSet:
     return ImageSet(path, name, clear, hazy, listing.pairs, findings)
 
 
+def _refuse_basicsr(path: Path) -> None:
+    if is_lmdb(path) and (path / "meta_info.txt").is_file() and not is_store(path):
+        raise KTDNError(
+            f"{path}: an LMDB for BasicSR ('ktdn prepare --format basicsr'), which is not read "
+            "here; check the folder that it was made from"
+        )
+
+
 def _open_store(path: Path) -> ImageSet:
+    _refuse_basicsr(path)
     store = Store(path)
     if "clear" not in store.sides:
         raise KTDNError(f"{path}: this store has no clear images to compare with")
     hazy = StoreImages(store, "hazy") if "hazy" in store.sides else None
     pairs = [] if store.pairs is None else [(int(h), int(c)) for h, c in store.pairs]
-    findings = [Finding("missing", "warning", f"{path}: {line}") for line in store.info.missing]
+    missing = [Finding("missing", "warning", f"{path}: {line}") for line in store.info.missing]
+    findings = judge_store(store) + missing
     name = f"{path} ({store.info.dataset}/{store.info.split})"
     return ImageSet(path, name, StoreImages(store, "clear"), hazy, pairs, findings, store)

@@ -13,7 +13,9 @@ ones, pictures that are in two sets or twice in one (by perceptual hashes), and 
 
 END = """\
 Each problem is one line on stdout, 'error [KIND] ...' or 'warning [KIND] ...', and a summary
-follows. What is worth a look is drawn into a picture.
+follows. What is worth a look is drawn into a picture, which replaces an existing one.
+
+What 'ktdn prepare --format basicsr' has made is not read: check the folder that it was made from.
 
 exit code: 0 if there is no error, 1 if there is one (or a warning, with --strict), or if a PATH
 cannot be checked; 2 for unusable arguments.
@@ -44,24 +46,25 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--dataset",
-        default="folders",
         metavar="NAME",
         help="how a folder is laid out: nh-haze, o-haze, reside-its, ... as for 'ktdn prepare', or "
-        "folders (default), where hazy and clear images pair by name",
+        "folders (default), where hazy and clear images pair by name; stores know theirs",
     )
     parser.add_argument(
         "--split",
         action="append",
         default=[],
         metavar="NAME",
-        help="which part of the dataset; may be given several times, each is a set",
+        help="which part of the dataset a folder is; may be given several times, each is a set "
+        "(not for --dataset folders)",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         default=Path("check.png"),
-        help="picture of what is suspicious (check.png); not written if nothing is",
+        help="picture of what is suspicious (check.png), replaces an existing one; not written if "
+        "nothing is",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings as well")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -65,7 +65,7 @@ def _add_compare_haze(commands: argparse._SubParsersAction) -> None:
         "--output",
         type=Path,
         default=Path("haze_comparison.png"),
-        help="picture (haze_comparison.png)",
+        help="picture (haze_comparison.png); one that is there is replaced",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the made haze (0)")
     parser.add_argument(

@@ -10,8 +10,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     text = "decode a dataset's images once, into a store that training reads fast"
     more = (
-        "The store appears when it is whole; after an interruption, the same command goes on where "
-        "it was. Nothing is downloaded."
+        "What is made appears when it is whole. After an interruption, the same command goes on "
+        "with a store where it was; LMDBs of --format basicsr are begun anew. Nothing is "
+        "downloaded."
     )
     parser = commands.add_parser("prepare", help=text, description=f"{text}. {more}")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked dataset")
@@ -28,20 +29,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--split",
         metavar="NAME",
         help="which part of it; where it is missing, the choices are listed. With folders: a name "
-        "of your own (all)",
+        "of your own (SOURCE's own name)",
     )
     parser.add_argument(
         "--format",
         choices=("store", "basicsr"),
         default="store",
         help="store: uncompressed, for this package (default); basicsr: hazy.lmdb and clear.lmdb, "
-        "for stock BasicSR",
+        "for stock BasicSR; an interrupted one does not go on",
     )
     parser.add_argument(
         "--allow-incomplete",
         "--allow_incomplete",
         action="store_true",
-        help="go on although images are missing or altered; the store says so",
+        help="go on although images are missing or altered: unusable ones, and their partners, "
+        "are left out; the store says so",
     )
     parser.add_argument(
         "--clear-only",

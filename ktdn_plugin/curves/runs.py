@@ -20,7 +20,8 @@ Point = tuple[float, float]  # iteration and value
 
 LOG = "metrics.jsonl"
 EXPECTED = "expected a run's folder, such as experiments/NAME"
-NO_METRICS = {"kind", "iter", "epoch", "set", "split"}  # what a validation's line holds besides
+# What a validation's line holds besides.
+NO_METRICS = {"kind", "iter", "epoch", "set", "split", "fingerprint"}
 LARGEST = 1e100  # which no float32 reaches; what is beyond would overflow in the arithmetic here
 MOST_LISTED = 8
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,15 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ktdn_plugin.data.images import decode_image, image_size
-from ktdn_plugin.data.listing import Listing
+from ktdn_plugin.data.listing import Listing, file_status, headers_bar
 from ktdn_plugin.data.sources import centered, cut
 from ktdn_plugin.errors import KTDNError
 
 AHEAD_BYTES = 512 * 2**20  # of decoded images that wait for being written
-PATIENCE = 3  # seconds after which a bar shows that headers are being read
 
 Result = TypeVar("Result")
 
@@ -98,15 +95,15 @@ def measure(listing: Listing) -> list[Source]:
         Hazy images, then clear ones, each in the listing's order.
 
     Raises:
-        KTDNError: If one cannot be read, or hazy and clear of a pair differ in size.
+        KTDNError: If one cannot be read, or hazy and clear of a pair differ in size: files that
+            changed since they were listed.
     """
     listed = [
         (side, number, path)
         for side, paths in (("hazy", listing.hazy), ("clear", listing.clear))
         for number, path in enumerate(paths)
     ]
-    bar = tqdm(listed, "Reading headers", unit="image", leave=False, delay=PATIENCE, disable=None)
-    sources = [_measure(listing, *each) for each in bar]
+    sources = [_measure(listing, *each) for each in headers_bar(listed)]
     for hazy_number, clear_number in listing.pairs:
         hazy, clear = sources[hazy_number], sources[len(listing.hazy) + clear_number]
         if hazy.kept != clear.kept:
@@ -119,12 +116,7 @@ def measure(listing: Listing) -> list[Source]:
 
 
 def _measure(listing: Listing, side: str, number: int, path: Path) -> Source:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise KTDNError(f"{path}: {error.strerror or error}") from error
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
-        raise KTDNError(f"{path}: not a regular file; remove it")
+    status = file_status(path)
     return Source(
         side,
         number,

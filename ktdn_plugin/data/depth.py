@@ -57,16 +57,31 @@ class DepthMaps:
         """Finds the depth map of each image in a folder, by its name without suffix.
 
         Raises:
-            KTDNError: If one is missing.
+            KTDNError: If one is missing, or two maps or two images have one name.
         """
-        found = {path.stem: path for path in list_images(folder)}
-        missing = [name for name in names if Path(name).stem not in found]
+        found: dict[str, Path] = {}
+        for path in list_images(folder):
+            if path.stem in found:
+                raise KTDNError(
+                    f"{found[path.stem]} and {path}: two depth maps of one name; keep one"
+                )
+            found[path.stem] = path
+        stems = [Path(name).stem for name in names]
+        missing = [name for name, stem in zip(names, stems, strict=True) if stem not in found]
         if missing:
             raise KTDNError(
                 f"{folder}: has no depth map for {len(missing)} of {len(names)} images, such as "
                 f"{missing[0]}; give each a file of its name"
             )
-        return cls([found[Path(name).stem] for name in names])
+        seen: dict[str, str] = {}
+        for name, stem in zip(names, stems, strict=True):
+            if stem in seen:
+                raise KTDNError(
+                    f"{seen[stem]} and {name} have one name, and one depth map, {found[stem]}; "
+                    "rename one"
+                )
+            seen[stem] = name
+        return cls([found[stem] for stem in stems])
 
     def crop(self, index: int, frame: tuple[int, int], window: Window) -> NDArray[np.float32]:
         """Reads the part of a depth map that belongs to a part of its image.

@@ -71,6 +71,39 @@ def move(draft: Path, path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def place_for(path: Path) -> Path:
+    """Gives the place that a path means, once it is sure that a draft can be moved there.
+
+    Raises:
+        KTDNError: If there is something, or it is a place that cannot be replaced.
+    """
+    check_free(path)
+    # A link stays and what it names is replaced; '.' and '..' have no name to put a draft beside.
+    place = path.resolve() if path.is_symlink() or path.name in ("", "..") else path
+    if place.is_dir():
+        # Only a folder within them can be moved to in one piece, when all is done.
+        within = f"name a folder within it, such as {path / 'store'}"
+        if place.resolve() == Path.cwd():
+            raise KTDNError(f"{path}: the current folder, which cannot be replaced; {within}")
+        if _is_mounted(place.resolve()):
+            raise KTDNError(f"{path}: a disk is mounted there, it cannot be replaced; {within}")
+    return place
+
+
+def _is_mounted(path: Path) -> bool:
+    if os.path.ismount(path):
+        return True
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return False
+    # A folder of the same disk, as containers are given them, is told by this list alone.
+    escaped = str(path)
+    for character in "\\ \t\n":
+        escaped = escaped.replace(character, f"\\{ord(character):03o}")
+    return any(line.split(" ")[4] == escaped for line in lines.split("\n") if line)
+
+
 def check_free(path: Path) -> None:
     """Refuses to write over anything.
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from ktdn_plugin.data.images import list_images
-from ktdn_plugin.data.listing import FOLDERS, Listing, name_within, refuse
+from ktdn_plugin.data.listing import (
+    FOLDERS,
+    Listing,
+    file_image_size,
+    first_of,
+    headers_bar,
+    name_within,
+    refuse,
+)
 from ktdn_plugin.errors import KTDNError
 
 # Endings of a file's name that tell what it is; without them, the names of a pair are equal.
@@ -28,7 +38,7 @@ def list_folders(
     Raises:
         KTDNError: If folders or images are missing, or it is not clear which belong together.
     """
-    split = _checked_name("all" if split is None else split)
+    split = _own_name(root) if split is None else _checked_name(split)
     if not root.is_dir():
         raise KTDNError(f"{root}: no such folder")
     sides = _sides(root, hazy, clear)
@@ -58,7 +68,8 @@ def list_folders(
         refuse(root, "not all images have a partner", unpaired, "add or remove them")
     keys = [key for key in hazies if key in clears]
     if not keys:
-        raise KTDNError(f"{root}: no hazy image has a clear one of the same name")
+        lines = first_of(unpaired)
+        raise KTDNError(f"{root}: no hazy image has a clear one of the same name: {lines}")
     return Listing(
         "folders",
         split,
@@ -69,6 +80,81 @@ def list_folders(
         keys=keys,
         missing=unpaired,
     )
+
+
+def check_folders(listing: Listing, *, allow_incomplete: bool, where: str = "") -> Listing:
+    """Looks into the headers of what was listed, and leaves out what cannot be used.
+
+    Args:
+        listing: What :func:`list_folders` has listed, incomplete or not.
+        allow_incomplete: Leave out unusable images, and their partners, instead of refusing all.
+        where: Where all problems are to be found, for a message that has not room for them.
+
+    Returns:
+        What can be used; what cannot is among its missing ones.
+
+    Raises:
+        KTDNError: If anything is missing or cannot be used and that is not allowed, or if nothing
+            is left.
+    """
+    sizes: dict[Path, tuple[int, int]] = {}
+    problems = list(listing.missing)
+    for path in headers_bar([*listing.hazy, *listing.clear]):
+        try:
+            sizes[path] = file_image_size(path)
+        except KTDNError as error:
+            problems.append(str(error).replace(str(path), listing.name_of(path), 1))
+    # Clear images alone count as pairs with themselves.
+    partners = listing.hazy or listing.clear
+    kept = []
+    for number, (one, other) in enumerate(zip(partners, listing.clear, strict=True)):
+        if one not in sizes or other not in sizes:
+            continue
+        if sizes[one] == sizes[other]:
+            kept.append(number)
+            continue
+        both = " and ".join(f"{sizes[path][1]} x {sizes[path][0]}" for path in (one, other))
+        names = f"{listing.name_of(one)} and {listing.name_of(other)}"
+        problems.append(f"{names} differ in size ({both})")
+    if not allow_incomplete:
+        what = "not all images can be used, or have a partner"
+        refuse(listing.root, what, problems, "mend, add or remove them", where)
+    if not kept:
+        raise KTDNError(f"{listing.root}: no image can be used: {first_of(problems)}")
+    return replace(
+        listing,
+        clear=[listing.clear[number] for number in kept],
+        hazy=[listing.hazy[number] for number in kept if listing.hazy],
+        pairs=[(number, number) for number in range(len(kept)) if listing.hazy],
+        keys=[listing.keys[number] for number in kept],
+        missing=problems,
+    )
+
+
+def count_outside(root: Path) -> tuple[int, list[str]]:
+    """Counts the images that are in none of the folders that are chosen by their names.
+
+    Returns:
+        How many there are, and the names of the folders.
+    """
+    chosen = list(_sides(root, None, None).values())
+    folders, names = [folder.resolve() for folder in chosen], [folder.name for folder in chosen]
+    try:
+        parents = Counter(path.parent for path in list_images(root))
+    except KTDNError:  # a folder beside them that may not be read
+        return 0, names
+    count = sum(
+        count
+        for parent, count in parents.items()
+        if not any(parent.resolve().is_relative_to(folder) for folder in folders)
+    )
+    return count, names
+
+
+def _own_name(root: Path) -> str:
+    """Names a split after its folder, so that two of them are told apart."""
+    name = re.sub(r"[\\/\x00-\x1f\x7f]", "_", root.resolve().name).strip()
+    return name or "all"
 
 
 def _checked_name(split: str) -> str:

@@ -61,10 +61,18 @@ def image_size(path: str | Path) -> tuple[int, int]:
         KTDNError: If the file cannot be read or is no image, or has too many pixels.
     """
     try:
+        _require_file(path)
         found = _header(path, path)
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}") from error
     return read_image(path).shape[:2] if found is None else found
+
+
+def _require_file(path: str | Path) -> None:
+    """Refuses what could be waited for without end, such as a pipe."""
+    if not Path(path).is_file():
+        Path(path).stat()  # which says it where there is nothing
+        raise KTDNError(f"{path}: not a regular file; remove it")
 
 
 def _header(file: str | Path | io.BytesIO, name: str | Path) -> tuple[int, int] | None:
@@ -124,7 +132,7 @@ def decode_image(content: bytes | memoryview | None, name: str | Path) -> NDArra
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise KTDNError(f"{name}: OpenCV cannot read it ({error.err})") from error
-    if image is None or _is_cut_off(content):
+    if image is None or is_cut_off(content):
         raise KTDNError(
             f"{name}: not a readable image of 8 or 16 bit, or a truncated one; copy or download "
             "it again, or remove it"
@@ -132,13 +140,21 @@ def decode_image(content: bytes | memoryview | None, name: str | Path) -> NDArra
     return np.asarray(image, dtype=np.uint8)
 
 
-def _is_cut_off(content: bytes | memoryview) -> bool:
-    """Tells a JPEG without its end, which OpenCV before 5 fills up with grey."""
+def is_cut_off(content: bytes | memoryview) -> bool:
+    """Tells a JPEG without its end, which OpenCV before 5 fills up with grey.
+
+    What lies behind the end, such as a phone's video, does not matter; nor does a preview in front.
+    """
     data = bytes(content)
     if not data.startswith(b"\xff\xd8"):
         return False
-    # Neither marker occurs within the coded picture.
-    return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    at = 2
+    while data[at : at + 2] != b"\xff\xda":  # up to the first scan, segment by segment
+        if at + 4 > len(data) or data[at] != 0xFF:
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    # The coded picture never holds this marker.
+    return data.find(b"\xff\xd9", at) < 0
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -151,6 +167,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         KTDNError: If the file cannot be read or is no image.
     """
     try:
+        _require_file(path)
         content = Path(path).read_bytes()
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}") from error

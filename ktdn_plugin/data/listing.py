@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from tqdm import tqdm
+
+from ktdn_plugin.data.images import image_size
 from ktdn_plugin.errors import KTDNError
 
 SHOWN = 10
+PATIENCE = 3  # seconds after which a bar shows that headers are being read
+
+Item = TypeVar("Item")
 
 FOLDERS = {
     "hazy": ("hazy", "haze", "foggy", "lq", "input", "inputs"),
@@ -59,6 +68,39 @@ def name_within(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
+def file_status(path: Path) -> os.stat_result:
+    """Asks for a file's size and time.
+
+    Raises:
+        KTDNError: If it is no file that can be read.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise KTDNError(f"{path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        raise KTDNError(f"{path}: not a regular file; remove it")
+    return status
+
+
+def file_image_size(path: Path) -> tuple[int, int]:
+    """Reads an image's height and width from its header.
+
+    Raises:
+        KTDNError: If it is no file that can be read, or no image.
+    """
+    file_status(path)
+    return image_size(path)
+
+
+def headers_bar(items: Iterable[Item]) -> Iterable[Item]:
+    """Shows a bar where reading many headers takes long."""
+    bar: Iterable[Item] = tqdm(
+        items, "Reading headers", unit="image", leave=False, delay=PATIENCE, disable=None
+    )
+    return bar
+
+
 def side_of_folder(path: Path, root: Path) -> str | None:
     """Tells by the nearest folder below the root whether a file is hazy or clear."""
     for folder in reversed(path.relative_to(root).parts[:-1]):
@@ -68,14 +110,27 @@ def side_of_folder(path: Path, root: Path) -> str | None:
     return None
 
 
-def first_of(lines: Sequence[str]) -> str:
-    """Puts lines into one, as many as a person would read."""
-    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return "; ".join(lines[:SHOWN]) + more
+def first_of(lines: Sequence[str], where: str = "") -> str:
+    """Puts lines into one, as many as a person would read.
+
+    Args:
+        lines: What to say.
+        where: Where all of them are, which is said where some are cut off.
+    """
+    if len(lines) <= SHOWN:
+        return "; ".join(lines)
+    return "; ".join(lines[:SHOWN]) + f"; and {len(lines) - SHOWN} more" + (where and f" ({where})")
 
 
-def refuse(root: Path, what: str, lines: Sequence[str], cure: str) -> None:
+def refuse(root: Path, what: str, lines: Sequence[str], cure: str, where: str = "") -> None:
     """Refuses a folder in which something is missing.
+
+    Args:
+        root: The folder.
+        what: What is wrong with it.
+        lines: What is missing.
+        cure: What to do about it.
+        where: Where all lines are to be found, as for :func:`first_of`.
 
     Raises:
         KTDNError: If anything is.
@@ -83,6 +138,6 @@ def refuse(root: Path, what: str, lines: Sequence[str], cure: str) -> None:
     if lines:
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise KTDNError(
-            f"{root}: {what}, {count}: {first_of(lines)}; {cure}, or go on with what there is "
-            "(--allow-incomplete)"
+            f"{root}: {what}, {count}: {first_of(lines, where)}; {cure}, or go on with what there "
+            "is (--allow-incomplete)"
         )

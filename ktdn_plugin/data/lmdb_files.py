@@ -12,7 +12,47 @@ DATA = "data.mdb"
 
 _File = tuple[int, int]  # device and inode, by which LMDB, too, knows a file again
 
-_opened: dict[_File, tuple[lmdb.Environment, lmdb.Transaction]] = {}
+_opened: dict[_File, LmdbFile] = {}
+
+
+class LmdbFile:
+    """An LMDB that is open for reading.
+
+    Args:
+        path: The folder.
+        environment: LMDB's own handle.
+    """
+
+    def __init__(self, path: Path, environment: lmdb.Environment) -> None:
+        self.path = path
+        self._environment = environment
+        self._transaction = environment.begin(buffers=True)
+        self._ended: list[lmdb.Transaction] = []
+
+    def get(self, key: bytes) -> memoryview | None:
+        """Gives a value as it lies in the file, or None.
+
+        Raises:
+            KTDNError: If the file is damaged where the value should be.
+        """
+        try:
+            value: memoryview | None = self._transaction.get(key)
+        except lmdb.Error as error:
+            # A damaged page ends a transaction for all others too. It is kept: what was got out of
+            # it is in use.
+            self._ended.append(self._transaction)
+            self._transaction = self._environment.begin(buffers=True)
+            raise KTDNError(
+                f"{self.path}: damaged at '{key.decode(errors='replace')}' ({error}); copy or make "
+                "it again"
+            ) from error
+        return value
+
+    def close(self) -> None:
+        """Closes the file; nothing that was got out of it may be used any more."""
+        for transaction in (self._transaction, *self._ended):
+            transaction.abort()
+        self._environment.close()
 
 
 def is_lmdb(path: str | Path) -> bool:
@@ -20,16 +60,13 @@ def is_lmdb(path: str | Path) -> bool:
     return (Path(path) / DATA).is_file()
 
 
-def open_lmdb(path: str | Path) -> lmdb.Transaction:
+def open_lmdb(path: str | Path) -> LmdbFile:
     """Opens an LMDB for reading, for as long as the process lives.
 
     The file is mapped: what is got out of it are views, which cost memory, and time, only where
     they are looked at, and memory that the system may take back. One process opens a file once,
     however many readers it has; one that is forked reads on through the mapping that it inherits
     (without locks, and with nothing writing, there is nothing that the two could disturb).
-
-    Returns:
-        A transaction whose ``get(key)`` gives a memoryview, or None.
 
     Raises:
         KTDNError: If it is none, is truncated, or cannot be read.
@@ -41,9 +78,8 @@ def open_lmdb(path: str | Path) -> lmdb.Transaction:
         raise KTDNError(f"{path / DATA}: {error.strerror or error}") from error
     file = found.st_dev, found.st_ino
     if file not in _opened:
-        environment = _open(path, found.st_size)
-        _opened[file] = environment, environment.begin(buffers=True)
-    return _opened[file][1]
+        _opened[file] = LmdbFile(path, _open(path, found.st_size))
+    return _opened[file]
 
 
 def close_lmdb(path: str | Path) -> None:
@@ -57,8 +93,7 @@ def close_lmdb(path: str | Path) -> None:
         return
     opened = _opened.pop((found.st_dev, found.st_ino), None)
     if opened is not None:
-        opened[1].abort()
-        opened[0].close()
+        opened.close()
 
 
 def _open(path: Path, size: int) -> lmdb.Environment:

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ktdn_plugin.data.basicsr_lmdb import write_basicsr_lmdbs
+from ktdn_plugin.data.basicsr_lmdb import INFO_FILE, write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
-from ktdn_plugin.data.drafts import check_free, free_bytes
+from ktdn_plugin.data.drafts import free_bytes, place_for
+from ktdn_plugin.data.folder_listing import check_folders, count_outside
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing, first_of
+from ktdn_plugin.data.lmdb_files import is_lmdb
 from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
@@ -44,7 +46,7 @@ def prepare(
     """Makes a store of a dataset's images.
 
     What is made appears at its place only when it is whole. A store that was interrupted, by
-    whatever, is gone on with where it was when it is made again.
+    whatever, is gone on with where it was when it is made again; LMDBs are begun anew.
 
     Args:
         source: The folder that the dataset was unpacked into.
@@ -68,8 +70,9 @@ def prepare(
     """
     if form not in FORMATS:
         raise ValueError(f"form {form!r}, not one of {', '.join(FORMATS)}")
-    source, destination = Path(source), Path(destination)
-    check_free(destination)
+    source, destination = Path(source), place_for(Path(destination))
+    for folder in (source, hazy, clear):
+        _refuse_lmdb(folder)
     if destination.resolve().is_relative_to(source.resolve()):
         raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
     listing = list_dataset(
@@ -77,10 +80,19 @@ def prepare(
         dataset,
         split,
         clear_only=clear_only,
-        allow_incomplete=allow_incomplete,
+        # What is wrong with anyone's folders is told below, together with their files' faults.
+        allow_incomplete=allow_incomplete or dataset == FOLDERS_LAYOUT,
         hazy=hazy,
         clear=clear,
     )
+    if dataset == FOLDERS_LAYOUT:
+        chosen = hazy is None and clear is None
+        where = f"'ktdn check-data {source}' lists them all" if chosen else ""
+        listing = check_folders(listing, allow_incomplete=allow_incomplete, where=where)
+        outside, names = count_outside(source) if chosen else (0, [])
+        if outside:
+            count = "1 image" if outside == 1 else f"{outside} images"
+            print(f"Leaves out {count} of {source} outside {' and '.join(names)}.")
     sources = measure(listing)
     info = StoreInfo(
         dataset=listing.dataset,
@@ -92,11 +104,22 @@ def prepare(
         missing=listing.missing,
     )
     if listing.missing:
-        print(f"Goes on with an incomplete or altered copy: {first_of(listing.missing)}")
+        kept = "'ktdn check-data' lists them" if form == "store" else f"{INFO_FILE} lists them"
+        where = f"all {len(listing.missing)} are kept in {destination}: {kept}"
+        lines = first_of(listing.missing, where)
+        print(f"Goes on with an incomplete or altered copy, without what is unusable: {lines}")
     write = _write_store if form == "store" else _write_basicsr
     info = write(listing, sources, info, destination, workers)
     print(f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}.")
     return info
+
+
+def _refuse_lmdb(path: str | Path | None) -> None:
+    if path is not None and is_lmdb(path):
+        raise KTDNError(
+            f"{path}: an LMDB is no folder of images; stores and BasicSR's LMDBs are read as they "
+            "are by the datasets"
+        )
 
 
 def _counts(listing: Listing) -> dict[str, int]:
@@ -117,7 +140,7 @@ def _readable(count: int) -> str:
 
 
 def _check_room(path: Path, needed: int) -> None:
-    free = free_bytes(path)
+    free = free_bytes(path.parent)  # where the draft is
     if needed > free:
         raise KTDNError(
             f"{path}: {_readable(needed)} are needed, {_readable(free)} are free on its disk; free "

@@ -6,9 +6,16 @@ import filecmp
 from collections import Counter
 from pathlib import Path
 
-from ktdn_plugin.data.images import image_size, list_images
-from ktdn_plugin.data.listing import Listing, name_within, refuse, side_of_folder
-from ktdn_plugin.data.public_datasets import DATASETS, PublicDataset
+from ktdn_plugin.data.images import list_images
+from ktdn_plugin.data.listing import (
+    Listing,
+    file_image_size,
+    headers_bar,
+    name_within,
+    refuse,
+    side_of_folder,
+)
+from ktdn_plugin.data.public_datasets import DATASETS, PublicDataset, Size
 from ktdn_plugin.data.sources import centered
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
@@ -39,7 +46,10 @@ def list_public(
     copy = _Copy(root, known, clear_only)
     copy.choose(known.splits[split].numbers)
     if not any(copy.found.values()):
-        names = " and ".join(name.format(id=1, variant="*") for name in known.names.values())
+        numbers = known.splits[split].numbers or known.numbers or range(1, 2)
+        names = " and ".join(
+            name.format(id=numbers.start, variant="*") for name in known.names.values()
+        )
         raise KTDNError(
             f"{root}: holds no image of {dataset}/{split} (such as {names}); {known.title} is "
             f"published at {known.page}"
@@ -49,7 +59,8 @@ def list_public(
         copy.check_files()
     if not allow_incomplete:
         cure = f"get it again ({known.page})"
-        refuse(root, f"{dataset}/{split} is incomplete or altered", copy.problems, cure)
+        where = f"'ktdn check-data {root} --dataset {dataset} --split {split}' lists them all"
+        refuse(root, f"{dataset}/{split} is incomplete or altered", copy.problems, cure, where)
     listing = copy.listing(dataset, split)
     if not listing.clear:
         raise KTDNError(
@@ -175,21 +186,19 @@ class _Copy:
 
     def check_files(self) -> None:
         """Looks into the files; those that are of no use are left out."""
-        sizes: dict[Path, tuple[int, int]] = {}
-        for side in self.sides:
-            allowed = self.known.sizes.get(side)
-            if allowed is None:
+        sizes: dict[Path, Size] = {}
+        listed = [(side, *item) for side in self.sides for item in self.found[side].items()]
+        for side, key, path in headers_bar(listed):
+            try:
+                size = sizes[path] = file_image_size(path)
+            except KTDNError as error:
+                self.problems.append(str(error).replace(str(path), name_within(path, self.root), 1))
+                del self.found[side][key]
                 continue
-            for key, path in list(self.found[side].items()):
-                try:
-                    size = sizes[path] = image_size(path)
-                except KTDNError as error:
-                    self.problems.append(str(error))
-                    del self.found[side][key]
-                    continue
-                if size not in allowed:
-                    height, width = allowed[0]
-                    self._report(path, f"{size[1]} x {size[0]} instead of {width} x {height}")
+            allowed = self.known.sizes.get(side, (size,))
+            if size not in allowed:
+                height, width = allowed[0]
+                self._report(path, f"{size[1]} x {size[0]} instead of {width} x {height}")
         for key, path in list(self.found.get("hazy", {}).items()):
             clear = self.found["clear"].get((key[0], ""))
             if clear is None:
@@ -197,12 +206,17 @@ class _Copy:
             twin = _equal(path, clear)
             if twin:
                 self._report(path, f"the same file as {name_within(clear, self.root)}")
-            if twin or (path in sizes and not self._fit(sizes[path], sizes[clear])):
+            wanted = self._kept(sizes[clear])
+            if sizes[path] != wanted and not self.known.sizes:  # or one of them is named above
+                (height, width), other = sizes[path], name_within(clear, self.root)
+                what = f"{width} x {height}, but {other} is {wanted[1]} x {wanted[0]}"
+                self._report(path, what)
+            if twin or sizes[path] != wanted:
                 del self.found["hazy"][key]
 
-    def _fit(self, hazy: tuple[int, int], clear: tuple[int, int]) -> bool:
+    def _kept(self, clear: Size) -> Size:
         center = self.known.center
-        return hazy == (clear if center is None else centered(clear, center)[2:])
+        return clear if center is None else centered(clear, center)[2:]
 
     def listing(self, dataset: str, split: str) -> Listing:
         """Puts together what can be used."""

@@ -59,13 +59,14 @@ class SkipCount:
 
     Args:
         images: Number of the dataset's images.
-        at_most: Share of them that may be skipped; one may be in any case.
+        at_most: Share of them that may be skipped; above 0, one may be in any case.
         tell: Gets a line for each.
     """
 
     def __init__(self, images: int, at_most: float, tell: Callable[[str], None]) -> None:
         self.images = images
         self.at_most = at_most
+        self.allowed = max(at_most * images, 1) if at_most else 0
         self.tell = tell
         self.skipped: set[int] = set()
 
@@ -88,7 +89,7 @@ class SkipCount:
                 continue
             self.skipped.add(int(number))
             self.tell(f"skipped, {len(self)} of {self.images} training images so far: {message}")
-            if len(self) > max(self.at_most * self.images, 1):
+            if len(self) > self.allowed:
                 raise KTDNError(
                     f"datasets.train: {len(self)} of {self.images} images cannot be read, more "
                     f"than skip_at_most: {self.at_most} allows; the last one: {message}"

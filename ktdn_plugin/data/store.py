@@ -26,11 +26,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.lmdb_files import is_lmdb, open_lmdb
+from ktdn_plugin.data.lmdb_files import LmdbFile, is_lmdb, open_lmdb
 from ktdn_plugin.errors import KTDNError
 
 FORMAT = 1
@@ -134,13 +133,17 @@ class Store:
             if len(sizes) != self.info.counts[side]:
                 raise KTDNError(f"{self.path}: damaged ({len(sizes)} {side} sizes); make it again")
         self.pairs = self._table(PAIRS_KEY) if "hazy" in self.sides else None
+        if self.pairs is not None:
+            counts = [self.info.counts.get(side, 0) for side in SIDES]
+            if not ((self.pairs >= 0) & (self.pairs < counts)).all():
+                raise KTDNError(f"{self.path}: damaged (pairs of absent images); make it again")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the opened file, which another process has to open for itself."""
         return {key: value for key, value in vars(self).items() if key != "_file"}
 
     @cached_property
-    def _file(self) -> lmdb.Transaction:
+    def _file(self) -> LmdbFile:
         return open_lmdb(self.path)
 
     def size(self, side: str, number: int) -> tuple[int, int]:
@@ -216,12 +219,9 @@ def checksum(pixels: NDArray[np.uint8]) -> str:
 def _read_info(path: Path) -> StoreInfo:
     if not is_lmdb(path):
         raise KTDNError(f"{path}: no store (a folder that 'ktdn prepare' has made)")
-    try:
-        file = open_lmdb(path)
-        content = file.get(INFO_KEY)
-        begun = any(file.get(about_key(side, 0)) is not None for side in SIDES)
-    except lmdb.Error as error:
-        raise KTDNError(f"{path}: damaged store ({error}); make it again") from error
+    file = open_lmdb(path)
+    content = file.get(INFO_KEY)
+    begun = any(file.get(about_key(side, 0)) is not None for side in SIDES)
     if content is None:
         raise KTDNError(
             f"{path}: a store that was never finished; run the same 'ktdn prepare' again"
@@ -239,6 +239,9 @@ def _read_info(path: Path) -> StoreInfo:
             f"this version reads up to {FORMAT}: upgrade ktdn-plugin, or make the store again"
         )
     try:
-        return StoreInfo(**values)
+        info = StoreInfo(**values)
+        if not all(isinstance(info.counts[side], int) for side in info.counts):
+            raise TypeError("counts")
+        return info
     except TypeError as error:
         raise KTDNError(f"{path}: damaged store ({error}); make it again") from error

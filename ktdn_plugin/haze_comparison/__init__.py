@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ktdn_plugin.checking.output import check_is_none_of, check_output
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.haze_statistics import at_working_size, measure_haze
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze_comparison.pairs import Pair, find_pairs, read_pair
 from ktdn_plugin.haze_comparison.picture import draw_comparison, draw_row
-from ktdn_plugin.haze_comparison.table import Measured, format_groups, format_table
+from ktdn_plugin.haze_comparison.table import Measured, format_gaps, format_groups, format_table
 from ktdn_plugin.haze_photos import check_ranges, seed_of
-from ktdn_plugin.pictures import FORMATS, write_image
+from ktdn_plugin.pictures import write_image
 
 FLAT = (1.0, 1.0)  # the veil of homogeneous haze
 
@@ -42,7 +43,7 @@ def compare_haze(
     Args:
         hazy_folder: Hazy photographs.
         clear_folder: The same scenes without haze, in files of equal names.
-        output: Picture to write, ending in .png, .jpg or .jpeg.
+        output: Picture to write, ending in .png, .jpg or .jpeg; replaces an existing one.
         seed: Of the made hazes.
         per_photo: How many hazes to make over each clear photograph, 1 or more.
         only: Patterns such as ``nh_haze_*``; pairs whose name fits none are left out.
@@ -51,15 +52,15 @@ def compare_haze(
 
     Raises:
         KTDNError: A file has no partner, another size than it or cannot be read, a range does not
-            fit, or the picture cannot be written.
+            fit, no clear image has any texture to measure by, or the picture cannot be written.
     """
-    if output.suffix.lower() not in FORMATS:
-        raise KTDNError(f"{output}: pictures are written as .png, .jpg or .jpeg; name it so")
+    check_output(output)
     for name, number in (("--per-photo", per_photo), ("--rows", rows)):
         if number < 1:
             raise KTDNError(f"{name} must be 1 or more, got {number}")
     check_ranges(seed=seed, **ranges)
     pairs = find_pairs(hazy_folder, clear_folder, only)
+    check_is_none_of(output, [path for pair in pairs for path in (pair.hazy, pair.clear)])
     shown = {round(i) for i in np.linspace(0, len(pairs) - 1, min(rows, len(pairs)))}
 
     measured, sheet = Measured(), []
@@ -68,10 +69,18 @@ def compare_haze(
         _measure(pair, seed_of(seed, number * per_photo), per_photo, ranges, measured)
         if number in shown:
             sheet.append(draw_row(pair, seed_of(seed, number * per_photo), ranges))
-    print(format_table(measured, len(pairs), per_photo))
-    groups = format_groups(measured)
-    if groups:
-        print(groups)
+    if not measured.values("real", "contrast_loss").size:
+        raise KTDNError(
+            f"{clear_folder}: no image has enough texture to measure haze by ({len(pairs)} read); "
+            "take photographs with details"
+        )
+    for text in (
+        format_table(measured, len(pairs), per_photo),
+        format_gaps(measured),
+        format_groups(measured),
+    ):
+        if text:
+            print(text)
     write_image(output, draw_comparison(sheet, measured))
     print(f"Picture: {output}")
 

@@ -41,8 +41,11 @@ def find_pairs(hazy_folder: Path, clear_folder: Path, only: Sequence[str] = ()) 
         only: Patterns such as ``nh_haze_*``, of which a name must fit one; none lets all in.
 
     Raises:
-        KTDNError: A folder or a partner is missing, a name is there twice, or none is left.
+        KTDNError: A folder or a partner is missing, both are one folder, a name is there twice, or
+            none is left.
     """
+    if hazy_folder.resolve() == clear_folder.resolve():
+        raise KTDNError(f"{clear_folder}: given as hazy and as clear folder; name two folders")
     hazy, clear = (_by_name(folder) for folder in (hazy_folder, clear_folder))
     for here, there, folder in ((hazy, clear, clear_folder), (clear, hazy, hazy_folder)):
         alone = [path for name, path in here.items() if name not in there]

@@ -56,6 +56,18 @@ def format_table(measured: Measured, pairs: int, per_photo: int) -> str:
     return "\n".join(lines)
 
 
+def format_gaps(measured: Measured) -> str:
+    """Words what is nan in the table; nothing where all is known."""
+    gaps = [
+        f"{field} ({', '.join(kinds)})"
+        for field in HazeStatistics._fields
+        if (kinds := [kind for kind in KINDS if not measured.values(kind, field).size])
+    ]
+    return f"nan where no pair tells, for want of haze or of details: {', '.join(gaps)}" * bool(
+        gaps
+    )
+
+
 def format_groups(measured: Measured) -> str:
     """Words the medians of each group, real / made; nothing where there is one group only."""
     if len(measured.groups) < 2:

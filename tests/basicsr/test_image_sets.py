@@ -16,7 +16,6 @@ from helpers import (
     one,
     records_of,
     student_of_a_saved_teacher,
-    teacher_file,
     teacher_options,
     write_options,
     write_png,
@@ -36,6 +35,12 @@ def paired(pairs: Path, **roots: str) -> dict:
             del dataset[key]
         dataset |= {key: value.format(phase) for key, value in roots.items()}
     return opt
+
+
+def without_names(rows: list[dict]) -> list[dict]:
+    """Leaves out what a record says of where its data come from."""
+    names = ("split", "fingerprint")
+    return [{key: value for key, value in row.items() if key not in names} for row in rows]
 
 
 def make_stores(pairs: Path) -> None:
@@ -64,7 +69,7 @@ def test_a_training_is_the_same_wherever_its_images_are(pairs: Path, train) -> N
         opt["datasets"]["train"]["num_worker_per_gpu"] = number % 2
         rows = train(opt)
         assert any(row["kind"] == "val" for row in rows)
-        recorded.append([{k: v for k, v in row.items() if k != "split"} for row in rows])
+        recorded.append(without_names(rows))
     assert recorded[1:] == recorded[:1] * 3
 
 
@@ -227,7 +232,7 @@ def test_skipping_is_for_training(fails, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"split": "small-val"}, "split: small-val is asked for, and the store train_store holds"),
+        ({"split": "small-val"}, "split: small-val is asked for, and train_store holds"),
         ({"layout": "o-haze"}, "layout: o-haze is asked for"),
         ({"dataroot_lq": "train/hazy"}, "dataroot_lq: a store says for itself"),
         ({"gt_size": 70}, "train_store, clear image clear/00.png: 80 x 64 pixels are less than"),
@@ -281,7 +286,77 @@ def test_a_teacher_takes_a_stores_clear_side(pairs: Path, train) -> None:
     opt["name"] = "on_stores"
     for phase in ("train", "val"):
         opt["datasets"][phase]["dataroot_gt"] = f"{phase}_store"
-    drop = "split"
-    rows = [{k: v for k, v in row.items() if k != drop} for row in train(opt)]
-    assert rows == [{k: v for k, v in row.items() if k != drop} for row in first]
-    assert teacher_file(pairs).is_file()
+    assert without_names(train(opt)) == without_names(first)
+
+
+def test_hazy_images_beside_clear_ones_are_not_taken_for_clear(pairs: Path, train, fails) -> None:
+    opt = teacher_options()
+    first = train(opt)
+    opt["name"] = "above"
+    for phase in ("train", "val"):
+        opt["datasets"][phase]["dataroot_gt"] = phase  # with hazy and clear in it
+    assert train(opt) == first
+
+
+@pytest.mark.parametrize("fails", [1], indirect=True)
+def test_a_flat_folder_of_both_is_refused_without_its_layout(fails, pairs: Path) -> None:
+    nh_haze(pairs)
+    opt = teacher_options()
+    opt["datasets"]["train"]["dataroot_gt"] = "NH-HAZE"
+    line = one(fails(opt))
+    assert "_GT.png" in line
+    assert "_hazy.png" in line
+
+
+def test_lmdbs_of_basicsrs_format_keep_their_splits_name(pairs: Path, train) -> None:
+    for phase in ("train", "val"):
+        prepare(pairs / phase, pairs / f"{phase}_lmdb", split=f"small-{phase}", form="basicsr")
+    opt = paired(pairs, dataroot_gt="{}_lmdb")  # the folder of both
+    rows = train(opt)
+    assert {row["split"] for row in rows if row["kind"] == "val"} == {"folders/small-val"}
+    opt["datasets"]["train"]["split"] = "another"
+    path = write_options(pairs, opt)
+    assert cli.main(["train", "-opt", str(path)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"split": "another"}, "split: another is asked for, and train_lmdb holds folders/small"),
+        ({"layout": "nh-haze"}, "layout: nh-haze is asked for"),
+        ({"filename_tmpl": "{}_x"}, "filename_tmpl: an LMDB says for itself"),
+    ],
+)
+@pytest.mark.parametrize("fails", [1], indirect=True)
+def test_options_that_an_lmdb_contradicts(fails, pairs: Path, change: dict, part: str) -> None:
+    prepare(pairs / "train", pairs / "train_lmdb", split="small", form="basicsr")
+    opt = paired(pairs, dataroot_gt="train_lmdb/clear.lmdb", dataroot_lq="train_lmdb/hazy.lmdb")
+    opt["datasets"]["train"] |= change
+    assert part in one(fails(opt))
+
+
+@pytest.mark.parametrize("fails", [1], indirect=True)
+def test_one_lmdb_for_basicsrs_reader_and_ours(fails, pairs: Path) -> None:
+    prepare(pairs / "train", pairs / "both", form="basicsr")
+    opt = paired(pairs, dataroot_gt="both/clear.lmdb", dataroot_lq="both/hazy.lmdb")
+    opt["datasets"]["val"] |= {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}}
+    lines = fails(opt)
+    assert any("datasets.train and datasets.val read the same LMDB" in line for line in lines)
+
+
+@pytest.mark.parametrize("fails", [1], indirect=True)
+def test_depth_of_another_size_is_found_before_the_run(fails, pairs: Path) -> None:
+    shutil.copytree(pairs / "train/clear", pairs / "depth")
+    write_png(pairs / "depth/03.png", 1, (30, 40))
+    opt = teacher_options()
+    opt["datasets"]["train"] |= {"type": "SyntheticHazeDataset", "dataroot_depth": "depth"}
+    line = one(fails(opt))
+    assert "depth depth/03.png: is 40 x 30 pixels, its photo train/clear/03.png 80 x 64" in line
+
+
+@pytest.mark.parametrize("key", ["use_scale", "color_jitter"])
+@pytest.mark.parametrize("fails", [1], indirect=True)
+def test_validation_images_stay_as_they_are(fails, pairs: Path, key: str) -> None:
+    opt = teacher_options()
+    opt["datasets"]["val"][key] = {"use_scale": [0.5, 2], "color_jitter": {"hue": 0.1}}[key]
+    assert f"datasets.val.{key}: only training changes its images" in one(fails(opt))

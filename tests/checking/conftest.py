@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from ktdn_plugin.cli import main
 from ktdn_plugin.data.haze import synthesize_haze
 
 Image = np.ndarray
@@ -79,9 +82,23 @@ def healthy(tmp_path: Path, written: Path) -> Path:
 
 
 @pytest.fixture
-def check(run: Check) -> Check:
-    """Runs ``ktdn check-data`` in the test's folder."""
-    return lambda *words, **kwargs: run("check-data", *words, **kwargs)
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Runs ``ktdn check-data`` in the test's folder, in this process: to start one takes longer."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*words: object) -> subprocess.CompletedProcess:
+        arguments = ["check-data", *map(str, words)]
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as stdout,
+            contextlib.redirect_stderr(io.StringIO()) as stderr,
+        ):
+            try:
+                code = main(arguments)
+            except SystemExit as error:
+                code = int(error.code or 0)
+        return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+    return run_command
 
 
 def problems(done: subprocess.CompletedProcess) -> list[str]:

@@ -1,21 +1,20 @@
-"""Files, values, duplicates and stores: the command on whole sets."""
+"""Files, values and duplicates: the command on whole sets."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import cv2
-import lmdb
 import numpy as np
 import pytest
 from checking.conftest import Check, Image, problems, read, write
 from helpers import one
 
 from ktdn_plugin.checking.values import judge_values, values_of
-from ktdn_plugin.data.store import StoreInfo
-from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.cli import main
 
 NAME = "cat_1.png"
 
@@ -151,62 +150,19 @@ def test_clear_images_alone(healthy: Path, check: Check):
     assert "10 clear images without hazy ones" in done.stdout
 
 
-def make_store(folder: Path, path: Path) -> Path:
-    names = sorted(p.name for p in (folder / "clear").iterdir())
-    with StoreWriter(path, {"test": 1}) as writer:
-        for number, name in enumerate(names):
-            for side in ("hazy", "clear"):
-                writer.add(side, number, read(folder / side / name), f"{side}/{name}")
-        counts = {"hazy": len(names), "clear": len(names)}
-        pairs = np.repeat(np.arange(len(names), dtype=np.int32)[:, None], 2, axis=1)
-        info = StoreInfo("folders", "train", counts, 2 * len(names), 0, 0)
-        writer.finish(info, pairs)
-    return path
-
-
-def test_a_store_is_checked_like_a_folder(healthy: Path, check: Check):
-    store = make_store(healthy, healthy.parent / "good.store")
-    done = check("good.store")
-    assert (done.returncode, problems(done)) == (0, []), done.stdout
-    assert "checksums compared" in done.stdout
-
-    hazy = healthy / "hazy"
-    (hazy / "cat_0.png").rename(hazy / "x.png")
-    (hazy / "cat_1.png").rename(hazy / "cat_0.png")
-    (hazy / "x.png").rename(hazy / "cat_1.png")
-    make_store(healthy, healthy.parent / "bad.store")
-    done = check(store, "bad.store")
-    assert done.returncode == 1
-    kinds = [line.split("]")[0] for line in problems(done)]
-    assert kinds == ["error [scene"] * 2 + ["error [duplicate"] * 10
-    assert "bad.store, hazy image hazy/cat_0.png and bad.store, clear image" in done.stdout
-
-
-def test_a_damaged_store_is_found_by_its_checksums(healthy: Path, check: Check):
-    store = make_store(healthy, healthy.parent / "good.store")
-    names = sorted(path.name for path in (healthy / "clear").iterdir())
-    with (
-        lmdb.open(str(store), map_size=2**30) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        pixels = bytearray(transaction.get(b"clear/00000003"))
-        pixels[1000] ^= 1
-        transaction.put(b"clear/00000003", bytes(pixels))
-    done = check("good.store")
-    assert done.returncode == 1
-    line = one(problems(done))
-    assert line.startswith(
-        f"error [unreadable] good.store, clear image clear/{names[3]}: its checksum is wrong"
-    )
-
-
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
         (("nowhere",), "nowhere: no such folder"),
         (("set", "set"), "set: given twice"),
         (("set", "-o", "check.gif"), "check.gif: images are written as"),
+        (("set", "-o", "set"), "set: images are written as"),
+        (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; name another place"),
+        (("set", "-o", "/proc/x/check.png"), "/proc/x/check.png cannot be written: "),
+        (("set", "-o", "set/clear/cat_0.png"), "set/clear/cat_0.png: is one of the images"),
         (("set", "--dataset", "nh-hase"), "did you mean 'nh-haze'"),
+        (("set", "--split", "a", "--split", "b"), "set: has one split only, which --split names"),
+        (("set", "--split", "a", "--split", "a"), "--split a: given twice"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line(
@@ -218,9 +174,10 @@ def test_what_cannot_be_checked_is_one_line(
     assert wanted in one(done.stderr.strip().splitlines())
 
 
-def test_unusable_arguments_have_an_exit_code_of_their_own(check: Check):
-    assert check("set", "--no-such-flag").returncode == 2
+def test_unusable_arguments_have_an_exit_code_of_their_own(run: Check, check: Check):
+    assert run("check-data", "set", "--no-such-flag").returncode == 2
     done = check("--help")
+    assert "replaces an existing one" in done.stdout
     assert done.returncode == 0
     assert "exit code: 0 if there is no error, 1 if" in done.stdout
 
@@ -231,3 +188,33 @@ def test_the_output_is_the_same_each_time(healthy: Path, check: Check):
     first, second = check("set"), check("set")
     assert first.stdout == second.stdout
     assert len(problems(first)) == 3
+
+
+def test_an_older_picture_is_not_taken_for_this_checks(healthy: Path, check: Check):
+    Path("check.png").write_bytes(b"old")
+    done = check("set", "-o", "new/x.png")
+    assert "No picture: there is nothing to look at\n" in done.stdout
+    assert not Path("new").exists()
+    done = check("set")
+    assert "nothing to look at; check.png is older, of another check\n" in done.stdout
+    assert Path("check.png").read_bytes() == b"old"
+
+
+def test_a_pipe_is_named_and_not_waited_for(healthy: Path, check: Check):
+    (healthy / "hazy" / NAME).unlink()
+    os.mkfifo(healthy / "hazy" / NAME)
+    line = one(problems(check("set")))
+    assert line.startswith(f"error [unreadable] set/hazy/{NAME}: not a regular file")
+
+
+@pytest.mark.parametrize("path", ["basicsr", "basicsr/hazy.lmdb"])
+def test_basicsrs_lmdbs_are_refused_with_advice(tmp_path: Path, check: Check, path: str):
+    noise = np.random.RandomState(0).randint(0, 256, (24, 24, 3)).astype(np.uint8)
+    for side in ("hazy", "clear"):
+        write(tmp_path / "set" / side / "a.png", noise)
+    assert main(["prepare", "set", "basicsr", "--format", "basicsr"]) == 0
+    done = check(path)
+    assert done.returncode == 1
+    line = one(done.stderr.splitlines())
+    assert "LMDB for BasicSR" in line
+    assert "check the folder that it was made from" in line

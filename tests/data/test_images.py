@@ -9,7 +9,7 @@ import pytest
 from bad_images import BAD, bomb, coded, photo, write_bad
 from PIL import Image
 
-from ktdn_plugin.data.images import decode_image, image_size, list_images, read_image
+from ktdn_plugin.data.images import decode_image, image_size, is_cut_off, list_images, read_image
 from ktdn_plugin.errors import KTDNError
 
 
@@ -49,7 +49,7 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
     for use in (read_image, image_size):
         with pytest.raises(KTDNError, match=r"absent\.png: No such file"):
             use(tmp_path / "absent.png")
-        with pytest.raises(KTDNError, match=r"folder\.png: Is a directory"):
+        with pytest.raises(KTDNError, match=r"folder\.png: not a regular file"):
             use(tmp_path / "folder.png")
     with pytest.raises(KTDNError, match="no such image"):
         decode_image(None, "key")
@@ -114,3 +114,22 @@ def test_a_folder_that_cannot_be_read_is_named_not_passed_over(
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(KTDNError, match="closed: Permission denied"):
         list_images(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for use in (read_image, image_size):
+        with pytest.raises(KTDNError, match=r"pipe\.png: not a regular file"):
+            use(tmp_path / "pipe.png")
+
+
+def test_a_jpeg_may_have_something_behind_its_end_but_not_lack_it() -> None:
+    whole = coded(".jpg")
+    video = b"MotionPhoto" + bytes(range(256)) * 4 + b"\xff\xda and so on"
+    for thumbnail in (b"", b"\xff\xe1\x00\x0aEx\xff\xd8\xff\xda\xff\xd9"):
+        content = whole[:2] + thumbnail + whole[2:]
+        assert not is_cut_off(content)
+        assert not is_cut_off(content + video)
+        for end in (len(content) - 1, len(content) // 2, 30 + len(thumbnail), 3):
+            assert is_cut_off(content[:end])
+    assert not is_cut_off(coded(".png"))

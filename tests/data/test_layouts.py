@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -211,7 +212,8 @@ def test_long_lists_are_cut_short_in_the_message_only(copies) -> None:
         (root / f"{number:02}_hazy.png").unlink()
     message = refusal(root, "nh-haze", "all")
     assert "30 problems" in message
-    assert "10_hazy.png is missing; and 20 more" in message
+    assert "10_hazy.png is missing; and 20 more ('ktdn check-data" in message
+    assert "--dataset nh-haze --split all' lists them all)" in message
     assert "11_hazy.png" not in message
     assert len(list_dataset(root, "nh-haze", "all", allow_incomplete=True).missing) == 30
 
@@ -297,7 +299,11 @@ def test_another_dataset_is_not_taken_for_this_one(copies, tmp_path: Path) -> No
 def test_folders_pair_by_name(hazy: str, clear: str, tmp_path: Path) -> None:
     write_three(tmp_path, hazy, clear)
     listing = list_dataset(tmp_path)
-    assert (listing.name, len(listing.pairs), len(listing.clear)) == ("folders/all", 3, 3)
+    assert (listing.name, len(listing.pairs), len(listing.clear)) == (
+        f"folders/{tmp_path.name}",
+        3,
+        3,
+    )
     for (a, b), key in zip(listing.pairs, listing.keys, strict=True):
         assert listing.hazy[a] == tmp_path / hazy.format(Path(key).name[0])
         assert listing.clear[b] == tmp_path / clear.format(Path(key).name[0])
@@ -357,6 +363,62 @@ def test_unclear_folders_are_refused(files: tuple[str, ...], said: str, tmp_path
         else:
             write(tmp_path / file, seed)
     assert said in refusal(tmp_path)
+
+
+def test_split_of_folders_is_named_after_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in (("fog", "fog"), ("a\\b\nc", "a_b_c"), (" ", "all")):
+        write(tmp_path / folder / "a.png", 1)
+        assert list_dataset(tmp_path / folder).split == name
+    monkeypatch.chdir(tmp_path / "fog")
+    assert list_dataset(".").name == "folders/fog"
+
+
+@pytest.mark.parametrize(
+    ("name", "hazy", "clear"),
+    [
+        ("o-haze", "hazy/{:02}_outdoor_hazy.jpg", "GT/{:02}_outdoor_GT.JPG"),
+        ("i-haze", "# I-HAZY/hazy/{:02}_indoor_hazy.jpg", "# I-HAZY/GT/{:02}_indoor_GT.jpg"),
+    ],
+)
+def test_all_that_is_wrong_is_told_at_once(name: str, hazy: str, clear: str, copies) -> None:
+    root = copies(name)
+    write(root / hazy.format(2), 1, (9, 8))
+    (root / clear.format(3)).unlink()
+    (root / hazy.format(5)).write_bytes(b"")
+    (root / clear.format(6)).unlink()
+    os.mkfifo(root / clear.format(6))
+    lines = [
+        f"{Path(clear.format(3)).stem}.jpg is missing",
+        f"{hazy.format(2)}: 8 x 9, but {clear.format(2)} is 8 x 6",
+        f"{hazy.format(5)}: empty file (0 bytes)",
+        f"{clear.format(6)}: not a regular file",
+    ]
+    message = refusal(root, name, "train")
+    assert "4 problems" in message
+    listing = list_dataset(root, name, "train", allow_incomplete=True)
+    assert len(listing.missing) == 4
+    for line in lines:
+        assert line in message
+        assert any(each.startswith(line) for each in listing.missing)
+    left = [int(a[:2]) for a, _ in names(listing)]
+    assert left == [1, 4, *range(7, SPLITS[name]["train"][1] + 1)]
+
+
+def test_unequal_and_unreadable_pairs_of_reside_are_left_out(copies) -> None:
+    root = copies("sots-outdoor")
+    write(root / "hazy/0001_0.8_0.08.jpg", 1, (7, 8))
+    (root / "gt/0002.png").write_bytes(b"no picture")
+    listing = list_dataset(root, "sots-outdoor", allow_incomplete=True)
+    assert [a for a, _ in names(listing)] == ["0001_0.8_0.12.jpg"]
+    assert len(listing.missing) == 2
+
+
+def test_names_to_look_for_begin_with_the_first(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", 1)
+    assert "such as 1400_*.png and 1400.png" in refusal(tmp_path, "sots-indoor")
+    assert "such as 46_hazy.png and 46_GT.png" in refusal(tmp_path, "nh-haze", "challenge-val")
 
 
 @pytest.mark.parametrize("split", ["a/b", "", "a\\b"])

@@ -157,6 +157,122 @@ def test_place_must_be_free_and_outside(place: str, photos: Path, tmp_path: Path
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_link_to_an_empty_folder_is_followed(photos: Path, tmp_path: Path) -> None:
+    for form in prepare_module.FORMATS:
+        (tmp_path / "other" / form).mkdir(parents=True)
+        (tmp_path / form).symlink_to(tmp_path / "other" / form)
+        prepare(photos, tmp_path / form, form=form)
+        assert (tmp_path / form).is_symlink()
+    assert Store(tmp_path / "store").info.counts["hazy"] == 6
+    assert sorted(each.name for each in (tmp_path / "other").iterdir()) == ["basicsr", "store"]
+
+
+@pytest.mark.parametrize("name", [".", "", "../here"])
+def test_current_folder_is_not_replaced(
+    name: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    for form in prepare_module.FORMATS:
+        message = refusal(photos, name, form=form)
+        assert "current folder" in message
+        assert "name a folder within it" in message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_mount_point_is_refused_before_anything_is_done(photos: Path, small_disk: Path) -> None:
+    (small_disk / "within").mkdir()
+    (small_disk / "a b").mkdir()
+    bound = ["mount", "--bind", str(small_disk / "within"), str(small_disk / "a b")]
+    subprocess.run(bound, check=True)
+    try:
+        for form in prepare_module.FORMATS:
+            message = refusal(photos, small_disk / "a b", form=form)
+            assert f"name a folder within it, such as {small_disk / 'a b/store'}" in message
+    finally:
+        subprocess.run(["umount", str(small_disk / "a b")], check=True)
+    for folder in ("a b", "within"):
+        (small_disk / folder).rmdir()
+    (small_disk.parent / "link").symlink_to(small_disk)
+    for place in (small_disk, small_disk.parent / "link"):
+        assert "a disk is mounted there" in refusal(photos, place)
+    assert list(small_disk.iterdir()) == []
+    prepare(photos, small_disk / "store")
+
+
+def test_lmdb_is_no_folder_of_images(photos: Path, tmp_path: Path) -> None:
+    prepare(photos, tmp_path / "bs", form="basicsr")
+    prepare(photos, tmp_path / "store")
+    for folder in ("bs/hazy.lmdb", "store"):
+        message = refusal(tmp_path / folder, tmp_path / "more")
+        assert "an LMDB is no folder of images" in message
+        assert "io_backend" not in message
+    message = refusal(photos, tmp_path / "more", clear=tmp_path / "bs/clear.lmdb")
+    assert "clear.lmdb: an LMDB is no folder" in message
+
+
+def test_images_beside_the_chosen_folders_are_counted(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(photos, tmp_path / "whole")
+    assert "Leaves out" not in capsys.readouterr().out
+    write(photos / "more.png", 1)
+    write(photos / "notes/a/b.png", 1)
+    prepare(photos, tmp_path / "store")
+    assert f"Leaves out 2 images of {photos} outside hazy and GT." in capsys.readouterr().out
+
+
+def test_unusable_pairs_of_folders_are_told_at_once_and_left_out(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "hazy/1.png").unlink()
+    write(photos / "hazy/2.png", 1, (21, 30))
+    (photos / "GT/3.jpg").write_bytes(b"")
+    lines = (
+        "GT/1.jpg has no hazy image",
+        "hazy/2.png and GT/2.jpg differ in size (30 x 21 and 30 x 20)",
+        "GT/3.jpg: empty file",
+    )
+    for form in prepare_module.FORMATS:
+        message = refusal(photos, tmp_path / form, form=form)
+        info = prepare(photos, tmp_path / form, allow_incomplete=True, form=form)
+        printed = capsys.readouterr().out
+        assert "3 problems" in message
+        assert info.counts == {"hazy": 3, "clear": 3}
+        for line in lines:
+            assert line in message
+            assert line in printed
+            assert any(each.startswith(line) for each in info.missing)
+    assert Store(tmp_path / "store").name("clear", 1) == "GT/4.jpg"
+
+
+def test_unusable_clear_images_alone_are_left_out(photos: Path, tmp_path: Path) -> None:
+    (photos / "GT/3.jpg").write_bytes(b"")
+    info = prepare(photos / "GT", tmp_path / "store", allow_incomplete=True)
+    assert (info.split, info.counts, len(info.missing)) == ("GT", {"clear": 5}, 1)
+    for path in (photos / "GT").iterdir():
+        path.write_bytes(b"")
+    assert "no image can be used" in refusal(
+        photos / "GT", tmp_path / "none", allow_incomplete=True
+    )
+
+
+def test_it_is_said_where_a_long_list_is_kept(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(20):
+        write(photos / f"hazy/x{number}.png", number)
+    assert f"and 10 more ('ktdn check-data {photos}' lists them all)" not in refusal(
+        photos, tmp_path / "refused", hazy="hazy", clear="GT"
+    )
+    message = refusal(photos, tmp_path / "refused")
+    assert f"and 10 more ('ktdn check-data {photos}' lists them all)" in message
+    store = prepare(photos, tmp_path / "store", allow_incomplete=True)
+    assert f"all 20 are kept in {tmp_path / 'store'}" in capsys.readouterr().out
+    assert len(store.missing) == 20
+
+
 def test_empty_folder_is_filled(photos: Path, tmp_path: Path) -> None:
     for form in prepare_module.FORMATS:
         (tmp_path / form).mkdir()
@@ -172,7 +288,7 @@ def test_bad_image_is_named_and_nothing_looks_whole(
     path, said = write_bad(photos / "hazy", kind)
     write(photos / "GT/x.png", 1, (40, 56))
     message = refusal(photos, tmp_path / "store", form=form, workers=3)
-    assert str(path) in message
+    assert path.name in message
     assert said in message
     assert not (tmp_path / "store").exists()
     assert workers_left() == []

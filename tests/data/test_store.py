@@ -352,3 +352,50 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, run) -> None:
     assert int(touched) == 4 * count
     assert float(grown) < 30  # MiB
     (tmp_path / "store/data.mdb").unlink()
+
+
+DAMAGE = """
+import sys
+from pathlib import Path
+from ktdn_plugin.data.lmdb_files import close_lmdb
+from ktdn_plugin.data.store import Store
+from ktdn_plugin.errors import KTDNError
+
+folder, whole = Path(sys.argv[1]), Path(sys.argv[1], "data.mdb").read_bytes()
+refused = spoilt = 0
+for page in range(len(whole) // 4096):
+    content = bytearray(whole)
+    content[4096 * page : 4096 * (page + 1)] = b"\\xff" * 4096
+    (folder / "data.mdb").write_bytes(content)
+    try:
+        store = Store(folder)
+    except KTDNError:
+        refused += 1
+        continue
+    outcomes = []
+    for side in store.sides:
+        for number in range(store.info.counts[side]):
+            try:
+                store.verify(side, number)
+                outcomes.append(True)
+            except KTDNError:
+                outcomes.append(False)
+    spoilt += any(outcomes) and not all(outcomes)
+    close_lmdb(folder)
+print(refused, spoilt)
+"""
+
+
+def test_a_damaged_page_spoils_no_more_than_what_is_on_it(tmp_path: Path) -> None:
+    write_store(tmp_path / "store")
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGE, str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    refused, spoilt = map(int, done.stdout.split())
+    assert refused > 0
+    assert spoilt > 0
