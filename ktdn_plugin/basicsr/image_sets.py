@@ -57,7 +57,16 @@ def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
     Raises:
         KTDNError: If they are not there, are not what the options say, or do not pair.
     """
-    root = Path(opt["dataroot_gt"])
+    images = _open(opt, Path(opt["dataroot_gt"]), paired)
+    if paired and images.hazy is None:
+        raise KTDNError(
+            f"dataroot_gt: {opt['dataroot_gt']} holds clear images alone; name the hazy ones by "
+            "dataroot_lq, or take ClearImageDataset"
+        )
+    return images
+
+
+def _open(opt: dict[str, Any], root: Path, paired: bool) -> ImageSet:
     wants_lmdb = (opt.get("io_backend") or {}).get("type") == "lmdb"
     if is_store(root):
         return _of_store(opt, Store(root), paired)

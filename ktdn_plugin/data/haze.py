@@ -6,7 +6,7 @@ image resizing differ in the last bits from one processor to another.
 
 The default ranges were chosen beside 12 real pairs of non-homogeneous haze and smoke, 190 to 320
 pixels wide. ``ktdn compare-haze`` measures real pairs and haze made over their clear images; these
-are its 10, 50 and 90 % quantiles with ``--seed 0 --per-photo 8``, and the ranges behind them::
+are its 10, 50 and 90 % quantiles on those pairs (``--only``), and the ranges behind them::
 
     contrast loss      real 0.20 0.49 0.78   made 0.26 0.47 0.73   density, coverage
     thickest t         real 0.12 0.21 0.31   made 0.08 0.18 0.31   density

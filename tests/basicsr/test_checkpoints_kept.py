@@ -181,7 +181,7 @@ def test_data_workers_that_fall_silent_are_reported(
     from ktdn_plugin.basicsr import register
 
     register()
-    from ktdn_plugin.basicsr.clear_image_dataset import ClearImageDataset
+    from ktdn_plugin.basicsr.datasets import ClearImageDataset
 
     read = ClearImageDataset.__getitem__
 

@@ -238,6 +238,7 @@ def test_skipping_is_for_training(fails, pairs: Path) -> None:
         ({"gt_size": 70}, "train_store, clear image clear/00.png: 80 x 64 pixels are less than"),
         ({"dataroot_gt": "clear_store"}, "clear_store: this store has no hazy images"),
         ({"dataroot_gt": "train"}, "dataroot_lq: missing; train is no store"),
+        ({"dataroot_gt": "train/clear", "layout": "folders"}, "train/clear holds clear images"),
     ],
 )
 @pytest.mark.parametrize("fails", [1], indirect=True)
