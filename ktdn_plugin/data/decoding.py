@@ -129,6 +129,9 @@ def _measure(listing: Listing, side: str, number: int, path: Path) -> Source:
     )
 
 
+THREADS = "ktdn-decoding"  # how they are named, for whoever looks what a process is doing
+
+
 def in_order(
     work: Callable[[Source], Result], sources: Iterable[Source], workers: int | None = None
 ) -> Generator[tuple[Source, Result], None, None]:
@@ -146,7 +149,7 @@ def in_order(
         KTDNError: What ``work`` raises; no further image is begun then.
     """
     workers = workers or os.cpu_count() or 1
-    executor = ThreadPoolExecutor(workers)
+    executor = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
     ahead: deque[tuple[Source, Future[Result]]] = deque()
     waiting = 0
     try:

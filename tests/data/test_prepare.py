@@ -52,7 +52,7 @@ def error_line(done: subprocess.CompletedProcess) -> str:
 
 
 def workers_left() -> list[str]:
-    return [each.name for each in threading.enumerate() if "ThreadPool" in each.name]
+    return [each.name for each in threading.enumerate() if decoding.THREADS in each.name]
 
 
 @pytest.fixture
