@@ -17,6 +17,7 @@ from ktdn_plugin.checking.reading import SetFacts, make_pool, measure_set
 from ktdn_plugin.checking.sets import ImageSet, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
 from ktdn_plugin.checking.stores import describe_store
+from ktdn_plugin.data.interrupts import held_back
 from ktdn_plugin.data.sources import FileImages
 
 
@@ -77,9 +78,13 @@ def _measure(sets: Sequence[ImageSet]) -> list[SetFacts]:
     cv2.setNumThreads(1)  # the images are what is worked on at the same time
     pool = make_pool()
     try:
-        with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
+        with (
+            held_back() as check_interrupt,
+            tqdm(total=total, unit="image", disable=None, leave=False) as bar,
+        ):
             for image_set in sets:
                 for step in measure_set(image_set, pool):
+                    check_interrupt()
                     if isinstance(step, SetFacts):
                         facts.append(step)
                     else:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.images import decode_image, image_size
+from ktdn_plugin.data.interrupts import held_back
 from ktdn_plugin.data.listing import Listing, file_status, headers_bar
 from ktdn_plugin.data.sources import centered, cut
 from ktdn_plugin.errors import KTDNError
@@ -147,23 +148,28 @@ def in_order(
 
     Raises:
         KTDNError: What ``work`` raises; no further image is begun then.
+        KeyboardInterrupt: If Ctrl-C is pressed; between two results, see :func:`held_back`.
     """
     workers = workers or os.cpu_count() or 1
-    executor = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
     ahead: deque[tuple[Source, Future[Result]]] = deque()
     waiting = 0
-    try:
-        for source in sources:
-            while ahead and (
-                len(ahead) > 2 * workers or waiting + source.pixel_bytes > AHEAD_BYTES
-            ):
+    with held_back() as check_interrupt:
+        executor = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
+        try:
+            for source in sources:
+                while ahead and (
+                    len(ahead) > 2 * workers or waiting + source.pixel_bytes > AHEAD_BYTES
+                ):
+                    check_interrupt()
+                    done, future = ahead.popleft()
+                    yield done, future.result()
+                    waiting -= done.pixel_bytes
+                ahead.append((source, executor.submit(work, source)))
+                waiting += source.pixel_bytes
+            while ahead:
+                check_interrupt()
                 done, future = ahead.popleft()
                 yield done, future.result()
-                waiting -= done.pixel_bytes
-            ahead.append((source, executor.submit(work, source)))
-            waiting += source.pixel_bytes
-        while ahead:
-            done, future = ahead.popleft()
-            yield done, future.result()
-    finally:
-        executor.shutdown(cancel_futures=True)
+            check_interrupt()
+        finally:
+            executor.shutdown(cancel_futures=True)
