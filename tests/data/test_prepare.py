@@ -369,20 +369,24 @@ def test_one_process_at_a_time(photos: Path, tmp_path: Path, run) -> None:
     assert run("prepare", "photos", "store").returncode == 0
 
 
-# Commits often, so that many kills find something that is done.
+# Commits often, so that many kills find something that is done, and takes its time, so that it is
+# not done before a test that waits for its turn on a busy machine gets to kill it.
 COMMAND = (
     sys.executable,
     "-c",
+    "import time\n"
     "from ktdn_plugin import cli\n"
-    "from ktdn_plugin.data import store_writer\n"
+    "from ktdn_plugin.data import decoding, store_writer\n"
     "store_writer.COMMIT_BYTES = 2**20\n"
+    "decode = decoding.Source.decode\n"
+    "decoding.Source.decode = lambda *given: [time.sleep(0.05), decode(*given)][1]\n"
     "raise SystemExit(cli.main())\n",
 )
 
 
 @pytest.fixture
 def long_work(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
-    """A command that works for a second, and the file that grows meanwhile."""
+    """A command that works for a few seconds, and the file that grows meanwhile."""
     for number in range(60):
         path = tmp_path / f"many/{number:02}.png"
         write(path, number, (400, 600))
