@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class KTDNError(Exception):
@@ -59,3 +60,29 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+@contextmanager
+def explained(source: str) -> Iterator[None]:
+    """Turns what options' values lead toolboxes and torch to into one line that names the file.
+
+    Args:
+        source: The options file, or the config.
+
+    Raises:
+        KTDNError: In place of any other error that a value of the wrong kind may cause.
+    """
+    try:
+        yield
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:
+        raise KTDNError(
+            f"{source}: these options cannot be used ({type(error).__name__}: {error}); --debug "
+            "shows where"
+        ) from error

@@ -8,14 +8,12 @@ from typing import Any
 
 from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
 from ktdn_plugin.basicsr.datasets import DATASETS
-from ktdn_plugin.basicsr.image_sets import ImageSet, hazy_name, open_lmdbs, some
-from ktdn_plugin.basicsr.meta_info import read_meta_info
-from ktdn_plugin.data.images import image_size
+from ktdn_plugin.data.first_look import check_depth, check_sides
+from ktdn_plugin.data.image_sets import hazy_name, open_lmdbs, some
 from ktdn_plugin.data.lmdb_files import close_lmdb, is_lmdb
-from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
+from ktdn_plugin.data.meta_info import read_meta_info
+from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
-
-LOOKED_AT_MOST = 2000  # files whose sizes are compared before a run; the others in its course
 
 
 def check_images(dataset: dict[str, Any], where: str) -> list[str]:
@@ -26,13 +24,15 @@ def check_images(dataset: dict[str, Any], where: str) -> list[str]:
     try:
         if kind in OUR_DATASETS:
             built = _build(dataset)
-            sides = _sides(built.images)
-            _check_depth(built.dataset)
+            sides = built.images.sides
+            check_depth(built.dataset)
         elif dataset["io_backend"].get("type") == "lmdb":
             sides = _stock_lmdbs(dataset, ROOTS[kind])
         else:
             sides = _stock_files(dataset, ROOTS[kind])
-        _check_sides(dataset, sides)
+        crop = dataset["gt_size"] if dataset["phase"] == "train" else None
+        skips = dataset.get("on_error") == "skip"
+        check_sides(sides, crop, skips=skips, scale=dataset["scale"])
     except KTDNError as error:
         return [f"{where}: {error}"]
     finally:
@@ -62,82 +62,6 @@ def _build(dataset: dict[str, Any]) -> Any:
     """Builds one of our datasets, with all that its options may have wrong."""
     (kind,) = (kind for kind in DATASETS if kind.__name__ == dataset["type"])
     return kind(dataset)
-
-
-def _check_depth(dataset: Any) -> None:
-    """Compares depth maps' sizes with their images'."""
-    depth: Any = getattr(dataset, "depth", None)
-    if depth is None:
-        return
-    for number in range(_looked_at(dataset.clear)):
-        found, wanted = image_size(depth.paths[number]), dataset.clear.size(number)
-        if found != wanted:
-            sizes = [f"{width} x {height}" for height, width in (found, wanted)]
-            raise KTDNError(
-                f"depth {depth.paths[number]}: is {sizes[0]} pixels, its photo "
-                f"{dataset.clear.describe(number)} {sizes[1]}; bring it to that size"
-            )
-
-
-def _sides(images: ImageSet) -> list[Images]:
-    return [images.clear] if images.hazy is None else [images.hazy, images.clear]
-
-
-def _check_sides(dataset: dict[str, Any], sides: Sequence[Images]) -> None:
-    skips = dataset.get("on_error") == "skip"
-    if not skips:
-        sides[0].read(0)
-    for number in range(_looked_at(sides[-1])):
-        try:
-            _check_sizes(dataset, sides, number)
-        except KTDNError:
-            if not skips:
-                raise
-    if dataset["phase"] != "train":
-        _check_stems(sides[0])
-
-
-def _looked_at(images: Images) -> int:
-    """How many images' sizes can be compared without keeping a person waiting."""
-    if isinstance(images, StoreImages):
-        return len(images)
-    # An LMDB of BasicSR's tells an image's size only by decoding it.
-    return min(len(images), 1 if isinstance(images, BasicSRImages) else LOOKED_AT_MOST)
-
-
-def _check_sizes(dataset: dict[str, Any], sides: Sequence[Images], number: int) -> None:
-    """Compares a pair's sizes, and a training image's with the crop's."""
-    sizes: list[tuple[int, ...]] = [side.size(number) for side in sides]
-    scale = dataset["scale"]
-    if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
-        # Not every header tells of a rotation that decoding applies; look before complaining.
-        sizes = [side.read(number).shape[:2] for side in sides]
-    if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
-        shown = " and ".join(f"{width} x {height}" for height, width in sizes)
-        times = f", scale: {scale}" if scale != 1 else ""
-        raise KTDNError(
-            f"{sides[0].describe(number)} and {sides[1].describe(number)} differ in size "
-            f"({shown}{times})"
-        )
-    height, width = sizes[-1]
-    if dataset["phase"] == "train" and min(height, width) < dataset["gt_size"]:
-        raise KTDNError(
-            f"{sides[-1].describe(number)}: {width} x {height} pixels are less than the crop, "
-            f"gt_size: {dataset['gt_size']}; lower it or remove the image"
-        )
-
-
-def _check_stems(images: Images) -> None:
-    """Results are named after images alone: two of one name would overwrite each other."""
-    seen: dict[str, int] = {}
-    for number in range(len(images)):
-        stem = Path(images.name(number)).stem
-        if stem in seen:
-            raise KTDNError(
-                f"{images.describe(seen[stem])} and {images.describe(number)} would both be saved "
-                f"as {stem}.png; rename one"
-            )
-        seen[stem] = number
 
 
 def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:

@@ -20,9 +20,8 @@ from ktdn_plugin.basicsr.options import (
     raise_problems,
     set_defaults,
 )
-from ktdn_plugin.basicsr.prepare import explained
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, OURS, build_step
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, explained
 
 
 class DataShare(NamedTuple):

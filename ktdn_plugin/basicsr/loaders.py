@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,19 +11,15 @@ from basicsr.data import build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
-from ktdn_plugin.basicsr.launch import TIMEOUT
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.data.images import decode_image
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
+from ktdn_plugin.data.workers import explaining_workers
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.launch import TIMEOUT
 
 _logger = logging.getLogger("basicsr")
-
-WORKER_DIED = (
-    "datasets.train: a worker that reads the data has died; most often memory ran out: lower "
-    "num_worker_per_gpu"
-)
 
 
 class NamedErrors(Dataset):
@@ -74,37 +69,6 @@ class NamedErrors(Dataset):
                 return f"{name}: {problem.strerror}"
         what = " ".join(" ".join(map(str, error.args)).split())
         return f"{' and '.join(map(str, files.values()))}: {what} ({type(error).__name__})"
-
-
-@contextmanager
-def explaining_workers() -> Iterator[None]:
-    """Words what goes wrong in, or with, the workers that read the data.
-
-    It belongs around a whole training: torch tells of a killed worker wherever the program is.
-
-    Raises:
-        KTDNError: One line, in place of a worker's traceback.
-    """
-    try:
-        yield
-    except KTDNError as error:
-        # A worker's exception comes back with its whole traceback for a message.
-        marker = f"{KTDNError.__module__}.{KTDNError.__qualname__}: "
-        if marker not in str(error):
-            raise
-        raise KTDNError(str(error).rsplit(marker, 1)[-1].strip()) from error
-    except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
-        raise KTDNError(f"{WORKER_DIED} ({error or type(error).__name__})") from error
-    except RuntimeError as error:
-        first = (str(error).splitlines() or [""])[0]
-        if "DataLoader timed out" in first:
-            raise KTDNError(
-                f"datasets.train: the workers that read the data have fallen silent ({first}); "
-                "start again with --auto_resume, and see whether the files can be read"
-            ) from error
-        if "DataLoader worker" not in first:
-            raise
-        raise KTDNError(f"{WORKER_DIED} ({first})") from error
 
 
 class TrainingBatches:

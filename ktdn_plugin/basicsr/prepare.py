@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from ktdn_plugin import launch
 from ktdn_plugin.acceleration import keep_freed_memory
-from ktdn_plugin.basicsr import launch, register
+from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.check_names import check_names, check_step
 from ktdn_plugin.basicsr.check_structure import check_structure
 from ktdn_plugin.basicsr.options import (
@@ -27,7 +26,7 @@ from ktdn_plugin.basicsr.options import (
 )
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
 from ktdn_plugin.basicsr.run_folder import check_folder
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import explained
 
 
 def prepare(arguments: Namespace, root: Path, is_train: bool) -> tuple[Options, State | None]:
@@ -95,26 +94,3 @@ def _check(source: str, opt: Options, state: State | None, is_train: bool) -> No
     if state is None:
         problems += check_folder(opt)
     raise_problems(source, problems)
-
-
-@contextmanager
-def explained(source: str) -> Iterator[None]:
-    """Turns what options' values lead BasicSR and torch to into one line that names the file.
-
-    Raises:
-        KTDNError: In place of any other error that a value of the wrong kind may cause.
-    """
-    try:
-        yield
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-        KeyError,
-        AssertionError,
-        ArithmeticError,
-    ) as error:
-        raise KTDNError(
-            f"{source}: these options cannot be used ({type(error).__name__}: {error}); --debug "
-            "shows where"
-        ) from error

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.basicsr import launch
+from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.errors import KTDNError

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ktdn_plugin import __version__
 from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.earlier_runs import keep_aside
 
 LOGGERS = ("basicsr", "ktdn_plugin")
 
@@ -58,15 +59,9 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    if not folder.exists():
-        return
-    stamp = f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
-    target, number = folder.with_name(stamp), 1
-    while target.exists():  # two runs within a second
-        number += 1
-        target = folder.with_name(f"{stamp}_{number}")
-    folder.rename(target)
-    logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name is kept as {target}.")
+    if folder.exists():
+        target = keep_aside(folder)
+        logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name is kept as {target}.")
 
 
 def copy_options(opt: Options, source: Path, text: str) -> None:

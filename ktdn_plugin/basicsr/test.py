@@ -7,10 +7,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.basicsr import launch
+from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import explained, prepare
+from ktdn_plugin.basicsr.prepare import prepare
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
+from ktdn_plugin.errors import explained
 
 
 def test_pipeline(arguments: Namespace, root: Path) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ktdn_plugin.basicsr import launch
+from ktdn_plugin import launch
 from ktdn_plugin.basicsr.kept import clear_drafts, keep_newest
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import explained, prepare
+from ktdn_plugin.basicsr.prepare import prepare
 from ktdn_plugin.basicsr.records import Records, Stopwatch
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
 from ktdn_plugin.basicsr.run_folder import (
@@ -30,7 +30,7 @@ from ktdn_plugin.basicsr.run_folder import (
     start_log,
 )
 from ktdn_plugin.data.order import seed_iteration
-from ktdn_plugin.errors import KTDNError, NotFiniteError
+from ktdn_plugin.errors import KTDNError, NotFiniteError, explained
 
 _logger = logging.getLogger("basicsr")
 
@@ -61,7 +61,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
                 if state is not None:
                     clear_drafts(opt)
                     bring_best(opt)
-            from ktdn_plugin.basicsr.loaders import explaining_workers
+            from ktdn_plugin.data.workers import explaining_workers
 
             with explaining_workers():
                 run.train()

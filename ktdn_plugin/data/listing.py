@@ -139,5 +139,5 @@ def refuse(root: Path, what: str, lines: Sequence[str], cure: str, where: str = 
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise KTDNError(
             f"{root}: {what}, {count}: {first_of(lines, where)}; {cure}, or go on with what there "
-            "is (--allow-incomplete)"
+            "is (--allow-incomplete, or allow_incomplete in options)"
         )

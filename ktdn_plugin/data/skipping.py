@@ -91,6 +91,6 @@ class SkipCount:
             self.tell(f"skipped, {len(self)} of {self.images} training images so far: {message}")
             if len(self) > self.allowed:
                 raise KTDNError(
-                    f"datasets.train: {len(self)} of {self.images} images cannot be read, more "
+                    f"{len(self)} of {self.images} training images cannot be read, more "
                     f"than skip_at_most: {self.at_most} allows; the last one: {message}"
                 )

@@ -28,7 +28,7 @@ from helpers import (
     write_png,
 )
 
-from ktdn_plugin.basicsr import launch
+from ktdn_plugin import launch
 from ktdn_plugin.errors import KTDNError
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -186,7 +186,7 @@ def test_too_many_images_that_cannot_be_read(pairs: Path, run, workers: int) -> 
     done = run("train", "-opt", write_options(pairs, opt))
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("error: datasets.train: 2 of 6 images cannot be read, more than")
+    assert line.startswith("error: 2 of 6 training images cannot be read, more than")
     assert "train/clear/0" in line
 
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ktdn_plugin.basicsr.meta_info import read_meta_info
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE
 from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing
 from ktdn_plugin.data.lmdb_files import is_lmdb, open_lmdb
+from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
 from ktdn_plugin.data.store import Store, StoreInfo, is_store, split_name
 from ktdn_plugin.errors import KTDNError
@@ -34,6 +34,11 @@ class ImageSet(NamedTuple):
     clear: Images
     split: str
     fingerprint: str = ""
+
+    @property
+    def sides(self) -> list[Images]:
+        """The hazy images where there are any, and the clear ones."""
+        return [self.clear] if self.hazy is None else [self.hazy, self.clear]
 
 
 def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:

@@ -203,6 +203,11 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def rank() -> int:
+    """Gives this process' number, 0 by itself."""
+    return dist.get_rank() if is_distributed() else 0
+
+
 def gather(item: Any) -> list[Any]:
     """Gives every process every process' item, by rank; items must be picklable."""
     if not is_distributed():
@@ -237,8 +242,11 @@ def failing_together() -> Iterator[None]:
 
 
 @contextmanager
-def explaining_lost_processes() -> Iterator[None]:
+def explaining_lost_processes(resuming: str = "--auto_resume") -> Iterator[None]:
     """Words what torch raises when another process is gone.
+
+    Args:
+        resuming: The flag that goes on with a run.
 
     Raises:
         OtherProcessError: In its place.
@@ -250,8 +258,7 @@ def explaining_lost_processes() -> Iterator[None]:
             raise
         raise OtherProcessError(
             f"process {dist.get_rank()} of {dist.get_world_size()} waited in vain for another one, "
-            f"which is gone or does not answer ({_first_line(error)}); start again with "
-            "--auto_resume",
+            f"which is gone or does not answer ({_first_line(error)}); start again with {resuming}",
             True,
         ) from error
 

@@ -1,0 +1,119 @@
+"""Datasets out of options, which are named alike on every toolbox's side."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ktdn_plugin.data.augmentation import Augmentation, ColorJitter
+from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
+from ktdn_plugin.data.depth import DepthMaps
+from ktdn_plugin.data.haze import synthesize_haze
+from ktdn_plugin.data.image_sets import ImageSet, open_image_set
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+HAZE_KEYS = ("density", "airlight", "tint", "veil", "coverage", "octaves")
+
+
+class Configured(NamedTuple):
+    """A dataset, and what its options name.
+
+    Attributes:
+        dataset: The dataset.
+        images: Its images.
+        split: Name of the split that its figures are of, empty where nobody has named it.
+    """
+
+    dataset: ClearDataset
+    images: ImageSet
+    split: str
+
+
+def configure_clear(opt: Mapping[str, Any], training: bool) -> Configured:
+    """Builds the dataset of clear images alone.
+
+    Args:
+        opt: Which images, see :func:`~ktdn_plugin.data.image_sets.open_image_set`; in training also
+            ``gt_size``, the crop in pixels, ``use_hflip``, ``use_rot``, ``use_scale: [low, high]``
+            and ``color_jitter``.
+        training: Random crops; whole images if not.
+
+    Raises:
+        KTDNError: If an option is wrong, or the images are not there.
+    """
+    images = open_image_set(dict(opt), paired=False)
+    dataset = ClearDataset(images.clear, _augmentation(opt, training))
+    return Configured(dataset, images, images.split)
+
+
+def configure_paired(opt: Mapping[str, Any], training: bool) -> Configured:
+    """Builds the dataset of hazy images with their clear ones.
+
+    Args:
+        opt: As for :func:`configure_clear`.
+        training: Random crops; whole images if not.
+
+    Raises:
+        KTDNError: If an option is wrong, or the images are not there or do not pair.
+    """
+    images = open_image_set(dict(opt), paired=True)
+    assert images.hazy is not None
+    dataset = PairedDataset(images.hazy, images.clear, _augmentation(opt, training))
+    return Configured(dataset, images, images.split)
+
+
+def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
+    """Builds the dataset of clear images over which haze is laid.
+
+    Args:
+        opt: As for :func:`configure_clear`, with ``haze``, ranges for
+            :func:`~ktdn_plugin.data.haze.synthesize_haze`, and ``dataroot_depth``.
+        training: Random crops, another haze at each use; whole images with their own haze if not.
+
+    Raises:
+        KTDNError: If an option is wrong, or the images are not there.
+    """
+    images = open_image_set(dict(opt), paired=False)
+    depth = None
+    if opt.get("dataroot_depth"):
+        names = [images.clear.name(number) for number in range(len(images.clear))]
+        depth = DepthMaps.of_folder(Path(opt["dataroot_depth"]), names)
+    haze = _check_haze(opt.get("haze") or {})
+    # Other ranges are other data.
+    text = json.dumps({key: list(v) if isinstance(v, tuple) else v for key, v in haze.items()})
+    which = f" {zlib.crc32(text.encode()):08x}" if haze else ""
+    dataset = SyntheticHazeDataset(images.clear, _augmentation(opt, training), haze, depth=depth)
+    return Configured(dataset, images, f"{images.split or 'unnamed'} + synthetic haze{which}")
+
+
+def _check_haze(ranges: Mapping[str, Any]) -> dict[str, Any]:
+    """Tries ranges on a pixel: what is wrong with them shows here, not in a worker."""
+    for key in ranges:
+        if key not in HAZE_KEYS:
+            raise KTDNError(f"haze.{key}: unknown key{did_you_mean(key, HAZE_KEYS)}")
+    try:
+        synthesize_haze(np.zeros((1, 1, 3), np.uint8), 0, **ranges)
+    except (TypeError, ValueError) as error:
+        raise KTDNError(f"haze.{error}") from error
+    return dict(ranges)
+
+
+def _augmentation(opt: Mapping[str, Any], training: bool) -> Augmentation | None:
+    if not training:
+        return None
+    jitter = opt.get("color_jitter")
+    if jitter is not None and not isinstance(jitter, dict):
+        raise KTDNError("color_jitter: must be a section of 'key: value' lines")
+    scale = opt.get("use_scale") or (1.0, 1.0)
+    return Augmentation(
+        opt["gt_size"],
+        opt.get("use_hflip", True),
+        opt.get("use_rot", True),
+        tuple(scale) if isinstance(scale, list) else scale,
+        ColorJitter.of(jitter) if jitter else None,
+    )

@@ -1,0 +1,100 @@
+"""A first look at the images of a training, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktdn_plugin.data.datasets import ClearDataset, SyntheticHazeDataset
+from ktdn_plugin.data.images import image_size
+from ktdn_plugin.data.sources import BasicSRImages, Images, StoreImages
+from ktdn_plugin.errors import KTDNError
+
+LOOKED_AT_MOST = 2000  # files whose sizes are compared before a run; the others in its course
+
+
+def check_depth(dataset: ClearDataset) -> None:
+    """Compares the sizes of depth maps with those of their images.
+
+    Raises:
+        KTDNError: If one differs.
+    """
+    if not isinstance(dataset, SyntheticHazeDataset) or dataset.depth is None:
+        return
+    for number in range(looked_at(dataset.clear)):
+        found, wanted = image_size(dataset.depth.paths[number]), dataset.clear.size(number)
+        if found != wanted:
+            sizes = [f"{width} x {height}" for height, width in (found, wanted)]
+            raise KTDNError(
+                f"depth {dataset.depth.paths[number]}: is {sizes[0]} pixels, its photo "
+                f"{dataset.clear.describe(number)} {sizes[1]}; bring it to that size"
+            )
+
+
+def check_sides(
+    sides: Sequence[Images], crop: int | None, *, skips: bool = False, scale: int = 1
+) -> None:
+    """Checks that images can be read, that those of a pair are of one size, and large enough.
+
+    Args:
+        sides: The clear images, or the hazy ones and the clear one of each.
+        crop: Side in pixels of what is cut out of a clear one in training; None in validation,
+            where results are named after the images, so no two may have one name.
+        skips: Whether images that cannot be read are going to be skipped.
+        scale: How much larger a clear image is than its hazy one.
+
+    Raises:
+        KTDNError: If something is wrong with one of them.
+    """
+    if not skips:
+        sides[0].read(0)
+    for number in range(looked_at(sides[-1])):
+        try:
+            _check_sizes(sides, number, crop, scale)
+        except KTDNError:
+            if not skips:
+                raise
+    if crop is None:
+        _check_stems(sides[0])
+
+
+def looked_at(images: Images) -> int:
+    """How many images' sizes can be compared without keeping a person waiting."""
+    if isinstance(images, StoreImages):
+        return len(images)
+    # An LMDB of BasicSR's tells an image's size only by decoding it.
+    return min(len(images), 1 if isinstance(images, BasicSRImages) else LOOKED_AT_MOST)
+
+
+def _check_sizes(sides: Sequence[Images], number: int, crop: int | None, scale: int) -> None:
+    """Compares a pair's sizes, and a training image's with the crop's."""
+    sizes: list[tuple[int, ...]] = [side.size(number) for side in sides]
+    if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
+        # Not every header tells of a rotation that decoding applies; look before complaining.
+        sizes = [side.read(number).shape[:2] for side in sides]
+    if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
+        shown = " and ".join(f"{width} x {height}" for height, width in sizes)
+        times = f", scale: {scale}" if scale != 1 else ""
+        raise KTDNError(
+            f"{sides[0].describe(number)} and {sides[1].describe(number)} differ in size "
+            f"({shown}{times})"
+        )
+    height, width = sizes[-1]
+    if crop is not None and min(height, width) < crop:
+        raise KTDNError(
+            f"{sides[-1].describe(number)}: {width} x {height} pixels are less than the crop, "
+            f"gt_size: {crop}; lower it or remove the image"
+        )
+
+
+def _check_stems(images: Images) -> None:
+    """Results are named after images alone: two of one name would overwrite each other."""
+    seen: dict[str, int] = {}
+    for number in range(len(images)):
+        stem = Path(images.name(number)).stem
+        if stem in seen:
+            raise KTDNError(
+                f"{images.describe(seen[stem])} and {images.describe(number)} would both be saved "
+                f"as {stem}.png; rename one"
+            )
+        seen[stem] = number

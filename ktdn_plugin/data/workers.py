@@ -1,0 +1,48 @@
+"""Words for what goes wrong in, or with, the processes that read the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ktdn_plugin.errors import KTDNError
+
+
+@contextmanager
+def explaining_workers(
+    where: str = "datasets.train", number: str = "num_worker_per_gpu"
+) -> Iterator[None]:
+    """Words what goes wrong in, or with, the workers that read the data.
+
+    It belongs around a whole training: torch tells of a killed worker wherever the program is.
+
+    Args:
+        where: What options or configs call the training data.
+        number: What they call the number of workers.
+
+    Raises:
+        KTDNError: One line, in place of a worker's traceback.
+    """
+    died = (
+        f"{where}: a worker that reads the data has died; most often memory ran out: lower {number}"
+    )
+    try:
+        yield
+    except KTDNError as error:
+        # A worker's exception comes back with its whole traceback for a message.
+        marker = f"{KTDNError.__module__}.{KTDNError.__qualname__}: "
+        if marker not in str(error):
+            raise
+        raise KTDNError(str(error).rsplit(marker, 1)[-1].strip()) from error
+    except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
+        raise KTDNError(f"{died} ({error or type(error).__name__})") from error
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [""])[0]
+        if "DataLoader timed out" in first:
+            raise KTDNError(
+                f"{where}: the workers that read the data have fallen silent ({first}); start "
+                "again and resume, and see whether the files can be read"
+            ) from error
+        if "DataLoader worker" not in first:
+            raise
+        raise KTDNError(f"{died} ({first})") from error
