@@ -18,15 +18,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from ktdn_plugin.averaging import average_weights
 from ktdn_plugin.checkpoints import (
-    from_published,
-    is_published,
     load_weights,
     read_state_dict,
     save_checkpoint,
 )
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.optimizers import find_optimizer
+from ktdn_plugin.published_layout import from_published, is_published
 
 
 def apply() -> None:
@@ -61,14 +61,7 @@ def model_ema(self: Any, decay: float = 0.999) -> None:
     BasicSR's own leaves the buffers alone: batch norm's running statistics in the averaged network
     stay at their initial values, and every measurement of it is wrong.
     """
-    source = self.get_bare_model(self.net_g)
-    # Few kernels for a thousand tensors: one each would take a GPU longer to start than to run.
-    with torch.no_grad():
-        averages, currents = list(self.net_g_ema.parameters()), list(source.parameters())
-        torch._foreach_lerp_(averages, currents, 1 - decay)
-        averages, currents = list(self.net_g_ema.buffers()), list(source.buffers())
-        if averages:
-            torch._foreach_copy_(averages, currents)
+    average_weights(self.net_g_ema, self.get_bare_model(self.net_g), decay)
 
 
 def get_optimizer(

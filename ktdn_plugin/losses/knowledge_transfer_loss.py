@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ktdn_plugin.errors import did_you_mean
-
-CRITERIA = {"l1": F.l1_loss, "mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
-REDUCTIONS = ("mean", "sum", "none")
+from ktdn_plugin.losses.pixel_loss import CRITERIA, REDUCTIONS
 
 
 class KnowledgeTransferLoss(nn.Module):

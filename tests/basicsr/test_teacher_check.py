@@ -11,8 +11,8 @@ import torch
 from helpers import student_of_a_saved_teacher, write_options
 
 from ktdn_plugin import KTDN, cli, load_weights
-from ktdn_plugin.basicsr.measure import measure
 from ktdn_plugin.data.images import read_image
+from ktdn_plugin.metrics import measure
 
 
 def reconstruction(pairs: Path) -> float:

@@ -21,8 +21,8 @@ from helpers import (
 )
 
 from ktdn_plugin import KTDN, to_published
-from ktdn_plugin.basicsr.measure import measure
 from ktdn_plugin.data.images import read_image
+from ktdn_plugin.metrics import measure
 
 
 def test_teacher_student_test(pairs: Path, run) -> None:
