@@ -1,4 +1,4 @@
-"""Checkpoint files: reading them safely, and the published network's key layout.
+"""Checkpoint files: reading and loading them safely, saving them whole.
 
 Nothing here ever runs code out of a file: pickles are read by torch's restricted unpickler.
 """
@@ -10,14 +10,16 @@ import logging
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.openmmlab_layout import from_mmengine, is_mmengine, readable
+from ktdn_plugin.published_layout import from_published, is_published
 
 _logger = logging.getLogger(__name__)
 
@@ -25,29 +27,6 @@ StateDict = dict[str, Tensor]
 
 WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model")
 """Where training programs put the weights inside a file, in the order they are looked for."""
-
-_LAYERS = {
-    "encoder.body": "encoder",
-    "fam16": "mid_conv",
-    "fam8": "attention1",
-    "fam4": "attention2",
-    "em.refine1": "enhancer.refine1",
-    "em.refine2": "enhancer.refine2",
-    "em.pool_convs.0": "enhancer.conv1010",
-    "em.pool_convs.1": "enhancer.conv1020",
-    "em.pool_convs.2": "enhancer.conv1030",
-    "em.pool_convs.3": "enhancer.conv1040",
-    "em.fuse": "enhancer.refine3",
-    "tail": "tail",
-}
-_ATTENTIONS = {
-    "channel_attention.attention": "calayer.ca",
-    "pixel_attention.attention": "palayer.pa",
-}
-
-# A layer of the published network that its forward pass never calls.
-_DEAD_PREFIX = "enhancer.batch1."
-_DEAD_WIDTH = 100
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -70,7 +49,7 @@ def read_checkpoint(path: str | Path) -> Any:
             raise KTDNError(f"{path}: not a readable safetensors file ({error})") from error
     try:
         # torch warns of what it makes of a damaged file; the one error below says it all.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), readable():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -97,26 +76,48 @@ def read_state_dict(path: str | Path, param_key: str | None = None) -> StateDict
         path: A file as BasicSR (``params``, ``params_ema``), timm, mmengine (``state_dict``) or
             the KTDN authors (``model``) write it, or a bare state dict.
         param_key: Where in the file the weights are. Where it has none of that name, or none is
-            given, they are taken from the first of :data:`WEIGHT_KEYS` that it has.
+            given, they are taken from the first of :data:`WEIGHT_KEYS` that it has. Of mmengine's
+            files ``params`` are the weights that were trained, anything else their average.
 
     Returns:
-        Name to tensor, without the ``module.`` that data-parallel wrappers add.
+        Name to tensor, without the ``module.`` that data-parallel wrappers add, nor the prefix of
+        the mmengine model that trained the network.
 
     Raises:
         KTDNError: If the file cannot be read, lacks a ``param_key`` that is not one of these
             usual ones, or holds no tensors.
     """
-    content = read_checkpoint(path)
+    return select_weights(read_checkpoint(path), path, param_key)
+
+
+def select_weights(content: Any, path: str | Path, param_key: str | None = None) -> StateDict:
+    """Finds one network's weights in the content of a checkpoint file.
+
+    Args:
+        content: What :func:`read_checkpoint` gave.
+        path: The file, for messages.
+        param_key: As for :func:`read_state_dict`.
+
+    Returns:
+        As :func:`read_state_dict`.
+
+    Raises:
+        KTDNError: As :func:`read_state_dict`.
+    """
     if not isinstance(content, Mapping):
         raise KTDNError(f"{path}: holds a {type(content).__name__}, not a network's weights")
     if param_key is not None and param_key not in content and param_key not in WEIGHT_KEYS:
         raise KTDNError(f"{path}: has no '{param_key}', only {', '.join(map(str, content))[:200]}")
-    candidates = (param_key, *WEIGHT_KEYS) if param_key else WEIGHT_KEYS
-    key = next((key for key in candidates if key in content), None)
-    weights = content if key is None else content[key]
-    if param_key is not None and key != param_key:
-        taken = "the whole file" if key is None else f"'{key}'"
-        _logger.info("%s: has no '%s', %s is taken", path, param_key, taken)
+    weights: Any
+    if is_mmengine(content):
+        weights = from_mmengine(content, averaged=param_key != "params")
+    else:
+        candidates = (param_key, *WEIGHT_KEYS) if param_key else WEIGHT_KEYS
+        key = next((key for key in candidates if key in content), None)
+        weights = content if key is None else content[key]
+        if param_key is not None and key != param_key:
+            taken = "the whole file" if key is None else f"'{key}'"
+            _logger.info("%s: has no '%s', %s is taken", path, param_key, taken)
     if not isinstance(weights, Mapping) or not weights:
         raise KTDNError(f"{path}: holds no network's weights")
     if not all(
@@ -192,11 +193,24 @@ def save_checkpoint(content: Any, path: str | Path) -> None:
     Raises:
         KTDNError: If it cannot be written.
     """
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: The file.
+        write: Writes the content to a file that is open for it.
+
+    Raises:
+        KTDNError: If it cannot be written.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(content, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -231,51 +245,6 @@ def _flush_folder(folder: Path) -> None:
             os.close(number)
 
 
-def is_published(weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether weights are in the layout that KTDN's authors published."""
-    bare = {key.removeprefix("module.") for key in weights}
-    return {"mid_conv.calayer.ca.0.weight", "enhancer.refine1.weight"} <= bare
-
-
-def from_published(weights: Mapping[str, Any]) -> StateDict:
-    """Translates the published key layout to ours.
-
-    Args:
-        weights: The published file's content, ``{'model': {'module.encoder...': ...}}``, or the
-            inner dictionary, with or without ``module.``.
-
-    Returns:
-        A state dict for :class:`~ktdn_plugin.archs.KTDN`. The entries ``enhancer.batch1.*``,
-        which the published network never uses, are dropped.
-    """
-    inner = weights.get("model", weights)
-    bare = {key.removeprefix("module."): value for key, value in inner.items()}
-    layers = {theirs: ours for ours, theirs in _LAYERS.items()}
-    attentions = {theirs: ours for ours, theirs in _ATTENTIONS.items()}
-    return {
-        _rename(key, layers, attentions): value
-        for key, value in bare.items()
-        if not key.startswith(_DEAD_PREFIX)
-    }
-
-
-def to_published(weights: Mapping[str, Tensor]) -> dict[str, StateDict]:
-    """Translates our key layout to the published file's content.
-
-    Args:
-        weights: State dict of a :class:`~ktdn_plugin.archs.KTDN`.
-
-    Returns:
-        ``{'model': {'module.encoder...': ...}}`` in the published order, with neutral values for
-        ``enhancer.batch1.*`` so that the published network loads it strictly.
-    """
-    renamed = {_rename(key, _LAYERS, _ATTENTIONS): value for key, value in weights.items()}
-    tail = {key: renamed.pop(key) for key in list(renamed) if key.startswith("tail.")}
-    renamed[f"{_DEAD_PREFIX}weight"] = torch.ones(_DEAD_WIDTH)
-    renamed[f"{_DEAD_PREFIX}bias"] = torch.zeros(_DEAD_WIDTH)
-    return {"model": {f"module.{key}": value for key, value in (renamed | tail).items()}}
-
-
 def load_published(network: nn.Module, path: str | Path) -> None:
     """Loads the authors' ``KTDN.pth`` into a network.
 
@@ -290,16 +259,6 @@ def load_published(network: nn.Module, path: str | Path) -> None:
     if not is_published(weights):
         raise KTDNError(f"{path}: not in the published KTDN layout (it has no 'mid_conv' entries)")
     load_weights(network, path)
-
-
-def _rename(key: str, layers: Mapping[str, str], attentions: Mapping[str, str]) -> str:
-    for old, new in layers.items():
-        if key.startswith(f"{old}."):
-            key = new + key[len(old) :]
-            break
-    for old, new in attentions.items():
-        key = key.replace(f".{old}.", f".{new}.")
-    return key
 
 
 def _is_new_pickle(path: Path) -> bool:

@@ -9,12 +9,11 @@ from ktdn_plugin.basicsr.check_names import build_to_look_at
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import (
     compare_keys,
-    from_published,
-    is_published,
     read_checkpoint,
     read_state_dict,
 )
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.published_layout import from_published, is_published
 
 
 def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
