@@ -14,8 +14,9 @@ from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ktdn_plugin import launch
 from ktdn_plugin.acceleration import AMP, accelerate, match_layout
-from ktdn_plugin.basicsr import launch
+from ktdn_plugin.basicsr.trial import try_network
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.transfer import Step
@@ -48,6 +49,7 @@ class KTDNBaseModel(SRModel):
             for name, key in IMAGE_LOSSES.items()
             if options.get(key)
         }
+        try_network(self.opt, self.get_bare_model(self.net_g), "network_g")
         self.build_transfer()
         if not self.image_losses:
             raise KTDNError(

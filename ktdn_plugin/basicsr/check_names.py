@@ -6,7 +6,7 @@ Every check returns lines for people, so that all problems are shown at once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys
@@ -181,6 +181,8 @@ def check_step(opt: Options) -> list[str]:
     import torch
     from basicsr.utils.registry import LOSS_REGISTRY
 
+    from ktdn_plugin.basicsr.trial import check_scalar
+
     train = opt["train"]
     problems: list[str] = []
     size = opt["datasets"]["train"].get("gt_size")
@@ -191,7 +193,7 @@ def check_step(opt: Options) -> list[str]:
         loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu") if train.get(key) else None
         if loss is not None:
             where = f"train.{key}, datasets.train.gt_size"
-            problems += _try(where, lambda loss=loss: _check_scalar(loss(images, images)))
+            problems += _try(where, lambda loss=loss: check_scalar(loss(images, images)))
     if not any(train.get(key) for key in ("pixel_opt", "laplacian_opt", "perceptual_opt")):
         problems.append("train: no image loss is switched on; give pixel_opt or laplacian_opt")
     if train.get("transfer_opt"):
@@ -202,37 +204,53 @@ def check_step(opt: Options) -> list[str]:
 def _check_transfer(opt: Options, crop: Any) -> list[str]:
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
-    problems = [
-        f"{key}.type: {opt[key]['type']} gives no features (it has no method forward_features), "
-        "which train.transfer_opt compares"
-        for key in ("network_g", "network_t")
-        if not hasattr(dict(iter(ARCH_REGISTRY))[opt[key]["type"]], "forward_features")
-    ]
-    loss = build_to_look_at(opt["train"]["transfer_opt"], LOSS_REGISTRY)
+    from ktdn_plugin.basicsr.trial import compare_once, compute_features
+
+    train = opt["train"]
+    loss = build_to_look_at(train["transfer_opt"], LOSS_REGISTRY)
     if not hasattr(loss, "feature_names"):
-        problems.append(
-            f"train.transfer_opt.type: {opt['train']['transfer_opt']['type']} compares images, not "
+        return [
+            f"train.transfer_opt.type: {train['transfer_opt']['type']} compares images, not "
             "features; use KnowledgeTransferLoss"
-        )
-    if problems:
-        return problems
-    networks = [build_to_look_at(opt[key], ARCH_REGISTRY) for key in ("network_g", "network_t")]
-    if None in networks:
+        ]
+    problems: list[str] = []
+    features: list[Any] = []
+    for letter in "gt":
+        section = opt[f"network_{letter}"]
+        found = _check_features_named(section["type"], train, letter, loss.feature_names)
+        network = None if found else build_to_look_at(section, ARCH_REGISTRY)
+        if network is not None:
+            try:
+                features.append(compute_features(network.to("meta"), train, letter, loss, crop))
+            except KTDNError as error:
+                found.append(str(error))
+        problems += found
+    if not problems and len(features) == 2:
+        problems += _try("train.transfer_opt", compare_once, loss, *features)
+    return problems
+
+
+def _check_features_named(
+    network: str, train: Mapping[str, Any], letter: str, names: Sequence[str]
+) -> list[str]:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    key = f"train.features_{letter}"
+    modules = train.get(f"features_{letter}")
+    if modules:
+        return [
+            f"{key}: no module is named for '{name}', which train.transfer_opt compares"
+            f"{did_you_mean(name, modules)}"
+            for name in names
+            if name not in modules
+        ]
+    if hasattr(dict(iter(ARCH_REGISTRY))[network], "feature_extractor"):
         return []
-
-    def compare() -> None:
-        names = loss.feature_names
-        student, teacher = (
-            network.to("meta").eval().forward_features(crop, names) for network in networks
-        )
-        _check_scalar(loss(student, teacher))
-
-    return _try("train.transfer_opt", compare)
-
-
-def _check_scalar(loss: Any) -> None:
-    if loss.ndim:
-        raise ValueError("gives no single number to train on; take another reduction (mean or sum)")
+    some = ", ".join(f"{name}: MODULE" for name in names)
+    return [
+        f"network_{letter}.type: {network} gives no features of itself, which train.transfer_opt "
+        f"compares; name modules of it by {key}: {{{some}}}"
+    ]
 
 
 def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:

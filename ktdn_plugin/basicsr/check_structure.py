@@ -41,11 +41,20 @@ STEP_KEYS = (
 )  # fmt: skip
 TRAIN_KEYS: dict[str, tuple[str, ...]] = {
     "KTDNModel": (
-        "pixel_opt", "laplacian_opt", "transfer_opt", "teacher_min_psnr", *STEP_KEYS,
+        "pixel_opt", "laplacian_opt", "transfer_opt", "features_g", "features_t",
+        "teacher_min_psnr", *STEP_KEYS,
     ),
     "KTDNTeacherModel": ("pixel_opt", "laplacian_opt", *STEP_KEYS),
     "SRModel": ("pixel_opt", "perceptual_opt"),
 }  # fmt: skip
+
+MODULES = (
+    lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(one, str) for pair in value.items() for one in pair)
+    ),
+    "a section of 'feature: module' lines, such as mid: body.3; put numbers in quotes",
+)
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (
@@ -77,6 +86,8 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.pixel_opt": SECTION,
     "train.laplacian_opt": SECTION,
     "train.transfer_opt": SECTION,
+    "train.features_g": MODULES,
+    "train.features_t": MODULES,
     "train.amp": (lambda value: value in ("off", "bf16", "fp16"), "off, bf16 or fp16"),
     "train.channels_last": FLAG,
     "train.compile": FLAG,

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ktdn_plugin.acceleration import accelerate
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
+from ktdn_plugin.basicsr.trial import name_compared, try_transfer
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.transfer import FrozenTeacher, Step, student_step
 
@@ -27,6 +28,9 @@ class KTDNModel(KTDNBaseModel):
     and no wrapper, and runs only as deep as the features that ``transfer_opt`` compares. Without
     ``transfer_opt`` no teacher is loaded: the student alone, for comparison.
 
+    Either may be a network other than KTDN: ``train.features_g`` and ``train.features_t`` name the
+    modules whose outputs are compared. Such a teacher runs as a whole.
+
     Source: Wu et al., CVPRW 2020, knowledge transfer.
     """
 
@@ -38,7 +42,8 @@ class KTDNModel(KTDNBaseModel):
         """Loads the teacher and builds the loss that compares features.
 
         Raises:
-            KTDNError: If ``path.pretrain_network_t`` is missing or does not fit ``network_t``.
+            KTDNError: If ``path.pretrain_network_t`` is missing or does not fit ``network_t``, or
+                the networks' features cannot be had or compared.
         """
         options = self.opt["train"].get("transfer_opt")
         if not options:
@@ -57,9 +62,13 @@ class KTDNModel(KTDNBaseModel):
             path.get("strict_load_t", True),
             path.get("param_key_t", "params_ema"),
         )
-        self.teacher_network = network.eval()
-        self.teacher = FrozenTeacher(network, loss.feature_names).to(self.device)
         train = self.opt["train"]
+        student = self.get_bare_model(self.net_g)
+        name_compared(student, train, "g", loss)
+        name_compared(network, train, "t", loss)
+        self.teacher_network = network.to(self.device).eval()
+        self.teacher = FrozenTeacher(network, loss.feature_names).to(self.device)
+        try_transfer(self.opt, student, network, self.teacher, loss)
         accelerate(
             self.teacher.extractor,
             channels_last=train["channels_last"],
@@ -94,7 +103,6 @@ class KTDNModel(KTDNBaseModel):
         rows: list[dict[str, Any]] = []
         if network is None:
             return rows
-        network.to(self.device)
         least = self.opt["train"].get("teacher_min_psnr")
         for loader in loaders:
             options: Any = loader.dataset

@@ -163,6 +163,8 @@ def set_defaults(opt: Options) -> None:
         _set_step_defaults(opt["train"])
     if opt.get("train", {}).get("transfer_opt"):
         # Teacher and student have one architecture unless the options say otherwise.
+        if "network_t" not in opt and opt["train"].get("features_g"):
+            opt["train"].setdefault("features_t", dict(opt["train"]["features_g"]))
         opt.setdefault("network_t", dict(opt["network_g"]))
 
 

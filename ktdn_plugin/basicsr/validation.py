@@ -23,8 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ktdn_plugin import launch
 from ktdn_plugin.attention import heat_picture, recorded_attention
-from ktdn_plugin.basicsr import launch
+from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.pictures import comparison_sheet
 
 Figures = dict[str, float]
@@ -107,7 +108,10 @@ def _run(
         draw = tb_logger if index == 0 else None
         network = getattr(model, "net_g_ema", model.net_g)
         model.feed_data(data)
-        with recorded_attention(network if draw else nn.Module()) as maps:
+        with (
+            recorded_attention(network if draw else nn.Module()) as maps,
+            explaining_sizes(network, data["lq"], data["lq_path"][0]),
+        ):
             model.test()
         visuals = model.get_current_visuals()
         images = {"img": tensor2img([visuals["result"]])}
@@ -199,7 +203,9 @@ def measure_reconstruction(
     with launch.failing_together(), torch.no_grad():
         for index, data in _with_bar(loader, opt, f"teacher on {name}"):
             clear = data["gt"].to(device)
-            images = [tensor2img([image.cpu()]) for image in (network(clear), clear)]
+            with explaining_sizes(network, clear, data["gt_path"][0]):
+                image = network(clear)
+            images = [tensor2img([one.cpu()]) for one in (image, clear)]
             rows.append((index, [float(calculate_psnr(*images, crop_border=0))]))
     return _means(rows, {"psnr": None}).get("psnr", float("nan"))
 

@@ -1,0 +1,38 @@
+"""Networks that are not ours, and cannot take an image of just any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ktdn_plugin.errors import KTDNError
+
+
+@contextmanager
+def explaining_sizes(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
+    """Words that a network cannot take an image, as many cannot take any size.
+
+    Args:
+        network: The network; what goes wrong in one of ours is a defect, and stays as it is.
+        images: What it is given, (n, c, h, w).
+        name: The image's name.
+
+    Raises:
+        KTDNError: In place of what the network raises.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if type(network).__module__.startswith("ktdn_plugin."):
+            raise
+        height, width = images.shape[-2:]
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KTDNError(
+            f"{name}: {type(network).__name__} cannot take an image of {width} x {height} pixels "
+            f"({first}); crop the images to sizes that it takes"
+        ) from error
