@@ -25,7 +25,7 @@ setup(
     package_dir={"ktdn_plugin.options": "options"},
     package_data={
         "ktdn_plugin": ["py.typed"],
-        "ktdn_plugin.options": ["*.yml", "*/*.yml"],
+        "ktdn_plugin.options": ["*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
     },
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
@@ -42,11 +42,11 @@ setup(
         "pillow",  # captions in pictures
         "pyyaml",  # options files
         "safetensors",  # weights files
+        "scikit-image",  # SSIM, and the demo's photographs
         "tqdm",  # progress bars
     ],
     extras_require={
-        "demo": ["scikit-image"],  # its photographs; basicsr brings it along anyway
-        "test": ["pytest", "hypothesis", "scikit-image", "ruff", "mypy", "types-PyYAML"],
+        "test": ["pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
     },
     entry_points={
         "console_scripts": [

@@ -19,12 +19,14 @@ _WHERE = {
     "Encoder": "ktdn_plugin.archs",
     "LaplacianLoss": "ktdn_plugin.losses",
     "KnowledgeTransferLoss": "ktdn_plugin.losses",
+    "PixelLoss": "ktdn_plugin.losses",
+    "name_features": "ktdn_plugin.named_features",
     "FrozenTeacher": "ktdn_plugin.transfer",
     "student_step": "ktdn_plugin.transfer",
     "teacher_step": "ktdn_plugin.transfer",
     "load_published": "ktdn_plugin.checkpoints",
     "load_weights": "ktdn_plugin.checkpoints",
-    "to_published": "ktdn_plugin.checkpoints",
+    "to_published": "ktdn_plugin.published_layout",
     "synthesize_haze": "ktdn_plugin.data",
     "synthesize_haze_batch": "ktdn_plugin.data.haze_batch",
     "KTDNError": "ktdn_plugin.errors",
@@ -33,11 +35,13 @@ _WHERE = {
 if TYPE_CHECKING:
     from ktdn_plugin.archs import KTDN, Encoder
     from ktdn_plugin.blocks import EM, FAM, ChannelAttention, PixelAttention
-    from ktdn_plugin.checkpoints import load_published, load_weights, to_published
+    from ktdn_plugin.checkpoints import load_published, load_weights
     from ktdn_plugin.data import synthesize_haze
     from ktdn_plugin.data.haze_batch import synthesize_haze_batch
     from ktdn_plugin.errors import KTDNError
-    from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss
+    from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss, PixelLoss
+    from ktdn_plugin.named_features import name_features
+    from ktdn_plugin.published_layout import to_published
     from ktdn_plugin.transfer import FrozenTeacher, student_step, teacher_step
 
 __all__ = [
@@ -51,9 +55,11 @@ __all__ = [
     "KnowledgeTransferLoss",
     "LaplacianLoss",
     "PixelAttention",
+    "PixelLoss",
     "__version__",
     "load_published",
     "load_weights",
+    "name_features",
     "register",
     "student_step",
     "synthesize_haze",

@@ -9,11 +9,21 @@ import time
 from collections.abc import Sequence
 from types import ModuleType
 
-from ktdn_plugin.commands import bench, check_data, curves, demo, haze, options, prepare, toolbox
+from ktdn_plugin.commands import (
+    bench,
+    check_data,
+    curves,
+    demo,
+    haze,
+    mmengine,
+    options,
+    prepare,
+    toolbox,
+)
 from ktdn_plugin.errors import KTDNError, OptionsError, OtherProcessError
 
 SECONDS_TO_SPEAK = 3
-KTDN_COMMANDS = (toolbox, prepare, check_data, haze, options, curves, bench, demo)
+KTDN_COMMANDS = (toolbox, mmengine, prepare, check_data, haze, options, curves, bench, demo)
 
 
 def _parser(program: str, text: str, modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
@@ -33,8 +43,9 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         # Toolboxes are loaded in here, after parsing: --help and wrong flags answer at once.
         arguments.run(arguments)
     except KeyboardInterrupt:
-        hint = " --auto_resume goes on from the newest state, if one was saved."
-        print("Interrupted." + (hint if arguments.command == "train" else ""), file=sys.stderr)
+        flag = {"train": "--auto_resume", "mmengine": "--resume"}.get(arguments.command)
+        hint = f" {flag} goes on from the newest state, if one was saved." if flag else ""
+        print("Interrupted." + hint, file=sys.stderr)
         return 130
     except Exception as error:
         message = _message(error)

@@ -15,59 +15,131 @@ import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ktdn_plugin.basicsr.measure import Measured, measure
 from ktdn_plugin.data import make_demo_dataset
 from ktdn_plugin.data.images import list_images, read_image
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.option_files import options_folder
 from ktdn_plugin.pictures import comparison_sheet, write_image
 
-STAGES = (
-    ("train", "train_teacher.yml", "teacher: learns to reconstruct clear photographs"),
-    ("train", "train_ktdn.yml", "student: learns to dehaze, with the teacher's knowledge"),
-    ("test", "test_ktdn.yml", "test: dehazes photographs it has never seen"),
+TEXTS = (
+    "teacher: learns to reconstruct clear photographs",
+    "student: learns to dehaze, with the teacher's knowledge",
+    "test: dehazes photographs it has never seen",
 )
-RESULTS = Path("results", "demo_test", "visualization", "demo_val")
+
+
+# What the configs train, after as many iterations as they say.
+TEACHER, STUDENT = "work_dirs/train_teacher/iter_600.pth", "work_dirs/train_ktdn/iter_1000.pth"
+
+
+class Toolbox(NamedTuple):
+    """How a toolbox runs the demo.
+
+    Attributes:
+        options: The folder of its options files, of which a copy goes to the demo's folder.
+        stages: Words of the commands of the three stages.
+        override: The flag that changes a training stage's options.
+        results: Where the test saves a photograph, by its name.
+    """
+
+    options: str
+    stages: tuple[tuple[str, ...], ...]
+    override: str
+    results: str
+
+
+TOOLBOXES = {
+    "basicsr": Toolbox(
+        "demo",
+        (
+            ("train", "-opt", "options/train_teacher.yml"),
+            ("train", "-opt", "options/train_ktdn.yml"),
+            ("test", "-opt", "options/test_ktdn.yml"),
+        ),
+        "--force_yml",
+        "results/demo_test/visualization/demo_val/{}_demo_test.png",
+    ),
+    "mmengine": Toolbox(
+        "mmengine",
+        (
+            ("mmengine", "train", "options/demo/train_teacher.py"),
+            ("mmengine", "train", "options/demo/train_ktdn.py"),
+            (
+                "mmengine",
+                "test",
+                "options/demo/train_ktdn.py",
+                "work_dirs/train_ktdn/iter_1000.pth",
+            ),
+        ),
+        "--cfg-options",
+        "work_dirs/train_ktdn/results/{}.png",
+    ),
+}
 SPLIT = "demo-val"  # as the options files name it
 
 
-def run_demo(output: Path, seed: int = 0, overrides: Sequence[str] = ()) -> None:
+def run_demo(
+    output: Path, seed: int = 0, overrides: Sequence[str] = (), toolbox: str = "basicsr"
+) -> None:
     """Runs the demo.
 
     Args:
-        output: Folder to write to: ``data``, ``options``, ``experiments``, ``results``,
-            ``metrics.csv`` and ``comparison.png``. An earlier demo's runs are kept aside.
+        output: Folder to write to: ``data``, ``options``, the runs' folders, ``metrics.csv`` and
+            ``comparison.png``. An earlier demo's runs are kept aside.
         seed: Seed of the training photographs' haze.
-        overrides: ``key:key=value`` changes to the two training stages' options.
+        overrides: Changes to the two training stages' options, as the toolbox's flag takes them.
+        toolbox: ``basicsr`` or ``mmengine``.
 
     Raises:
         KTDNError: If the folder cannot be written, or a stage fails.
     """
     output = output.absolute()
+    how = TOOLBOXES[toolbox]
     print(f"Demo in {output}", flush=True)
     make_demo_dataset(output / "data", seed)
-    _copy_options(output / "options")
-    for number, (command, options, text) in enumerate(STAGES, start=1):
-        print(f"\n[{number}/{len(STAGES)}] {text}", flush=True)
-        _run_stage(output, command, options, overrides if command == "train" else ())
-    _show(output)
+    _copy_options(options_folder() / how.options, output / "options")
+    for number, (words, text) in enumerate(zip(how.stages, TEXTS, strict=True), start=1):
+        print(f"\n[{number}/{len(TEXTS)}] {text}", flush=True)
+        changes = list(overrides) if "train" in words else []
+        if toolbox == "mmengine" and overrides:
+            words, more = _after_other_iterations(output, words)
+            changes += more
+        _run_stage(output, ["ktdn", *words, *([how.override, *changes] if changes else [])])
+    _show(output, how.results)
 
 
-def _copy_options(folder: Path) -> None:
+def _copy_options(source: Path, folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for _, options, _ in STAGES:
-            shutil.copyfile(options_folder() / "demo" / options, folder / options)
+        shutil.copytree(
+            source, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        )
     except OSError as error:
-        raise KTDNError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise KTDNError(f"{folder}: cannot be written ({error.strerror or error})") from error
 
 
-def _run_stage(output: Path, command: str, options: str, overrides: Sequence[str]) -> None:
-    words = ["ktdn", command, "-opt", f"options/{options}"]
-    words += ["--force_yml", *overrides] if overrides else []
+def _after_other_iterations(
+    output: Path, words: Sequence[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Names the checkpoints that there are: mmengine's have the number of iterations in theirs."""
+
+    def newest(default: str) -> str:
+        files = (output / default).parent.glob("iter_*.pth")
+        numbers = [int(file.stem.removeprefix("iter_")) for file in files]
+        return str(Path(default).with_name(f"iter_{max(numbers)}.pth")) if numbers else default
+
+    changes = []
+    if words[-1].endswith("train_ktdn.py"):
+        teacher = newest(TEACHER)
+        changes = [f"model.teacher_checkpoint={teacher}", f"load_from={teacher}"]
+    return tuple(newest(word) if word == STUDENT else word for word in words), changes
+
+
+def _run_stage(output: Path, words: Sequence[str]) -> None:
     print(f"$ cd {shlex.quote(str(output))} && {shlex.join(words)}", flush=True)
     # One process: the demo may itself run under a launcher, whose variables are not its stages'.
     launched = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
@@ -85,12 +157,12 @@ def _run_stage(output: Path, command: str, options: str, overrides: Sequence[str
         raise KTDNError(f"the demo stopped: '{shlex.join(words)}' failed, see above")
 
 
-def _show(output: Path) -> None:
+def _show(output: Path, results: str) -> None:
     names, rows, table = [], [], []
     for clear_path in list_images(output / "data" / "val" / "clear"):
         name = clear_path.stem
         hazy = read_image(output / "data" / "val" / "hazy" / clear_path.name)
-        dehazed = read_image(output / RESULTS / f"{name}_demo_test.png")
+        dehazed = read_image(output / results.format(name))
         clear = read_image(clear_path)
         before, after = measure(hazy, clear), measure(dehazed, clear)
         rows.append(((hazy, _caption(before)), (dehazed, _caption(after)), (clear, name)))

@@ -37,6 +37,24 @@ def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
     assert "ktdn train -opt options/train_ktdn.yml" in done.stdout
 
 
+def test_demo_by_mmengine(run, tmp_path: Path) -> None:
+    changes = ("train_cfg.max_iters=2", "train_dataloader.batch_size=1")
+    done = run("demo", "-o", "out", "--toolbox", "mmengine", "--cfg-options", *changes)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    photos = {path.stem for path in (out / "data/val/clear").iterdir()}
+    assert {row["photo"] for row in read_table(out)} == photos
+    assert {path.stem for path in (out / "work_dirs/train_ktdn/results").iterdir()} == photos
+    assert min(read_image(out / "comparison.png").shape[:2]) > 300
+    assert "ktdn mmengine train options/demo/train_ktdn.py" in done.stdout
+
+
+def test_demo_flag_of_the_other_toolbox(run) -> None:
+    done = run("demo", "-o", "out", "--toolbox", "mmengine", "--force_yml", "train:total_iter=2")
+    assert done.returncode == 1
+    assert "--force_yml: with --toolbox mmengine the flag is --cfg-options" in done.stderr
+
+
 def test_demo_stops_at_a_failing_stage(run, tmp_path: Path) -> None:
     done = run("demo", "-o", "out", "--force_yml", "train:total_itre=2")
     assert done.returncode == 1

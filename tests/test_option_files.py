@@ -38,3 +38,27 @@ def test_every_options_file_is_sound(path: Path) -> None:
     assert check_names(opt, is_train) == []
     if is_train:
         assert check_step(opt) == []
+
+
+CONFIGS = sorted(options_folder().glob("mmengine/**/train_*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_config_is_sound(path: Path) -> None:
+    from ktdn_plugin.mmengine.check import check_form
+    from ktdn_plugin.mmengine.config import load_config
+
+    assert path.read_text().startswith("# ")
+    cfg = load_config(path)
+    assert check_form(cfg, training=True) == []
+    assert check_form(cfg, training=False) == []
+
+
+def test_configs_are_found() -> None:
+    names = {str(path.relative_to(options_folder() / "mmengine")) for path in CONFIGS}
+    assert names == {
+        "train_teacher.py",
+        "train_ktdn.py",
+        "demo/train_teacher.py",
+        "demo/train_ktdn.py",
+    }

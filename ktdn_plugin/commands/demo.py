@@ -21,10 +21,25 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="KEY:KEY=VALUE",
         help="change options of both training stages",
     )
+    parser.add_argument(
+        "--toolbox", choices=("basicsr", "mmengine"), default="basicsr", help="by which to train"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY.KEY=VALUE",
+        help="the same for mmengine's configs",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.demo import run_demo
+    from ktdn_plugin.demo import TOOLBOXES, run_demo
+    from ktdn_plugin.errors import KTDNError
 
-    run_demo(arguments.output, arguments.seed, arguments.force_yml or ())
+    given = {"--force_yml": arguments.force_yml, "--cfg-options": arguments.cfg_options}
+    flag = TOOLBOXES[arguments.toolbox].override
+    for other, values in given.items():
+        if values and other != flag:
+            raise KTDNError(f"{other}: with --toolbox {arguments.toolbox} the flag is {flag}")
+    run_demo(arguments.output, arguments.seed, given[flag] or (), arguments.toolbox)

@@ -1,0 +1,52 @@
+"""The average of a model's weights, as on BasicSR's side."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseAveragedModel
+from torch import Tensor, nn
+
+from ktdn_plugin.averaging import average_weights
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.mmengine.registry import MODELS
+
+
+@MODELS.register_module()
+class WeightAverage(BaseAveragedModel):
+    """Exponential average that begins with the initial weights; batch statistics are copied.
+
+    mmengine's ``ExponentialMovingAverage`` begins with those after the first iteration, so that its
+    average is never that of BasicSR's side.
+
+    Args:
+        model: The model.
+        momentum: What comes in of the trained weights at each update, above 0, at most 1: 1 less
+            ``ema_decay``.
+        interval: Iterations between two updates.
+        device: Where the average is kept; by default where the model is.
+
+    Raises:
+        KTDNError: If the momentum is out of range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        momentum: float = 0.001,
+        interval: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        if not 0 < momentum <= 1:
+            raise KTDNError(f"WeightAverage: momentum {momentum} must be above 0, and at most 1")
+        super().__init__(model, interval, device)
+        self.momentum = momentum
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Moves the average towards the model."""
+        if int(self.steps) % self.interval == 0:
+            average_weights(self.module, model, 1 - self.momentum)
+        self.steps += 1
+
+    def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
+        """Averages one tensor, in place; for code that calls it by itself."""
+        averaged_param.lerp_(source_param, self.momentum)

@@ -1,0 +1,150 @@
+"""mmengine's side of the datasets: the core's, with mmengine's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.structures import BaseDataElement
+from torch.utils.data import Dataset
+
+from ktdn_plugin.data.configured import configure_clear, configure_paired, configure_synthetic
+from ktdn_plugin.data.order import Draw, SeededDataset
+from ktdn_plugin.data.skipping import FAILURES, SkippingDataset
+from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.mmengine.registry import DATASETS
+
+ON_ERROR = ("raise", "skip")
+
+
+@DATASETS.register_module()
+class ClearImageDataset(Dataset):
+    """Clear images, which are input and target at once, for the teacher's stage.
+
+    The options are those of BasicSR's side, so a dataset is described in one way.
+
+    Args:
+        dataroot_gt: A store, a public dataset's folder with ``layout``, a folder of clear images,
+            or an LMDB of BasicSR's, see :func:`ktdn_plugin.data.image_sets.open_image_set`.
+        **options:
+
+            - ``layout``: which public dataset the folder is, as it is unpacked; ``split``: which
+              part of it, or for other images a name that goes with the figures;
+              ``allow_incomplete``: go on with an incomplete copy;
+            - ``meta_info_file``: a file that names the images, BasicSR's way;
+            - ``gt_size``: side of the random crop in pixels; without it whole images come;
+            - ``use_hflip``, ``use_rot``: random flips and quarter turns (both are on);
+              ``use_scale``: random enlargement, (from, to); ``color_jitter``: most that
+              ``brightness``, ``contrast``, ``saturation`` and ``hue`` change. With a crop only;
+            - ``on_error``: ``'raise'`` where an image cannot be read, or ``'skip'`` it, count it
+              and take the next one, which wants ``SeededTrainLoop``.
+
+    Attributes:
+        metainfo: ``split`` and ``fingerprint`` of the images, for logs and checkpoints.
+        seed: Of the augmentation, where a ``SeededSampler`` asks for samples.
+
+    Raises:
+        KTDNError: If an option is wrong, or the images are not there.
+    """
+
+    OPTIONS: tuple[str, ...] = (
+        "layout", "split", "allow_incomplete", "meta_info_file", "gt_size", "use_hflip", "use_rot",
+        "use_scale", "color_jitter", "on_error",
+    )  # fmt: skip
+    configure = staticmethod(configure_clear)
+
+    def __init__(self, dataroot_gt: str, **options: Any) -> None:
+        for key in options:
+            if key not in self.OPTIONS:
+                raise KTDNError(
+                    f"{type(self).__name__}: unknown option '{key}'"
+                    f"{did_you_mean(key, self.OPTIONS)}"
+                )
+        self.on_error = options.pop("on_error", "raise")
+        if self.on_error not in ON_ERROR:
+            raise KTDNError(
+                f"on_error: {self.on_error!r} is neither of {', '.join(ON_ERROR)}"
+                f"{did_you_mean(self.on_error, ON_ERROR)}"
+            )
+        # What is None is as good as not given.
+        given = {key: _plain(value) for key, value in options.items() if value is not None}
+        self.crop: int | None = given.get("gt_size")
+        opt = {"dataroot_gt": dataroot_gt, **given}
+        self.dataset, self.images, split = self.configure(opt, self.crop is not None)
+        self.metainfo = {"split": split, "fingerprint": self.images.fingerprint}
+        self.seed = 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int | Draw) -> dict[str, Any]:
+        """Gives a sample.
+
+        Args:
+            index: The image's number, or with ``SeededSampler`` the pass over the images as well,
+                from which its augmentation follows.
+
+        Returns:
+            ``inputs``, the hazy image (3, h, w), float32 RGB in [0, 1], and ``data_samples`` with
+            ``clear``, alike, and the ``name`` and ``clear_name`` of the two.
+
+        Raises:
+            KTDNError: If an image cannot be read, or is smaller than the crop.
+        """
+        failures = {}
+        if not isinstance(index, Draw):
+            sample = self.dataset[index]
+        elif self.on_error == "skip":
+            sample = SkippingDataset(SeededDataset(self.dataset, self.seed))[index]
+            failures = {FAILURES: sample[FAILURES]}
+        else:
+            sample = SeededDataset(self.dataset, self.seed)[index]
+        names = {"name": sample["name"], "clear_name": sample.get("clear_name", sample["name"])}
+        element = BaseDataElement(metainfo=names, clear=sample["clear"])
+        return {"inputs": sample["hazy"], "data_samples": element, **failures}
+
+
+@DATASETS.register_module()
+class PairedHazeDataset(ClearImageDataset):
+    """Hazy images with the clear ones of their scenes, for the student's stage.
+
+    Args:
+        dataroot_gt: As for :class:`ClearImageDataset`.
+        **options: As for :class:`ClearImageDataset`, and where ``dataroot_gt`` is neither a store
+            nor has a layout, ``dataroot_lq``, the hazy images' folder or LMDB, and
+            ``filename_tmpl``, how a hazy file is named after its clear one (``'{}_hazy'``).
+
+    Raises:
+        KTDNError: If an option is wrong, or the images are not there or do not pair.
+    """
+
+    OPTIONS = (*ClearImageDataset.OPTIONS, "dataroot_lq", "filename_tmpl")
+    configure = staticmethod(configure_paired)
+
+
+@DATASETS.register_module()
+class SyntheticHazeDataset(ClearImageDataset):
+    """Clear images over which non-homogeneous haze is laid when they are asked for.
+
+    With ``gt_size`` each use of an image gets another haze; without, an image keeps its own.
+
+    Args:
+        dataroot_gt: As for :class:`ClearImageDataset`.
+        **options: As for :class:`ClearImageDataset`, and ``haze``, ranges of ``density``,
+            ``airlight``, ``tint``, ``veil`` and ``coverage``, and ``octaves``, see
+            :func:`ktdn_plugin.data.haze.synthesize_haze`; ``dataroot_depth``, a folder with a depth
+            map for each image, of its name.
+
+    Raises:
+        KTDNError: If an option is wrong, or the images are not there.
+    """
+
+    OPTIONS = (*ClearImageDataset.OPTIONS, "haze", "dataroot_depth")
+    configure = staticmethod(configure_synthetic)
+
+
+def _plain(value: Any) -> Any:
+    """Makes mmengine's own dictionaries, and tuples, what options files have."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,79 @@
+"""Loads checkpoints of any layout, and no other network's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from ktdn_plugin.checkpoints import compare_keys, select_weights
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.mmengine.registry import HOOKS
+from ktdn_plugin.published_layout import from_published, is_published
+
+
+@HOOKS.register_module()
+class CheckpointLayoutHook(Hook):
+    """Lets ``load_from`` take what BasicSR's side, KTDN's authors or another model has saved.
+
+    mmengine loads what fits and only warns of the rest: a checkpoint of another network would
+    train on from random weights. Here it is refused.
+    """
+
+    # Before the averaging hook, which looks into the checkpoint as well.
+    priority = "VERY_HIGH"
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Brings a checkpoint's weights into the model's own layout, in place.
+
+        Raises:
+            KTDNError: If they are another network's.
+        """
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        source = runner._load_from or "the checkpoint"
+        weights = fit_weights(model, checkpoint, source, resumes=runner._resume)
+        if weights is not None:
+            checkpoint["state_dict"] = weights
+            # An average of another layout goes with its own weights alone.
+            checkpoint.pop("ema_state_dict", None)
+
+
+def fit_weights(
+    model: Any, checkpoint: Any, source: str | Path, *, resumes: bool
+) -> dict[str, Tensor] | None:
+    """Brings a checkpoint's weights into a model's own layout.
+
+    Args:
+        model: The model.
+        checkpoint: The content of a checkpoint file.
+        source: The file, for messages.
+        resumes: Whether a training is resumed, which takes the model's own checkpoints alone.
+
+    Returns:
+        Name to tensor; None where the checkpoint has the model's layout already.
+
+    Raises:
+        KTDNError: If they are another network's.
+    """
+    wanted = model.state_dict()
+    prefix = f"{model.NETWORK}." if hasattr(model, "NETWORK") else ""
+    own = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
+    if isinstance(own, Mapping) and not compare_keys(wanted, own):
+        return None
+    network = select_weights(checkpoint, source)
+    network = from_published(network) if is_published(network) else network
+    weights = {f"{prefix}{key}": value for key, value in network.items()}
+    if prefix and not resumes:
+        # What a network's file cannot have, the adapters, stays as it is.
+        rest = {key: value for key, value in wanted.items() if not key.startswith(prefix)}
+        weights = {**rest, **weights}
+    problem = compare_keys(wanted, weights)
+    if problem:
+        name = type(getattr(model, "network", model)).__name__
+        raise KTDNError(f"{source}: the checkpoint of another network than this {name}: {problem}")
+    return weights

@@ -1,0 +1,39 @@
+"""Freezes batch statistics late in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ktdn_plugin.batch_norm import batch_norms, freeze
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FreezeBatchNormHook(Hook):
+    """Makes batch norms use their running statistics, and leave them, after some iterations.
+
+    Their scales and shifts go on learning. Source: SRKTDN (NTIRE 2021) froze its batch statistics
+    for the last three quarters of training.
+
+    Args:
+        after: Iterations that are trained before; 0 freezes from the start.
+
+    Raises:
+        KTDNError: If that is no whole number.
+    """
+
+    def __init__(self, after: int) -> None:
+        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+            raise KTDNError(f"after: {after!r} must be a whole number of iterations, 0 or more")
+        self.after = after
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Freezes, each time anew: loops set the whole model to train before an iteration."""
+        if runner.iter >= self.after:
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            freeze(batch_norms(model))

@@ -1,0 +1,120 @@
+"""A training loop that resumes exactly."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dist import get_rank
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop
+from torch.utils.data import DataLoader
+
+from ktdn_plugin.data.order import seed_iteration
+from ktdn_plugin.data.skipping import AT_MOST, SkipCount
+from ktdn_plugin.data.workers import explaining_workers
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.mmengine.registry import LOOPS
+from ktdn_plugin.mmengine.samplers import SeededSampler
+
+
+@LOOPS.register_module()
+class SeededTrainLoop(IterBasedTrainLoop):
+    """mmengine's loop over iterations, whose randomness follows from the seed and the iteration.
+
+    mmengine's own reads all data that a resumed training has seen before, to throw it away, and
+    goes on with other random numbers. This one goes on where it was, at once.
+
+    Args:
+        runner: The runner.
+        dataloader: Training data with a ``SeededSampler``, or what to build it from.
+        max_iters: Iterations in all.
+        val_begin: The first iteration that may be validated.
+        val_interval: Iterations between two validations; the last one is always validated.
+        dynamic_intervals: ``(iteration, interval)`` pairs: other intervals from there on.
+        skip_at_most: Share of the training images that may be unreadable, where the dataset has
+            ``on_error='skip'``.
+
+    Raises:
+        KTDNError: If the sampler is another one, or an image cannot be read.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader | dict[str, Any],
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+        skip_at_most: float = AT_MOST,
+    ) -> None:
+        loader: Any = dataloader
+        if isinstance(loader, dict):
+            loader = runner.build_dataloader(loader, seed=runner.seed)
+        # The parent would start the workers at once, on data that a resumed training is past.
+        super().__init__(
+            runner, _Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
+        )
+        self.dataloader: Any = loader
+        sampler: Any = loader.sampler
+        if not isinstance(sampler, SeededSampler):
+            raise KTDNError(
+                "train_dataloader.sampler: SeededTrainLoop needs dict(type='SeededSampler'), found "
+                f"{type(sampler).__name__}; take IterBasedTrainLoop for others"
+            )
+        # Processes beside the first are heard only with what is an error.
+        level = logging.WARNING if get_rank() == 0 else logging.DEBUG
+        self.skipped = SkipCount(
+            sampler.length,
+            skip_at_most,
+            lambda line: print_log(line, logger="current", level=level),
+        )
+
+    def run(self) -> Any:
+        """Trains the iterations that are left.
+
+        Returns:
+            The model.
+        """
+        sampler = self.dataloader.sampler
+        sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+        with explaining_workers("train_dataloader", "num_workers"):
+            self.runner.call_hook("before_train")
+            self.runner.call_hook("before_train_epoch")
+            # Only now, when a hook may still have stopped it all.
+            self.dataloader_iterator = iter(self.dataloader)
+            while self._iter < self._max_iters and not self.stop_training:
+                self._iterate()
+            self.runner.call_hook("after_train_epoch")
+            self.runner.call_hook("after_train")
+        if self.skipped:
+            print_log(
+                f"{len(self.skipped)} training images were skipped, see above.",
+                logger="current",
+                level=logging.WARNING,
+            )
+        return self.runner.model
+
+    def _iterate(self) -> None:
+        runner = self.runner
+        runner.model.train()
+        batch: Any = next(self.dataloader_iterator)
+        self.skipped.note(batch)
+        seed_iteration(self.dataloader.sampler.seed, self._iter + 1, get_rank())
+        self.run_iter(batch)
+        self._decide_current_val_interval()
+        is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if runner.val_loop is not None and self._iter >= self.val_begin and is_due:
+            runner.val_loop.run()
+
+
+class _Idle:
+    """A data loader that gives nothing yet."""
+
+    def __init__(self, dataloader: DataLoader) -> None:
+        self.dataset = dataloader.dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())

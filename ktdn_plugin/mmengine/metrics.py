@@ -1,0 +1,106 @@
+"""PSNR and SSIM as metrics of mmengine's: the core's figures, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.metrics import RGB8, SSIM_WINDOW, psnr, ssim, to_rgb8
+from ktdn_plugin.mmengine.registry import METRICS
+
+COLLECT_DEVICES = ("cpu", "gpu", "npu")
+
+
+class ImageMetric(BaseMetric):
+    """The mean over images of a figure for each, on 8-bit RGB at full size.
+
+    Raises:
+        KTDNError: If an argument is wrong; in measuring, if there are no clear images, or one is
+            too small.
+    """
+
+    default_prefix = ""  # None is warned of
+    measure: Callable[[RGB8, RGB8, int], float]
+    LEAST = 1  # shortest side of an image, without its border
+
+    def __init__(
+        self, crop_border: int = 0, collect_device: str = "gpu", prefix: str | None = None
+    ) -> None:
+        name = type(self).__name__
+        if isinstance(crop_border, bool) or not isinstance(crop_border, int) or crop_border < 0:
+            raise KTDNError(
+                f"{name}.crop_border: {crop_border!r} must be a whole number of pixels, 0 or more"
+            )
+        if collect_device not in COLLECT_DEVICES:
+            raise KTDNError(
+                f"{name}.collect_device: {collect_device!r} is none of {', '.join(COLLECT_DEVICES)}"
+            )
+        if prefix is not None and not isinstance(prefix, str):
+            raise KTDNError(f"{name}.prefix: {prefix!r} must be a text")
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.crop_border = crop_border
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Measures each image of a batch: ``dehazed`` against ``clear``, (3, h, w) in [0, 1]."""
+        for sample in data_samples:
+            name = sample.get("name", "")
+            if "clear" not in sample or "dehazed" not in sample:
+                raise KTDNError(
+                    f"{type(self).__name__}: {name or 'a sample'} has no "
+                    f"{'clear' if 'clear' not in sample else 'dehazed'} image to be measured with"
+                )
+            images = to_rgb8(sample["dehazed"]), to_rgb8(sample["clear"])
+            try:
+                self.results.append(type(self).measure(*images, self.crop_border))
+            except ValueError as error:
+                raise KTDNError(f"{type(self).__name__}: {name}: {error}") from error
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Gives the mean of all processes' figures, which are in the images' order."""
+        self._tell(len(results))
+        total = 0.0
+        for result in results:
+            total += result
+        return {type(self).__name__: total / len(results)}
+
+    @master_only
+    def _tell(self, images: int) -> None:
+        """Logs which split the figure is of: others do not compare."""
+        split = (self.dataset_meta or {}).get("split")
+        name = f"split {split}" if split else "unnamed split"
+        logger = MMLogger.get_current_instance()
+        logger.info(f"{type(self).__name__} over {images} images, {name}")
+
+
+@METRICS.register_module()
+class PSNR(ImageMetric):
+    """Peak signal-to-noise ratio in dB, see :func:`ktdn_plugin.metrics.psnr`.
+
+    Args:
+        crop_border: Pixels at each edge that are left out.
+        collect_device: How the processes' figures are brought together: ``gpu``, by their own
+            messages, on CPUs as well; ``cpu``, through files in ``.dist_test``.
+        prefix: Put before the metric's name, to tell several sets apart.
+    """
+
+    measure = staticmethod(psnr)
+
+
+@METRICS.register_module()
+class SSIM(ImageMetric):
+    """Structural similarity, see :func:`ktdn_plugin.metrics.ssim`.
+
+    Args:
+        crop_border: Pixels at each edge that are left out.
+        collect_device: How the processes' figures are brought together: ``gpu``, by their own
+            messages, on CPUs as well; ``cpu``, through files in ``.dist_test``.
+        prefix: Put before the metric's name, to tell several sets apart.
+    """
+
+    measure = staticmethod(ssim)
+    LEAST = SSIM_WINDOW

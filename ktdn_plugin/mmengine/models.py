@@ -1,0 +1,224 @@
+"""The two stages of training as models of mmengine's: the teacher, and the distiller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from ktdn_plugin.acceleration import accelerate
+from ktdn_plugin.checkpoints import load_weights
+from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.losses import KnowledgeTransferLoss
+from ktdn_plugin.mmengine.registry import MODELS
+from ktdn_plugin.mmengine.restorer import (
+    Config,
+    Restorer,
+    Samples,
+    clear_images,
+)
+from ktdn_plugin.named_features import name_features
+from ktdn_plugin.transfer import FrozenTeacher, Step, student_step, teacher_step
+
+
+@MODELS.register_module()
+class KTDNTeacher(Restorer):
+    """Trains a network to give back the clear images it is shown.
+
+    Source: Wu et al., CVPRW 2020, the teacher network.
+
+    Args:
+        generator: The network's config, such as ``dict(type='KTDN', encoder='res2net101d')``; any
+            registered network that gives an image for an image.
+        pixel_loss: The reconstruction loss's config; None switches it off.
+        laplacian_loss: The Laplacian loss's config; None switches it off.
+        data_preprocessor: By default ``DehazingDataPreprocessor``.
+        sync_bn: In distributed training, batch statistics over the batches of all processes.
+        channels_last: Lay the weights out as convolutions on tensor cores want them.
+
+    Raises:
+        KTDNError: If there is no loss, or the network cannot be built.
+    """
+
+    NETWORK = "generator"
+
+    def __init__(
+        self,
+        generator: Config,
+        pixel_loss: Config | None = None,
+        laplacian_loss: Config | None = None,
+        data_preprocessor: Config | nn.Module | None = None,
+        *,
+        sync_bn: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            generator,
+            {"l_rec": pixel_loss, "l_lap": laplacian_loss},
+            data_preprocessor,
+            sync_bn=sync_bn,
+            channels_last=channels_last,
+        )
+
+    def step(self, hazy: Tensor, clear: Tensor) -> Step:
+        """Reconstructs the clear images."""
+        return teacher_step(self.network, clear, dict(self.image_losses.items()))
+
+    def _predict(self, inputs: Tensor, data_samples: Samples | None) -> list[BaseDataElement]:
+        # On pairs, too, the teacher is shown and measured on the clear images.
+        if data_samples and all("clear" in sample for sample in data_samples):
+            inputs = clear_images(data_samples)
+        return super()._predict(inputs, data_samples)
+
+
+@MODELS.register_module()
+class KTDNDistiller(Restorer):
+    """Trains a student to dehaze, with a frozen teacher's features as a second target.
+
+    Student and teacher may be any registered networks whose features can be named. The teacher is
+    always in eval mode, gets no gradients, is in no optimiser, no average and no checkpoint, and
+    runs only as deep as the features that are compared, where the network can be cut.
+
+    Source: Wu et al., CVPRW 2020, knowledge transfer.
+
+    Args:
+        student: The student's config.
+        teacher: The teacher's config; None trains without a teacher, for comparison.
+        teacher_checkpoint: What the teacher's stage saved, here or on BasicSR's side, or any file
+            with the teacher's weights.
+        transfer_loss: Config of the loss that compares features; given with a teacher.
+        pixel_loss: The reconstruction loss's config; None switches it off.
+        laplacian_loss: The Laplacian loss's config; None switches it off.
+        student_features: Name to module of the student, such as ``{'mid': 'body.3'}``, for a
+            network that is not KTDN; the names are those that ``transfer_loss`` compares.
+        teacher_features: The same for the teacher.
+        teacher_param_key: Which weights of the teacher's file: ``params_ema``, the averaged ones,
+            or ``params``.
+        data_preprocessor: By default ``DehazingDataPreprocessor``.
+        sync_bn: In distributed training, batch statistics over the batches of all processes.
+        channels_last: Lay the weights out as convolutions on tensor cores want them.
+
+    Raises:
+        KTDNError: If the teacher's checkpoint is missing or another network's, or features cannot
+            be had.
+    """
+
+    NETWORK = "student"
+
+    def __init__(
+        self,
+        student: Config,
+        teacher: Config | None = None,
+        teacher_checkpoint: str | None = None,
+        transfer_loss: Config | None = None,
+        pixel_loss: Config | None = None,
+        laplacian_loss: Config | None = None,
+        student_features: Mapping[str, str] | None = None,
+        teacher_features: Mapping[str, str] | None = None,
+        teacher_param_key: str = "params_ema",
+        data_preprocessor: Config | nn.Module | None = None,
+        *,
+        sync_bn: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            student,
+            {"l_rec": pixel_loss, "l_lap": laplacian_loss},
+            data_preprocessor,
+            sync_bn=sync_bn,
+            channels_last=channels_last,
+        )
+        if (teacher is None) != (transfer_loss is None):
+            raise KTDNError(
+                "KTDNDistiller: knowledge transfer needs both a teacher and a transfer_loss, or "
+                "neither"
+            )
+        self.transfer_loss: KnowledgeTransferLoss | None = None
+        self._shared = _Shared(None)
+        self._teacher_config = (teacher, teacher_checkpoint, teacher_param_key)
+        if transfer_loss is None:
+            return
+        loss = MODELS.build(transfer_loss)
+        network = self.load_teacher_network()
+        names = loss.feature_names
+        _name_compared(self.network, student_features, names, "student_features")
+        _name_compared(network, teacher_features, names, "teacher_features")
+        self.transfer_loss = loss
+        frozen = FrozenTeacher(network, loss.feature_names)
+        accelerate(frozen.extractor, channels_last=channels_last)
+        self._shared = _Shared(frozen)
+
+    @property
+    def teacher(self) -> FrozenTeacher | None:
+        """The frozen teacher, where there is one."""
+        return self._shared.teacher
+
+    def load_teacher_network(self) -> nn.Module:
+        """Builds the whole teacher with its weights, such as to measure its reconstruction.
+
+        Raises:
+            KTDNError: If its checkpoint is missing, or is another network's.
+        """
+        config, checkpoint, param_key = self._teacher_config
+        if not checkpoint:
+            raise KTDNError(
+                "teacher_checkpoint: the trained teacher's checkpoint is missing; train one with "
+                "options/mmengine/train_teacher.py first"
+            )
+        # Its checkpoint holds the encoder: nothing is downloaded for it.
+        network: nn.Module = MODELS.build(config)
+        try:
+            load_weights(network, checkpoint, param_key)
+        except KTDNError as error:
+            raise KTDNError(f"teacher_checkpoint: {error}") from error
+        return network.eval()
+
+    def step(self, hazy: Tensor, clear: Tensor) -> Step:
+        """Dehazes, and compares images and features."""
+        return student_step(
+            self.network,
+            hazy,
+            clear,
+            dict(self.image_losses.items()),
+            self.teacher,
+            self.transfer_loss,
+        )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> KTDNDistiller:
+        if self.teacher is not None:
+            self.teacher._apply(fn)
+        applied: KTDNDistiller = super()._apply(fn, recurse)
+        return applied
+
+
+def _name_compared(
+    network: nn.Module, modules: Mapping[str, str] | None, names: Sequence[str], option: str
+) -> None:
+    """Names the features that are compared; others are not kept."""
+    modules = modules or {}
+    for name in names:
+        if modules and name not in modules:
+            raise KTDNError(
+                f"{option}: has no '{name}', which transfer_loss compares"
+                f"{did_you_mean(name, modules)}"
+            )
+    try:
+        name_features(network, {name: modules[name] for name in names if name in modules})
+    except KTDNError as error:
+        raise KTDNError(f"{option}: {error}") from error
+
+
+class _Shared:
+    """Holds the teacher out of torch's sight.
+
+    It is not among the parameters, not in checkpoints, and copies of the model, such as the one
+    that averages its weights, have the same one.
+    """
+
+    def __init__(self, teacher: FrozenTeacher | None) -> None:
+        self.teacher = teacher
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self

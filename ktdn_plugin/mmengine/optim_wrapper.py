@@ -1,0 +1,36 @@
+"""Mixed precision in bfloat16, on CPUs as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from ktdn_plugin.acceleration import autocast
+from ktdn_plugin.mmengine.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Runs the networks in bfloat16, on any device; weights and losses stay in float32.
+
+    bfloat16 has float32's range, so there is no scaling of losses. For float16 on a GPU take
+    mmengine's ``AmpOptimWrapper``, which refuses to work on a CPU.
+
+    Args:
+        **kwargs: As for ``OptimWrapper``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """The context of a forward pass."""
+        device = next(model.parameters()).device
+        with super().optim_context(model), autocast(device, torch.bfloat16):
+            yield

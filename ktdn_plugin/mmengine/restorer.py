@@ -1,0 +1,148 @@
+"""What the models of both stages share: a network that gives an image for an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.device import get_device
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from ktdn_plugin.acceleration import accelerate
+from ktdn_plugin.batch_norm import synchronize
+from ktdn_plugin.errors import KTDNError, NotFiniteError
+from ktdn_plugin.foreign_networks import explaining_sizes
+from ktdn_plugin.mmengine.registry import MODELS
+from ktdn_plugin.transfer import Step
+
+Config = dict[str, Any]
+Samples = Sequence[BaseDataElement]
+
+PREPROCESSOR = {"type": "ktdn_plugin.DehazingDataPreprocessor"}
+
+
+class Restorer(BaseModel):
+    """What both stages share: a network that gives an image for an image.
+
+    The three modes are mmengine's: ``tensor`` gives the network's images, ``predict`` data elements
+    with ``dehazed`` images in [0, 1], ``loss`` the losses.
+    """
+
+    NETWORK = ""  # the attribute that is trained, and so the prefix of its weights
+
+    def __init__(
+        self,
+        network: Config,
+        losses: Mapping[str, Config | None],
+        data_preprocessor: Config | nn.Module | None,
+        *,
+        sync_bn: bool,
+        channels_last: bool,
+    ) -> None:
+        super().__init__(data_preprocessor or PREPROCESSOR)
+        built = MODELS.build(network)
+        if sync_bn and dist.is_available() and dist.is_initialized():
+            built = synchronize(built.to(get_device()))
+        setattr(self, self.NETWORK, accelerate(built, channels_last=channels_last))
+        given = {name: options for name, options in losses.items() if options}
+        if not given:
+            raise KTDNError(
+                f"{type(self).__name__}: no image loss is given; give pixel_loss, laplacian_loss "
+                "or both"
+            )
+        self.image_losses = nn.ModuleDict(
+            {name: MODELS.build(options) for name, options in given.items()}
+        )
+        self._names: list[str] = []
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained."""
+        network: nn.Module = getattr(self, self.NETWORK)
+        return network
+
+    def forward(
+        self, inputs: Tensor, data_samples: Samples | None = None, mode: str = "tensor"
+    ) -> Any:
+        """Runs the network.
+
+        Args:
+            inputs: Hazy RGB images (n, 3, h, w) in [0, 1].
+            data_samples: Of each image; ``clear`` (3, h, w) in [0, 1] where there is one.
+            mode: ``tensor``, ``predict`` or ``loss``.
+
+        Returns:
+            Images (n, 3, h, w), not clamped; or a data element for each, with ``dehazed``; or name
+            to loss (scalars), whose sum is what to run backward on.
+
+        Raises:
+            ValueError: If the mode is none of these.
+            KTDNError: If a loss is asked for and there is nothing clear to compare with.
+        """
+        if mode == "tensor":
+            return self.network(inputs)
+        if mode == "predict":
+            return self._predict(inputs, data_samples)
+        if mode != "loss":
+            raise ValueError(f"mode '{mode}' is none of tensor, predict, loss")
+        clear = clear_images(data_samples)
+        self._names = [str(sample.get("name", "")) for sample in data_samples or ()]
+        losses = self.step(inputs, clear).losses
+        # mmengine adds up what has 'loss' in its name, and nothing else.
+        return {f"loss_{name.removeprefix('l_')}": loss for name, loss in losses.items()}
+
+    def step(self, hazy: Tensor, clear: Tensor) -> Step:
+        """One forward pass and its losses."""
+        raise NotImplementedError
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adds the losses up, as mmengine does.
+
+        Raises:
+            NotFiniteError: If one is not finite in any process; nothing is learnt from it.
+        """
+        total, log = super().parse_losses(losses)
+        finite = torch.stack([value.detach() for value in losses.values()]).isfinite()
+        everywhere = finite.all().int()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(everywhere, dist.ReduceOp.MIN)
+        if not everywhere:
+            bad = [
+                name for name, good in zip(losses, finite.tolist(), strict=True) if not good
+            ] or ["a loss of another process"]
+            raise NotFiniteError(
+                f"{', '.join(bad)} is not finite on the batch of {', '.join(self._names)}; look at "
+                "these images, lower the learning rate, or set optim_wrapper.clip_grad; --resume "
+                "goes on from the last checkpoint"
+            )
+        return total, log
+
+    def _predict(self, inputs: Tensor, data_samples: Samples | None) -> list[BaseDataElement]:
+        name = str(data_samples[0].get("name", "")) if data_samples else "the batch"
+        with explaining_sizes(self.network, inputs, name):
+            images = self.network(inputs).clamp(0, 1)
+        samples = data_samples or [BaseDataElement() for _ in images]
+        results = []
+        for hazy, image, sample in zip(inputs, images, samples, strict=True):
+            result = sample.clone()
+            result.set_data({"hazy": hazy, "dehazed": image})
+            results.append(result)
+        return results
+
+
+def clear_images(data_samples: Samples | None) -> Tensor:
+    """Stacks the clear images of samples, (n, 3, h, w).
+
+    Raises:
+        KTDNError: If there are none.
+    """
+    if not data_samples or not all("clear" in sample for sample in data_samples):
+        raise KTDNError(
+            "there are no clear images to learn from: the dataset's samples need 'data_samples' "
+            "with 'clear', such as PairedHazeDataset gives"
+        )
+    return torch.stack([sample.clear for sample in data_samples])

@@ -1,0 +1,196 @@
+"""From a config file to a Runner, and the runs of ``ktdn mmengine``."""
+
+from __future__ import annotations
+
+import gc
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+import ktdn_plugin.registry  # noqa: F401  # the scope, for configs that set no default
+from ktdn_plugin import launch
+from ktdn_plugin.acceleration import keep_freed_memory
+from ktdn_plugin.errors import KTDNError, OptionsError, explained
+from ktdn_plugin.mmengine.check import check_config
+from ktdn_plugin.mmengine.config import load_config
+from ktdn_plugin.mmengine.work_dir import find_checkpoint, set_aside
+
+TRAINING_KEYS = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
+VALIDATION_KEYS = ("val_dataloader", "val_cfg", "val_evaluator")
+
+
+def build_runner(
+    config: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    resume: bool | str | Path = False,
+    test: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    launcher: str = "none",
+    local_rank: int = 0,
+) -> Runner:
+    """Builds a Runner of a config file, checked, on any machine.
+
+    Beside what ``Runner.from_cfg`` does it finds out what is wrong with the config, resumes from
+    the newest checkpoint that is whole, keeps an earlier run of the same work directory, and joins
+    several processes without a GPU as well.
+
+    Args:
+        config: The config file.
+        work_dir: Where the run writes; by default what the config says, or ``work_dirs/NAME``.
+        resume: True goes on from the newest checkpoint of the work directory, if there is one; a
+            path goes on from that one.
+        test: A checkpoint to test; without one the Runner is for training.
+        overrides: ``key.key=value`` changes to the config.
+        launcher: ``none`` recognises torchrun and srun; ``pytorch`` and ``slurm`` insist on one.
+        local_rank: What old launchers pass.
+
+    Returns:
+        The Runner; call ``train()`` or ``test()`` of it.
+
+    Raises:
+        KTDNError: One line for each problem; nothing has been written then.
+    """
+    cfg = load_config(config, overrides)
+    source = str(config)
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(source).stem)
+    place = launch.find_place(launcher, local_rank)
+    has_gpu = torch.cuda.is_available()
+    launch.join(place, use_gpu=has_gpu, timeout=_timeout(cfg))
+    if place is not None:
+        cfg.launcher = "pytorch"
+        if not has_gpu:
+            wrapper = dict(cfg.get("model_wrapper_cfg") or {"type": "MMDistributedDataParallel"})
+            cfg.model_wrapper_cfg = {**wrapper, "device_ids": None}
+    else:
+        cfg.launcher = "none"
+    if test is not None:
+        _prepare_test(cfg, test)
+    with launch.failing_together():
+        found = None if test is not None else _checkpoint_to_resume(cfg, resume)
+    _agree(cfg, found)
+    with launch.failing_together():
+        problems = check_config(cfg, training=test is None)
+        if problems:
+            raise OptionsError(source, problems)
+    with launch.failing_together():
+        if test is None and not cfg.get("resume"):
+            set_aside(Path(cfg.work_dir), _needed_files(cfg))
+    if not has_gpu and test is None:
+        keep_freed_memory()
+    with explained(source):
+        return Runner.from_cfg(cfg)
+
+
+def _timeout(cfg: Config) -> float:
+    """Seconds that processes wait for each other; what is wrong with the section is told later."""
+    node: Any = cfg
+    for key in ("env_cfg", "dist_cfg", "timeout"):
+        node = node.get(key) if isinstance(node, dict | Config) else None
+    return node if isinstance(node, (int, float)) else launch.TIMEOUT
+
+
+def _checkpoint_to_resume(cfg: Config, resume: bool | str | Path) -> Path | None:
+    if isinstance(resume, (str, Path)):
+        if not Path(resume).is_file():
+            raise KTDNError(f"--resume: no such checkpoint: {resume}")
+        return Path(resume)
+    if cfg.get("resume") and cfg.get("load_from"):
+        return Path(cfg.load_from)
+    # A launcher that starts a run again wants it to go on.
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+    if resume or restarted or cfg.get("resume"):
+        return find_checkpoint(Path(cfg.work_dir))
+    return None
+
+
+def _agree(cfg: Config, found: Path | None) -> None:
+    everywhere = launch.gather(None if found is None else found.name)
+    if len(set(everywhere)) > 1:
+        raise KTDNError(
+            f"{cfg.work_dir}: the processes found different checkpoints to resume from "
+            f"({', '.join(map(str, everywhere))}); the folder must be one that all hosts share"
+        )
+    # Where there is none yet, training starts with what load_from says.
+    cfg.resume = found is not None
+    if found is not None:
+        cfg.load_from = str(found)
+
+
+def _prepare_test(cfg: Config, checkpoint: str | Path) -> None:
+    if not Path(checkpoint).is_file():
+        raise KTDNError(f"{checkpoint}: no such checkpoint file")
+    for key in (*TRAINING_KEYS, *VALIDATION_KEYS):
+        cfg[key] = None
+    cfg.load_from, cfg.resume = str(checkpoint), False
+    # A test wants the student alone; its teacher may be far away.
+    for key in ("teacher", "teacher_checkpoint", "transfer_loss"):
+        if isinstance(cfg.get("model"), dict) and key in cfg.model:
+            cfg.model[key] = None
+
+
+def _needed_files(cfg: Config) -> dict[str, Any]:
+    model = cfg.get("model")
+    teacher = model.get("teacher_checkpoint") if isinstance(model, dict) else None
+    return {"load_from": cfg.get("load_from"), "model.teacher_checkpoint": teacher}
+
+
+def train_pipeline(arguments: Namespace) -> None:
+    """``ktdn mmengine train``: trains as a config says.
+
+    Args:
+        arguments: The command's flags.
+
+    Raises:
+        KTDNError: If config, data or checkpoints are wrong, or a file turns out to be broken.
+    """
+    resume: bool | str = arguments.resume or False
+    with _leaving():
+        _runner_of(arguments, resume=True if resume == "auto" else resume).train()
+
+
+def test_pipeline(arguments: Namespace) -> None:
+    """``ktdn mmengine test``: measures a checkpoint, and saves its results.
+
+    Args:
+        arguments: The command's flags.
+
+    Raises:
+        KTDNError: As :func:`train_pipeline`.
+    """
+    with _leaving():
+        _runner_of(arguments, test=arguments.checkpoint).test()
+
+
+def _runner_of(arguments: Namespace, **stage: Any) -> Runner:
+    return build_runner(
+        arguments.config,
+        work_dir=arguments.work_dir,
+        overrides=arguments.cfg_options or (),
+        launcher=arguments.launcher,
+        local_rank=arguments.local_rank,
+        **stage,
+    )
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    """Leaves the other processes at the end, and says which one is gone where one is."""
+    failed = True
+    try:
+        with launch.explaining_lost_processes("--resume"):
+            yield
+        failed = False
+    finally:
+        # A runner holds itself, and in it what talks to the other processes: taken down when the
+        # interpreter is, it sometimes aborts a process that has done all its work.
+        if launch.is_distributed():
+            gc.collect()
+        launch.leave(failed)

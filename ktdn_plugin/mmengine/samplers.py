@@ -1,0 +1,47 @@
+"""Which sample is trained on when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from ktdn_plugin.data.order import Draw, TrainingOrder
+from ktdn_plugin.mmengine.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(Sampler[Draw]):
+    """Endless training samples in an order that follows from the seed alone.
+
+    The samples that make an iteration do not depend on how many processes share them, nor does
+    their augmentation. With ``SeededTrainLoop`` a resumed training goes on with the very next one.
+
+    Args:
+        dataset: The dataset.
+        seed: Seed of order and augmentation; mmengine fills in that of ``randomness``.
+
+    Attributes:
+        start: Samples that all processes together have taken before.
+    """
+
+    def __init__(self, dataset: Any, seed: int | None = None) -> None:
+        self.length = len(dataset)
+        self.seed = sync_random_seed() if seed is None else seed
+        self.rank, self.world_size = get_dist_info()
+        self.start = 0
+        dataset.seed = self.seed
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Gives this process' samples, without end."""
+        order = TrainingOrder(
+            self.length, 1, self.seed, self.rank, self.world_size, start=self.start
+        )
+        for batch in order:
+            yield from batch
+
+    def __len__(self) -> int:
+        """Gives this process' share of a pass over the dataset; mmengine asks for it."""
+        return -(-self.length // self.world_size)

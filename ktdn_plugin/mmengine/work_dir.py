@@ -1,0 +1,52 @@
+"""A run's work directory: its newest whole checkpoint, and an earlier run that is in the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ktdn_plugin import launch
+from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.earlier_runs import keep_aside
+from ktdn_plugin.errors import KTDNError
+
+
+def find_checkpoint(work_dir: Path) -> Path | None:
+    """Finds the newest checkpoint that can be read; damaged ones are passed over, and named."""
+    numbered = [
+        (int(match[1]), path)
+        for path in work_dir.glob("*.pth")
+        if (match := re.fullmatch(r"(?:iter|epoch)_(\d+)", path.stem))
+    ]
+    for _, path in sorted(numbered, reverse=True):
+        try:
+            if "optimizer" in read_checkpoint(path):
+                return path
+        except KTDNError as error:
+            print(f"Passed over while looking for a checkpoint to resume: {error}", flush=True)
+    return None
+
+
+def set_aside(work_dir: Path, needed: Mapping[str, Any]) -> None:
+    """Keeps an earlier run's folder under another name: mmengine would write over it.
+
+    Args:
+        work_dir: The folder.
+        needed: Files that the new run reads, by what names them.
+
+    Raises:
+        KTDNError: If one of them is in the folder.
+    """
+    if not any(work_dir.glob("*.pth")):
+        return
+    for key, value in needed.items():
+        if value and work_dir.absolute() in Path(value).absolute().parents:
+            raise KTDNError(
+                f"{key}: {value} lies in the work directory of this very run, which is moved out "
+                "of the way when it starts anew; name another by --work-dir, or use --resume"
+            )
+    if launch.rank() == 0:
+        target = keep_aside(work_dir)
+        print(f"An earlier run in {work_dir} is kept as {target}.", flush=True)

@@ -1,0 +1,42 @@
+# NH-HAZE as it is unpacked. PNGs take their time to decode: a store is a hundred times as fast.
+# Make one of each split by 'ktdn prepare', and name it as dataroot_gt; the rest may stay.
+# Other datasets: layout='o-haze', 'dense-haze', ... (see README). Your own: folders of equal
+# names, dataroot_gt='.../clear', dataroot_lq='.../hazy', and no layout.
+train_set = dict(
+    type="PairedHazeDataset",
+    dataroot_gt="datasets/NH-HAZE",
+    layout="nh-haze",
+    split="challenge-train",  # goes with every figure; those of other splits do not compare
+    gt_size=256,  # crop
+    use_hflip=True,
+    use_rot=True,  # upside down and transposed: with use_hflip, all quarter turns
+    use_scale=(1.0, 1.0),  # random enlargement, from .. to
+    color_jitter=None,  # dict(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02)
+    on_error="raise",  # 'skip': leave unreadable images out, as long as they are few
+)
+val_set = dict(
+    type="PairedHazeDataset",
+    dataroot_gt="datasets/NH-HAZE",
+    layout="nh-haze",
+    split="challenge-val",
+)
+
+train_dataloader = dict(
+    batch_size=15,  # SRKTDN's, on one GPU; divide it by the number of GPUs
+    num_workers=6,
+    pin_memory=True,
+    sampler=dict(type="SeededSampler"),  # order and augmentation follow from the seed alone
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=train_set,
+)
+val_dataloader = dict(
+    batch_size=1,  # photographs differ in size
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=val_set,
+)
+test_dataloader = val_dataloader
+
+# On RGB, full resolution, no border cut off.
+val_evaluator = [dict(type="PSNR"), dict(type="SSIM")]
+test_evaluator = val_evaluator

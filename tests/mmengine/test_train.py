@@ -1,0 +1,212 @@
+"""The two stages by the real command line: resuming, killing, two processes, bfloat16."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from configs import log_of, set_in, student_config, teacher_config, write_config
+from helpers import assert_same, launch_of, teacher_file
+
+from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
+from ktdn_plugin.data.images import read_image
+
+
+def state_of(path: Path) -> dict:
+    """Gives all that a training goes on from, without what no two runs have in common."""
+    content = read_checkpoint(path)
+    kept = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
+    return {key: dict(content[key]) if "dict" in key else content[key] for key in kept}
+
+
+def train(run: Callable, folder: Path, cfg: dict, *flags: str, program=("-m", "ktdn_plugin")):
+    path = write_config(folder, cfg, "run.py")
+    return run("mmengine", "train", path, *flags, program=program)
+
+
+def test_both_stages_and_a_test(run, pairs: Path) -> None:
+    done = train(run, pairs, teacher_config(), "--work-dir", "teacher")
+    assert done.returncode == 0, done.stderr
+    cfg = student_config(model__teacher_checkpoint="teacher/iter_4.pth")
+    cfg["load_from"] = "teacher/iter_4.pth"
+    cfg["custom_hooks"].append({"type": "TeacherCheckHook", "min_psnr": 1})
+    done = train(run, pairs, cfg)
+    assert done.returncode == 0, done.stderr
+    saved = pairs / "work_dirs/run/iter_4.pth"
+    assert {path.name for path in saved.parent.glob("*.pth")} >= {"iter_2.pth", "iter_4.pth"}
+    assert list(saved.parent.glob("best_PSNR_iter_*.pth"))
+    log = log_of(pairs, "run")
+    assert "The teacher reconstructs the validation set at" in log
+    assert "loss_kt:" in log
+    assert "eta:" in log
+
+    # To be tested, the teacher is not needed.
+    (pairs / "teacher/iter_4.pth").unlink()
+    cfg["load_from"] = None
+    path = write_config(pairs, cfg, "run.py")
+    done = run("mmengine", "test", path, saved, "--work-dir", "tested")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"PSNR: \d+\.\d+ +SSIM: 0\.\d+", done.stdout)
+    results = sorted((pairs / "tested/results").iterdir())
+    assert [path.name for path in results] == ["00.png", "01.png"]
+    sizes = [read_image(path).shape for path in results]
+    assert sizes == [read_image(path).shape for path in sorted((pairs / "val/hazy").iterdir())]
+
+
+def test_by_mmengines_own_runner(run, pairs: Path) -> None:
+    """Nothing of this package is imported by whoever uses it so."""
+    teacher_file(pairs)
+    write_config(pairs, student_config(work_dir="plain"), "plain.py")
+    code = (
+        "from mmengine.config import Config\n"
+        "from mmengine.runner import Runner\n"
+        "cfg = Config.fromfile('plain.py')\n"
+        "cfg.resume = {resume}\n"
+        "cfg.train_cfg.max_iters = {iterations}\n"
+        "Runner.from_cfg(cfg).train()\n"
+    )
+    for resume, iterations in ((False, 2), (True, 4)):
+        words = ("-c", code.format(resume=resume, iterations=iterations))
+        done = run(program=words)
+        assert done.returncode == 0, done.stderr
+    assert "resumed epoch: 0, iter: 2" in done.stdout
+    assert "weights_only=False" not in done.stderr
+    assert (pairs / "plain/iter_4.pth").is_file()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_it_is_exactly_what_it_would_have_been(
+    mmengine_run: Callable, pairs: Path, workers: int
+) -> None:
+    teacher_file(pairs)
+    cfg = student_config(
+        train_cfg__max_iters=6,
+        train_dataloader__num_workers=workers,
+        custom_hooks=[{"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1}],
+    )
+    # Of the options that draw random numbers.
+    cfg["train_dataloader"]["dataset"] |= {
+        "use_scale": [0.8, 1.0],
+        "color_jitter": {"saturation": 0.3},
+    }
+    assert mmengine_run("train", cfg, "--work-dir", "straight") == 0
+    for iterations, flags in ((2, ()), (4, ("--resume",)), (6, ("--resume", "cut/iter_4.pth"))):
+        set_in("train_cfg.max_iters", iterations)(cfg)
+        assert mmengine_run("train", cfg, "--work-dir", "cut", *flags) == 0
+    assert_same(state_of(pairs / "cut/iter_6.pth"), state_of(pairs / "straight/iter_6.pth"))
+
+
+def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
+    teacher_file(pairs)
+    cfg = student_config(
+        train_cfg__max_iters=8,
+        train_dataloader__num_workers=1,
+        default_hooks__checkpoint__interval=1,
+        default_hooks__checkpoint__max_keep_ckpts=2,
+    )
+    path = write_config(pairs, cfg, "run.py")
+    words = [sys.executable, "-m", "ktdn_plugin", "mmengine", "train", str(path), "--resume"]
+    for last in (2, 4):
+        process = subprocess.Popen(
+            words, cwd=pairs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 120
+        while not (pairs / f"work_dirs/run/iter_{last}.pth").exists():
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    # What a kill in the middle of writing leaves, and a damaged file of an older program.
+    (pairs / "work_dirs/run/iter_7.pth").write_bytes(b"PK\x03\x04 cut off")
+    done = run(*words[3:])
+    assert done.returncode == 0, done.stderr
+    assert "Passed over while looking for a checkpoint to resume" in done.stdout
+    assert re.search(r"resumed epoch: 0, iter: [4-7]\b", done.stdout)
+    done = run(*words[3:], "--work-dir", "straight")
+    assert done.returncode == 0, done.stderr
+    one, other = (pairs / folder / "iter_8.pth" for folder in ("work_dirs/run", "straight"))
+    assert_same(state_of(one), state_of(other))
+
+
+def test_two_processes_are_as_one_with_twice_the_batch(run, pairs: Path) -> None:
+    teacher_file(pairs)
+    cfg = student_config(train_cfg__max_iters=3, default_hooks__checkpoint__interval=3)
+    cfg["custom_hooks"].append({"type": "TeacherCheckHook", "min_psnr": 1})
+    done = train(run, pairs, cfg, "--work-dir", "one")
+    assert done.returncode == 0, done.stderr
+    cfg["train_dataloader"]["batch_size"] = 1
+    done = train(run, pairs, cfg, "--work-dir", "two", program=launch_of(2))
+    assert done.returncode == 0, done.stderr
+    one, two = (read_state_dict(pairs / run / "iter_3.pth") for run in ("one", "two"))
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-5
+    figures = [
+        re.findall(r"PSNR: (\S+)  SSIM: (\S+)", "".join(p.read_text() for p in logs))
+        for logs in ((pairs / name).glob("*/*.log") for name in ("one", "two"))
+    ]
+    assert figures[0] == figures[1] != []
+    # And it goes on where it was, in two.
+    cfg["train_cfg"]["max_iters"] = 4
+    done = train(run, pairs, cfg, "--work-dir", "two", "--resume", program=launch_of(2))
+    assert done.returncode == 0, done.stderr
+    assert "resumed epoch: 0, iter: 3" in done.stdout
+
+
+def test_an_error_ends_both_processes(run, pairs: Path) -> None:
+    teacher_file(pairs)
+    (pairs / "train/hazy/03.png").write_bytes(b"broken")
+    cfg = student_config(train_dataloader__batch_size=3, randomness__seed=1)
+    cfg["train_dataloader"]["dataset"]["on_error"] = "skip"
+    cfg["train_cfg"]["skip_at_most"] = 0.0
+    done = train(run, pairs, cfg, program=launch_of(2))
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert any("1 of 6 training images cannot be read" in line for line in errors), done.stderr
+    assert any("03.png" in line for line in errors)
+
+
+def test_bfloat16_on_a_cpu(mmengine_run: Callable, pairs: Path) -> None:
+    teacher_file(pairs)
+    cfg = student_config(
+        optim_wrapper__type="BFloat16OptimWrapper", train_cfg__max_iters=2, custom_hooks=[]
+    )
+    assert mmengine_run("train", cfg, "--work-dir", "bf16") == 0
+    cfg["optim_wrapper"]["type"] = "OptimWrapper"
+    assert mmengine_run("train", cfg, "--work-dir", "fp32") == 0
+    bf16, fp32 = (read_state_dict(pairs / name / "iter_2.pth") for name in ("bf16", "fp32"))
+    assert all(value.dtype == fp32[key].dtype for key, value in bf16.items())
+    assert any(not torch.equal(value, fp32[key]) for key, value in bf16.items())
+    # Adam's first steps are of the learning rate's size, whichever way.
+    assert max(float((bf16[key] - fp32[key]).abs().max()) for key in bf16) < 0.01
+
+
+def test_an_earlier_run_is_kept(mmengine_run: Callable, pairs: Path) -> None:
+    cfg = teacher_config(train_cfg__max_iters=2)
+    assert mmengine_run("train", cfg) == 0
+    first = state_of(pairs / "work_dirs/config/iter_2.pth")
+    set_in("randomness.seed", 7)(cfg)
+    assert mmengine_run("train", cfg) == 0
+    (kept,) = (pairs / "work_dirs").glob("config_archived_*")
+    assert_same(state_of(kept / "iter_2.pth"), first)
+    second = state_of(pairs / "work_dirs/config/iter_2.pth")
+    weights = [content["state_dict"] for content in (first, second)]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_save_best_keeps_the_best(mmengine_run: Callable, pairs: Path) -> None:
+    cfg = teacher_config(train_cfg__max_iters=6, optim_wrapper__optimizer__lr=0.01)
+    assert mmengine_run("train", cfg) == 0
+    log = log_of(pairs)
+    figures = [float(value) for value in re.findall(r"Iter\(val\).*PSNR: (\S+)", log)]
+    assert len(figures) == 3
+    best = 2 * (figures.index(max(figures)) + 1)
+    assert [path.name for path in (pairs / "work_dirs/config").glob("best_*")] == [
+        f"best_PSNR_iter_{best}.pth"
+    ]
