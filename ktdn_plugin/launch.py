@@ -217,6 +217,14 @@ def gather(item: Any) -> list[Any]:
     return items
 
 
+def share_buffers(*networks: torch.nn.Module) -> None:
+    """Takes over the first process' batch statistics, which are the ones that are saved."""
+    if is_distributed():
+        for network in networks:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+
 def common_seed() -> int:
     """Draws a seed that is the same in all processes."""
     return int(gather(random.SystemRandom().randrange(1, 10_000))[0])

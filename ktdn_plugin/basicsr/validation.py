@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
@@ -49,7 +48,8 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
     if metrics and options.opt["type"] == "SingleImageDataset":
         get_root_logger().info(f"{name} has no clear images: its results are saved, not measured.")
         metrics = {}
-    _share_buffers(model)
+    networks = (getattr(model, name, None) for name in ("net_g", "net_g_ema"))
+    launch.share_buffers(*(one for one in networks if isinstance(one, nn.Module)))
     with _bare_networks(model):
         if type(model).nondist_validation is not SRModel.nondist_validation:
             return _validate_its_own_way(model, loader, current_iter, tb_logger, metrics)
@@ -224,16 +224,6 @@ def _sheet(model: Any, lq: Any, images: dict[str, Any], maps: list[Any]) -> Any:
         cells["pixel attention"] = (heat_picture(shown, *hazy.shape[:2]), caption)
     row = [(np.ascontiguousarray(image), caption) for image, caption in cells.values()]
     return comparison_sheet([row], list(cells))
-
-
-def _share_buffers(model: Any) -> None:
-    """Takes over the first process' batch statistics, which are the ones that are saved."""
-    if not launch.is_distributed():
-        return
-    for name in ("net_g", "net_g_ema"):
-        if isinstance(getattr(model, name, None), nn.Module):
-            for buffer in getattr(model, name).buffers():
-                dist.broadcast(buffer, 0)
 
 
 @contextmanager

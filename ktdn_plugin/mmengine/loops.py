@@ -8,9 +8,12 @@ from typing import Any
 
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
+from ktdn_plugin import launch
+from ktdn_plugin.acceleration import match_layout
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
 from ktdn_plugin.data.workers import explaining_workers
@@ -83,6 +86,9 @@ class SeededTrainLoop(IterBasedTrainLoop):
         with explaining_workers("train_dataloader", "num_workers"):
             self.runner.call_hook("before_train")
             self.runner.call_hook("before_train_epoch")
+            if isinstance(self.runner.optim_wrapper, OptimWrapper):
+                # The model's channels_last may have been switched since the state was saved.
+                match_layout(self.runner.optim_wrapper.optimizer)
             # Only now, when a hook may still have stopped it all.
             self.dataloader_iterator = iter(self.dataloader)
             while self._iter < self._max_iters and not self.stop_training:
@@ -107,6 +113,8 @@ class SeededTrainLoop(IterBasedTrainLoop):
         self._decide_current_val_interval()
         is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
         if runner.val_loop is not None and self._iter >= self.val_begin and is_due:
+            # The processes share the images out: one set of batch statistics measures them all.
+            launch.share_buffers(runner.model)
             runner.val_loop.run()
 
 

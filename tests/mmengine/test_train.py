@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -159,6 +160,24 @@ def test_two_processes_are_as_one_with_twice_the_batch(run, pairs: Path) -> None
     assert "resumed epoch: 0, iter: 3" in done.stdout
 
 
+def test_two_processes_measure_what_is_saved(run, pairs: Path) -> None:
+    """Each has batch statistics of its own; those of the first are saved."""
+    cfg = teacher_config(
+        model__generator__encoder="resnet10t", train_cfg__max_iters=2, custom_hooks=[]
+    )
+    done = train(run, pairs, cfg, program=launch_of(2))
+    assert done.returncode == 0, done.stderr
+    path = write_config(pairs, cfg, "run.py")
+    tested = run("mmengine", "test", path, "work_dirs/run/iter_2.pth", "--work-dir", "tested")
+    assert tested.returncode == 0, tested.stderr
+    (scalars,) = (pairs / "work_dirs/run").glob("*/vis_data/scalars.json")
+    (figures,) = (pairs / "tested").glob("*/*.json")
+    measured = json.loads(scalars.read_text().splitlines()[-1])
+    again = json.loads(figures.read_text())
+    for name in ("PSNR", "SSIM"):
+        assert measured[name] == pytest.approx(again[name], abs=1e-6)
+
+
 def test_an_error_ends_both_processes(run, pairs: Path) -> None:
     teacher_file(pairs)
     (pairs / "train/hazy/03.png").write_bytes(b"broken")
@@ -185,6 +204,19 @@ def test_bfloat16_on_a_cpu(mmengine_run: Callable, pairs: Path) -> None:
     assert any(not torch.equal(value, fp32[key]) for key, value in bf16.items())
     # Adam's first steps are of the learning rate's size, whichever way.
     assert max(float((bf16[key] - fp32[key]).abs().max()) for key in bf16) < 0.01
+
+
+def test_channels_last_may_be_switched_when_resuming(mmengine_run: Callable, pairs: Path) -> None:
+    """A fused optimiser takes averages of another layout for others, without a word."""
+    teacher_file(pairs)
+    cfg = student_config(optim_wrapper__optimizer__fused=True, custom_hooks=[])
+    for work_dir, switched in (("plain", False), ("switched", True)):
+        for iterations, is_last in ((2, False), (4, True)):
+            cfg["train_cfg"]["max_iters"] = iterations
+            cfg["model"]["channels_last"] = switched and is_last
+            assert mmengine_run("train", cfg, "--work-dir", work_dir, "--resume") == 0
+    plain, switched = (read_state_dict(pairs / n / "iter_4.pth") for n in ("plain", "switched"))
+    assert max(float((plain[key] - switched[key]).abs().max()) for key in plain) < 1e-4
 
 
 def test_an_earlier_run_is_kept(mmengine_run: Callable, pairs: Path) -> None:
