@@ -133,7 +133,8 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
         if place.local_rank >= torch.cuda.device_count():
             raise KTDNError(
                 f"process {place.rank} is number {place.local_rank + 1} on this host, which has "
-                f"{torch.cuda.device_count()} GPU(s); start one process for each, or set num_gpu: 0"
+                f"{torch.cuda.device_count()} GPU(s); start one process for each, or take the "
+                "CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
             )
         torch.cuda.set_device(place.local_rank)
     else:

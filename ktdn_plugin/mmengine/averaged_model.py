@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
@@ -23,22 +22,15 @@ class WeightAverage(BaseAveragedModel):
         momentum: What comes in of the trained weights at each update, above 0, at most 1: 1 less
             ``ema_decay``.
         interval: Iterations between two updates.
-        device: Where the average is kept; by default where the model is.
 
     Raises:
         KTDNError: If the momentum is out of range.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        momentum: float = 0.001,
-        interval: int = 1,
-        device: torch.device | None = None,
-    ) -> None:
+    def __init__(self, model: nn.Module, momentum: float = 0.001, interval: int = 1) -> None:
         if not 0 < momentum <= 1:
             raise KTDNError(f"WeightAverage: momentum {momentum} must be above 0, and at most 1")
-        super().__init__(model, interval, device)
+        super().__init__(model, interval)
         self.momentum = momentum
 
     def update_parameters(self, model: nn.Module) -> None:

@@ -235,6 +235,8 @@ def _check_model(cfg: Config, crop: int | None, problems: list[str]) -> Restorer
     if not (inspect.isclass(item) and issubclass(item, Restorer)):
         return None
     section = _without_downloads(cfg.model)
+    # It would go to this process' GPU, and the teacher beside it would not.
+    section["sync_bn"] = False
     try:
         model: Restorer = root.MODELS.build(section)
         if crop is not None:

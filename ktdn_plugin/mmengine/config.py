@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
@@ -51,22 +53,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _check_path(cfg: Config, key: str) -> None:
-    """A change of what is not there would be made, and have no effect."""
+    """A change of what nobody asks for would be made, and have no effect.
+
+    What is wrong further in is found when the config is checked.
+    """
     node: Any = cfg
-    *sections, _ = key.split(".")
-    for number, section in enumerate(sections):
+    for number, section in enumerate(key.split(".")):
         if isinstance(node, (list, tuple)):
             if not section.isdigit() or int(section) >= len(node):
                 raise KTDNError(
-                    f"--cfg-options: {key}: '{'.'.join(sections[:number])}' is a list of "
+                    f"--cfg-options: {key}: '{'.'.join(key.split('.')[:number])}' is a list of "
                     f"{len(node)}; number its parts from 0"
                 )
             node = node[int(section)]
             continue
+        known = list(node.keys()) if hasattr(node, "keys") else []
+        if number == 0:
+            known += [one for one in inspect.signature(Runner.__init__).parameters if one != "self"]
+            known += ["model_wrapper_cfg", "find_unused_parameters", "compile"]
+            if section not in known:
+                raise KTDNError(
+                    f"--cfg-options: {key}: there is no section '{section}'"
+                    f"{did_you_mean(section, known)}"
+                )
         if not hasattr(node, "keys") or section not in node:
-            known = list(node.keys()) if hasattr(node, "keys") else []
-            raise KTDNError(
-                f"--cfg-options: {key}: there is no section '{'.'.join(sections[: number + 1])}'"
-                f"{did_you_mean(section, known)}"
-            )
+            return
         node = node[section]

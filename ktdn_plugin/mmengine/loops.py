@@ -6,10 +6,12 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ktdn_plugin import launch
@@ -17,8 +19,9 @@ from ktdn_plugin.acceleration import match_layout
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
 from ktdn_plugin.data.workers import explaining_workers
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.mmengine.registry import LOOPS
+from ktdn_plugin.mmengine.restorer import NOT_FINITE_ADVICE
 from ktdn_plugin.mmengine.samplers import SeededSampler
 
 
@@ -87,8 +90,13 @@ class SeededTrainLoop(IterBasedTrainLoop):
             self.runner.call_hook("before_train")
             self.runner.call_hook("before_train_epoch")
             if isinstance(self.runner.optim_wrapper, OptimWrapper):
+                optimizer = self.runner.optim_wrapper.optimizer
                 # The model's channels_last may have been switched since the state was saved.
-                match_layout(self.runner.optim_wrapper.optimizer)
+                match_layout(optimizer)
+                optimizer.register_step_pre_hook(self._refuse_what_is_not_finite)
+            # The run was cut off before, or in, this one.
+            if self._iter and self._is_due() and self._validated() != self._iter:
+                self._validate()
             # Only now, when a hook may still have stopped it all.
             self.dataloader_iterator = iter(self.dataloader)
             while self._iter < self._max_iters and not self.stop_training:
@@ -111,11 +119,46 @@ class SeededTrainLoop(IterBasedTrainLoop):
         seed_iteration(self.dataloader.sampler.seed, self._iter + 1, get_rank())
         self.run_iter(batch)
         self._decide_current_val_interval()
-        is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        if runner.val_loop is not None and self._iter >= self.val_begin and is_due:
-            # The processes share the images out: one set of batch statistics measures them all.
-            launch.share_buffers(runner.model)
-            runner.val_loop.run()
+        if self._is_due():
+            self._validate()
+
+    def _is_due(self) -> bool:
+        if self.runner.val_loop is None or self._iter < self.val_begin:
+            return False
+        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+    def _validated(self) -> Any:
+        return self.runner.message_hub.get_info("validated", None)
+
+    def _validate(self) -> None:
+        # A checkpoint that is saved when all is measured knows of it; one from before does not.
+        self.runner.message_hub.update_info("validated", self._iter)
+        # The processes share the images out: one set of batch statistics measures them all.
+        launch.share_buffers(self.runner.model)
+        self.runner.val_loop.run()
+
+    def _refuse_what_is_not_finite(self, optimizer: Optimizer, *_: Any) -> None:
+        """Stops before a step, while the weights are still those of the iteration before.
+
+        Raises:
+            NotFiniteError: If the gradient is not finite.
+        """
+        # Beside half precision's scaler a fused optimiser leaves such a step out by itself.
+        if getattr(optimizer, "found_inf", None) is not None:
+            return
+        gradients = [
+            one.grad
+            for group in optimizer.param_groups
+            for one in group["params"]
+            if one.grad is not None
+        ]
+        if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
+            model: Any = self.runner.model
+            names = getattr(getattr(model, "module", model), "batch_names", [])
+            raise NotFiniteError(
+                f"the gradient is not finite on the batch of {', '.join(names)}; "
+                f"{NOT_FINITE_ADVICE}"
+            )
 
 
 class _Idle:

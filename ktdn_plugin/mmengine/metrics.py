@@ -54,6 +54,8 @@ class ImageMetric(BaseMetric):
                     f"{type(self).__name__}: {name or 'a sample'} has no "
                     f"{'clear' if 'clear' not in sample else 'dehazed'} image to be measured with"
                 )
+            if not sample["dehazed"].isfinite().all():
+                raise KTDNError(f"{type(self).__name__}: {name}: the network's image is not finite")
             images = to_rgb8(sample["dehazed"]), to_rgb8(sample["clear"])
             try:
                 self.results.append(type(self).measure(*images, self.crop_border))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,7 +137,7 @@ class KTDNDistiller(Restorer):
                 "neither"
             )
         self.transfer_loss: KnowledgeTransferLoss | None = None
-        self._shared = _Shared(None)
+        self._shared = _Shared(None, self)
         self._teacher_config = (teacher, teacher_checkpoint, teacher_param_key)
         if transfer_loss is None:
             return
@@ -148,7 +149,7 @@ class KTDNDistiller(Restorer):
         self.transfer_loss = loss
         frozen = FrozenTeacher(network, loss.feature_names)
         accelerate(frozen.extractor, channels_last=channels_last)
-        self._shared = _Shared(frozen)
+        self._shared = _Shared(frozen, self)
 
     @property
     def teacher(self) -> FrozenTeacher | None:
@@ -187,7 +188,8 @@ class KTDNDistiller(Restorer):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> KTDNDistiller:
-        if self.teacher is not None:
+        # A copy may go elsewhere; the teacher stays with the model that is trained.
+        if self.teacher is not None and self._shared.owner() is self:
             self.teacher._apply(fn)
         applied: KTDNDistiller = super()._apply(fn, recurse)
         return applied
@@ -198,6 +200,11 @@ def _name_compared(
 ) -> None:
     """Names the features that are compared; others are not kept."""
     modules = modules or {}
+    for name in modules:
+        if name not in names:
+            raise KTDNError(
+                f"{option}: transfer_loss does not compare '{name}'{did_you_mean(name, names)}"
+            )
     for name in names:
         if modules and name not in modules:
             raise KTDNError(
@@ -217,8 +224,9 @@ class _Shared:
     that averages its weights, have the same one.
     """
 
-    def __init__(self, teacher: FrozenTeacher | None) -> None:
+    def __init__(self, teacher: FrozenTeacher | None, owner: nn.Module) -> None:
         self.teacher = teacher
+        self.owner = weakref.ref(owner)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
         return self

@@ -24,12 +24,20 @@ Samples = Sequence[BaseDataElement]
 
 PREPROCESSOR = {"type": "ktdn_plugin.DehazingDataPreprocessor"}
 
+NOT_FINITE_ADVICE = (
+    "look at these images, lower the learning rate, or set optim_wrapper.clip_grad; --resume goes "
+    "on from the last checkpoint"
+)
+
 
 class Restorer(BaseModel):
     """What both stages share: a network that gives an image for an image.
 
     The three modes are mmengine's: ``tensor`` gives the network's images, ``predict`` data elements
     with ``dehazed`` images in [0, 1], ``loss`` the losses.
+
+    Attributes:
+        batch_names: Names of the images that losses were last computed on.
     """
 
     NETWORK = ""  # the attribute that is trained, and so the prefix of its weights
@@ -57,7 +65,7 @@ class Restorer(BaseModel):
         self.image_losses = nn.ModuleDict(
             {name: MODELS.build(options) for name, options in given.items()}
         )
-        self._names: list[str] = []
+        self.batch_names: list[str] = []
 
     @property
     def network(self) -> nn.Module:
@@ -90,7 +98,7 @@ class Restorer(BaseModel):
         if mode != "loss":
             raise ValueError(f"mode '{mode}' is none of tensor, predict, loss")
         clear = clear_images(data_samples)
-        self._names = [str(sample.get("name", "")) for sample in data_samples or ()]
+        self.batch_names = [str(sample.get("name", "")) for sample in data_samples or ()]
         losses = self.step(inputs, clear).losses
         # mmengine adds up what has 'loss' in its name, and nothing else.
         return {f"loss_{name.removeprefix('l_')}": loss for name, loss in losses.items()}
@@ -100,24 +108,26 @@ class Restorer(BaseModel):
         raise NotImplementedError
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adds the losses up, as mmengine does.
+        """Adds the losses up, as mmengine does; the log gets the mean over all processes.
 
         Raises:
             NotFiniteError: If one is not finite in any process; nothing is learnt from it.
         """
         total, log = super().parse_losses(losses)
-        finite = torch.stack([value.detach() for value in losses.values()]).isfinite()
-        everywhere = finite.all().int()
+        own = torch.stack([value.detach() for value in log.values()])
+        values = own.clone()
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(everywhere, dist.ReduceOp.MIN)
-        if not everywhere:
-            bad = [
-                name for name, good in zip(losses, finite.tolist(), strict=True) if not good
-            ] or ["a loss of another process"]
+            # The log tells of the whole batch.
+            dist.all_reduce(values)
+            values /= dist.get_world_size()
+            log = dict(zip(log, values, strict=True))
+        if not values.isfinite().all():
+            pairs = zip(log, own.isfinite().tolist(), strict=True)
+            bad = [name for name, good in pairs if not good and name in losses]
+            bad = bad or ["a loss of another process"]
             raise NotFiniteError(
-                f"{', '.join(bad)} is not finite on the batch of {', '.join(self._names)}; look at "
-                "these images, lower the learning rate, or set optim_wrapper.clip_grad; --resume "
-                "goes on from the last checkpoint"
+                f"{', '.join(bad)} is not finite on the batch of {', '.join(self.batch_names)}; "
+                f"{NOT_FINITE_ADVICE}"
             )
         return total, log
 

@@ -67,7 +67,12 @@ def build_runner(
     if place is not None:
         cfg.launcher = "pytorch"
         if not has_gpu:
-            wrapper = dict(cfg.get("model_wrapper_cfg") or {"type": "MMDistributedDataParallel"})
+            # With what mmengine takes on GPUs where the config says nothing.
+            wrapper = cfg.get("model_wrapper_cfg") or {
+                "type": "MMDistributedDataParallel",
+                "broadcast_buffers": False,
+                "find_unused_parameters": cfg.get("find_unused_parameters", False),
+            }
             cfg.model_wrapper_cfg = {**wrapper, "device_ids": None}
     else:
         cfg.launcher = "none"
@@ -185,7 +190,7 @@ def _leaving() -> Iterator[None]:
     """Leaves the other processes at the end, and says which one is gone where one is."""
     failed = True
     try:
-        with launch.explaining_lost_processes("--resume"):
+        with launch.explaining_lost_processes("--resume"), _explaining_unused():
             yield
         failed = False
     finally:
@@ -194,3 +199,17 @@ def _leaving() -> Iterator[None]:
         if launch.is_distributed():
             gc.collect()
         launch.leave(failed)
+
+
+@contextmanager
+def _explaining_unused() -> Iterator[None]:
+    """Words what torch says of weights that get no gradient in one of several processes."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Expected to have finished reduction" not in str(error):
+            raise
+        raise KTDNError(
+            "some of the model's weights take no part in its losses, which several processes have "
+            "to know: set find_unused_parameters = True in the config, or freeze these weights"
+        ) from error

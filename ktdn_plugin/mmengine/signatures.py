@@ -106,7 +106,7 @@ def check_arguments(
     if item is EMAHook:  # hands on what it does not know
         average = find(node.get("ema_type", "ExponentialMovingAverage"), root.MODELS)
         if average is None:
-            hint = did_you_mean(node["ema_type"], _names(root.MODELS))
+            hint = _suggest(node["ema_type"], _names(root.MODELS))
             return [f"{where}.ema_type: there is no '{node['ema_type']}'{hint}"]
         more, takes_any, _ = _arguments(average)
         known = [*known, *more]
@@ -143,11 +143,21 @@ def find(name: Any, registry: Registry) -> Any:
 def _check_one(node: Mapping[str, Any], registry: Registry, where: str) -> list[str]:
     item = find(node["type"], registry)
     if item is None:
-        hint = did_you_mean(node["type"], _names(registry))
+        hint = _suggest(node["type"], _names(registry))
         return [f"{where}.type: there is no '{node['type']}'{hint}"]
     # Of others' models nobody knows what those around them fill in.
     insists = registry is not root.MODELS or item in ours.MODELS.module_dict.values()
     return check_arguments(node, item, where, insists=insists)
+
+
+def _suggest(name: Any, names: list[str]) -> str:
+    """Suggests by the name itself, whichever scope it is in."""
+    last = str(name).rpartition(".")[2]
+    full = {one.rpartition(".")[2]: one for one in reversed(names)}
+    if last in full:
+        return f"; did you mean '{full[last]}'?"
+    near = difflib.get_close_matches(last, full, n=1)
+    return f"; did you mean '{full[near[0]]}'?" if near else did_you_mean(name, names)
 
 
 def _names(registry: Registry) -> list[str]:
@@ -159,10 +169,10 @@ def _names(registry: Registry) -> list[str]:
             parent.import_from_location()
             names += list(parent.module_dict)
             parent = parent.parent
-        child = scoped.root.children.get(ours.SCOPE)
-        if child is not None and child is not scoped:
-            child.import_from_location()
-            names += [f"{ours.SCOPE}.{name}" for name in child.module_dict]
+        for scope, child in scoped.root.children.items():
+            if child is not scoped:
+                child.import_from_location()
+                names += [f"{scope}.{name}" for name in child.module_dict]
     return names
 
 

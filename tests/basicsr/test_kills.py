@@ -35,7 +35,7 @@ def test_thirty_kills(pairs: Path, run) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     attempts = (pairs / "attempts.log").read_text()
     assert done.returncode == 0, done.stderr + attempts[-3000:]

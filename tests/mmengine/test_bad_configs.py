@@ -259,7 +259,7 @@ def test_what_does_not_go_together(fails, pairs: Path, edit: Edit, expected: str
         ("train_cfg.max_iters", "is not of the form key.key=value"),
         ("=3", "is not of the form key.key=value"),
         ("train_cfgs.max_iters=3", "no section 'train_cfgs'; did you mean 'train_cfg'?"),
-        ("trian_cfg=3", "trian_cfg: unknown key; did you mean 'train_cfg'?"),
+        ("trian_cfg=3", "there is no section 'trian_cfg'; did you mean 'train_cfg'?"),
         ("train_cfg.max_iter=3", "did you mean 'max_iters'?"),
         ("custom_hooks.9.images=1", "'custom_hooks' is a list of 3; number its parts from 0"),
         ("custom_hooks.x.images=1", "'custom_hooks' is a list of 3; number its parts from 0"),

@@ -52,6 +52,24 @@ def registered() -> None:
         MODELS.register_module(module=item, force=True)
 
 
+class Treacherous(PlainRestorer):
+    """A finite image, whose gradient is none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + (self.head.bias * 0).sum().sqrt()
+
+
+def test_a_gradient_that_is_not_finite(
+    mmengine_run: Callable, pairs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    MODELS.register_module(module=Treacherous, force=True)
+    cfg = teacher_config(model__generator={"type": "Treacherous"})
+    assert mmengine_run("train", cfg) == 1
+    (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
+    assert "the gradient is not finite on the batch of train/clear/0" in line
+    assert not list(pairs.glob("work_dirs/**/*.pth"))
+
+
 KINDS = {
     "module": ("PlainRestorer", "body.2", "body.2"),
     "base model": ("Generator", "net.body", "net.body"),
@@ -141,6 +159,12 @@ def test_the_teacher_is_out_of_sight(saved: None) -> None:
     assert not {id(one) for one in average.parameters()} & own
 
 
+def test_a_copy_leaves_the_teacher_where_it_is(saved: None) -> None:
+    model = distiller()
+    copy.deepcopy(model).to(torch.float64)
+    assert {one.dtype for one in model.teacher.parameters()} == {torch.float32}
+
+
 def test_the_teacher_goes_where_the_model_goes(saved: None) -> None:
     model = distiller().to(torch.float64)
     assert {one.dtype for one in model.teacher.parameters()} == {torch.float64}
@@ -151,7 +175,11 @@ def test_the_teacher_goes_where_the_model_goes(saved: None) -> None:
     [
         ({"student_features": {"inner": "bdy"}}, "no module 'bdy'; did you mean 'body'"),
         ({"student_features": None}, "PlainRestorer gives no features"),
-        ({"teacher_features": {"iner": "body"}}, "teacher_features: has no 'inner'.* mean 'iner'"),
+        ({"teacher_features": {"inner": "body", "more": "tail"}}, "does not compare 'more'"),
+        (
+            {"teacher_features": {"iner": "body"}},
+            "teacher_features: .* not compare 'iner'; did you mean 'inner'",
+        ),
         ({"transfer_loss": None}, "needs both a teacher and a transfer_loss"),
         ({"pixel_loss": None}, "no image loss is given"),
         ({"teacher_checkpoint": None}, "teacher_checkpoint: .* is missing"),

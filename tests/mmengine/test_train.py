@@ -15,9 +15,14 @@ import pytest
 import torch
 from configs import log_of, set_in, student_config, teacher_config, write_config
 from helpers import assert_same, launch_of, teacher_file
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
 from ktdn_plugin.data.images import read_image
+from ktdn_plugin.mmengine import restorer
+from ktdn_plugin.mmengine.check import check_config
+from ktdn_plugin.mmengine.config import load_config
 
 
 def state_of(path: Path) -> dict:
@@ -135,6 +140,63 @@ def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
     assert done.returncode == 0, done.stderr
     one, other = (pairs / folder / "iter_8.pth" for folder in ("work_dirs/run", "straight"))
     assert_same(state_of(one), state_of(other))
+
+
+@HOOKS.register_module(force=True)
+class InterruptedValidation(Hook):
+    """Ends a run in the middle of a validation."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def after_val_iter(self, runner, *args: object, **kwargs: object) -> None:
+        if runner.iter == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_a_validation_that_was_cut_off_is_made_up_for(
+    mmengine_run: Callable, pairs: Path, at: int
+) -> None:
+    cfg = teacher_config()
+    assert mmengine_run("train", cfg, "--work-dir", "straight") == 0
+    interruption = {"type": "InterruptedValidation", "at": at}
+    cut = teacher_config(custom_hooks=[*cfg["custom_hooks"], interruption])
+    assert mmengine_run("train", cut, "--work-dir", "cut") == 130
+    assert (pairs / f"cut/iter_{at}.pth").is_file()
+    assert mmengine_run("train", cfg, "--work-dir", "cut", "--resume") == 0
+    found = {}
+    for name in ("straight", "cut"):
+        logs = "".join(path.read_text() for path in sorted((pairs / name).glob("*/*.log")))
+        found[name] = re.findall(r"Iter\(val\).*PSNR: (\S+)", logs)
+    assert len(found["cut"]) == 2
+    assert found["cut"] == found["straight"]
+    best = [sorted(path.name for path in (pairs / name).glob("best_*")) for name in found]
+    assert best[0] == best[1]
+
+
+def test_another_models_training_is_not_resumed(
+    mmengine_run: Callable, pairs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert mmengine_run("train", teacher_config(), "--work-dir", "teacher") == 0
+    cfg = student_config(model__teacher_checkpoint="teacher/iter_4.pth")
+    capfd.readouterr()
+    assert mmengine_run("train", cfg, "--resume", "teacher/iter_4.pth") == 1
+    (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
+    assert "the training of another model than this KTDNDistiller" in line
+    assert not (pairs / "work_dirs").exists()
+
+
+def test_looking_at_a_model_leaves_it_on_the_cpu(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With sync_bn it would go to the process' GPU, and the teacher beside it would not."""
+    teacher_file(pairs)
+    monkeypatch.chdir(pairs)
+    monkeypatch.setattr(restorer.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(restorer, "get_device", lambda: "meta")
+    cfg = load_config(write_config(pairs, student_config(model__sync_bn=True)))
+    assert check_config(cfg, training=True) == []
 
 
 def test_two_processes_are_as_one_with_twice_the_batch(run, pairs: Path) -> None:

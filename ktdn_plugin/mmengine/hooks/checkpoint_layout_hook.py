@@ -65,10 +65,16 @@ def fit_weights(
     own = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if isinstance(own, Mapping) and not compare_keys(wanted, own):
         return None
+    if resumes:
+        problem = compare_keys(wanted, own) if isinstance(own, Mapping) else "no state_dict"
+        raise KTDNError(
+            f"{source}: the training of another model than this {type(model).__name__}: {problem}; "
+            "resume one of its own, or start from these weights by load_from alone"
+        )
     network = select_weights(checkpoint, source)
     network = from_published(network) if is_published(network) else network
     weights = {f"{prefix}{key}": value for key, value in network.items()}
-    if prefix and not resumes:
+    if prefix:
         # What a network's file cannot have, the adapters, stays as it is.
         rest = {key: value for key, value in wanted.items() if not key.startswith(prefix)}
         weights = {**rest, **weights}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Any
 
@@ -67,7 +66,7 @@ class TeacherCheckHook(Hook):
         if runner.distributed:
             torch.distributed.broadcast_object_list(mean)
         runner.logger.info(f"The teacher reconstructs the validation set at {mean[0]:.2f} dB.")
-        if self.min_psnr is not None and not mean[0] >= self.min_psnr and not math.isinf(mean[0]):
+        if self.min_psnr is not None and not mean[0] >= self.min_psnr:
             raise KTDNError(
                 f"teacher_checkpoint: this teacher does not reconstruct: {mean[0]:.2f} dB, less "
                 f"than TeacherCheckHook's min_psnr: {self.min_psnr}; train it longer, or look "

@@ -36,4 +36,4 @@ env_cfg = dict(
 )
 randomness = dict(seed=0)  # order, augmentation, initial weights
 load_from = None  # a checkpoint to start from
-resume = False  # or --resume
+resume = False  # True goes on with load_from; --resume with the newest of the work directory
