@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -120,8 +121,13 @@ def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
     path = write_config(pairs, cfg, "run.py")
     words = [sys.executable, "-m", "ktdn_plugin", "mmengine", "train", str(path), "--resume"]
     for last in (2, 4):
+        # As the runs that it is compared with: other threads add up in another order.
         process = subprocess.Popen(
-            words, cwd=pairs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            words,
+            cwd=pairs,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         until = time.monotonic() + 120
         while not (pairs / f"work_dirs/run/iter_{last}.pth").exists():
