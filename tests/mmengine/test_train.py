@@ -246,6 +246,38 @@ def test_two_processes_measure_what_is_saved(run, pairs: Path) -> None:
         assert measured[name] == pytest.approx(again[name], abs=1e-6)
 
 
+UNUSED = """
+from mmengine.registry import MODELS
+from torch import nn
+
+@MODELS.register_module()
+class Spare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.used(x)
+"""
+
+
+@pytest.mark.parametrize("finds", [False, True])
+def test_weights_that_take_no_part(run, pairs: Path, finds: bool) -> None:
+    (pairs / "spare.py").write_text(UNUSED)
+    cfg = teacher_config(
+        model__generator={"type": "Spare"},
+        train_cfg__max_iters=2,
+        custom_hooks=[],
+        custom_imports={"imports": ["spare"]},
+        find_unused_parameters=finds,
+    )
+    done = train(run, pairs, cfg, program=launch_of(2))
+    assert (done.returncode == 0) is finds, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert finds or any("set find_unused_parameters = True" in line for line in errors)
+    assert "ktdn_plugin/cli.py" not in done.stderr  # no traceback of the command
+
+
 def test_an_error_ends_both_processes(run, pairs: Path) -> None:
     teacher_file(pairs)
     (pairs / "train/hazy/03.png").write_bytes(b"broken")
