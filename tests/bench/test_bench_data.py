@@ -145,7 +145,6 @@ def test_other_images_become_png_files(photos: Path, tmp_path: Path) -> None:
 
 
 def test_pairs_made_of_photographs(tmp_path: Path) -> None:
-    pytest.importorskip("skimage")
     pairs = find_pairs(None, None, 1, 256)
     list(write_pairs(tmp_path, pairs, 3))
     hazy, clear = (cv2.imread(str(tmp_path / side / "0000.png")) for side in ("hazy", "clear"))

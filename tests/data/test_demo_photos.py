@@ -16,8 +16,6 @@ import pytest
 from ktdn_plugin.data import demo_photos, make_demo_dataset
 from ktdn_plugin.errors import KTDNError
 
-pytest.importorskip("skimage", reason="the demo photographs are scikit-image's")
-
 KINDS = ("hazy", "clear")
 
 

@@ -128,7 +128,6 @@ def test_airlight_is_near_white_or_bluish() -> None:
 
 
 def test_density_of_default_haze_is_that_of_real_pairs() -> None:
-    pytest.importorskip("skimage", reason="the photographs are scikit-image's")
     photos = [demo_photos._load(file) for file in PHOTOS]
     found = []
     for number, clear in enumerate(photos):

@@ -31,7 +31,6 @@ def as_bytes(image: np.ndarray) -> np.ndarray:
 
 
 def photos() -> list[np.ndarray]:
-    pytest.importorskip("skimage", reason="the photographs are scikit-image's")
     return [at_working_size(demo_photos._load(f)) for f in demo_photos.TRAINING_PHOTOS]
 
 
