@@ -151,6 +151,7 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: Widths of the kept stages, shallow to deep.
+        is_channels_last: Whether the backbone gives its features as (n, h, w, c).
 
     Raises:
         KTDNError: If timm has no such model, if it does not give the strides, or if the weights
@@ -180,7 +181,7 @@ class Encoder(nn.Module):
             if pretrained is not False and pretrained is not None:
                 _load_file(self.body, name, Path(pretrained))
         _drop_unused_tail(self.body, stages)
-        self._channels_last = _is_channels_last(self.body)
+        self.is_channels_last = _is_channels_last(self.body)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Gives the stages' features, shallow to deep.
@@ -192,7 +193,9 @@ class Encoder(nn.Module):
             One (n, c, h / s, w / s) tensor a stage, s = 4, 8, 16.
         """
         features = self.body(x)
-        return [f.permute(0, 3, 1, 2) for f in features] if self._channels_last else list(features)
+        if self.is_channels_last:
+            return [feature.permute(0, 3, 1, 2) for feature in features]
+        return list(features)
 
     def cut(self, stages: int) -> Encoder:
         """Gives an encoder of the first stages alone, with this one's weights.

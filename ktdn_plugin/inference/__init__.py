@@ -1,0 +1,5 @@
+"""Dehazing images of any size with a trained network, within the memory that is given."""
+
+from ktdn_plugin.inference.dehazer import Dehazer
+
+__all__ = ["Dehazer"]

@@ -1,0 +1,99 @@
+"""Where to compute and in which precision, asked for by name; nothing else is taken instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+KINDS = ("cpu", "cuda", "mps")
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+"""Names of precisions to the type that weights and features have."""
+
+
+def find_device(name: str | torch.device, kinds: Sequence[str] = KINDS) -> torch.device:
+    """Gives the device that a name means.
+
+    Args:
+        name: One of ``kinds``, perhaps with a number (``cuda:1``), or ``auto``: a GPU where there
+            is one.
+        kinds: The kinds of device that will do.
+
+    Raises:
+        KTDNError: If there is no such device here.
+    """
+    if name == "auto":
+        there = [kind for kind in ("cuda", "mps") if kind in kinds and _count(kind)]
+        return torch.device(there[0] if there else "cpu")
+    known = ("auto", *kinds)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in kinds:
+        raise KTDNError(
+            f"device '{name}' is not one of {', '.join(known)}{did_you_mean(name, known)}"
+        )
+    if (device.index or 0) >= _count(device.type):
+        raise KTDNError(
+            f"there is no device '{name}' here (GPUs that torch can use: {_count(device.type)}); "
+            "use cpu or auto"
+        )
+    return device
+
+
+def _count(kind: str) -> int:
+    if kind == "cuda":
+        return torch.cuda.device_count()
+    return int(torch.backends.mps.is_available()) if kind == "mps" else 1
+
+
+def find_precision(name: str, device: torch.device) -> torch.dtype:
+    """Gives the type that a precision's name means.
+
+    Args:
+        name: ``float32``; ``tf32``, float32 whose products are rounded, of Nvidia's GPUs since
+            Ampere; ``bf16``; ``fp16``, for GPUs.
+        device: Where to compute.
+
+    Raises:
+        KTDNError: If there is no such precision, or the device has it not.
+    """
+    if name not in PRECISIONS:
+        raise KTDNError(
+            f"precision '{name}' is not one of {', '.join(PRECISIONS)}"
+            f"{did_you_mean(name, PRECISIONS)}"
+        )
+    if name == "fp16" and device.type == "cpu":
+        raise KTDNError("precision fp16 is for GPUs; on a CPU take bf16, or float32")
+    ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if name == "tf32" and not ampere:
+        raise KTDNError(f"precision tf32: {device} has it not; take float32")
+    if name == "bf16" and device.type == "cuda" and not ampere:
+        raise KTDNError(f"precision bf16: {device} is too old for it; take fp16, or float32")
+    return PRECISIONS[name]
+
+
+@contextmanager
+def computing(precision: str) -> Iterator[None]:
+    """Computes without gradients, and in full float32 unless the precision is another one."""
+    # cuDNN rounds float32 to TF32 unless told otherwise.
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled,
+            benchmark=torch.backends.cudnn.benchmark,
+            deterministic=torch.backends.cudnn.deterministic,
+            allow_tf32=precision == "tf32",
+        ),
+    ):
+        yield

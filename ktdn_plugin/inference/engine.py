@@ -1,0 +1,316 @@
+"""KTDN for inference: batch norms folded, channels last, deep parts whole, wide ones in stripes.
+
+What :class:`~ktdn_plugin.archs.KTDN` computes of an image at once, this computes in phases, each of
+which holds as little as it can. The result is the same but for rounding: stripes bring the rows
+that convolutions look at beyond them, and what an image has one value of (the averages of channel
+attention, the enhancing module's pools) is made of the whole image before it is used.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from timm.models import FeatureDictNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ktdn_plugin.archs import KTDN, Encoder
+from ktdn_plugin.blocks import FAM
+from ktdn_plugin.blocks.em import POOL_SIZES
+from ktdn_plugin.inference.stripes import Halo, Rows, empty, find_halo, run_striped, stripes
+
+CELL = max(POOL_SIZES)
+"""Stripes of the decoder are a multiple of the largest pooling cell high."""
+
+_LOOK = 4  # rows around a pixel that the last two convolutions, 3x3 and 7x7, look at
+_REFINE = 2  # rows around a pixel that the enhancing module's first two look at
+
+Emit = Callable[[int, int, Tensor], None]
+"""Takes the result's rows from one number to before another, (n, 3, ., W) in (-1, 1)."""
+
+
+@dataclass(frozen=True)
+class Heights:
+    """Rows of the image in a stripe of each phase; None runs the phase on the whole.
+
+    Attributes:
+        stage1: The encoder up to stride 4.
+        stage2: The encoder from stride 4 to 8.
+        decoder: From stride 4 on to the image; a multiple of ``CELL``.
+    """
+
+    stage1: int | None = None
+    stage2: int | None = None
+    decoder: int | None = None
+
+
+class Engine(nn.Module):
+    """A network ready to dehaze.
+
+    Args:
+        network: The network; it is copied, and stays as it is.
+        device: Where to run.
+        dtype: What to compute in.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: KTDN, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+        fold(network)
+        self.register_buffer("mean", network.mean, persistent=False)
+        self.register_buffer("std", network.std, persistent=False)
+        self.encoder = network.encoder
+        self.project4 = network.project4
+        self.project8 = network.project8
+        self.project16 = network.project16
+        self.fam16, self.fam8, self.fam4 = network.fam16, network.fam8, network.fam4
+        self.em = network.em
+        self.tail = network.tail
+        self.dtype = dtype
+        # Mean and std stay in float32: the image is brought into the network's range there.
+        for module in self.children():
+            module.to(device, dtype)
+        self.to(device).to(memory_format=torch.channels_last)
+        self.parts = _split(self.encoder)
+        self._halos: dict[int, Halo | None] = {}
+
+    def halo(self, number: int) -> Halo | None:
+        """Tells how far the encoder's first or second part (0, 1) looks; None if everywhere."""
+        if self.parts is None:
+            return None
+        if number not in self._halos:
+            channels, stride = ((3, 4), (self.encoder.channels[0], 2))[number]
+            self._halos[number] = find_halo(self.parts[number], channels, stride)
+        return self._halos[number]
+
+    def adopt_halos(self, other: Engine) -> None:
+        """Takes over what a twin of this network has found out."""
+        self._halos.update(other._halos)
+
+    def run(self, image: Rows, size: tuple[int, int], emit: Emit, heights: Heights) -> None:
+        """Dehazes; to be called without gradients.
+
+        Args:
+            image: Gives rows of RGB images (n, 3, ., W) in [0, 1], float32, on the device.
+            size: Height and width H, W of the padded images: multiples of 16, at least 32.
+            emit: Takes the result, from top to bottom.
+            heights: Stripes of the phases.
+        """
+        stage1, stage2, up8 = self.encode(image, size, heights)
+        self.decode(stage1, stage2, up8, emit, heights.decoder)
+
+    def encode(
+        self, image: Rows, size: tuple[int, int], heights: Heights
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gives stage 1 (1/4), stage 2 as the decoder takes it (1/8), and the second FAM (1/8)."""
+        stage1, stage2, stage3 = self._stages(image, size, heights)
+        mid = run_fam(self.fam16, self.project16(stage3))
+        del stage3
+        up8 = F.pixel_shuffle(mid, 2)
+        del mid
+        return stage1, self.project8(stage2), run_fam(self.fam8, up8)
+
+    def _stages(self, image: Rows, size: tuple[int, int], heights: Heights) -> list[Tensor]:
+        def normalised(top: int, bottom: int) -> Tensor:
+            rows = (image(top, bottom) - self.mean) / self.std
+            return rows.to(self.dtype).contiguous(memory_format=torch.channels_last)
+
+        if self.parts is None:
+            return self.encoder(normalised(0, size[0]))
+        stages: list[Tensor] = []
+        source: Rows = normalised
+        for number, height in enumerate((heights.stage1, heights.stage2)):
+            stride = 4 * (number + 1)
+            rows = size[0] // stride
+            if height is None:
+                stage = self.parts[number](source(0, rows * (4, 2)[number]))
+            else:
+                halo = self.halo(number)
+                assert halo is not None
+                stage = run_striped(self.parts[number], source, rows, height // stride, halo)
+            stages.append(stage)
+
+            def source(top: int, bottom: int, stage: Tensor = stage) -> Tensor:
+                return stage[:, :, top:bottom]
+
+        return [*stages, self.parts[2](stages[1])]
+
+    def decode(
+        self, stage1: Tensor, stage2: Tensor, up8: Tensor, emit: Emit, height: int | None
+    ) -> None:
+        """Makes the image out of what :meth:`encode` gives, in stripes of so many rows."""
+        rows4 = stage1.shape[2]
+        height = 4 * rows4 if height is None else height
+
+        def up4(top: int, bottom: int) -> Tensor:
+            part = slice(top // 2, bottom // 2)
+            return F.pixel_shuffle(torch.cat([up8[:, :, part], stage2[:, :, part]], 1), 2)
+
+        residual, factor = self._attend_channels(up4, rows4, height // 4)
+
+        def full(top: int, bottom: int) -> Tensor:
+            """Gives the enhancing module's input."""
+            # Two rows more: the shuffled feature comes in pairs of rows.
+            first, last = max(top // 4 // 2 * 2, 0), min(-(-bottom // 8) * 2, rows4)
+            attended = residual[:, :, first:last] * factor
+            attended.mul_(self.fam4.pixel_attention.attention(attended))
+            attended.add_(up4(first, last))
+            both = torch.cat([attended, self.project4(stage1[:, :, first:last])], 1)
+            del attended
+            both = F.pixel_shuffle(F.pixel_shuffle(both, 2), 2)
+            return both[:, :, top - 4 * first : bottom - 4 * first]
+
+        self._enhance(full, 4 * rows4, 4 * stage1.shape[3], height, emit)
+
+    def _attend_channels(self, up4: Rows, rows: int, height: int) -> tuple[Tensor, Tensor]:
+        """Runs the third FAM up to its channel attention.
+
+        Returns:
+            Its second convolution's result, and the factor of each channel (n, c, 1, 1), which
+            follows from the averages over the whole image.
+        """
+        whole: Tensor | None = None
+        total: Tensor | None = None
+        width = 0
+        for top, bottom in stripes(rows, height):
+            first, last = max(top - 2, 0), min(bottom + 2, rows)
+            piece = convolve_fam(self.fam4, up4(first, last))[:, :, top - first : bottom - first]
+            width = piece.shape[3]
+            part = piece.sum((2, 3), keepdim=True, dtype=torch.float32)
+            total = part if total is None else total + part
+            if (top, bottom) == (0, rows):
+                whole = piece
+                break
+            if whole is None:
+                whole = empty(piece, rows)
+            whole[:, :, top:bottom] = piece
+            del piece
+        assert whole is not None
+        assert total is not None
+        mean = (total / (rows * width)).to(whole.dtype)
+        return whole, self.fam4.channel_attention.attention(mean)
+
+    def _enhance(self, full: Rows, rows: int, width: int, height: int, emit: Emit) -> None:
+        """Runs the enhancing module and the last convolution.
+
+        Each stripe's cells are pooled before anything of it is made into an image: a pixel looks
+        at cells of its own stripe and of those above alone.
+        """
+        em = self.em
+        pooled = [_Pool(cell, rows, width) for cell in POOL_SIZES]
+        carried: Tensor | None = None  # the feature's last rows of the stripe above
+        done = 0
+        for top, bottom in stripes(rows, height):
+            first, last = max(top - _REFINE, 0), min(bottom + _REFINE, rows)
+            feature = em.act(em.refine2(em.act(em.refine1(full(first, last)))))
+            feature = feature[:, :, top - first : bottom - first]
+            for pool, conv in zip(pooled, em.pool_convs, strict=True):
+                pool.add(feature, top, nn.Sequential(conv, em.act))
+            start = top if carried is None else top - carried.shape[2]
+            until = bottom if bottom == rows else bottom - _LOOK
+            n, channels = feature.shape[:2]
+            fused = torch.empty(
+                (n, len(pooled) + channels, bottom - start, width),
+                dtype=feature.dtype,
+                device=feature.device,
+                memory_format=torch.channels_last,
+            )
+            fused[:, len(pooled) :, top - start :] = feature
+            del feature
+            if carried is not None:
+                fused[:, len(pooled) :, : top - start] = carried
+            for number, pool in enumerate(pooled):
+                fused[:, number : number + 1] = pool.spread(start, bottom)
+            kept = max(until - _LOOK, 0) - start
+            carried = fused[:, len(pooled) :, kept:].clone() if bottom < rows else None
+            image = em.fuse(fused).tanh_()
+            del fused
+            image = self.tail(image)
+            emit(done, until, image[:, :, done - start : until - start])
+            done = until
+
+
+class _Pool:
+    """The enhancing module's averages over cells of one size, and their spreading back.
+
+    Args:
+        cell: Height and width of a cell in pixels.
+        rows: The image's height.
+        width: The image's width.
+    """
+
+    def __init__(self, cell: int, rows: int, width: int) -> None:
+        self.cell = cell
+        self.counts = rows // cell, width // cell
+        self.sizes = rows, width
+        self.values: Tensor | None = None
+
+    def add(self, feature: Tensor, top: int, reduce: nn.Module) -> None:
+        """Pools a stripe, which begins at a cell."""
+        if feature.shape[2] < self.cell:  # what is left at the bottom is dropped
+            return
+        values = reduce(F.avg_pool2d(feature, self.cell))
+        if self.values is None:
+            n = len(values)
+            self.values = values.new_empty((n, 1, *self.counts))
+            self._indices = [
+                _nearest(count, size, values.device)
+                for count, size in zip(self.counts, self.sizes, strict=True)
+            ]
+        at = top // self.cell
+        self.values[:, :, at : at + values.shape[2]] = values
+
+    def spread(self, top: int, bottom: int) -> Tensor:
+        """Gives each pixel of some rows its cell's value."""
+        assert self.values is not None
+        rows, columns = self._indices
+        return self.values.index_select(2, rows[top:bottom]).index_select(3, columns)
+
+
+def _nearest(count: int, size: int, device: torch.device) -> Tensor:
+    """Tells which of so many cells each position takes, as nearest-neighbour upsampling does."""
+    # Asked of torch itself, which computes it in float32.
+    cells = torch.arange(count, dtype=torch.float32).view(1, 1, count)
+    return F.interpolate(cells, size=size, mode="nearest").view(size).to(device, torch.int64)
+
+
+def convolve_fam(fam: FAM, x: Tensor) -> Tensor:
+    """Runs a FAM's two convolutions, up to its attentions."""
+    return fam.conv2(fam.conv1(x).relu_().add_(x))
+
+
+def run_fam(fam: FAM, x: Tensor) -> Tensor:
+    """Runs a FAM, holding three features at most."""
+    residual = convolve_fam(fam, x)
+    mean = residual.mean((2, 3), keepdim=True, dtype=torch.float32).to(x.dtype)
+    residual.mul_(fam.channel_attention.attention(mean))
+    residual.mul_(fam.pixel_attention.attention(residual))
+    return residual.add_(x)
+
+
+def fold(network: KTDN) -> None:
+    """Folds batch norms into convolutions, in place."""
+    from ktdn_plugin.folding import fold_batch_norms
+
+    fold_batch_norms(network, torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+
+
+def _split(encoder: Encoder) -> list[nn.Sequential] | None:
+    """Cuts a timm backbone behind its first and second feature, where it is a row of modules."""
+    body = encoder.body
+    if not isinstance(body, FeatureDictNet) or body.concat or encoder.is_channels_last:
+        return None
+    parts: list[list[nn.Module]] = [[]]
+    for name, module in body.items():
+        parts[-1].append(module)
+        if name in body.return_layers:
+            parts.append([])
+    if len(parts) != 4 or parts[3]:
+        return None
+    return [nn.Sequential(*modules) for modules in parts[:3]]

@@ -1,0 +1,45 @@
+"""Sizes of memory as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from ktdn_plugin.errors import KTDNError
+
+UNITS = {
+    "": 1,
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", start=1)},
+    **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", start=1)},
+}
+
+
+def parse_memory(size: int | str) -> int:
+    """Reads a size of memory.
+
+    Args:
+        size: Bytes, or a text such as ``4GB``, ``800 MB`` or ``1.5GiB``; GB are 1000**3 bytes,
+            GiB 1024**3.
+
+    Returns:
+        Bytes, at least 1.
+
+    Raises:
+        KTDNError: If it is no such size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", str(size))
+    unit = UNITS.get(found.group(2).upper()) if found else None
+    if isinstance(size, bool) or not found or unit is None:
+        raise KTDNError(f"max memory: '{size}' is no size of memory; write it as 4GB or 800MB")
+    amount = int(float(found.group(1)) * unit)
+    if amount < 1:
+        raise KTDNError(f"max memory: '{size}' is nothing; write it as 4GB or 800MB")
+    return amount
+
+
+def format_memory(size: int) -> str:
+    """Writes a size so that what it says suffices, as ``parse_memory`` reads it."""
+    # Rounded up: to give what a message asks for must do.
+    if size >= 10**9:
+        return f"{-(-size // 10**7) / 100:.2f}GB"
+    return f"{max(-(-size // 10**6), 1)}MB"

@@ -1,0 +1,166 @@
+"""Choosing how a photograph is cut into stripes, so that its run fits into the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ktdn_plugin.inference.engine import CELL, Engine, Heights
+from ktdn_plugin.inference.rehearsal import Meter, metering, without_content
+
+Try = TypeVar("Try", bound=Hashable)
+
+# Tried one after another. Lower stripes of the encoder compute more rows twice.
+ENCODER = (
+    (None, None),
+    (1024, None),
+    (512, 1024),
+    (256, 512),
+    (256, 256),
+    (128, 256),
+    (64, 128),
+    (32, 64),
+)
+# On a CPU low stripes stay in its caches; a GPU wants much to do at once.
+DECODER_ON_CPU = (2 * CELL, CELL)
+DECODER = (None, 32 * CELL, 16 * CELL, 8 * CELL, 4 * CELL, 2 * CELL, CELL)
+
+# What the meter does not see: small tensors, what libraries keep for themselves.
+SHARE = 1.03
+CONSTANT = 24 * 2**20
+
+
+class Plan(NamedTuple):
+    """How to run.
+
+    Attributes:
+        heights: The stripes.
+        peak: Bytes that the run takes beyond the network and the images.
+    """
+
+    heights: Heights
+    peak: int
+
+
+class Planner:
+    """Plans runs of a network; what it found out of a size it keeps.
+
+    Args:
+        engine: The network.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._twin: Engine | None = None
+        self._known: dict[tuple[int, int, int], _Size] = {}
+
+    def plan(self, count: int, size: tuple[int, int], budget: int | None) -> Plan:
+        """Plans a run.
+
+        Args:
+            count: How many images at once.
+            size: Their padded height and width.
+            budget: Bytes that the run may take.
+
+        Returns:
+            The fastest plan that fits; the one that takes least where none does, which the
+            caller has to compare.
+        """
+        key = (count, *size)
+        if key not in self._known:
+            # Photographs of one size come in rows; of all different ones nothing is to be gained.
+            if len(self._known) >= 64:
+                self._known.clear()
+            self._known[key] = _Size(self, count, size)
+        return self._known[key].plan(budget)
+
+    @property
+    def engine(self) -> Engine:
+        """The network."""
+        return self._engine
+
+    @property
+    def twin(self) -> Engine:
+        """The network without content."""
+        if self._twin is None:
+            self._twin = without_content(self._engine)
+        return self._twin
+
+
+class _Size:
+    """What runs of one size take."""
+
+    def __init__(self, planner: Planner, count: int, size: tuple[int, int]) -> None:
+        self._planner = planner
+        self._count = count
+        self._size = size
+        self._encoded: dict[tuple[int | None, int | None], int] = {}
+        self._decoded: dict[int | None, int] = {}
+
+    def plan(self, budget: int | None) -> Plan:
+        encoder = _first_that_fits(self._encoders(), self._encode, budget)
+        decoder = _first_that_fits(self._decoders(), self._decode, budget)
+        return Plan(Heights(*encoder, decoder), max(self._encode(encoder), self._decode(decoder)))
+
+    def _encoders(self) -> Iterator[tuple[int | None, int | None]]:
+        engine = self._planner.engine
+        yield ENCODER[0]
+        for stage1, stage2 in ENCODER[1:]:
+            # A part that looks at everything cannot be cut; its halo is looked for only now.
+            yield (
+                stage1 if self._is_cut(stage1) and engine.halo(0) is not None else None,
+                stage2 if self._is_cut(stage2) and engine.halo(1) is not None else None,
+            )
+
+    def _decoders(self) -> Iterator[int | None]:
+        on_cpu = self._planner.engine.mean.device.type == "cpu"
+        heights: tuple[int | None, ...] = DECODER_ON_CPU if on_cpu else DECODER
+        return (height for height in heights if height is None or self._is_cut(height) or on_cpu)
+
+    def _is_cut(self, height: int | None) -> bool:
+        return height is not None and height < self._size[0]
+
+    def _encode(self, heights: tuple[int | None, int | None]) -> int:
+        if heights not in self._encoded:
+            with metering() as meter:
+                self._rehearse_encoder(meter, Heights(*heights))
+            self._encoded[heights] = _with_margin(meter.peak)
+        return self._encoded[heights]
+
+    def _decode(self, height: int | None) -> int:
+        if height not in self._decoded:
+            with metering() as meter:
+                features = self._rehearse_encoder(meter, Heights())
+                meter.peak = 0
+                twin = self._planner.twin
+                twin.decode(*features, lambda top, bottom, image: None, height)
+            self._decoded[height] = _with_margin(meter.peak)
+        return self._decoded[height]
+
+    def _rehearse_encoder(self, meter: Meter, heights: Heights) -> tuple[Tensor, Tensor, Tensor]:
+        twin = self._planner.twin
+        twin.adopt_halos(self._planner.engine)
+
+        def image(top: int, bottom: int) -> Tensor:
+            return torch.empty(self._count, 3, bottom - top, self._size[1], device="meta")
+
+        return twin.encode(image, self._size, heights)
+
+
+def _first_that_fits(
+    tries: Iterable[Try], peak_of: Callable[[Try], int], budget: int | None
+) -> Try:
+    """Gives the first one whose peak fits, or the one that takes least."""
+    peaks: dict[Try, int] = {}
+    for one in tries:
+        peaks[one] = peak_of(one)
+        if budget is None or peaks[one] <= budget:
+            return one
+    return min(peaks, key=peaks.__getitem__)
+
+
+def _with_margin(peak: int) -> int:
+    return int(peak * SHARE) + CONSTANT

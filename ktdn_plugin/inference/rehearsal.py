@@ -1,0 +1,81 @@
+"""How much memory a run takes, found out by rehearsing it on tensors without content."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Module = TypeVar("Module", bound=nn.Module)
+
+CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten._convolution.default)
+
+
+def without_content(module: Module) -> Module:
+    """Gives a module's twin on the device 'meta': shapes alone, no memory."""
+    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        twin = tensor.detach().to("meta")
+        memo[id(tensor)] = (
+            nn.Parameter(twin, requires_grad=False) if isinstance(tensor, nn.Parameter) else twin
+        )
+    return copy.deepcopy(module, memo)
+
+
+class Meter(TorchDispatchMode):
+    """Adds up the bytes of the tensors that are alive at once.
+
+    Views are counted with what they look at. A convolution counts its weights a second time: the
+    library that computes it brings them into an order of its own, for the time it takes.
+
+    Attributes:
+        peak: Most bytes so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._alive: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        extra = args[1].nbytes if func in CONVOLUTIONS else 0
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.hold(tensor)
+        self.peak = max(self.peak, self.held() + extra)
+        return result
+
+    def hold(self, tensor: Tensor) -> None:
+        """Counts a tensor for as long as it is alive."""
+        storage = tensor.untyped_storage()
+        self._alive[StorageWeakRef(storage)] = storage.nbytes()
+
+    def held(self) -> int:
+        """Gives the bytes that are alive now."""
+        for reference in [one for one in self._alive if one.expired()]:
+            del self._alive[reference]
+        return sum(self._alive.values())
+
+
+@contextmanager
+def metering() -> Iterator[Meter]:
+    """Meters what is computed inside it, without gradients."""
+    # Not inference_mode, whose tensors a dispatch mode does not see.
+    with torch.no_grad(), Meter() as meter:
+        yield meter
+
+
+def peak_of(run: Callable[[Meter], Any]) -> tuple[int, Any]:
+    """Gives the peak of a run in bytes, and what it gives."""
+    with metering() as meter:
+        result = run(meter)
+    return meter.peak, result

@@ -1,0 +1,139 @@
+"""Running local parts of a network on stripes of rows, exactly.
+
+A part is local where a row of its result follows from few rows of its input. Run on a stripe with
+so many rows more at either side, and cut off again, it gives what it gives on the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Rows = Callable[[int, int], Tensor]
+"""Gives the rows from one number to before another, of a feature or image (n, c, ., w)."""
+
+PROBE_WIDTH = 2  # in steps of a part's stride times PROBE_COLUMNS
+PROBE_COLUMNS = 8
+PROBE_ROWS = (64, 256, 1024)  # of the result, tried one after another
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Halo:
+    """How far a local part looks.
+
+    Attributes:
+        stride: Rows of the input for one of the result.
+        above: Rows of the input that a row of the result looks up, a multiple of the stride.
+        below: Rows that it looks down beyond its own ones, likewise.
+    """
+
+    stride: int
+    above: int
+    below: int
+
+
+def stripes(rows: int, height: int) -> Iterator[tuple[int, int]]:
+    """Cuts rows into stripes from top to bottom; the last one may be lower."""
+    for top in range(0, rows, height):
+        yield top, min(top + height, rows)
+
+
+def find_halo(part: nn.Module, channels: int, stride: int) -> Halo | None:
+    """Finds out by trying how far a part looks.
+
+    One row of an input is made NaN: where the result is NaN as well, it looks at that row. What
+    this cannot tell (a part that depends on where in the image it is) is found by a comparison of
+    a result in stripes with one of the whole.
+
+    Args:
+        part: Maps (n, channels, h, w) to (n, c, h / stride, w / stride).
+        channels: Channels of its input.
+        stride: Its stride.
+
+    Returns:
+        The halo; None where the part looks at everything, or at more than
+        ``PROBE_ROWS[-1]`` rows.
+    """
+    reference = next(part.parameters())
+    generator = torch.Generator().manual_seed(0)
+    for rows in PROBE_ROWS:
+        size = (1, channels, rows * stride, PROBE_WIDTH * PROBE_COLUMNS)
+        image = torch.randn(size, generator=generator)
+        image = image.to(reference.device, reference.dtype)
+        halo = _look(part, image, stride)
+        if halo is not None:
+            return halo if _is_exact(part, image, halo) else None
+    return None
+
+
+def _look(part: nn.Module, image: Tensor, stride: int) -> Halo | None:
+    """Gives the halo where it is no wider than a third of the image."""
+    middle = image.shape[2] // stride // 2 * stride
+    above = below = 0
+    for row in range(middle, middle + stride):
+        poisoned = image.clone()
+        poisoned[:, :, row] = float("nan")
+        seen = part(poisoned).isnan().any(dim=3).any(dim=1)[0].nonzero().flatten()
+        if not len(seen):
+            continue
+        first, last = int(seen[0]), int(seen[-1])
+        above = max(above, last * stride - row)
+        below = max(below, row - (first * stride + stride - 1))
+        if max(above, below) > image.shape[2] // 3:
+            return None
+    return Halo(stride, -(-above // stride) * stride, -(-below // stride) * stride)
+
+
+def _is_exact(part: nn.Module, image: Tensor, halo: Halo) -> bool:
+    whole = part(image)
+    rows = whole.shape[2]
+    striped = run_striped(part, lambda a, b: image[:, :, a:b], rows, -(-rows // 3), halo)
+    error = (striped - whole).abs().max() / whole.abs().max().clamp_min(1e-12)
+    # Half precisions round more coarsely, and to the same values nearly everywhere.
+    allowed = TOLERANCE if whole.dtype == torch.float32 else 0.05
+    return bool(error <= allowed)
+
+
+def run_striped(part: nn.Module, rows_of: Rows, rows: int, height: int, halo: Halo) -> Tensor:
+    """Runs a local part stripe by stripe.
+
+    Args:
+        part: Maps (n, c, h, w) to (n, c', h / stride, w / stride).
+        rows_of: Gives rows of its input.
+        rows: Rows of the whole result.
+        height: Rows of the result in a stripe.
+        halo: How far the part looks.
+
+    Returns:
+        The whole result, as the part gives it for the whole input.
+    """
+    result: Tensor | None = None
+    for top, bottom in stripes(rows, height):
+        first = max(top * halo.stride - halo.above, 0)
+        last = min(bottom * halo.stride + halo.below, rows * halo.stride)
+        piece = part(rows_of(first, last))
+        skipped = top - first // halo.stride
+        piece = piece[:, :, skipped : skipped + bottom - top]
+        if (top, bottom) == (0, rows):
+            return piece
+        if result is None:
+            result = empty(piece, rows)
+        result[:, :, top:bottom] = piece
+        del piece
+    assert result is not None
+    return result
+
+
+def empty(like: Tensor, rows: int) -> Tensor:
+    """Gives memory for a feature of as many rows, channels last."""
+    n, channels, _, width = like.shape
+    return torch.empty(
+        (n, channels, rows, width),
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last,
+    )
