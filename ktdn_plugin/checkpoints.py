@@ -39,7 +39,7 @@ def read_checkpoint(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise KTDNError(f"{path}: no such checkpoint file")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -49,9 +49,10 @@ def read_checkpoint(path: str | Path) -> Any:
             raise KTDNError(f"{path}: not a readable safetensors file ({error})") from error
     try:
         # torch warns of what it makes of a damaged file; the one error below says it all.
-        with warnings.catch_warnings(), readable():
+        # An open file, since newer torch goes by a path's suffix.
+        with path.open("rb") as file, warnings.catch_warnings(), readable():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # What torch says of a class or function that it will not import; of pickles newer than
         # those that it writes itself it does not even look into the parts.
@@ -67,6 +68,34 @@ def read_checkpoint(path: str | Path) -> Any:
             f"{path}: truncated or damaged checkpoint ({path.stat().st_size} bytes); copy or "
             "download it again"
         ) from error
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Tells whether a file is to be read as safetensors: by its content, else by its name."""
+    path = Path(path)
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(9)
+        # The length of a JSON header, and its first letter; torch's files are archives.
+        if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+            return True
+        if start.startswith(b"PK\x03\x04"):
+            return False
+    return path.suffix == ".safetensors"
+
+
+def read_header(path: str | Path) -> dict[str, str]:
+    """Reads the texts in a safetensors file's header, and no tensors.
+
+    Raises:
+        KTDNError: If it is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise KTDNError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def read_state_dict(path: str | Path, param_key: str | None = None) -> StateDict:

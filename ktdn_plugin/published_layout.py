@@ -29,7 +29,9 @@ _ATTENTIONS = {
     "pixel_attention.attention": "palayer.pa",
 }
 
-# A layer of the published network that its forward pass never calls.
+DEAD = ("enhancer.batch1.weight", "enhancer.batch1.bias")
+"""A layer of the published network that its forward pass never calls."""
+
 _DEAD_PREFIX = "enhancer.batch1."
 _DEAD_WIDTH = 100
 
@@ -74,9 +76,13 @@ def to_published(weights: Mapping[str, Tensor]) -> dict[str, StateDict]:
     """
     renamed = {_rename(key, _LAYERS, _ATTENTIONS): value for key, value in weights.items()}
     tail = {key: renamed.pop(key) for key in list(renamed) if key.startswith("tail.")}
-    renamed[f"{_DEAD_PREFIX}weight"] = torch.ones(_DEAD_WIDTH)
-    renamed[f"{_DEAD_PREFIX}bias"] = torch.zeros(_DEAD_WIDTH)
-    return {"model": {f"module.{key}": value for key, value in (renamed | tail).items()}}
+    entries = {**renamed, **dead_entries(), **tail}
+    return {"model": {f"module.{key}": value for key, value in entries.items()}}
+
+
+def dead_entries() -> StateDict:
+    """Gives neutral values for the entries that the published network never uses."""
+    return dict(zip(DEAD, (torch.ones(_DEAD_WIDTH), torch.zeros(_DEAD_WIDTH)), strict=True))
 
 
 def _rename(key: str, layers: Mapping[str, str], attentions: Mapping[str, str]) -> str:

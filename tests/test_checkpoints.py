@@ -123,13 +123,24 @@ def test_something_else_than_a_checkpoint(content: bytes, tmp_path: Path) -> Non
         read_checkpoint(path)
 
 
-def test_safetensors_under_the_wrong_name(tmp_path: Path) -> None:
+def test_files_under_the_wrong_name(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "net.pth")
-    with one_line(tmp_path / "net.pth"):
-        read_checkpoint(tmp_path / "net.pth")
+    found = read_checkpoint(tmp_path / "net.pth")
+    assert_equal({name: found[name] for name in weights()}, weights())
     (tmp_path / "net.safetensors").write_bytes(written(weights()))
-    with one_line(tmp_path / "net.safetensors", "not a readable safetensors file"):
-        read_checkpoint(tmp_path / "net.safetensors")
+    assert_equal(read_checkpoint(tmp_path / "net.safetensors"), weights())
+    (tmp_path / "old.safetensors").write_bytes(written(weights(), zipped=False))
+    with one_line(tmp_path / "old.safetensors", "not a readable safetensors file"):
+        read_checkpoint(tmp_path / "old.safetensors")
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_code_under_any_name_is_refused(name: str, tmp_path: Path) -> None:
+    content = {"params": weights(), "extra": CreatesFolder(tmp_path / "marker")}
+    (tmp_path / name).write_bytes(written(content))
+    with one_line(tmp_path / name, "refused", "could run code"):
+        read_checkpoint(tmp_path / name)
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize("part", [0.0, 0.05, 0.5, 0.999])

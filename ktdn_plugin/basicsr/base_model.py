@@ -29,7 +29,13 @@ FUSED = ("Adam", "AdamW", "SGD")
 
 
 class KTDNBaseModel(SRModel):
-    """BasicSR's ``SRModel`` with KTDN's losses and training step in place of its own."""
+    """BasicSR's ``SRModel`` with KTDN's losses and training step in place of its own.
+
+    Attributes:
+        STAGE: The stage that it trains, for its checkpoints.
+    """
+
+    STAGE = ""
 
     def init_training_settings(self) -> None:
         """Builds the averaged network, the losses, the optimiser and its schedule."""

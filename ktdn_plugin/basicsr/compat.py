@@ -19,6 +19,8 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ktdn_plugin.averaging import average_weights
+from ktdn_plugin.basicsr import provenance
+from ktdn_plugin.checkpoint_metadata import KEY
 from ktdn_plugin.checkpoints import (
     load_weights,
     read_state_dict,
@@ -133,15 +135,20 @@ def save_network(
     current_iter: int,
     param_key: str | list[str] = "params",
 ) -> None:
-    """Saves networks whole or not at all; BasicSR's own goes on when it cannot save."""
+    """Saves networks whole or not at all; BasicSR's own goes on when it cannot save.
+
+    Beside the weights the file tells what they are of, see
+    :mod:`ktdn_plugin.checkpoint_metadata`; BasicSR's own loading looks at the weights alone.
+    """
     if self.opt["rank"] != 0:
         return
     nets = net if isinstance(net, list) else [net]
     keys = param_key if isinstance(param_key, list) else [param_key]
-    content = {
+    content: dict[str, Any] = {
         key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
         for key, one in zip(keys, nets, strict=True)
     }
+    content[KEY] = provenance.describe(self, self.get_bare_model(nets[0]), current_iter)
     label = "latest" if current_iter == -1 else current_iter
     save_checkpoint(content, Path(self.opt["path"]["models"]) / f"{net_label}_{label}.pth")
 
@@ -149,8 +156,9 @@ def save_network(
 def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
     """Saves all that a training goes on from, whole or not at all, see :func:`save_network`.
 
-    Beside BasicSR's optimisers and schedulers: the best metrics so far, the gradient scaler, and
-    what the loop keeps in ``progress`` (where in the data the training is, and on what terms).
+    Beside BasicSR's optimisers and schedulers: the best metrics so far and the last ones, the
+    gradient scaler, and what the loop keeps in ``progress`` (where in the data the training is, and
+    on what terms).
     """
     if current_iter == -1 or self.opt["rank"] != 0:
         return
@@ -167,6 +175,7 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
         "best_metric_results": best,
+        "last_metric_results": provenance.last_of(self),
         "scaler": self.scaler.state_dict() if hasattr(self, "scaler") else {},
         "progress": dict(getattr(self, "progress", {})),
     }

@@ -34,6 +34,8 @@ class KTDNModel(KTDNBaseModel):
     Source: Wu et al., CVPRW 2020, knowledge transfer.
     """
 
+    STAGE = "student"
+
     teacher: FrozenTeacher | None = None
     teacher_network: nn.Module | None = None
     transfer_loss: nn.Module | None = None

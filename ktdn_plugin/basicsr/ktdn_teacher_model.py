@@ -19,6 +19,8 @@ class KTDNTeacherModel(KTDNBaseModel):
     Source: Wu et al., CVPRW 2020, the teacher network.
     """
 
+    STAGE = "teacher"
+
     def feed_data(self, data: dict[str, Any]) -> None:
         """Takes the clear images: on pairs, too, the teacher is shown and measured on these."""
         super().feed_data({**data, "lq": data.get("gt", data["lq"])})

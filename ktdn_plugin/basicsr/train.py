@@ -21,6 +21,7 @@ from ktdn_plugin import launch
 from ktdn_plugin.basicsr.kept import clear_drafts, keep_newest
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare
+from ktdn_plugin.basicsr.provenance import Provenance
 from ktdn_plugin.basicsr.records import Records, Stopwatch
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
 from ktdn_plugin.basicsr.run_folder import (
@@ -92,6 +93,9 @@ class _Run:
             self.model = build_model(opt)
             if state is not None:
                 self.batches.start_at(restore(self.model, opt, state, self.progress()))
+        datasets = [loader.dataset for loader in self.val_loaders]
+        self.provenance = Provenance(opt, self.batches.dataset, datasets, state)
+        self.model.provenance = self.provenance
         measured = () if state else self.val_loaders
         check_teacher = getattr(self.model, "check_teacher", None)
         self.teacher = check_teacher(measured) if check_teacher else []
@@ -175,6 +179,7 @@ class _Run:
             self.batches.taken -= self.batches.per_iteration
             raise self._stopped(iteration, error) from error
         self.watch.stop()
+        self.provenance.iteration = iteration
         if iteration % opt["logger"]["print_freq"] == 0:
             self.records.training(
                 self.batches.epoch,
@@ -216,6 +221,7 @@ class _Run:
             figures = validate(self.model, loader, iteration, self.records.tb_logger)
             name = loader.dataset.opt["name"]
             self.records.validation(iteration, name, identity_of(loader.dataset), figures)
+            self.provenance.validated(name, figures)
             if number == 0 and figures:
                 self._save_best(iteration, name)
         self.validated = iteration

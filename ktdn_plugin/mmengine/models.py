@@ -44,6 +44,7 @@ class KTDNTeacher(Restorer):
     """
 
     NETWORK = "generator"
+    STAGE = "teacher"
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class KTDNDistiller(Restorer):
     """
 
     NETWORK = "student"
+    STAGE = "student"
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Restorer(BaseModel):
     """
 
     NETWORK = ""  # the attribute that is trained, and so the prefix of its weights
+    STAGE = ""  # for its checkpoints
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def test_the_newest_and_the_best_are_kept(pairs: Path, train) -> None:
     train(opt)
     one = torch.load(models(pairs, "teacher") / "net_g_best.pth", weights_only=True)
     other = torch.load(models(pairs, "again") / f"net_g_{best}.pth", weights_only=True)
-    assert one.keys() == {"params", "params_ema"}
+    assert one.keys() == {"params", "params_ema", "ktdn"}
     for key, value in one["params_ema"].items():
         assert torch.equal(value, other["params_ema"][key])
 

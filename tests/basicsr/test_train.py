@@ -34,7 +34,7 @@ def test_teacher_student_test(pairs: Path, run) -> None:
     assert not losses_of(teacher_log, "l_kt")
     assert teacher_log.count("Validation val") == 2  # after 2 and 4, not once more at the end
     saved = torch.load(models(pairs, "teacher") / "net_g_latest.pth", weights_only=True)
-    assert set(saved) == {"params", "params_ema"}
+    assert set(saved) == {"params", "params_ema", "ktdn"}
 
     done = run("train", "-opt", write_options(pairs, student_options()))
     assert done.returncode == 0, done.stderr

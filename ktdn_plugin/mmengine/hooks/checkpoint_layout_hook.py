@@ -1,4 +1,4 @@
-"""Loads checkpoints of any layout, and no other network's."""
+"""Loads checkpoints of any layout, and no other network's; saves what they tell of themselves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ktdn_plugin.checkpoint_metadata import KEY
 from ktdn_plugin.checkpoints import compare_keys, select_weights
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.mmengine.provenance import describe, keep_figures
 from ktdn_plugin.mmengine.registry import HOOKS
 from ktdn_plugin.published_layout import from_published, is_published
 
@@ -23,6 +25,8 @@ class CheckpointLayoutHook(Hook):
 
     mmengine loads what fits and only warns of the rest: a checkpoint of another network would
     train on from random weights. Here it is refused.
+
+    What it saves gets our metadata, see :mod:`ktdn_plugin.checkpoint_metadata`, into its ``meta``.
     """
 
     # Before the averaging hook, which looks into the checkpoint as well.
@@ -41,6 +45,14 @@ class CheckpointLayoutHook(Hook):
             checkpoint["state_dict"] = weights
             # An average of another layout goes with its own weights alone.
             checkpoint.pop("ema_state_dict", None)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Keeps the figures for the checkpoints to come, those of a resumed training as well."""
+        keep_figures(runner, metrics or {})
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Tells in a checkpoint what it is of."""
+        checkpoint["meta"][KEY] = describe(runner, checkpoint["meta"]["iter"])
 
 
 def fit_weights(

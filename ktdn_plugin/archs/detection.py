@@ -1,0 +1,247 @@
+"""What a KTDN's weights say of the network that they are of: its encoder and its reduction.
+
+Weights name layers and have shapes; of timm's backbones mostly one alone has just these. A table
+made once, ``known_encoders.json``, says which to look at; each is built (on torch's ``meta``
+device, in milliseconds) and compared before it is believed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ktdn_plugin.archs.encoder import Encoder
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.published_layout import from_published, is_published
+
+_logger = logging.getLogger(__name__)
+
+PREFIX = "encoder.body."
+LANDMARKS = ("fam16.conv1.weight", "fam8.conv1.weight", "fam4.conv1.weight", "em.fuse.weight")
+"""Entries that every KTDN has, and no other network."""
+
+USUAL = {
+    "resnet": ("resnetaa", "resnetblur"),
+    "seresnet": ("seresnetaa",),
+}
+"""Of families that differ in nothing but how they halve images, the usual one: the others."""
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class _Known(NamedTuple):
+    timm: str  # the version that was looked through
+    encoders: dict[str, list[str]]  # digest of names and shapes: the backbones that have them
+    names: frozenset[str]  # all that were looked at
+
+
+def network_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Finds the arguments that KTDN has to be built with to take these weights.
+
+    ``mean`` and ``std`` are settings that no weights tell of: the defaults are the published ones.
+
+    Args:
+        weights: A KTDN's state dict in our layout or the published one, on any device.
+
+    Returns:
+        ``encoder`` and ``reduction``, for :class:`~ktdn_plugin.archs.KTDN`.
+
+    Raises:
+        KTDNError: If they are another network's weights, or fit several encoders of timm's that
+            compute different things, or none.
+    """
+    if is_published(weights):
+        weights = from_published(weights)
+    check_is_ktdn(weights)
+    return {"encoder": find_encoder(weights), "reduction": find_reduction(weights)}
+
+
+def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
+    """Makes sure that weights, in our layout, are a KTDN's.
+
+    Raises:
+        KTDNError: If they are not; it says what they look like.
+    """
+    missing = [key for key in LANDMARKS if key not in weights]
+    if any(key.startswith(PREFIX) for key in weights) and not missing:
+        return
+    tops = list(dict.fromkeys(key.split(".")[0] for key in weights))
+    shown = ", ".join(tops[:6]) + (", ..." if len(tops) > 6 else "")
+    if set(tops) <= {"adapters"} and tops:
+        raise KTDNError(
+            "the adapters of a training, no network: the network is in net_g_*.pth beside it"
+        )
+    if len(missing) < len(LANDMARKS):
+        raise KTDNError(
+            "no whole KTDN: it lacks "
+            + (f"'{missing[0]}'" if missing else f"the encoder, '{PREFIX}*'")
+        )
+    raise KTDNError(f"another network than KTDN (its {len(weights)} entries are in {shown})")
+
+
+def find_reduction(weights: Mapping[str, Tensor]) -> int:
+    """Finds the bottleneck of the FAMs' attentions.
+
+    Args:
+        weights: A KTDN's state dict in our layout.
+
+    Returns:
+        8, the default, where that gives just these widths, else the smallest number that does.
+
+    Raises:
+        KTDNError: If no one number gives the widths of all three FAMs.
+    """
+    pairs = []
+    for name in ("fam16", "fam8", "fam4"):
+        key = f"{name}.channel_attention.attention.0.weight"
+        if key not in weights or weights[key].ndim != 4:
+            raise KTDNError(f"no whole KTDN: it lacks '{key}'")
+        squeezed, channels = weights[key].shape[:2]
+        pairs.append((channels, squeezed))
+    most = max(channels for channels, _ in pairs)
+    for reduction in (8, *range(1, most + 1)):
+        if all(max(channels // reduction, 1) == squeezed for channels, squeezed in pairs):
+            return reduction
+    raise KTDNError(
+        "no KTDN of ours: the bottlenecks of its attentions are "
+        + ", ".join(f"{squeezed} of {channels}" for channels, squeezed in pairs)
+    )
+
+
+def find_encoder(weights: Mapping[str, Tensor]) -> str:
+    """Finds the timm backbone that a KTDN's encoder is.
+
+    Args:
+        weights: A KTDN's state dict in our layout.
+
+    Returns:
+        Its name in timm.
+
+    Raises:
+        KTDNError: If none has just these layers, or several that compute different things.
+    """
+    own = {
+        key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)
+    }
+    names = _same_shapes(_shapes(own))
+    if not names:
+        raise KTDNError(
+            f"no encoder of timm {timm.__version__} has just these {len(own)} entries "
+            f"(such as {next(iter(own), 'none')}); name the encoder (--encoder NAME, or encoder= "
+            "in Python), or install the timm that the network was trained with"
+        )
+    if len(names) == 1 or _compute_the_same(names, own):
+        return names[0]
+    usual = _usual(names)
+    if usual is None:
+        raise KTDNError(
+            f"its weights fit several encoders, which compute different things: "
+            f"{', '.join(names)}; say which it is (--encoder NAME, or encoder= in Python)"
+        )
+    others = ", ".join(name for name in names if name != usual)
+    _logger.warning(
+        "The file does not name its encoder; %s is taken, though %s would fit as well (--encoder, "
+        "or encoder= in Python, names another).",
+        usual,
+        others,
+    )
+    return usual
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
+    return tuple(sorted((key, tuple(value.shape)) for key, value in weights.items()))
+
+
+def digest_of(shapes: Shapes) -> str:
+    """Gives a short name for a network's entries and their shapes, whatever their order."""
+    text = "\n".join(f"{key} {','.join(map(str, shape))}" for key, shape in shapes)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _known() -> _Known:
+    file = resources.files("ktdn_plugin.archs") / "known_encoders.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    every = {name for names in content["encoders"].values() for name in names}
+    return _Known(content["timm"], content["encoders"], frozenset(every | {*content["others"]}))
+
+
+@functools.lru_cache(maxsize=32)
+def _same_shapes(wanted: Shapes) -> tuple[str, ...]:
+    """Names the backbones of the timm that is installed that have just these entries."""
+    known = _known()
+    there = set(timm.list_models())
+    first = [name for name in known.encoders.get(digest_of(wanted), ()) if name in there]
+    found = [name for name in first if shapes_of(name) == wanted]
+    # Those that a later timm has brought.
+    found += _search(sorted(there - known.names), wanted)
+    if not found and timm.__version__ != known.timm:
+        found = _search(sorted(there & known.names - set(first)), wanted)
+    return tuple(found)
+
+
+def _search(names: Iterable[str], wanted: Shapes) -> list[str]:
+    names = list(names)
+    bar = tqdm(
+        names,
+        desc="looking for the encoder",
+        unit="encoder",
+        leave=False,
+        disable=None if len(names) > 20 else True,
+    )
+    return [name for name in bar if shapes_of(name) == wanted]
+
+
+def shapes_of(name: str) -> Shapes | None:
+    """Gives the entries of an encoder and their shapes, without building its weights.
+
+    Args:
+        name: Name of a timm model.
+
+    Returns:
+        Sorted names and shapes; None where KTDN cannot have it as its encoder.
+    """
+    try:
+        with torch.device("meta"):
+            return _shapes(Encoder(name).body.state_dict())
+    # Whatever timm's models raise when they are built in this way, it is no encoder of ours.
+    except Exception:
+        return None
+
+
+def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bool:
+    """Tells whether backbones give the same features with these weights, of one image."""
+    results = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for name in names:
+            encoder = Encoder(name).eval()
+            encoder.body.load_state_dict(dict(weights))
+            torch.manual_seed(0)
+            results.append(encoder(torch.randn(1, 3, 80, 112)))
+    first, *rest = results
+    return all(
+        torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
+        for result in rest
+        for one, other in zip(first, result, strict=True)
+    )
+
+
+def _usual(names: Iterable[str]) -> str | None:
+    """Names the usual one of backbones that differ only in how they halve images."""
+    names = set(names)
+    for family, variants in USUAL.items():
+        for name in names:
+            size = name.removeprefix(family)
+            if name.startswith(family) and size[:1].isdigit():
+                return name if names <= {name, *(f"{one}{size}" for one in variants)} else None
+    return None

@@ -1,0 +1,101 @@
+"""What a run's checkpoints tell of the run: its name, data, iteration and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.checkpoint_metadata import Metadata, describe_training
+
+
+class Provenance:
+    """Follows one training, for its checkpoints.
+
+    Args:
+        opt: The run's options.
+        train_set: The training images.
+        val_sets: The validation sets.
+        state: What the run goes on from, or None.
+
+    Attributes:
+        iteration: The last one that is done.
+        last: Validation set to the ``iteration`` of its last validation, and its ``figures``.
+    """
+
+    def __init__(
+        self,
+        opt: Options,
+        train_set: Any,
+        val_sets: Sequence[Any],
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        state = state or {}
+        self.name: str = opt["name"]
+        self.total: int = opt["train"]["total_iter"]
+        self.data = {
+            "train": [_described(train_set)],
+            "val": [_described(one) for one in val_sets],
+        }
+        self.iteration: int = state.get("iter", 0)
+        self.last: dict[str, Any] = dict(state.get("last_metric_results") or {})
+
+    def validated(self, name: str, figures: Mapping[str, float]) -> None:
+        """Takes in a validation set's figures."""
+        if figures:
+            plain = {metric: float(value) for metric, value in figures.items()}
+            self.last[name] = {"iteration": self.iteration, "figures": plain}
+
+
+def _described(dataset: Any) -> dict[str, Any]:
+    from ktdn_plugin.basicsr.validation import identity_of
+
+    return {"name": dataset.opt["name"], **identity_of(dataset), "images": len(dataset)}
+
+
+def last_of(model: Any) -> dict[str, Any]:
+    """Gives the last figures of each validation set, where the model is in a run of ours."""
+    provenance = getattr(model, "provenance", None)
+    return dict(provenance.last) if provenance is not None else {}
+
+
+def describe(model: Any, network: nn.Module, iteration: int | str) -> Metadata:
+    """Gives the metadata of a checkpoint.
+
+    Args:
+        model: A BasicSR model; one that is in no run of ours tells less.
+        network: The network that is saved, without a wrapper.
+        iteration: Its iteration, or what else the file is called after.
+
+    Returns:
+        See :mod:`ktdn_plugin.checkpoint_metadata`.
+    """
+    import basicsr  # made importable by then, see ktdn_plugin.basicsr.compat
+
+    toolbox = f"BasicSR {basicsr.__version__}"
+    provenance: Provenance | None = getattr(model, "provenance", None)
+    if provenance is None:
+        return describe_training(network, toolbox)
+    numbered = isinstance(iteration, int) and iteration >= 0
+    run = {
+        "name": provenance.name,
+        "iteration": iteration if numbered else provenance.iteration,
+        "total": provenance.total,
+    }
+    stage = getattr(model, "STAGE", "")
+    best = {
+        name: {
+            metric: {"iteration": int(row["iter"]), "value": float(row["val"])}
+            for metric, row in metrics.items()
+        }
+        for name, metrics in getattr(model, "best_metric_results", {}).items()
+    }
+    return describe_training(
+        network,
+        toolbox,
+        run={**run, "stage": stage} if stage else run,
+        data=provenance.data,
+        metrics={"last": provenance.last, "best": best},
+    )

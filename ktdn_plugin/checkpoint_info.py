@@ -1,0 +1,241 @@
+"""What a checkpoint file is and what it tells of itself, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.checkpoint_layouts import layout_of, param_keys_of
+from ktdn_plugin.checkpoint_metadata import AVERAGED, Metadata, find_metadata, network_of
+from ktdn_plugin.checkpoint_networks import (
+    complete_options,
+    describe_state,
+    empty_network,
+    is_training_state,
+    ktdn_weights,
+)
+from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
+from ktdn_plugin.errors import KTDNError
+
+INPUT = "RGB in [0, 1], any size"
+
+NAMES = {
+    "ktdn": "ours (BasicSR's)",
+    "published": "published (KTDN's authors')",
+    "safetensors": "safetensors",
+    "mmengine": "mmengine's",
+    "bare": "a state dict by itself",
+}
+
+
+def describe_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Finds out what a checkpoint file is, without running anything in it.
+
+    Args:
+        path: The file, in any layout.
+
+    Returns:
+        ``file``, ``bytes`` and ``kind``: ``network``, or ``training state``, which has ``note``
+        beside these. Of a network:
+
+        - ``layout``, ``weights`` (``params``, ``params_ema`` or both), ``dtype``;
+        - ``network`` as in the metadata; its ``encoder`` is None where neither metadata nor weights
+          tell, and ``note`` says why;
+        - ``from_metadata``: which of these the metadata tells; the rest is found, or the default;
+        - ``parameters``, batch statistics not counted;
+        - ``metadata``, see :mod:`ktdn_plugin.checkpoint_metadata`; empty where there is none.
+
+    Raises:
+        KTDNError: If it is no checkpoint of a KTDN; it says what it is.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    found: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
+    if is_training_state(content):
+        return {**found, "kind": "training state", "note": describe_state(content)}
+    metadata = find_metadata(content, path)
+    given = network_of(metadata, path)
+    weights = ktdn_weights(content, path)
+    found |= {
+        "kind": "network",
+        "layout": layout_of(content, path),
+        "weights": list(param_keys_of(content)),
+        "dtype": _dtypes(weights),
+    }
+    try:
+        options = complete_options(weights, given, path)
+    except KTDNError as error:
+        return {
+            **found,
+            "network": {"type": KTDN.__name__, "encoder": None, **given},
+            "from_metadata": sorted(given),
+            "parameters": None,
+            "note": str(error).removeprefix(f"{path}: "),
+            "metadata": metadata,
+        }
+    network = empty_network(options, path)
+    problem = compare_keys(network.state_dict(), weights)
+    if problem:
+        raise KTDNError(
+            f"{path}: its weights do not fit KTDN with encoder '{options['encoder']}', which its "
+            f"metadata names: {problem}"
+        )
+    return {
+        **found,
+        "network": {"type": KTDN.__name__, **options},
+        "from_metadata": sorted(given),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "metadata": metadata,
+    }
+
+
+def _dtypes(weights: StateDict) -> str:
+    kinds = {
+        str(value.dtype).removeprefix("torch.")
+        for value in weights.values()
+        if value.is_floating_point()
+    }
+    return " and ".join(sorted(kinds))
+
+
+def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
+    """Prints what checkpoint files are.
+
+    Args:
+        paths: The files.
+        as_json: One JSON list, of what :func:`describe_checkpoint` gives for each.
+
+    Raises:
+        KTDNError: One line for each file that is no checkpoint of a KTDN, after all others have
+            been printed.
+    """
+    found, problems = [], []
+    for path in paths:
+        try:
+            found.append(describe_checkpoint(path))
+        except KTDNError as error:
+            problems.append(str(error))
+    if as_json:
+        print(json.dumps(_finite(found), indent=2, allow_nan=False))
+    elif found:
+        print("\n\n".join("\n".join(_lines(one)) for one in found), flush=True)
+    if problems:
+        raise KTDNError("\n".join(problems))
+
+
+def _finite(value: Any) -> Any:
+    """Makes numbers that JSON has no name for, such as the PSNR of equal images, words."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    rows = [("size on disk", _size(found["bytes"]))]
+    if found["kind"] == "network":
+        rows += [*_network_rows(found), *_training_rows(found["metadata"])]
+    if "note" in found:
+        rows.append(("note", found["note"]))
+    width = max(len(name) for name, _ in rows)
+    return [found["file"], *(f"  {name:<{width}}  {_harmless(text)}" for name, text in rows)]
+
+
+def _harmless(text: str) -> str:
+    """Takes out what would move a terminal's cursor: the file's words are anybody's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    network = found["network"]
+    source = {
+        key: "" if key in found["from_metadata"] else " (found from the weights)"
+        for key in ("encoder", "reduction")
+    }
+    averaged = " (averaged)" if found["metadata"].get(AVERAGED) is True else ""
+    yield "layout", f"{NAMES[found['layout']]}, {' and '.join(found['weights'])}{averaged}"
+    yield "architecture", network["type"]
+    if network["encoder"] is None:
+        yield "encoder", "unknown, see the note"
+    else:
+        yield "encoder", network["encoder"] + source["encoder"]
+    if "reduction" in network:
+        yield "reduction", str(network["reduction"]) + source["reduction"]
+    if found["parameters"] is not None:
+        yield "parameters", f"{found['parameters']:,d}"
+    yield "dtype", found["dtype"]
+    yield "input", INPUT
+    for key in ("mean", "std"):
+        if key in network:
+            default = "" if key in found["from_metadata"] else " (the default; the file has none)"
+            yield key, ", ".join(f"{number:g}" for number in network[key]) + default
+
+
+def _training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
+    if set(metadata) <= {"network", AVERAGED}:
+        yield "training", "the file tells nothing of it"
+        return
+    programs = [str(metadata[key]) for key in ("toolbox",) if key in metadata]
+    if "ktdn_plugin" in metadata:
+        programs.insert(0, f"ktdn-plugin {metadata['ktdn_plugin']}")
+    if programs:
+        yield "trained with", ", ".join(programs)
+    run = _mapping(metadata.get("run"))
+    if run:
+        stage = f", {run['stage']} stage" if run.get("stage") else ""
+        yield "run", f"{run.get('name', 'without a name')}{stage}"
+        yield "iteration", f"{run.get('iteration', '?')} of {run.get('total', '?')}"
+    data = _mapping(metadata.get("data"))
+    for key, name in (("train", "trained on"), ("val", "validated on")):
+        sets = data.get(key)
+        for one in sets if isinstance(sets, list) else ():
+            yield name, _set(_mapping(one))
+    metrics = _mapping(metadata.get("metrics"))
+    for name, row in _mapping(metrics.get("last")).items():
+        row = _mapping(row)
+        yield "last figures", f"{name}: {_figures(row.get('figures'))}{_when(row)}"
+    for name, row in _mapping(metrics.get("best")).items():
+        texts = (
+            f"{metric} {_number(_mapping(one).get('value'))}{_when(_mapping(one))}"
+            for metric, one in _mapping(row).items()
+        )
+        yield "best figures", f"{name}: {', '.join(texts)}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    # Others may have written the metadata: nothing is taken for granted.
+    return value if isinstance(value, Mapping) else {}
+
+
+def _set(one: Mapping[str, Any]) -> str:
+    split = f"split {one['split']}" if one.get("split") else "unnamed split"
+    count = f", {one['images']} images" if "images" in one else ""
+    digest = f", fingerprint {one['fingerprint']}" if one.get("fingerprint") else ""
+    return f"{one.get('name', 'a set')}: {split}{count}{digest}"
+
+
+def _when(row: Mapping[str, Any]) -> str:
+    key = next((key for key in ("iteration", "epoch") if key in row), None)
+    return f" ({key} {row[key]})" if key else ""
+
+
+def _figures(figures: Any) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in _mapping(figures).items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if type(value) in (int, float) else str(value)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"

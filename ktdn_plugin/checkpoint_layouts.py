@@ -1,0 +1,152 @@
+"""The layouts of checkpoint files: which one a file has, and how each is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ktdn_plugin.checkpoint_metadata import KEY, Metadata, iteration_of, stage_of
+from ktdn_plugin.checkpoints import (
+    StateDict,
+    is_safetensors,
+    save_checkpoint,
+    select_weights,
+    write_whole,
+)
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.openmmlab_layout import is_mmengine
+from ktdn_plugin.published_layout import DEAD, dead_entries, is_published, to_published
+
+LAYOUTS = ("ktdn", "published", "safetensors", "mmengine")
+"""Ours, which is BasicSR's; that of KTDN's authors; one set of weights; mmengine's Runner's."""
+
+PARAM_KEYS = ("params", "params_ema")
+"""The weights that were trained, and their average."""
+
+UNUSED = "published_unused"
+"""In metadata: what a published file has in the entries that the published network never uses."""
+
+Sets = dict[str, StateDict]
+"""One or both of :data:`PARAM_KEYS` to weights in our layout."""
+
+_PREFIXES = {"teacher": "generator.", "student": "student."}
+
+
+def layout_of(content: Any, path: str | Path) -> str:
+    """Names the layout of a file that holds a KTDN.
+
+    Args:
+        content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
+        path: The file.
+
+    Returns:
+        One of :data:`LAYOUTS`, or ``bare`` for a state dict by itself.
+    """
+    if is_mmengine(content):
+        return "mmengine"
+    if is_published(select_weights(content, path)):
+        return "published"
+    if is_safetensors(path):
+        return "safetensors"
+    return "ktdn" if any(key in content for key in PARAM_KEYS) else "bare"
+
+
+def param_keys_of(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names the sets of weights in a file, ``params`` where it has one that it gives no name."""
+    if is_mmengine(content):
+        return PARAM_KEYS if "ema_state_dict" in content else ("params",)
+    return tuple(key for key in PARAM_KEYS if key in content) or ("params",)
+
+
+def unused_entries(content: Any, path: str | Path) -> dict[str, list[float]]:
+    """Gives what a published file has in entries that its network never uses, where it says much.
+
+    Returns:
+        Name to numbers; empty where they are what :func:`to_published` writes by itself.
+    """
+    weights = select_weights(content, path)
+    found = {key: weights[key] for key in DEAD if key in weights}
+    neutral = dead_entries()
+    if all(torch.equal(value, neutral[key].to(value.dtype)) for key, value in found.items()):
+        return {}
+    return {key: value.flatten().tolist() for key, value in found.items()}
+
+
+def write_layout(path: Path, layout: str, sets: Sets, metadata: Metadata) -> None:
+    """Writes a KTDN in a layout, whole or not at all.
+
+    Args:
+        path: The file.
+        layout: One of :data:`LAYOUTS`.
+        sets: Its weights; layouts of one set take the averaged ones where there are any.
+        metadata: What goes with them.
+
+    Raises:
+        KTDNError: If it cannot be written.
+    """
+    one = sets.get("params_ema", sets.get("params", {}))
+    if layout == "safetensors":
+        from safetensors.torch import save
+
+        header = {"format": "pt", KEY: json.dumps(metadata)}
+        write_whole(path, lambda file: file.write(save(one, header)))
+    elif layout == "published":
+        save_checkpoint(_published(one, metadata), path)
+    elif layout == "mmengine":
+        save_checkpoint(_mmengine(sets, metadata), path)
+    else:
+        save_checkpoint({**sets, KEY: metadata}, path)
+
+
+def _published(weights: StateDict, metadata: Metadata) -> dict[str, Any]:
+    content: dict[str, Any] = dict(to_published(weights))
+    unused = metadata.get(UNUSED)
+    dtype = next(iter(weights.values())).dtype
+    for key, value in content["model"].items():
+        name = key.removeprefix("module.")
+        if name in DEAD:
+            given = unused.get(name) if isinstance(unused, Mapping) else None
+            content["model"][key] = _numbers(given, value).to(dtype)
+    content[KEY] = {key: value for key, value in metadata.items() if key != UNUSED}
+    return content
+
+
+def _numbers(given: Any, neutral: Tensor) -> Tensor:
+    if not isinstance(given, list) or len(given) != neutral.numel():
+        return neutral
+    if not all(type(number) in (int, float) for number in given):
+        return neutral
+    return torch.tensor(given).view_as(neutral)
+
+
+def _mmengine(sets: Sets, metadata: Metadata) -> dict[str, Any]:
+    prefix = _PREFIXES[stage_of(metadata)]
+    averaged = sets.get("params_ema", sets.get("params", {}))
+    content: dict[str, Any] = {
+        "meta": {"epoch": 0, "iter": iteration_of(metadata), KEY: metadata},
+        "state_dict": {f"{prefix}{key}": value for key, value in averaged.items()},
+    }
+    if len(sets) == len(PARAM_KEYS):
+        # Its EMAHook exchanges the two when it saves.
+        trained = {f"module.{prefix}{key}": value for key, value in sets["params"].items()}
+        content["ema_state_dict"] = {**trained, "steps": torch.tensor(iteration_of(metadata))}
+    return content
+
+
+def check_suffix(path: Path, layout: str) -> None:
+    """Makes sure that a file is called after what it will be.
+
+    Raises:
+        KTDNError: If others would take it for something else.
+    """
+    if (layout == "safetensors") != (path.suffix == ".safetensors"):
+        suffix = ".safetensors" if layout == "safetensors" else ".pth"
+        raise KTDNError(
+            f"{path}: the layout {layout} goes into a file of the suffix {suffix}; name it "
+            f"{path.with_suffix(suffix).name}"
+        )

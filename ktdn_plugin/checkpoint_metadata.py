@@ -1,0 +1,202 @@
+"""What our checkpoints tell of themselves beside the weights: plain values, in any layout.
+
+``.pth`` files have them under :data:`KEY` beside the weights, mmengine's in their ``meta``,
+safetensors as JSON in the header. They hold no times and no paths: a resumed run writes what one
+that was never interrupted does.
+
+``network``
+    ``type``, and of a KTDN ``encoder``, ``mean``, ``std`` and ``reduction``.
+``ktdn_plugin``, ``toolbox``
+    What it was trained with: our version, and such as ``BasicSR 1.4.2``.
+``run``
+    ``name``, ``iteration``, ``total``, and ``stage``: ``teacher`` or ``student``.
+``data``
+    ``train`` and ``val``: lists of ``name``, ``split``, ``fingerprint`` and ``images``.
+``metrics``
+    ``last``: validation set to ``iteration`` and ``figures``; ``best``: validation set to metric to
+    ``iteration`` and ``value``.
+``averaged``
+    Of files with one set of weights, where it is known: whether it is the average.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ktdn_plugin import __version__
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.archs.detection import find_reduction
+from ktdn_plugin.checkpoints import is_safetensors, read_header
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.openmmlab_layout import is_mmengine
+
+KEY = "ktdn"
+"""What the metadata is called inside a file."""
+
+AVERAGED = "averaged"
+"""In metadata: whether a single set of weights is the average of those that were trained."""
+
+STAGES = ("teacher", "student")
+
+Metadata = dict[str, Any]
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """Gives the metadata's ``network``: what is needed to build it again.
+
+    Args:
+        network: The network itself, without a wrapper.
+
+    Returns:
+        ``type`` alone for a network that is not KTDN.
+    """
+    if not isinstance(network, KTDN):
+        return {"type": type(network).__name__}
+    return {
+        "type": KTDN.__name__,
+        "encoder": network.encoder.name,
+        "mean": _settings(network.mean),
+        "std": _settings(network.std),
+        "reduction": find_reduction(network.state_dict()),
+    }
+
+
+def _settings(buffer: Tensor) -> list[float]:
+    # The shortest number that gives this float32: 0.64, not 0.6399999856948853.
+    return [float(str(one)) for one in buffer.detach().float().cpu().flatten().numpy()]
+
+
+def describe_training(network: nn.Module, toolbox: str, **parts: Any) -> Metadata:
+    """Puts the metadata of a training's checkpoint together.
+
+    Args:
+        network: The network, without a wrapper.
+        toolbox: Name and version.
+        **parts: ``run``, ``data`` and ``metrics``, as far as they are known.
+
+    Returns:
+        Plain values alone.
+    """
+    described = {
+        "network": describe_network(network),
+        "ktdn_plugin": __version__,
+        "toolbox": toolbox,
+        **parts,
+    }
+    plain: Metadata = _plain(described)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Makes numpy's numbers, and dictionaries and tuples of any kind, what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+def find_metadata(content: Any, path: str | Path) -> Metadata:
+    """Gives the metadata of a checkpoint.
+
+    Args:
+        content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
+        path: The file, whose header has it where it is a safetensors file.
+
+    Returns:
+        Plain values; empty where the file carries none.
+
+    Raises:
+        KTDNError: If there is something of that name that is no metadata.
+    """
+    if is_safetensors(path):
+        text = read_header(path).get(KEY)
+        try:
+            found = None if text is None else json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise KTDNError(f"{path}: its metadata, '{KEY}', is damaged ({error})") from error
+    else:
+        holder = content.get("meta") if is_mmengine(content) else content
+        found = holder.get(KEY) if isinstance(holder, Mapping) else None
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping) or not _is_plain(found):
+        raise KTDNError(f"{path}: what it has as '{KEY}' is no metadata: plain values by name")
+    return dict(found)
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if depth > 8:
+        return False
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(one, depth + 1) for key, one in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(one, depth + 1) for one in value)
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
+    """Gives the arguments that the network has to be built with, as far as metadata has them.
+
+    Args:
+        metadata: What :func:`find_metadata` gave.
+        path: The file, for messages.
+
+    Returns:
+        Any of ``encoder``, ``mean``, ``std`` and ``reduction``, for
+        :class:`~ktdn_plugin.archs.KTDN`.
+
+    Raises:
+        KTDNError: If it is another network's, or one of them is no such value.
+    """
+    network = metadata.get("network", {})
+    if not isinstance(network, Mapping):
+        raise KTDNError(f"{path}: its metadata's 'network' is no dictionary")
+    kind = network.get("type", KTDN.__name__)
+    if kind != KTDN.__name__:
+        raise KTDNError(f"{path}: the checkpoint of another network than KTDN: {kind}")
+    known = {key: network[key] for key in _IS_VALID if key in network}
+    for key, value in known.items():
+        if not _IS_VALID[key](value):
+            raise KTDNError(f"{path}: its metadata says {key}: {value!r}, which cannot be")
+    return known
+
+
+def stage_of(metadata: Metadata) -> str:
+    """Gives the stage that trained it, ``student`` where the metadata does not say."""
+    run = metadata.get("run")
+    stage = run.get("stage") if isinstance(run, Mapping) else None
+    return stage if stage in STAGES else "student"
+
+
+def iteration_of(metadata: Metadata) -> int:
+    """Gives the iteration that it was saved after, 0 where the metadata does not say."""
+    run = metadata.get("run")
+    iteration = run.get("iteration") if isinstance(run, Mapping) else None
+    return iteration if type(iteration) is int else 0
+
+
+def _are_three(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+    )
+
+
+_IS_VALID: dict[str, Callable[[Any], bool]] = {
+    "encoder": lambda value: isinstance(value, str) and bool(value),
+    "mean": _are_three,
+    "std": lambda value: _are_three(value) and min(value) > 0,
+    "reduction": lambda value: type(value) is int and value > 0,
+}

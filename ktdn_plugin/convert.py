@@ -1,0 +1,161 @@
+"""A checkpoint from one layout to another: bit for bit, with all that it tells of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.checkpoint_layouts import (
+    LAYOUTS,
+    PARAM_KEYS,
+    UNUSED,
+    Sets,
+    check_suffix,
+    layout_of,
+    param_keys_of,
+    unused_entries,
+    write_layout,
+)
+from ktdn_plugin.checkpoint_metadata import AVERAGED, Metadata, find_metadata, network_of
+from ktdn_plugin.checkpoint_networks import complete_options, empty_network, ktdn_weights
+from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+PUBLISHED = {"encoder": "res2net101d", "reduction": 8}
+"""The one network that the published layout has names for."""
+
+SUFFIXES = {".safetensors": "safetensors", ".pth": "ktdn", ".pt": "ktdn"}
+
+
+class Converted(NamedTuple):
+    """What was made of what."""
+
+    source: str  # layout
+    target: str  # layout
+    encoder: str
+    weights: tuple[str, ...]  # of PARAM_KEYS, those that were taken
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    to: str | None = None,
+    *,
+    param_key: str | None = None,
+    encoder: str | None = None,
+    overwrite: bool = False,
+) -> Converted:
+    """Writes a KTDN's checkpoint in another layout.
+
+    What the source is gets recognised. The numbers stay as they are, bit for bit, and so does the
+    metadata; the network's own is completed, so that the new file needs no ``encoder``.
+
+    Args:
+        source: A checkpoint in any layout.
+        target: The file to write.
+        to: ``ktdn`` (ours, which is BasicSR's), ``published``, ``safetensors`` or ``mmengine``; by
+            default ``safetensors`` or ``ktdn``, as the target's suffix says.
+        param_key: ``params``, the weights that were trained, or ``params_ema``, their average. By
+            default both where the layout has room for both, else the average where there is one.
+        encoder: Name of a timm backbone, where the source does not name it and several would fit.
+        overwrite: Whether a file that is there may be replaced.
+
+    Returns:
+        What was made of what.
+
+    Raises:
+        KTDNError: If the source is no KTDN's checkpoint, the layout cannot hold it, or the target
+            cannot be written; nothing has been written then.
+    """
+    source, target = Path(source), Path(target)
+    layout = _target_layout(target, to)
+    check_suffix(target, layout)
+    if target.exists():
+        if target.is_dir():
+            raise KTDNError(f"{target}: is a folder; name the file to write")
+        if source.exists() and target.samefile(source):
+            raise KTDNError(f"{target}: is the source itself; name another file to write")
+        if not overwrite:
+            raise KTDNError(f"{target}: exists already; name another, or give --overwrite")
+    content = read_checkpoint(source)
+    metadata = find_metadata(content, source)
+    given = network_of(metadata, source)
+    if encoder is not None:
+        given["encoder"] = encoder
+    sets, averaged = _weights(content, source, param_key)
+    options = complete_options(next(iter(sets.values())), given, source)
+    network = empty_network(options, source)
+    sets = {key: _in_order(network, weights, source) for key, weights in sets.items()}
+    if layout in ("published", "safetensors") and len(sets) > 1:
+        sets, averaged = {"params_ema": sets["params_ema"]}, True
+    if layout == "published":
+        _check_published(options, source)
+    origin = layout_of(content, source)
+    if origin == "published" and (unused := unused_entries(content, source)):
+        metadata[UNUSED] = unused
+    metadata["network"] = {"type": KTDN.__name__, **options}
+    if averaged is not None:
+        metadata[AVERAGED] = averaged
+    write_layout(target, layout, sets, metadata)
+    return Converted(origin, layout, options["encoder"], tuple(sets))
+
+
+def _target_layout(target: Path, to: str | None) -> str:
+    if to is None:
+        if target.suffix not in SUFFIXES:
+            raise KTDNError(
+                f"{target}: its suffix, '{target.suffix}', names no layout; give "
+                f"--to {', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}"
+            )
+        return SUFFIXES[target.suffix]
+    if to not in LAYOUTS:
+        raise KTDNError(f"--to: '{to}' is none of {', '.join(LAYOUTS)}{did_you_mean(to, LAYOUTS)}")
+    return to
+
+
+def _weights(content: Any, path: Path, param_key: str | None) -> tuple[Sets, bool | None]:
+    """Gives the sets of weights to write, and whether a single one is the average, if known."""
+    if param_key is not None and param_key not in PARAM_KEYS:
+        raise KTDNError(
+            f"--param-key: '{param_key}' is neither of {', '.join(PARAM_KEYS)}"
+            f"{did_you_mean(param_key, PARAM_KEYS)}"
+        )
+    # Says what is wrong with the file, where something is.
+    one = ktdn_weights(content, path, param_key)
+    keys = param_keys_of(content)
+    if param_key is None:
+        sets = {key: ktdn_weights(content, path, key) for key in keys}
+        return sets, (True if keys == ("params_ema",) else None)
+    if param_key not in keys:
+        raise KTDNError(f"{path}: has no '{param_key}', only {', '.join(keys)}")
+    # Alone it is what the file is of, and what BasicSR looks for.
+    known = len(keys) > 1 or param_key == "params_ema"
+    return {"params": one}, (param_key == "params_ema" if known else None)
+
+
+def _in_order(network: KTDN, weights: StateDict, path: Path) -> StateDict:
+    """Puts weights into the network's order, each in memory of its own."""
+    wanted = network.state_dict()
+    problem = compare_keys(wanted, weights)
+    if problem:
+        raise KTDNError(
+            f"{path}: its weights do not fit KTDN with encoder '{network.encoder.name}': {problem}"
+        )
+    return {key: weights[key].clone(memory_format=torch.contiguous_format) for key in wanted}
+
+
+def _check_published(options: Metadata, path: Path) -> None:
+    defaults = complete_options({}, PUBLISHED, path)
+    wrong = [
+        f"{key} {options[key]}, not {value}"
+        for key, value in defaults.items()
+        if (options[key].split(".")[0] if key == "encoder" else options[key]) != value
+    ]
+    if wrong:
+        raise KTDNError(
+            f"{path}: the published network is another one, and its layout has no room for this "
+            f"({'; '.join(wrong)}); convert to ktdn, safetensors or mmengine"
+        )

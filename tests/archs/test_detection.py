@@ -1,0 +1,174 @@
+"""The encoder and the reduction, found from weights alone."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from ktdn_plugin import KTDN, KTDNError
+from ktdn_plugin.archs import detection
+from ktdn_plugin.archs.detection import (
+    digest_of,
+    find_encoder,
+    find_reduction,
+    network_options,
+    shapes_of,
+)
+from ktdn_plugin.archs.variants import VARIANTS
+
+
+def weights_of(encoder: str, reduction: int = 8) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return KTDN(encoder, reduction=reduction).state_dict()
+
+
+def shapes_without_numbers(encoder: str) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return KTDN(encoder).state_dict()
+
+
+@pytest.mark.parametrize("reduction", [1, 3, 8])
+@pytest.mark.parametrize("encoder", ["test_convnext", "test_resnet", "test_efficientnet"])
+def test_small_networks(encoder: str, reduction: int) -> None:
+    found = network_options(weights_of(encoder, reduction))
+    assert found["encoder"] == encoder
+    # Other numbers may give the very same widths; then it is the same network.
+    assert KTDN(**found).state_dict().keys() == weights_of(encoder, reduction).keys()
+    with torch.device("meta"):
+        same = KTDN(**found).fam16.channel_attention.attention[0].weight.shape
+        assert (
+            same
+            == KTDN(encoder, reduction=reduction).fam16.channel_attention.attention[0].weight.shape
+        )
+
+
+@pytest.mark.parametrize("encoder", [one.encoder for one in VARIANTS.values()])
+def test_our_own_named_networks(encoder: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert network_options(weights_of(encoder)) == {"encoder": encoder, "reduction": 8}
+    if encoder != "resnet18":
+        assert not caplog.records
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_published_layout(published_shapes: dict[str, tuple[int, ...]], prefix: str) -> None:
+    weights = {
+        prefix + key: torch.zeros(()).expand(shape) for key, shape in published_shapes.items()
+    }
+    if prefix:
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    assert network_options(weights) == {"encoder": "res2net101d", "reduction": 8}
+
+
+def test_backbones_that_compute_the_same() -> None:
+    # They differ in the classifier alone.
+    assert shapes_of("mobilenetv1_100") == shapes_of("mobilenetv1_100h")
+    assert find_encoder(weights_of("mobilenetv1_100h")) == "mobilenetv1_100"
+
+
+def test_backbones_that_do_not() -> None:
+    assert shapes_of("test_efficientnet_gn") == shapes_of("test_efficientnet_ln")
+    with pytest.raises(KTDNError, match="fit several encoders, which compute different") as caught:
+        network_options(weights_of("test_efficientnet_ln"))
+    assert "test_efficientnet_gn, test_efficientnet_ln; say" in str(caught.value)
+    assert "--encoder NAME" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_usual_one_is_taken_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert find_encoder(weights_of("resnet18")) == "resnet18"
+    (record,) = caplog.records
+    assert "resnet18 is taken, though resnetblur18 would fit as well" in record.getMessage()
+    assert detection._usual(["resnetaa50d", "resnet50d"]) == "resnet50d"
+    assert detection._usual(["resnet50d", "efficientnet_b0"]) is None
+    assert detection._usual(["efficientnet_b0", "efficientnet_blur_b0"]) is None
+
+
+def test_no_backbone_has_such_layers() -> None:
+    weights = weights_of("test_resnet")
+    weights["encoder.body.conv1.weight"] = torch.zeros(7, 3, 3, 3)
+    with pytest.raises(KTDNError, match=f"no encoder of timm {timm.__version__} has just these"):
+        find_encoder(weights)
+
+
+def test_a_timm_that_was_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New models are looked at; all of them where those of another version have changed."""
+    wanted = weights_of("test_resnet")
+    monkeypatch.setattr(timm, "list_models", lambda: ["test_resnet", "test_vit", "test_convnext"])
+    detection._same_shapes.cache_clear()
+    for known in (
+        detection._Known(timm.__version__, {}, frozenset(["test_convnext"])),
+        detection._Known("0.0", {}, frozenset(["test_convnext", "test_resnet", "test_vit"])),
+    ):
+        monkeypatch.setattr(detection, "_known", lambda known=known: known)
+        assert find_encoder(wanted) == "test_resnet"
+        detection._same_shapes.cache_clear()
+    known = detection._Known(timm.__version__, {}, frozenset(["test_resnet"]))
+    monkeypatch.setattr(detection, "_known", lambda: known)
+    with pytest.raises(KTDNError, match="no encoder of timm"):
+        find_encoder(wanted)
+    detection._same_shapes.cache_clear()
+
+
+def test_the_table_is_that_of_the_timm_it_names() -> None:
+    known = detection._known()
+    for name in ("res2net101d", "resnet34", "convnext_atto", "test_efficientnet", "edgenext_small"):
+        shapes = shapes_of(name)
+        assert shapes is not None
+        assert name in known.encoders[digest_of(shapes)]
+    if timm.__version__ == known.timm:
+        assert known.names == set(timm.list_models())
+    every = [name for names in known.encoders.values() for name in names]
+    assert len(every) == len(set(every)) > 500
+    assert "test_vit" not in every
+    assert shapes_of("test_vit") is None
+
+
+def test_nothing_is_drawn_or_changed() -> None:
+    weights = weights_of("mobilenetv1_100")
+    state = torch.random.get_rng_state()
+    before = {key: value.clone() for key, value in weights.items()}
+    detection._same_shapes.cache_clear()
+    network_options(weights)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(before[key], value) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 5, 8, 16, 64, 5000])
+def test_reduction(reduction: int) -> None:
+    with torch.device("meta"):
+        weights = KTDN("test_convnext", reduction=reduction).state_dict()
+        found = find_reduction(weights)
+        again = KTDN("test_convnext", reduction=found).state_dict()
+    assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in again.items()}
+    assert found <= reduction or found == 8
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda w: {"conv_first.weight": torch.ones(1), "body.0.a": torch.ones(1)},
+         "another network than KTDN (its 2 entries are in conv_first, body)"),
+        (lambda w: {f"layer{i}.weight": torch.ones(1) for i in range(9)},
+         "(its 9 entries are in layer0, layer1, layer2, layer3, layer4, layer5, ...)"),
+        (lambda w: {}, "another network than KTDN"),
+        (lambda w: {"adapters.mid.weight": torch.ones(1)}, "the adapters of a training"),
+        (lambda w: {k: v for k, v in w.items() if not k.startswith("encoder.")},
+         "no whole KTDN: it lacks the encoder"),
+        (lambda w: {k: v for k, v in w.items() if not k.startswith("fam8.")},
+         "no whole KTDN: it lacks 'fam8.conv1.weight'"),
+        (lambda w: {k: v for k, v in w.items() if "fam4.channel" not in k},
+         "no whole KTDN: it lacks 'fam4.channel_attention.attention.0.weight'"),
+        (lambda w: w | {"fam4.channel_attention.attention.0.weight": torch.ones(99, 2, 1, 1)},
+         "the bottlenecks of its attentions are"),
+    ],
+)  # fmt: skip
+def test_what_is_no_ktdn(edit, words: str) -> None:
+    with pytest.raises(KTDNError) as caught:
+        network_options(edit(shapes_without_numbers("test_resnet")))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
