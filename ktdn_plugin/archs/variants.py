@@ -1,0 +1,127 @@
+"""The named sizes of KTDN: listing them, and building one by its name, as timm does."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ktdn_plugin.archs.ktdn_arch import KTDN
+from ktdn_plugin.checkpoints import load_weights
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+
+class Variant(NamedTuple):
+    """One of the named networks.
+
+    Attributes:
+        encoder: Its timm backbone; timm publishes ImageNet weights of each.
+        text: What it is for, in a few words.
+    """
+
+    encoder: str
+    text: str
+
+
+# Nothing but the encoder differs: the decoder's widths follow from it. Both small encoders are
+# made of convolutions, batch norms that fold into them, and ReLUs: no layer norm, no squeeze and
+# excitation, no attention, so that exported networks run wherever convolutions do.
+VARIANTS: dict[str, Variant] = {
+    "ktdn": Variant("res2net101d", "the published network"),
+    "ktdn_small": Variant("resnet18", "for CPUs: plain 3x3 convolutions"),
+    "ktdn_tiny": Variant("mobilenetv4_conv_small", "for phones: depthwise convolutions"),
+}
+
+
+def list_models(filter: str = "") -> list[str]:
+    """Lists the named networks.
+
+    Args:
+        filter: A pattern such as ``"*small*"``; all of them where it is empty.
+
+    Returns:
+        Their names, for :func:`create_model`, from large to small.
+    """
+    return [name for name in VARIANTS if not filter or fnmatch.fnmatchcase(name, filter)]
+
+
+def find_variant(name: str) -> Variant:
+    """Gives a named network's description.
+
+    Raises:
+        KTDNError: If there is none of that name.
+    """
+    if name not in VARIANTS:
+        raise KTDNError(
+            f"there is no model '{name}'{did_you_mean(name, VARIANTS)} "
+            f"(there are {', '.join(VARIANTS)})"
+        )
+    return VARIANTS[name]
+
+
+def create_model(
+    name: str,
+    pretrained: bool | str | Path = False,
+    checkpoint: str | Path | None = None,
+    **kwargs: Any,
+) -> KTDN:
+    """Builds a named network.
+
+    Args:
+        name: One of :func:`list_models`.
+        pretrained: Weights of the encoder: ``True`` for timm's ImageNet weights, a path for a file
+            of them, ``False`` for random ones.
+        checkpoint: A trained KTDN to load, in any layout that
+            :func:`~ktdn_plugin.checkpoints.load_weights` takes; it has the encoder's weights too.
+        **kwargs: Other arguments of :class:`~ktdn_plugin.archs.KTDN`: ``mean``, ``std``,
+            ``reduction``.
+
+    Returns:
+        The network, in training mode on the CPU.
+
+    Raises:
+        KTDNError: If there is no such model or argument, if both kinds of weights are asked for,
+            or if they cannot be had.
+        ValueError: If an argument's value is wrong.
+    """
+    variant = find_variant(name)
+    check_arguments(name, kwargs, known=NETWORK_ARGUMENTS)
+    if checkpoint is not None and pretrained:
+        raise KTDNError(
+            f"model '{name}': the checkpoint {checkpoint} has the encoder's weights; leave "
+            "'pretrained' out"
+        )
+    network = KTDN(variant.encoder, pretrained, **kwargs)
+    if checkpoint is not None:
+        load_weights(network, checkpoint)
+    return network
+
+
+NETWORK_ARGUMENTS = tuple(
+    name for name in inspect.signature(KTDN).parameters if name not in ("encoder", "pretrained")
+)
+"""What a named network leaves open."""
+
+
+def check_arguments(model: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Makes sure that a model takes the arguments that it is given.
+
+    Args:
+        model: Its name, for the message.
+        given: The arguments.
+        known: Those that it takes.
+
+    Raises:
+        KTDNError: If it does not take one of them.
+    """
+    for name in given:
+        if name in known:
+            continue
+        if name == "encoder":
+            hint = "; its name says which: use KTDN(encoder=...) for another one"
+        else:
+            hint = did_you_mean(name, (*known, "pretrained", "checkpoint"))
+        raise KTDNError(
+            f"model '{model}' takes no argument '{name}'{hint} (it takes {', '.join(known)})"
+        )

@@ -1,0 +1,83 @@
+"""Copying the node for ComfyUI to where ComfyUI looks for nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from ktdn_plugin.errors import KTDNError
+
+FOLDER = "comfyui_ktdn"
+"""The node's folder inside ``custom_nodes``."""
+
+MARK = 'WRITTEN_BY = "ktdn comfyui"'
+"""A line of the node's own; a folder without it is somebody else's."""
+
+
+def copy_node(destination: Path, overwrite: bool = False) -> Path:
+    """Copies the node, all of it or nothing.
+
+    Args:
+        destination: ComfyUI's folder, or the folder ``custom_nodes`` in it.
+        overwrite: Replace an earlier copy of the node.
+
+    Returns:
+        The node's folder.
+
+    Raises:
+        KTDNError: If it is neither of these folders, if something is there already that may not be
+            replaced, or if it cannot be written.
+    """
+    nodes = _nodes_folder(Path(destination))
+    target = nodes / FOLDER
+    if target.exists() or target.is_symlink():
+        if not _is_ours(target):
+            raise KTDNError(
+                f"{target}: exists and is none of 'ktdn comfyui'; move it away, nothing is replaced"
+            )
+        if not overwrite:
+            raise KTDNError(f"{target}: the node is there already; --overwrite replaces it")
+    draft = nodes / f".{FOLDER}.{os.getpid()}.tmp"
+    old = nodes / f".{FOLDER}.{os.getpid()}.old"
+    try:
+        source = Path(str(resources.files("ktdn_plugin"))) / "comfyui_node"
+        shutil.copytree(source, draft, ignore=shutil.ignore_patterns("__pycache__"))
+        if target.exists():
+            target.rename(old)
+        try:
+            draft.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise KTDNError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        for rest in (draft, old):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(rest)
+    print(f"Node: {target}")
+    print("Restart ComfyUI; put trained KTDN files into models/ktdn.")
+    return target
+
+
+def _nodes_folder(destination: Path) -> Path:
+    if not destination.is_dir():
+        raise KTDNError(f"{destination}: no such folder; name ComfyUI's, or its custom_nodes")
+    if (destination / "custom_nodes").is_dir():
+        return destination / "custom_nodes"
+    if destination.resolve().name == "custom_nodes":
+        return destination
+    raise KTDNError(
+        f"{destination}: neither ComfyUI's folder (it has no custom_nodes) nor its custom_nodes"
+    )
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return MARK in (folder / "__init__.py").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False

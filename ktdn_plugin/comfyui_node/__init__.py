@@ -1,0 +1,153 @@
+"""KTDN for ComfyUI: a node that dehazes, and KTDN's files in ComfyUI's own upscale nodes.
+
+Copied into ComfyUI's folder ``custom_nodes`` by ``ktdn comfyui``; ComfyUI imports it from there.
+The work is done by the package ktdn_plugin, which has to be installed in ComfyUI's own Python.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+try:
+    from ktdn_plugin.errors import KTDNError
+    from ktdn_plugin.inference import Dehazer
+    from ktdn_plugin.inference.devices import PRECISIONS
+    from ktdn_plugin.spandrel import install
+except ImportError as error:
+    raise ImportError(
+        f"the KTDN node needs the package ktdn-plugin in ComfyUI's own Python, {sys.executable} "
+        f"({error})"
+    ) from error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDERS = ("ktdn", "upscale_models")
+"""Folders of ``models`` in which checkpoints are looked for; the first one is ours."""
+
+SUFFIXES = (".pth", ".safetensors")
+GB = 10**9
+ROOM = 2 * GB
+"""What is made free of other networks on the device where nobody says how much."""
+
+
+def _checkpoints() -> dict[str, Path]:
+    """Finds the checkpoints that can be chosen, by name; ComfyUI keeps the list up to date."""
+    import folder_paths
+
+    own, others = FOLDERS
+    folder_paths.add_model_folder_path(own, str(Path(folder_paths.models_dir) / own))
+    found: dict[str, Path] = {}
+    for folder in (own, others):
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if path is not None and Path(name).suffix.lower() in SUFFIXES:
+                found.setdefault(name, Path(path))
+    return found
+
+
+class KTDNDehaze:
+    """The node "Dehaze (KTDN)": whole images, of any size, within the memory that is there."""
+
+    CATEGORY = "image/restoration"
+    DESCRIPTION = "Removes haze by a trained KTDN. Large images are worked on in stripes, exactly."
+    FUNCTION = "dehaze"
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, dict[str, tuple]]:
+        """Says what the node takes, as ComfyUI asks."""
+        memory = {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 1024.0,
+            "step": 0.01,
+            "tooltip": "most memory that ComfyUI may hold meanwhile, in GB: on a GPU its tensors, "
+            "on a CPU the whole process; 0: what is free",
+        }
+        text = "a trained KTDN in models/ktdn or models/upscale_models"
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "checkpoint": (sorted(_checkpoints()), {"tooltip": text}),
+            },
+            "optional": {
+                "device": (["auto", "cpu", "cuda", "mps"], {"tooltip": "auto: ComfyUI's own"}),
+                "precision": (list(PRECISIONS), {}),
+                "max_memory": ("FLOAT", memory),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, checkpoint: str, **inputs: Any) -> int:
+        """Has ComfyUI run the node again where the file has changed under its name."""
+        path = _checkpoints().get(checkpoint)
+        return path.stat().st_mtime_ns if path is not None else 0
+
+    def dehaze(
+        self,
+        image: Tensor,
+        checkpoint: str,
+        device: str = "auto",
+        precision: str = "float32",
+        max_memory: float = 0.0,
+    ) -> tuple[Tensor]:
+        """Dehazes a batch.
+
+        Args:
+            image: (n, h, w, 3) float in [0, 1], as ComfyUI's images are; a fourth channel, alpha,
+                is kept as it is.
+            checkpoint: Name of a file in one of :data:`FOLDERS`.
+            device: ``auto`` for ComfyUI's own, ``cpu``, ``cuda`` or ``mps``.
+            precision: One of :data:`PRECISIONS`.
+            max_memory: Most memory to hold, in GB, see :class:`~ktdn_plugin.Dehazer`: on a GPU
+                ComfyUI's tensors, on a CPU its whole process; 0 for what is free.
+
+        Returns:
+            The images, of the same shape.
+
+        Raises:
+            KTDNError: If there is no such checkpoint, it is no KTDN's, or the memory is too little.
+        """
+        import torch
+        from comfy import model_management, utils
+
+        paths = _checkpoints()
+        if checkpoint not in paths:
+            raise KTDNError(
+                f"{checkpoint}: no such checkpoint in models/{' or models/'.join(FOLDERS)}; put it "
+                "there, and reload the page"
+            )
+        if image.ndim != 4 or image.shape[-1] not in (3, 4):
+            raise KTDNError(f"IMAGE: (n, h, w, 3) is wanted, this one is {tuple(image.shape)}")
+        place = model_management.get_torch_device() if device == "auto" else torch.device(device)
+        limit = round(max_memory * GB) or None
+        # Other networks wait outside of the device; ComfyUI brings them back when they are due.
+        model_management.free_memory(limit or ROOM, place)
+        # ComfyUI runs nodes in inference mode, in which no network can be looked into.
+        with torch.inference_mode(False):
+            dehazer = Dehazer(
+                paths[checkpoint], device=place, precision=precision, max_memory=limit
+            )
+        progress = utils.ProgressBar(len(image))
+        results = []
+        for one in image:
+            model_management.throw_exception_if_processing_interrupted()
+            pixels = one[..., :3].movedim(-1, 0)
+            result = dehazer(pixels).movedim(0, -1)
+            results.append(torch.cat([result, one[..., 3:]], dim=-1))
+            progress.update(1)
+        return (torch.stack(results),)
+
+
+# Here, as ComfyUI imports the folder before it loads any file.
+install()
+
+NODE_CLASS_MAPPINGS = {"KTDNDehaze": KTDNDehaze}
+NODE_DISPLAY_NAME_MAPPINGS = {"KTDNDehaze": "Dehaze (KTDN)"}
+
+WRITTEN_BY = "ktdn comfyui"
+"""By this the command knows a folder that it may replace."""

@@ -1,0 +1,97 @@
+"""What a network costs: its parameters, its arithmetic and its memory, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.archs.variants import find_variant
+from ktdn_plugin.inference.rehearsal import metering
+
+SIZES = ((256, 256), (1600, 1200))
+"""A training crop, and a photograph of NH-HAZE: (width, height)."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image of one size costs.
+
+    Attributes:
+        flops: Floating-point operations of all convolutions and matrix products, a multiplication
+            and an addition being two (MACs are half of it).
+        memory: The most bytes that are taken at a time, in float32, by the network as it is, run
+            on the whole image: weights, image, and whatever the layers have made and still need
+            (see :class:`~ktdn_plugin.inference.rehearsal.Meter`). What a convolution library takes
+            as its workspace comes on top.
+    """
+
+    flops: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a named network is, and costs.
+
+    Attributes:
+        name: Its name.
+        encoder: Its timm backbone.
+        text: What it is for.
+        parameters: Its parameters' number.
+        costs: Of one image, by (width, height).
+    """
+
+    name: str
+    encoder: str
+    text: str
+    parameters: int
+    costs: Mapping[tuple[int, int], Cost]
+
+
+def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> ModelDescription:
+    """Says what a named network costs; nothing is computed for it, nor is memory taken.
+
+    Args:
+        name: One of :func:`~ktdn_plugin.archs.variants.list_models`.
+        sizes: Image sizes (width, height) to say it for.
+
+    Raises:
+        KTDNError: If there is no such network.
+        ValueError: If a size has a side below 1.
+    """
+    variant = find_variant(name)
+    # Tensors on 'meta' have shapes and no content.
+    with torch.device("meta"):
+        network = KTDN(variant.encoder).eval()
+    return ModelDescription(
+        name=name,
+        encoder=variant.encoder,
+        text=variant.text,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        costs={size: measure_cost(network, *size) for size in sizes},
+    )
+
+
+def measure_cost(network: nn.Module, width: int, height: int) -> Cost:
+    """Counts what one image costs a network that lies on the device 'meta', in evaluation.
+
+    Args:
+        network: The network, its parameters and buffers on 'meta'.
+        width: The image's, in pixels.
+        height: The image's, in pixels.
+
+    Raises:
+        ValueError: If the image has no pixels.
+    """
+    if min(width, height) < 1:
+        raise ValueError(f"an image of {width} x {height} pixels has no pixels")
+    with metering() as meter, FlopCounterMode(display=False) as counter:
+        for tensor in (*network.parameters(), *network.buffers()):
+            meter.hold(tensor)
+        network(torch.empty(1, 3, height, width, device="meta"))
+    return Cost(counter.get_total_flops(), meter.peak)

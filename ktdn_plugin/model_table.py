@@ -1,0 +1,57 @@
+"""The table that ``ktdn models`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ktdn_plugin.archs.variants import VARIANTS, list_models
+from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.model_costs import SIZES, ModelDescription, describe_model
+
+FOOTNOTE = (
+    "FLOPs: convolutions and matrix products, a multiplication and an addition being two. Memory: "
+    "weights, image and features alive at a time, float32, one image as a whole; workspace of "
+    "convolution libraries comes on top."
+)
+
+
+def print_models(pattern: str = "", sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+    """Prints what the named networks are and cost.
+
+    Args:
+        pattern: Which of them, such as ``"*small*"``; all where it is empty.
+        sizes: Image sizes (width, height) to say it for.
+
+    Raises:
+        KTDNError: If there is none to print.
+    """
+    names = list_models(pattern)
+    if not names:
+        raise KTDNError(
+            f"there is no model '{pattern}'{did_you_mean(pattern, VARIANTS)} "
+            f"(there are {', '.join(VARIANTS)})"
+        )
+    print("\n".join(format_models([describe_model(name, sizes) for name in names])))
+    print(f"\n{FOOTNOTE}")
+
+
+def format_models(models: Sequence[ModelDescription]) -> list[str]:
+    """Formats descriptions, all of the same image sizes, as lines of a table."""
+    headings = ["model", "encoder", "parameters"]
+    for width, height in models[0].costs:
+        headings += [f"{width}x{height}: GFLOPs", "MiB"]
+    rows = [headings, *(_cells(model) for model in models)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
+    lines = []
+    for row, text in zip(rows, ["", *(model.text for model in models)], strict=True):
+        names = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*names, *numbers, text]).rstrip())
+    return lines
+
+
+def _cells(model: ModelDescription) -> list[str]:
+    cells = [model.name, model.encoder, f"{model.parameters / 1e6:.2f} M"]
+    for cost in model.costs.values():
+        cells += [f"{cost.flops / 1e9:.2f}", f"{cost.memory / 2**20:.0f}"]
+    return cells

@@ -1,0 +1,278 @@
+"""The node for ComfyUI: copying it, loading it as ComfyUI does, running it.
+
+ComfyUI itself is no package: ``comfyui_stand_in`` has what the node meets of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from comfyui_stand_in import ComfyUI
+from helpers import ENCODER
+
+from ktdn_plugin import KTDN, KTDNError
+from ktdn_plugin.cli import main
+
+NODE = "KTDNDehaze"
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ComfyUI:
+    return ComfyUI(tmp_path / "Comfy.UI", monkeypatch)
+
+
+@pytest.fixture
+def network(comfyui: ComfyUI) -> KTDN:
+    """A network whose checkpoint is in both folders of models, under two names."""
+    torch.manual_seed(0)
+    network = _bright(KTDN(ENCODER)).eval()
+    for name in ("ktdn/street/net_g.pth", "upscale_models/haze.pth"):
+        path = comfyui.root / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"params": network.state_dict()}, path)
+    return network
+
+
+@pytest.fixture
+def loaded(comfyui: ComfyUI, network: KTDN) -> ComfyUI:
+    assert main(["comfyui", str(comfyui.root)]) == 0
+    assert comfyui.load_custom_nodes() == {}
+    return comfyui
+
+
+def _bright(network: KTDN) -> KTDN:
+    """Has a random network give images that are not cut off at 0."""
+    with torch.no_grad():
+        network.tail[1].bias.fill_(0.6)
+    return network
+
+
+def _images(count: int = 2, channels: int = 3) -> torch.Tensor:
+    return torch.rand(count, 37, 50, channels, generator=torch.Generator().manual_seed(1))
+
+
+def _expected(network: KTDN, images: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return network(images.movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
+
+
+def test_comfyui_is_told_what_the_node_takes(loaded: ComfyUI) -> None:
+    told = loaded.describe(NODE)
+    assert told["display_name"] == "Dehaze (KTDN)"
+    assert told["output"] == ("IMAGE",)
+    assert told["category"] == "image/restoration"
+    assert told["input_order"] == {
+        "required": ["image", "checkpoint"],
+        "optional": ["device", "precision", "max_memory"],
+    }
+    assert told["input"]["required"]["image"] == ("IMAGE",)
+    names, _ = told["input"]["required"]["checkpoint"]
+    assert names == ["haze.pth", str(Path("street/net_g.pth"))]
+
+
+def test_a_batch_is_dehazed(loaded: ComfyUI, network: KTDN) -> None:
+    images = _images(3)
+    for name in ("haze.pth", str(Path("street/net_g.pth"))):
+        (result,) = loaded.run(NODE, image=images, checkpoint=name)
+        assert result.shape == images.shape
+        assert result.dtype == torch.float32
+        assert result.device.type == "cpu"
+        assert torch.allclose(result, _expected(network, images), atol=1e-5)
+    assert loaded.progress == [(1, 3), (2, 3), (3, 3)] * 2
+
+
+def test_every_option_is_used(loaded: ComfyUI, network: KTDN) -> None:
+    images = _images(1)
+    (result,) = loaded.run(
+        NODE,
+        image=images,
+        checkpoint="haze.pth",
+        device="cpu",
+        precision="bf16",
+        max_memory=20.5,
+    )
+    assert loaded.freed == [(20_500_000_000, torch.device("cpu"))]
+    exact = _expected(network, images)
+    assert 0 < (result - exact).abs().max() < 0.05
+
+
+def test_alpha_is_kept(loaded: ComfyUI, network: KTDN) -> None:
+    images = _images(1, channels=4)
+    (result,) = loaded.run(NODE, image=images, checkpoint="haze.pth")
+    assert torch.equal(result[..., 3], images[..., 3])
+    assert torch.allclose(result[..., :3], _expected(network, images[..., :3]), atol=1e-5)
+
+
+def test_memory_is_bounded_where_it_is_said(
+    loaded: ComfyUI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    module = sys.modules[loaded.nodes[NODE].__module__]
+
+    class Recording:
+        def __init__(self, checkpoint: Path, **options: object) -> None:
+            given.append(options)
+
+        def __call__(self, image: torch.Tensor) -> torch.Tensor:
+            return image
+
+    monkeypatch.setattr(module, "Dehazer", Recording)
+    images = _images(1)
+    (result,) = loaded.run(NODE, image=images, checkpoint="haze.pth")
+    assert torch.equal(result, images)
+    loaded.run(NODE, image=images, checkpoint="haze.pth", max_memory=0.5, precision="fp16")
+    assert [one["max_memory"] for one in given] == [None, 500_000_000]
+    assert [one["precision"] for one in given] == ["float32", "fp16"]
+    assert {one["device"] for one in given} == {torch.device("cpu")}
+    assert loaded.freed == [(2 * 10**9, torch.device("cpu")), (5 * 10**8, torch.device("cpu"))]
+
+
+def test_a_queue_can_be_stopped(loaded: ComfyUI) -> None:
+    loaded.interrupted = True
+    with pytest.raises(InterruptedError):
+        loaded.run(NODE, image=_images(), checkpoint="haze.pth")
+    assert loaded.progress == []
+
+
+def test_a_file_that_changes_is_run_again(loaded: ComfyUI, network: KTDN) -> None:
+    node = loaded.nodes[NODE]
+    first = node.IS_CHANGED(checkpoint="haze.pth", image=None)
+    assert node.IS_CHANGED(checkpoint="haze.pth", image=None) == first
+    path = loaded.root / "models" / "upscale_models" / "haze.pth"
+    torch.save({"params": KTDN(ENCODER).state_dict()}, path)
+    assert node.IS_CHANGED(checkpoint="haze.pth", image=None) != first
+
+
+def test_what_is_wrong_is_one_line(loaded: ComfyUI) -> None:
+    node = loaded.nodes[NODE]()
+    (loaded.root / "models" / "ktdn" / "note.pth").write_text("no checkpoint")
+    torch.save({"layer.weight": torch.zeros(1)}, loaded.root / "models" / "ktdn" / "other.pth")
+    for name, images, message in (
+        ("gone.pth", _images(), "gone.pth: no such checkpoint in models/ktdn or"),
+        ("haze.pth", _images(channels=1), "is wanted, this one is (2, 37, 50, 1)"),
+        ("note.pth", _images(), "note.pth: not a checkpoint file"),
+        ("other.pth", _images(), "another network than KTDN"),
+        ("haze.pth", _images(1), "50 x 37 pixels do not fit into max memory 1MB"),
+    ):
+        with pytest.raises(KTDNError) as caught:
+            node.dehaze(images, name, max_memory=0.001 if "fit" in message else 0.0)
+        assert message in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_comfyuis_own_upscale_nodes_load_our_files(loaded: ComfyUI, network: KTDN) -> None:
+    from spandrel import ImageModelDescriptor, ModelLoader
+
+    # As "Load Upscale Model" does: the file's content as it is, without the file.
+    content = torch.load(loaded.root / "models/upscale_models/haze.pth", weights_only=True)
+    with torch.inference_mode():
+        model = ModelLoader().load_from_state_dict(content).eval()
+    assert isinstance(model, ImageModelDescriptor)
+    images = _images(1)
+    result = model(images.movedim(-1, 1)).movedim(1, -1)
+    assert torch.equal(result, _expected(network, images))
+
+
+def test_folders_of_comfyuis_settings_are_searched_too(
+    loaded: ComfyUI, tmp_path: Path, network: KTDN
+) -> None:
+    import folder_paths
+
+    more = tmp_path / "more"
+    more.mkdir()
+    torch.save({"params": network.state_dict()}, more / "disk.pth")
+    (more / "disk.txt").write_text("notes")
+    folder_paths.add_model_folder_path("ktdn", str(more))
+    names, _ = loaded.nodes[NODE].INPUT_TYPES()["required"]["checkpoint"]
+    assert names == ["disk.pth", "haze.pth", str(Path("street/net_g.pth"))]
+
+
+def test_one_line_where_the_package_is_missing(
+    comfyui: ComfyUI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["comfyui", str(comfyui.root)]) == 0
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ktdn_plugin"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ktdn_plugin", None)
+    errors = comfyui.load_custom_nodes()
+    assert list(errors) == ["comfyui_ktdn"]
+    assert "needs the package ktdn-plugin in ComfyUI's own Python" in errors["comfyui_ktdn"]
+    assert comfyui.nodes == {}
+
+
+def test_the_node_can_be_imported_where_it_lies() -> None:
+    module = importlib.import_module("ktdn_plugin.comfyui_node")
+    assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS) == {NODE}
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_copying(comfyui: ComfyUI, capsys: pytest.CaptureFixture, run) -> None:
+    nodes = comfyui.root / "custom_nodes"
+    done = run("comfyui", str(nodes))
+    assert done.returncode == 0, done.stderr
+    node = nodes / "comfyui_ktdn"
+    assert f"Node: {node}" in done.stdout
+    original = _files(node)
+    assert set(original) == {"__init__.py", "README.md"}
+
+    (node / "README.md").write_text("changed")
+    assert main(["comfyui", str(nodes)]) == 1
+    assert "the node is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert (node / "README.md").read_text() == "changed"
+    assert main(["comfyui", str(comfyui.root), "--overwrite"]) == 0
+    assert _files(node) == original
+    assert [path.name for path in nodes.iterdir()] == ["comfyui_ktdn"]
+
+
+@pytest.mark.parametrize("content", ["folder", "other node", "file", "binary"])
+def test_what_is_somebody_elses_is_not_replaced(
+    content: str, comfyui: ComfyUI, capsys: pytest.CaptureFixture
+) -> None:
+    target = comfyui.root / "custom_nodes" / "comfyui_ktdn"
+    if content == "file":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+        if content == "other node":
+            (target / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+        elif content == "binary":
+            (target / "__init__.py").write_bytes(b"\xff\xfe\x00")
+        (target / "mine.txt").write_text("mine")
+    before = _files(target.parent)
+    assert main(["comfyui", str(comfyui.root), "--overwrite"]) == 1
+    assert "exists and is none of 'ktdn comfyui'" in capsys.readouterr().err
+    assert _files(target.parent) == before
+
+
+def test_wrong_folders(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["comfyui", str(tmp_path / "none")]) == 1
+    assert "none: no such folder" in capsys.readouterr().err
+    assert main(["comfyui", str(tmp_path)]) == 1
+    assert "neither ComfyUI's folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_copy_leaves_what_was_there(
+    comfyui: ComfyUI, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["comfyui", str(comfyui.root)]) == 0
+    nodes = comfyui.root / "custom_nodes"
+    before = _files(nodes)
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.suffix == ".tmp":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    assert main(["comfyui", str(comfyui.root), "--overwrite"]) == 1
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
+    assert _files(nodes) == before
