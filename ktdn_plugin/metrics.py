@@ -1,4 +1,7 @@
-"""PSNR and SSIM as image restoration measures them: on RGB, full size, 8 bit."""
+"""PSNR and SSIM as image restoration measures them: on RGB, full size, 8 bit.
+
+What is measured on the Y channel alone, as papers on super-resolution do, is named so.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from torch import Tensor
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window (sigma 1.5) in pixels; no image may be smaller."""
+
+LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])
+"""Of R, G and B in Y, over 255 and above 16 (ITU-R BT.601)."""
 
 RGB8 = NDArray[np.uint8]
 
@@ -77,6 +83,64 @@ def ssim(image: RGB8, clear: RGB8, crop_border: int = 0) -> float:
             use_sample_covariance=False,
             data_range=255,
             channel_axis=2,
+        )
+    )
+
+
+def luma(image: RGB8) -> NDArray[np.float64]:
+    """Computes the Y channel of YCbCr, as ``test_y_channel`` means it: ITU-R BT.601, not rounded.
+
+    Args:
+        image: RGB (h, w, 3), 0 to 255.
+
+    Returns:
+        (h, w), 16 to 235.
+    """
+    return 16 + np.asarray(image @ LUMA_WEIGHTS, np.float64) / 255
+
+
+def psnr_y(image: RGB8, clear: RGB8) -> float:
+    """Computes the peak signal-to-noise ratio of the Y channel, see :func:`luma`.
+
+    Args:
+        image: RGB (h, w, 3), 0 to 255.
+        clear: Same shape.
+
+    Returns:
+        dB, with a peak of 255; infinite for equal channels.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    image, clear = _cropped(image, clear, 0, least=1)
+    error = float(np.mean(np.square(luma(image) - luma(clear))))
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def ssim_y(image: RGB8, clear: RGB8) -> float:
+    """Computes the structural similarity of the Y channel, see :func:`ssim` and :func:`luma`.
+
+    Args:
+        image: RGB (h, w, 3), 0 to 255.
+        clear: Same shape.
+
+    Returns:
+        At most 1, for equal channels.
+
+    Raises:
+        ValueError: If the shapes differ, or the window does not fit into the images.
+    """
+    from skimage.metrics import structural_similarity
+
+    image, clear = _cropped(image, clear, 0, least=SSIM_WINDOW)
+    return float(
+        structural_similarity(
+            luma(image),
+            luma(clear),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
         )
     )
 

@@ -1,0 +1,194 @@
+"""``ktdn evaluate``: several methods' results against ground truth, in one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ktdn_plugin.data.listing import headers_bar
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.evaluation.measures import ON_RGB, ON_Y, OURS, Measure
+from ktdn_plugin.evaluation.methods import (
+    Method,
+    check_names,
+    open_baselines,
+    open_checkpoints,
+    open_hazy,
+    open_results,
+)
+from ktdn_plugin.evaluation.output import Saving, check_table, markdown_of, write_table
+from ktdn_plugin.evaluation.table import Table
+from ktdn_plugin.evaluation.truth import GroundTruth, open_ground_truth
+
+NAMED_AT_MOST = 10
+EXTRA_NAMED_AT_MOST = 3
+
+
+@dataclass
+class Evaluation:
+    """What came of a comparison.
+
+    Attributes:
+        table: The figures.
+        problems: What could not be measured, one line each.
+    """
+
+    table: Table
+    problems: list[str] = field(default_factory=list)
+
+
+def evaluate(
+    results: Sequence[str],
+    ground_truth: Path,
+    output: Path,
+    *,
+    hazy: Path | None = None,
+    baselines: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
+    dataset: str | None = None,
+    split: str | None = None,
+    allow_incomplete: bool = False,
+    y: bool = False,
+    metrics: Sequence[str] = (),
+    per_image: bool = False,
+    save: Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    **network: Any,
+) -> Evaluation:
+    """Measures methods' images, prints the means and writes the table.
+
+    One image of one method is held at a time. What cannot be read or measured is told at the end,
+    and the rest is measured; means are over the images that every method has.
+
+    Args:
+        results: Folders and stores of images, each ``FOLDER`` or ``NAME=FOLDER``.
+        ground_truth: See :func:`~ktdn_plugin.evaluation.truth.open_ground_truth`, as for
+            ``dataset``, ``split`` and ``allow_incomplete``.
+        output: The ``.csv`` to write; the same as Markdown goes beside it. Both are replaced.
+        hazy: Folder or store of the hazy images; those beside the ground truth where absent.
+        baselines: Some of :data:`~ktdn_plugin.evaluation.methods.BASELINES`.
+        checkpoints: Trained networks to run, each ``FILE`` or ``NAME=FILE``.
+        y: Whether to measure PSNR and SSIM on the Y channel, too.
+        metrics: Names of further measures, pyiqa's.
+        per_image: Whether to print each image's figures, too.
+        save: Folder that gets the images of baselines and checkpoints, a folder each.
+        overwrite: Whether saved images may replace others.
+        device: Where networks, and pyiqa's measures, run.
+        network: Further arguments of :class:`~ktdn_plugin.Dehazer`.
+
+    Raises:
+        KTDNError: If ground truth or results are not there, do not pair or differ in size, a
+            measure or checkpoint cannot be used, or nothing can be written.
+    """
+    check_table(output)
+    truth = open_ground_truth(ground_truth, dataset, split, allow_incomplete=allow_incomplete)
+    hazies = open_hazy(truth, hazy)
+    methods = [*open_baselines(hazies, baselines), *open_results(truth, results)]
+    _check_sizes(truth, methods)
+    methods += open_checkpoints(hazies, checkpoints, device=device, **network)
+    check_names(methods)
+    saving = Saving(save, methods, truth, overwrite=overwrite)
+    measures = _open_measures(y, metrics, device)
+    for method in methods:
+        _tell_extra(method)
+    table = Table(truth.split, measures, {one.name: one.about for one in methods}, truth.titles)
+    evaluation = Evaluation(table, [])
+    _measure(truth, methods, saving, evaluation)
+    if table.is_empty:
+        raise KTDNError(f"no image could be measured: {_some(evaluation.problems)}")
+    print(table.screen(per_image))
+    write_table(output, table)
+    print(f"Table: {output}, {markdown_of(output)}")
+    if saving.folders:
+        print(f"Images: {', '.join(map(str, saving.folders.values()))}")
+    return evaluation
+
+
+def _open_measures(y: bool, metrics: Sequence[str], device: str) -> list[Measure]:
+    wanted = [*ON_RGB, *(ON_Y if y else ())]
+    # psnr and ssim are ours, whatever pyiqa means by them: its ssim is one on the Y channel.
+    wanted += [OURS[name] for name in dict.fromkeys(metrics) if name in OURS]
+    foreign = [name for name in dict.fromkeys(metrics) if name not in OURS]
+    if not foreign:
+        return list(dict.fromkeys(wanted))
+    import torch
+
+    from ktdn_plugin.evaluation.pyiqa_measures import open_measures
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return [*dict.fromkeys(wanted), *open_measures(foreign, device)]
+
+
+def _check_sizes(truth: GroundTruth, methods: Sequence[Method]) -> None:
+    """Refuses images of another size than the ground truth's; broken ones are told of later."""
+    sources = {(id(method.images), *method.numbers): method for method in methods}
+    wrong = []
+    pairs = [(scene, one) for scene in range(len(truth.clear)) for one in sources.values()]
+    for scene, method in headers_bar(pairs):
+        try:
+            found, wanted = method.size(scene), truth.clear.size(scene)
+        except KTDNError:
+            continue
+        if found != wanted:
+            here, there = (f"{width} x {height}" for height, width in (found, wanted))
+            wrong.append(
+                f"{method.describe(scene)} is {here}, its ground truth "
+                f"{truth.clear.describe(scene)} {there}"
+            )
+    if wrong:
+        raise KTDNError(f"{_some(wrong)}; sizes must be equal, nothing is resized here")
+
+
+def _tell_extra(method: Method) -> None:
+    count = len(method.extra)
+    if count:
+        several = "s are" if count > 1 else " is"
+        print(
+            f"{method.name}: {count} further image{several} of no ground truth, left out: "
+            f"{_some(method.extra, EXTRA_NAMED_AT_MOST)}"
+        )
+
+
+def _measure(
+    truth: GroundTruth, methods: Sequence[Method], saving: Saving, evaluation: Evaluation
+) -> None:
+    table, problems = evaluation.table, evaluation.problems
+    total = len(truth.clear) * len(methods)
+    with tqdm(total=total, desc="Measuring", unit="image", leave=False, disable=None) as bar:
+        for scene, title in enumerate(table.images):
+            try:
+                clear = truth.clear.read(scene)
+            except KTDNError as error:
+                problems.append(f"ground truth: {error}")
+                bar.update(len(methods))
+                continue
+            for method in methods:
+                try:
+                    image = method.read(scene)
+                except KTDNError as error:
+                    problems.append(f"{method.name}: {error}")
+                    bar.update()
+                    continue
+                saving.save(method.name, scene, image)
+                for measure in table.measures:
+                    try:
+                        value = measure.compute(image, clear)
+                        if math.isnan(value):
+                            raise ValueError("gives no figure, but nan")
+                        table.add(title, method.name, measure.name, value)
+                    except ValueError as error:
+                        what = f"{method.name}: {method.describe(scene)}"
+                        problems.append(f"{what} has no {measure.name}: {error}")
+                bar.update()
+
+
+def _some(lines: Sequence[str], at_most: int = NAMED_AT_MOST) -> str:
+    rest = len(lines) - at_most
+    return "; ".join(lines[:at_most]) + (f"; and {rest} more" if rest > 0 else "")

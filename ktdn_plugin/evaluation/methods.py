@@ -1,0 +1,205 @@
+"""The methods that are compared: images that lie there, and networks and baselines that run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ktdn_plugin.data.sources import Images
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.evaluation.truth import GroundTruth, has_both_sides, open_images
+from ktdn_plugin.metrics import RGB8
+
+HAZY, DARK_CHANNEL = "hazy", "dcp"
+BASELINES = (HAZY, DARK_CHANNEL)
+
+
+class Hazy(NamedTuple):
+    """Each scene's hazy image: images, and their numbers."""
+
+    images: Images
+    numbers: list[int]
+
+
+class Method:
+    """A method's image of each scene.
+
+    Args:
+        name: What the method is called.
+        about: What it is, in one line.
+        images: The images that lie there: its own, or the hazy ones that it starts from.
+        numbers: Each scene's image.
+        dehaze: Makes the method's image of a hazy one; None where it lies there.
+        extra: Images that belong to no scene.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        about: str,
+        images: Images,
+        numbers: Sequence[int],
+        dehaze: Callable[[RGB8], RGB8] | None = None,
+        extra: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.about = about
+        self.images = images
+        self.numbers = list(numbers)
+        self.dehaze = dehaze
+        self.extra = list(extra)
+
+    def describe(self, scene: int) -> str:
+        """Names the image that is read for a scene."""
+        return self.images.describe(self.numbers[scene])
+
+    def size(self, scene: int) -> tuple[int, int]:
+        """Gives height and width of a scene's image.
+
+        Raises:
+            KTDNError: If it cannot be read.
+        """
+        return self.images.size(self.numbers[scene])
+
+    def read(self, scene: int) -> RGB8:
+        """Reads or makes the method's image of a scene, (h, w, 3) RGB.
+
+        Raises:
+            KTDNError: If it cannot be read, or made.
+        """
+        image = self.images.read(self.numbers[scene])
+        return image if self.dehaze is None else self.dehaze(image)
+
+
+def open_hazy(truth: GroundTruth, path: Path | None) -> Hazy | None:
+    """Finds the hazy images: in the folder or store that is named, or beside the ground truth.
+
+    Raises:
+        KTDNError: If the folder is not there, or its images do not pair.
+    """
+    if path is None:
+        return None if truth.hazy is None else Hazy(truth.hazy, list(range(len(truth.hazy))))
+    images = open_images(path, "--hazy", "hazy")
+    pairing = truth.scenes.pair(_names(images), f"--hazy: {path}")
+    return Hazy(images, pairing.numbers)
+
+
+def open_results(truth: GroundTruth, results: Sequence[str]) -> list[Method]:
+    """Opens folders and stores of anyone's images.
+
+    Args:
+        truth: The ground truth.
+        results: Each ``FOLDER`` or ``NAME=FOLDER``.
+
+    Raises:
+        KTDNError: If one is not there, or its images do not pair.
+    """
+    methods = []
+    for text in results:
+        name, path = named(text)
+        if has_both_sides(path):
+            raise KTDNError(
+                f"{path}: a store of hazy and clear images, no method's results; it may be --gt"
+            )
+        images = open_images(path, "RESULTS", "clear")
+        names = _names(images)
+        pairing = truth.scenes.pair(names, str(path))
+        extra = [names[number] for number in pairing.extra]
+        methods.append(Method(name, str(path), images, pairing.numbers, extra=extra))
+    return methods
+
+
+def open_baselines(hazy: Hazy | None, baselines: Sequence[str]) -> list[Method]:
+    """Prepares the methods that need no training.
+
+    Args:
+        hazy: The hazy images.
+        baselines: Some of :data:`BASELINES`.
+
+    Raises:
+        KTDNError: If there are no hazy images.
+    """
+    methods = []
+    for name in baselines:
+        images, numbers = _required(hazy, f"--baseline {name}")
+        if name == HAZY:
+            methods.append(Method(name, "the hazy images as they are", images, numbers))
+        else:
+            methods.append(Method(name, _about_dark_channel(), images, numbers, _dark_channel))
+    return methods
+
+
+def open_checkpoints(hazy: Hazy | None, checkpoints: Sequence[str], **options: Any) -> list[Method]:
+    """Loads trained networks.
+
+    Args:
+        hazy: The hazy images.
+        checkpoints: Each ``FILE`` or ``NAME=FILE``.
+        options: For :class:`~ktdn_plugin.Dehazer`: device, precision, memory, encoder.
+
+    Raises:
+        KTDNError: If there are no hazy images, or a checkpoint cannot be used.
+    """
+    methods = []
+    for text in checkpoints:
+        from ktdn_plugin.inference import Dehazer
+
+        name, path = named(text)
+        images, numbers = _required(hazy, f"--checkpoint {text}")
+        methods.append(Method(name, str(path), images, numbers, Dehazer(path, **options)))
+    return methods
+
+
+def check_names(methods: Sequence[Method]) -> None:
+    """Refuses two methods of one name, which nobody could tell apart.
+
+    Raises:
+        KTDNError: If there are, or if there is no method at all.
+    """
+    if not methods:
+        raise KTDNError(
+            "nothing to compare: name a folder of results, --baseline hazy dcp, or --checkpoint "
+            "NAME=FILE"
+        )
+    name, count = Counter(method.name.casefold() for method in methods).most_common(1)[0]
+    if count > 1:
+        several = ", ".join(each.about for each in methods if each.name.casefold() == name)
+        raise KTDNError(f"{count} methods are called '{name}' ({several}); say NAME=PATH for one")
+
+
+def named(text: str) -> tuple[str, Path]:
+    """Splits ``NAME=PATH``; a path alone goes by its own name."""
+    name, equals, rest = text.partition("=")
+    if equals and not Path(text).exists():
+        if name.strip() in ("", ".", "..") or not rest or "/" in name or "\\" in name:
+            raise KTDNError(f"'{text}': NAME=PATH is wanted, with a name without slashes")
+        return name.strip(), Path(rest)
+    path = Path(text)
+    return (path.resolve().name if path.is_dir() else path.stem), path
+
+
+def _names(images: Images) -> list[str]:
+    return [images.name(number) for number in range(len(images))]
+
+
+def _required(hazy: Hazy | None, flag: str) -> Hazy:
+    if hazy is None:
+        raise KTDNError(f"{flag}: needs hazy images, and there are none beside --gt; say --hazy")
+    return hazy
+
+
+def _dark_channel(image: RGB8) -> RGB8:
+    from ktdn_plugin.baselines import dark_channel_prior
+
+    return dark_channel_prior(image)
+
+
+def _about_dark_channel() -> str:
+    from ktdn_plugin.baselines.dark_channel import EPS, OMEGA, PATCH, RADIUS, T0
+
+    return (
+        f"dark channel prior (He et al.): omega {OMEGA:g}, patch {PATCH}, t0 {T0:g}, guided filter "
+        f"of radius {RADIUS} and eps {EPS:g}"
+    )

@@ -1,0 +1,190 @@
+"""Which image of a folder belongs to which ground truth: by names alone, by one rule.
+
+An image belongs to a ground truth
+
+1. if their names are equal, but for the ending of the file;
+2. else if its name is the ground truth's, or its hazy image's, with or without what says which of
+   the two it is (``_GT``, ``_hazy``, ...), and with whatever a method adds behind ``_``, ``-``,
+   ``.`` or a space, unless that begins with a digit: of ``01_GT``, ``01``, ``01_hazy``,
+   ``01_dehazed`` and ``01_hazy_ktdn_test`` do, ``01_2`` and ``011`` do not. Of several ground
+   truths that fit, the one with the longest name is meant.
+
+Folders count only where names alone do not tell ground truths apart. Where several hazy images
+share a clear one, the hazy images' names are the ground truths'. Two images for one ground truth,
+or none, are errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import PurePath
+
+from ktdn_plugin.errors import KTDNError, did_you_mean
+
+SEPARATORS = "_-. "
+NAMED_AT_MOST = 5
+
+_SIDE = re.compile(
+    rf"[{re.escape(SEPARATORS)}](hazy|haze|foggy|lq|input|gt|clear|clean|target)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a ground truth is called.
+
+    Attributes:
+        title: Its short name, which no other one has.
+        exact: The name that an image has which is certainly its.
+        names: All its names.
+    """
+
+    title: str
+    exact: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The images that belong to scenes.
+
+    Attributes:
+        numbers: Each scene's image, by its number.
+        extra: Images that belong to none.
+    """
+
+    numbers: list[int]
+    extra: list[int]
+
+
+class Scenes:
+    """The names of the ground truths.
+
+    Args:
+        clear: The clear images' names, of files or of images in a store.
+        hazy: The name of each one's hazy image, where there are any.
+        where: What to call the ground truth in an error.
+    """
+
+    def __init__(self, clear: Sequence[str], hazy: Sequence[str] | None, where: str) -> None:
+        self.where = where
+        shared = Counter(clear)
+        by_hazy = hazy is not None and max(shared.values()) > 1
+        main = list(hazy) if by_hazy and hazy is not None else list(clear)
+        self._flat = True
+        exact = self._keys(main)
+        if len(set(exact)) < len(exact):
+            self._flat = False
+            exact = self._keys(main)
+        twice = [main[exact.index(key)] for key, count in Counter(exact).items() if count > 1]
+        if twice:
+            raise KTDNError(
+                f"{where}: several images are called {_some(twice)}; rename or remove all but one"
+            )
+        others = exact if hazy is None else self._keys(list(hazy))
+        short = [_core(key) for key in exact]
+        titles = short if len(set(short)) == len(short) else exact
+        self.scenes = [
+            Scene(title, key, frozenset((key, cut, other, _core(other))))
+            for title, key, cut, other in zip(titles, exact, short, others, strict=True)
+        ]
+        self._by_name: dict[str, set[int]] = defaultdict(set)
+        for index, scene in enumerate(self.scenes):
+            for name in scene.names:
+                self._by_name[name.casefold()].add(index)
+
+    def pair(self, names: Sequence[str], where: str) -> Pairing:
+        """Finds each scene's image.
+
+        Args:
+            names: The images' names.
+            where: What to call them in an error.
+
+        Raises:
+            KTDNError: If a scene has none, or several.
+        """
+        keys = self._keys(names)
+        numbers: dict[int, int] = {}
+        by_key: dict[str, list[int]] = defaultdict(list)
+        for number, key in enumerate(keys):
+            by_key[key].append(number)
+        for index, scene in enumerate(self.scenes):
+            if scene.exact in by_key:
+                numbers[index] = self._only(by_key[scene.exact], names, scene, where)
+        claims: dict[int, list[int]] = defaultdict(list)
+        used = set(numbers.values())
+        for number, key in enumerate(keys):
+            fitting = set() if number in used else self._beginning(key)
+            if not fitting <= numbers.keys():
+                if len(fitting) > 1:
+                    exact = _some(sorted(self.scenes[index].exact for index in fitting))
+                    raise KTDNError(
+                        f"{where}: {names[number]} may belong to {exact} of {self.where}; rename it"
+                    )
+                claims[fitting.pop()].append(number)
+        for index, found in claims.items():
+            numbers[index] = self._only(found, names, self.scenes[index], where)
+        missing = [scene for index, scene in enumerate(self.scenes) if index not in numbers]
+        used = set(numbers.values())
+        extra = [number for number in range(len(names)) if number not in used]
+        if missing:
+            self._refuse(missing, [keys[number] for number in extra], where)
+        return Pairing([numbers[index] for index in range(len(self.scenes))], extra)
+
+    def _keys(self, names: Sequence[str]) -> list[str]:
+        paths = [PurePath(name) for name in names]
+        if self._flat:
+            return [path.stem for path in paths]
+        parents = [path.parent.parts for path in paths]
+        levels = zip(*parents, strict=False)  # down to the least deep of them
+        depth = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+        return [PurePath(*path.parts[depth:]).with_suffix("").as_posix() for path in paths]
+
+    def _beginning(self, key: str) -> set[int]:
+        """Finds the scenes whose name, the longest that there is, a key begins with."""
+        for part in _beginnings(key):
+            if part in self._by_name:
+                return set(self._by_name[part])
+        return set()
+
+    def _only(self, found: Sequence[int], names: Sequence[str], scene: Scene, where: str) -> int:
+        if len(found) > 1:
+            raise KTDNError(
+                f"{where}: {_some([names[number] for number in found])} may all be the image of "
+                f"'{scene.exact}' of {self.where}; leave one of them there"
+            )
+        return found[0]
+
+    def _refuse(self, missing: Sequence[Scene], left: Sequence[str], where: str) -> None:
+        one = missing[0]
+        others = f" (nor of {_some([s.exact for s in missing[1:]])})" if missing[1:] else ""
+        shortest = min(one.names, key=lambda name: (len(name), name))
+        hint = did_you_mean(one.exact, left)
+        raise KTDNError(
+            f"{where}: has no image of '{one.exact}'{others} of {self.where}; names must be equal, "
+            f"or begin so, as '{shortest}' or '{shortest}_dehazed' do{hint}"
+        )
+
+
+def _core(name: str) -> str:
+    """Leaves out what says that an image is the hazy or the clear one."""
+    cut = _SIDE.sub("", name)
+    return name if not cut or cut.endswith("/") else cut
+
+
+def _beginnings(key: str) -> Iterator[str]:
+    """Gives a name, and what of it a method may have begun with, from the longest on."""
+    lower = key.casefold()
+    yield lower
+    for end in range(len(lower) - 2, 0, -1):
+        if lower[end] in SEPARATORS and not lower[end + 1].isdigit():
+            yield lower[:end]
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,188 @@
+"""The table of a comparison: per image and mean, on screen, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ktdn_plugin.evaluation.measures import Measure
+
+UNNAMED = "unnamed split"
+MEAN = "mean"
+NOTHING = "-"  # where there is no value
+
+
+@dataclass
+class Table:
+    """Figures of several methods on the same images.
+
+    Attributes:
+        split: The split's name, empty where it has none.
+        measures: What was measured, in order.
+        methods: Each method's name, and what it is.
+        images: The images' names.
+    """
+
+    split: str
+    measures: Sequence[Measure]
+    methods: dict[str, str]
+    images: Sequence[str]
+    _values: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    def add(self, image: str, method: str, measure: str, value: float) -> None:
+        """Adds a figure."""
+        self._values[image, method, measure] = value
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no figure at all."""
+        return not self._values
+
+    def value(self, image: str, method: str, measure: str) -> float | None:
+        """Gives a figure, where there is one."""
+        return self._values.get((image, method, measure))
+
+    def common(self, measure: str) -> list[str]:
+        """Lists the images that a measure's means are over.
+
+        Those that every method has a figure of, else the means would not compare; methods that
+        have none at all do not count.
+        """
+        having = {
+            method: {image for image in self.images if (image, method, measure) in self._values}
+            for method in self.methods
+        }
+        some = [images for images in having.values() if images]
+        return [image for image in self.images if some and all(image in each for each in some)]
+
+    def mean(self, method: str, measure: str) -> float | None:
+        """Gives a method's mean over the images that every method has."""
+        values = [self.value(image, method, measure) for image in self.common(measure)]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(values) else None
+
+    def gaps(self) -> list[str]:
+        """Says which means are over fewer images than there are, and why."""
+        counts = {measure.name: len(self.common(measure.name)) for measure in self.measures}
+        return [
+            f"{name}: the means are over {count} of {len(self.images)} images, those that every "
+            "method has"
+            for name, count in counts.items()
+            if count < len(self.images)
+        ]
+
+    def screen(self, per_image: bool) -> str:
+        """Words the means, and each image's figures where they are wanted."""
+        rows = [list(self._row(method, None)) for method in self.methods]
+        head = ["method", *(measure.name for measure in self.measures)]
+        lines = [f"{self.title()}; mean of each method", *_aligned([head, *rows])]
+        lower = [measure.name for measure in self.measures if measure.lower_is_better]
+        if lower:
+            lines.append(f"lower is better: {', '.join(lower)}")
+        lines += self.gaps()
+        if per_image:
+            head = ["image", *head]
+            single = [
+                [image, *self._row(method, image)]
+                for image in self.images
+                for method in self.methods
+            ]
+            lines += ["", *_aligned([head, *single], left=2)]
+        return "\n".join(lines)
+
+    def title(self) -> str:
+        """Says what the figures are of."""
+        count = f"{len(self.images)} image{'s' * (len(self.images) != 1)}"
+        return f"{f'split {self.split}' if self.split else UNNAMED}, {count}"
+
+    def as_csv(self) -> str:
+        """Gives a line for each image and method, and one for each method's mean."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        names = [measure.name for measure in self.measures]
+        writer.writerow(["split", "image", "method", *names])
+        for image in (*self.images, MEAN):
+            for method in self.methods:
+                values = [
+                    self.mean(method, name) if image is MEAN else self.value(image, method, name)
+                    for name in names
+                ]
+                cells = ["" if value is None else f"{value:.6f}" for value in values]
+                writer.writerow([self.split or UNNAMED, image, method, *cells])
+        return file.getvalue()
+
+    def as_markdown(self) -> str:
+        """Gives both tables, the best of each column, and of each image, in bold."""
+        head = ["method", *map(_heading, self.measures)]
+        lines = [
+            f"# Methods compared: {self.title()}",
+            "",
+            "PSNR (dB) and SSIM on RGB, at full resolution, no border left out; `_y`: on the Y "
+            "channel (BT.601). Arrows say which way is better; the best is bold.",
+            "",
+            "## Mean",
+            "",
+            *_markdown(head, [list(row) for row in self._marked(None)], 1),
+        ]
+        lines += [f"\n{gap}." for gap in self.gaps()]
+        lines += ["", *(f"- {_cell(name)}: {_cell(about)}" for name, about in self.methods.items())]
+        rows = [[_cell(image), *row] for image in self.images for row in self._marked(image)]
+        lines += ["", "## Per image", "", *_markdown(["image", *head], rows, 2)]
+        return "\n".join(lines) + "\n"
+
+    def _row(self, method: str, image: str | None) -> Iterable[str]:
+        yield method
+        for measure in self.measures:
+            yield self._text(image, method, measure)
+
+    def _text(self, image: str | None, method: str, measure: Measure) -> str:
+        value = self._figure(image, method, measure)
+        return NOTHING if value is None else measure.text(value)
+
+    def _figure(self, image: str | None, method: str, measure: Measure) -> float | None:
+        if image is None:
+            return self.mean(method, measure.name)
+        return self.value(image, method, measure.name)
+
+    def _marked(self, image: str | None) -> Iterable[list[str]]:
+        """Gives each method's cells; the best of each column, as it is shown, in bold."""
+        best = {}
+        for measure in self.measures:
+            known = [self._figure(image, method, measure) for method in self.methods]
+            values = [value for value in known if value is not None and not math.isnan(value)]
+            if values:
+                choose = min if measure.lower_is_better else max
+                best[measure.name] = measure.text(choose(values))
+        for method in self.methods:
+            cells = [_cell(method)]
+            for measure in self.measures:
+                text = self._text(image, method, measure)
+                cells.append(f"**{text}**" if text == best.get(measure.name) else text)
+            yield cells
+
+
+def _heading(measure: Measure) -> str:
+    return f"{measure.name} {'↓' if measure.lower_is_better else '↑'}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    rule = ["---" if number < left else "---:" for number in range(len(head))]
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")

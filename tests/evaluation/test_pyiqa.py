@@ -1,0 +1,125 @@
+"""Measures of pyiqa's: where it is not installed, what it gives, and weights that do not come."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ktdn_plugin.data.images import read_image
+
+NO_PYIQA = "pyiqa is not installed (extra 'metrics')"
+
+
+def test_not_installed(scenes, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    code, out, err = evaluate("ours", "--gt", "val", "--metrics", "lpips")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: --metrics lpips: pyiqa is not installed: pip install pyiqa (its licence allows "
+        "non-commercial use only)\n"
+    )
+
+
+def test_ours_are_not_pyiqas(scenes, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    code, out, err = evaluate("ours", "--gt", "val", "--metrics", "ssim", "psnr_y")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].split() == ["method", "psnr", "ssim", "psnr_y"]
+
+
+def test_figures_are_pyiqas(scenes, evaluate) -> None:
+    pyiqa = pytest.importorskip("pyiqa", reason=NO_PYIQA)
+    words = ("--gt", "val/clear", "--metrics", "gmsd", "vif", "entropy", "ms_ssim", "gmsd")
+    code, out, err = evaluate("ours", "theirs", *words)
+    first = err.splitlines()[0]
+    assert first.startswith("gmsd, vif, entropy, ms_ssim: by pyiqa 0.")
+    assert "non-commercial use only (PolyForm-Noncommercial" in first
+    # Too small for it: named, and the others are there.
+    assert code == 1
+    assert "01.png has no ms_ssim: RuntimeError: " in err
+    lines = out.splitlines()
+    assert lines[1].split() == ["method", "psnr", "ssim", "gmsd", "vif", "entropy", "ms_ssim"]
+    assert lines[4] == "lower is better: gmsd"
+    cells = {
+        tuple(line.split(",")[1:3]): line.split(",")[5:8]
+        for line in Path("evaluation.csv").read_text().splitlines()
+    }
+    import torch
+
+    for name, clear in scenes.items():
+        image = read_image(f"theirs/{name}.png")
+        x, y = (torch.from_numpy(one).permute(2, 0, 1)[None] / 255 for one in (image, clear))
+        wanted = [pyiqa.create_metric(name, device="cpu") for name in ("gmsd", "vif", "entropy")]
+        figures = [float(wanted[0](x, y)), float(wanted[1](x, y)), float(wanted[2](x))]
+        np.testing.assert_allclose(np.float64(cells[name, "theirs"]), figures, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("lpip", "has no such metric; did you mean 'lpips'?"),
+        ("zzzz", "has no such metric, only afine_all, "),
+        ("fid", "measures sets of images or captions, not an image; leave it out"),
+    ],
+)
+def test_what_pyiqa_does_not_have(scenes, evaluate, metric: str, message: str) -> None:
+    pytest.importorskip("pyiqa", reason=NO_PYIQA)
+    code, _, err = evaluate("ours", "--gt", "val", "--metrics", metric)
+    assert code == 1
+    assert message in err.splitlines()[-1]
+    assert not Path("evaluation.csv").exists()
+
+
+@pytest.mark.parametrize("metric", ["niqe", "lpips"])
+def test_weights_that_cannot_be_downloaded(
+    scenes, evaluate, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyiqa", reason=NO_PYIQA)
+    import pyiqa.utils.download_util as download
+
+    # No cache, and no way out, whatever the machine has.
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "DEFAULT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    code, out, err = evaluate("ours", "--gt", "val", "--metrics", metric)
+    assert (code, out) == (1, "")
+    line = err.splitlines()[-1]
+    assert line.startswith(f"error: --metrics {metric}: its weights cannot be downloaded (")
+    assert "; fetch https://" in line
+    assert f" elsewhere and put it at {tmp_path / 'cache'}" in line
+    assert line.endswith(f", or leave {metric} out")
+    assert not Path("evaluation.csv").exists()
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.mkdir, (Path("harmed"),))
+
+
+def test_weights_that_would_run_code_are_refused(
+    scenes, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyiqa", reason=NO_PYIQA)
+    import pyiqa.utils.download_util as download
+    from pyiqa.archs.musiq_arch import default_model_urls
+
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    monkeypatch.setattr(download, "DEFAULT_CACHE_DIR", str(tmp_path))
+    file = tmp_path / default_model_urls["koniq10k"].rsplit("/", 1)[1]
+    file.write_bytes(pickle.dumps({"params": Harm()}, protocol=2))
+    code, _, err = evaluate("ours", "--gt", "val", "--metrics", "musiq")
+    assert code == 1
+    assert "its weights are no plain tensors, and loading them could run code" in err
+    assert not Path("harmed").exists()
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+    evaluate("ours", "--gt", "val", "--metrics", "musiq")
+    assert Path("harmed").exists()  # or this test shows nothing
