@@ -1,1 +1,1 @@
-"""Benchmarks: what a training step costs in time and memory on this machine."""
+"""Benchmarks: what training, data and dehazing cost in time and memory on this machine."""

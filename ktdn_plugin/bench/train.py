@@ -17,11 +17,13 @@ import torch
 from tqdm import tqdm
 
 from ktdn_plugin.bench.machine import describe_machine
-from ktdn_plugin.bench.memory import available
+from ktdn_plugin.bench.process import WorkerError
 from ktdn_plugin.bench.table import Row, format_table
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, PLAIN, variant_names
-from ktdn_plugin.bench.worker import Answer, Job, Worker, WorkerError
+from ktdn_plugin.bench.worker import Answer, Job, Worker
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.inference.devices import find_device
+from ktdn_plugin.system_memory import available
 
 BATCH_SIZES = {"cpu": 2, "cuda": 4}
 MEMORY_MARGIN = 1.2
@@ -56,7 +58,10 @@ def run_bench(
     Raises:
         KTDNError: If an argument is wrong, or, after the table, if a variant could not be measured.
     """
-    place = find_device(device)
+    try:
+        place = find_device(device, tuple(BATCH_SIZES))
+    except KTDNError as error:
+        raise KTDNError(f"bench: {error}") from error
     if batch_size is None:
         batch_size = BATCH_SIZES[place.type]
     names = _check(batch_size, size, steps, warmup, variants, place)
@@ -79,28 +84,6 @@ def run_bench(
             f"bench: {len(failed)} of {len(rows)} variants could not be measured "
             f"({', '.join(failed)}); the table says why"
         )
-
-
-def find_device(name: str) -> torch.device:
-    """Gives the device that a name means.
-
-    Raises:
-        KTDNError: If there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise KTDNError(f"bench: device '{name}' is not one of auto, cpu, cuda") from error
-    if device.type not in BATCH_SIZES:
-        raise KTDNError(f"bench: device '{name}' is not one of auto, cpu, cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise KTDNError(
-            f"bench: there is no device '{name}' here (GPUs that torch can use: "
-            f"{torch.cuda.device_count()}); use --device cpu or auto"
-        )
-    return device
 
 
 def _check(

@@ -1,30 +1,13 @@
-"""One variant in a process of its own, so that its peak memory is its own.
-
-The process (``python -m ktdn_plugin.bench.worker``) takes one training step for each line that it
-reads, and answers each with a line of JSON. It ends when its input does: it never outlives the
-process that started it.
-"""
+"""A training step's variant in a process of its own, see :mod:`ktdn_plugin.bench.process`."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import tempfile
-import textwrap
-import threading
 import time
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from ktdn_plugin.errors import KTDNError
-
-LONGEST_REASON = 160
+from ktdn_plugin.bench.process import WorkerProcess, serve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +37,7 @@ class Answer(NamedTuple):
     Attributes:
         seconds: Wall time.
         losses: The weighted losses by name.
-        peak: Most bytes so far, see :func:`ktdn_plugin.bench.memory.peak_resident`; on a GPU the
+        peak: Most bytes so far, see :func:`ktdn_plugin.system_memory.peak_resident`; on a GPU the
             most that tensors took in this step. None where it is not known.
         resident: Bytes that the process holds now, None where it is not known.
     """
@@ -65,11 +48,7 @@ class Answer(NamedTuple):
     resident: int | None
 
 
-class WorkerError(Exception):
-    """A worker cannot go on; the message is one line."""
-
-
-class Worker:
+class Worker(WorkerProcess):
     """The process of one variant, as seen by the one that started it.
 
     Args:
@@ -77,19 +56,7 @@ class Worker:
     """
 
     def __init__(self, job: Job) -> None:
-        # A checkout that is not installed is found in the same place.
-        here = str(Path(__file__).absolute().parents[2])
-        path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ktdn_plugin.bench.worker", json.dumps(vars(job))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, "PYTHONPATH": path},
-            text=True,
-            encoding="utf-8",
-        )
+        super().__init__("ktdn_plugin.bench.worker", vars(job))
 
     def step(self) -> Answer:
         """Takes one training step; the first one builds the networks before it.
@@ -97,92 +64,18 @@ class Worker:
         Raises:
             WorkerError: If the worker cannot, or died.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write("step\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except OSError:  # it is gone already
-            line = ""
-        if not line:
-            raise WorkerError(self._last_words())
-        answer = json.loads(line)
-        if "error" in answer:
-            raise WorkerError(answer["error"])
-        return Answer(**answer)
-
-    def close(self) -> None:
-        """Ends the process, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        for file in (self._process.stdin, self._process.stdout, self._log):
-            with contextlib.suppress(OSError):  # what was left to write has no reader
-                file.close()  # type: ignore[union-attr]
-
-    def _last_words(self) -> str:
-        code = self._process.wait()
-        if code == -getattr(signal, "SIGKILL", 9):
-            return "killed by the system, most likely out of memory: lower batch size or image size"
-        if code < 0:
-            return f"its process was ended by signal {-code}"
-        self._log.seek(0)
-        lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line]
-        last = f": {lines[-1].strip()}" if lines else ""
-        return textwrap.shorten(f"its process ended with status {code}{last}", LONGEST_REASON)
+        return Answer(**self.ask())
 
 
-def explain(error: BaseException) -> str:
-    """Words an error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, KTDNError) and lines:
-        return lines[0]
-    text = lines[0] if lines else ""
-    # A compiler's error comes wrapped: "backend='inductor' raised:" and, below it, what it was.
-    if text.endswith(":") and len(lines) > 1:
-        text = lines[1]
-    name = type(error).__name__
-    if name == "OutOfMemoryError":
-        return textwrap.shorten(f"out of memory: lower batch size or image size ({text})", 160)
-    return textwrap.shorten(f"{name}: {text}" if text else name, LONGEST_REASON)
-
-
-def main() -> None:
-    """Runs the job in ``sys.argv[1]``, a step for each line of standard input."""
-    # Ctrl-C reaches the whole group of processes; the first one ends the others by itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What libraries print must not be taken for an answer.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    commands: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(sys.stdin, commands), daemon=True).start()
-    try:
-        for answer in _steps(Job(**json.loads(sys.argv[1])), commands):
-            _say(answers, answer._asdict())
-    except Exception as error:
-        _say(answers, {"error": explain(error)})
-
-
-def _say(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()
-
-
-def _listen(source: TextIO, commands: queue.Queue[str]) -> None:
-    for line in source:
-        commands.put(line)
-    # The other end is closed: its process is gone, and nobody waits for the step under way.
-    os._exit(0)
-
-
-def _steps(job: Job, commands: queue.Queue[str]) -> Any:
+def _steps(values: dict[str, Any], wait: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     import torch
 
     from ktdn_plugin.acceleration import keep_freed_memory
-    from ktdn_plugin.bench.memory import peak_resident, resident
     from ktdn_plugin.bench.variants import PLAIN, build_step, synthetic_batches
+    from ktdn_plugin.system_memory import peak_resident, resident
 
-    commands.get()
+    job = Job(**values)
+    wait()
     baseline = peak_resident()
     device = torch.device(job.device)
     on_gpu = device.type == "cuda"
@@ -209,11 +102,11 @@ def _steps(job: Job, commands: queue.Queue[str]) -> Any:
         else:
             now = peak_resident()
             peak = None if now is None or baseline is None else now - baseline
-        values = {name: loss.item() for name, loss in losses.items()}
-        yield Answer(seconds, values, peak, resident())
+        weighted = {name: loss.item() for name, loss in losses.items()}
+        yield Answer(seconds, weighted, peak, resident())._asdict()
         number += 1
-        commands.get()
+        wait()
 
 
 if __name__ == "__main__":
-    main()
+    serve(_steps)

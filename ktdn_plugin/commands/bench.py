@@ -14,6 +14,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     _add_train(subjects)
     _add_data(subjects)
+    _add_dehaze(subjects)
 
 
 def _add_train(subjects: argparse._SubParsersAction) -> None:
@@ -78,5 +79,56 @@ def _data(arguments: argparse.Namespace) -> None:
         arguments.samples,
         arguments.seconds,
         arguments.workers,
+        arguments.seed,
+    )
+
+
+def _add_dehaze(subjects: argparse._SubParsersAction) -> None:
+    text = "time and memory of dehazing an image: the plain way, and ours in each precision"
+    parser = subjects.add_parser("dehaze", help=text, description=text)
+    parser.add_argument("--checkpoint", type=Path, help="a trained network (weights are drawn)")
+    parser.add_argument(
+        "--encoder", default="res2net101d", help="timm backbone for drawn weights (res2net101d)"
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["1600x1200"],
+        metavar="WIDTHxHEIGHT",
+        help="the images' sizes (1600x1200)",
+    )
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        metavar="PRECISION",
+        help="float32, tf32, bf16, fp16 (all that the device has)",
+    )
+    parser.add_argument(
+        "--max-memory",
+        nargs="+",
+        default=[],
+        metavar="SIZE",
+        help="also within so much memory: 2GB, 800MB, ..., or least: the least that does",
+    )
+    parser.add_argument("--steps", type=int, default=3, help="timed runs of each way (3)")
+    parser.add_argument("--warmup", type=int, default=1, help="runs before them (1)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (0)")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=_dehaze)
+
+
+def _dehaze(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.bench.dehaze import run_bench_dehaze
+
+    run_bench_dehaze(
+        arguments.checkpoint,
+        arguments.encoder,
+        arguments.sizes,
+        arguments.precisions,
+        arguments.max_memory,
+        arguments.steps,
+        arguments.warmup,
+        arguments.device,
         arguments.seed,
     )
