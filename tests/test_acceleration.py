@@ -42,7 +42,7 @@ def test_freed_memory_is_kept() -> None:
     code = (
         "import sys, torch\n"
         "from ktdn_plugin.acceleration import keep_freed_memory\n"
-        "from ktdn_plugin.bench.memory import resident\n"
+        "from ktdn_plugin.system_memory import resident\n"
         "if sys.argv[1] == 'keep': assert keep_freed_memory()\n"
         "before = resident(); x = torch.ones(2**25); del x\n"
         "print((resident() - before) / 2**27)"

@@ -13,10 +13,10 @@ import pytest
 import ktdn_plugin
 
 PACKAGE = Path(ktdn_plugin.__file__).parent
-TOOLBOXES = ("basicsr", "mmengine")
-RIMS = ("basicsr", "mmengine")
-# Where mmengine looks for a scope: a part of its rim that has to lie here.
-OUTPOST = Path("registry.py")
+TOOLBOXES = ("basicsr", "mmengine", "spandrel")
+RIMS = ("basicsr", "mmengine", "comfyui_node")
+# Parts of rims that have to lie here: where mmengine looks for a scope, and spandrel's side.
+OUTPOSTS = (Path("registry.py"), Path("spandrel.py"))
 # These hand over to a rim, but only when they are called.
 LAZY = (
     Path("__init__.py"),
@@ -30,7 +30,7 @@ HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", *TOOLBOXES)
 
 def core_files() -> list[Path]:
     files = [file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py")]
-    return sorted(file for file in files if file.parts[0] not in RIMS and file != OUTPOST)
+    return sorted(file for file in files if file.parts[0] not in RIMS and file not in OUTPOSTS)
 
 
 def module_name(file: Path) -> str:

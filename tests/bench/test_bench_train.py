@@ -14,9 +14,10 @@ import torch
 from helpers import student_options, write_options
 
 from ktdn_plugin.bench import train as bench
+from ktdn_plugin.bench.process import WorkerError
 from ktdn_plugin.bench.table import Row, format_table
 from ktdn_plugin.bench.variants import variant_names
-from ktdn_plugin.bench.worker import Job, Worker, WorkerError
+from ktdn_plugin.bench.worker import Job, Worker
 from ktdn_plugin.errors import KTDNError
 
 JOB = Job("plain", "test_convnext", batch_size=1, size=48, device="cpu", seed=3)

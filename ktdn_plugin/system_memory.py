@@ -1,0 +1,70 @@
+"""What a process holds in memory, and what the machine has left, as the system counts it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def peak_resident() -> int | None:
+    """Gives the most bytes that this process has held in memory at any time.
+
+    A benchmark's peak is this at the end less this right after the imports, before any network is
+    built: torch's libraries alone are hundreds of megabytes, the same for every variant.
+    """
+    # Linux hands ru_maxrss down from the process that started this one; VmHWM is its own.
+    own = _from_status("VmHWM")
+    if own is not None:
+        return own
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def forget_peak() -> bool:
+    """Lets :func:`peak_resident` count from now on.
+
+    Returns:
+        Whether it does: only Linux can.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def resident() -> int | None:
+    """Gives the bytes that this process holds in memory now, None where it is not known."""
+    return _from_status("VmRSS")
+
+
+def available() -> int | None:
+    """Gives the bytes that further processes may take, None where it is not known."""
+    free = _read_kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    if free is None:
+        return None
+    try:  # a container's own limit
+        limit = int((_CGROUP / "memory.max").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # there is none
+        return free
+    return min(free, max(limit - used, 0))
+
+
+def _from_status(key: str) -> int | None:
+    return _read_kilobytes(Path("/proc/self/status"), key)
+
+
+def _read_kilobytes(path: Path, key: str) -> int | None:
+    try:
+        found = re.search(rf"^{key}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 if found else None
