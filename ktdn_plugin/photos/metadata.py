@@ -1,0 +1,110 @@
+"""What an image file says beside its pixels, read by Pillow."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageCms
+
+from ktdn_plugin.photos.exif import PREFIX, reset_orientation, reset_xmp_orientation
+from ktdn_plugin.photos.photo import Metadata
+from ktdn_plugin.photos.png_chunks import COLOUR, chunks
+
+XMP_KEYWORD = "XML:com.adobe.xmp"
+_RAW_EXIF = "Raw profile type exif"
+_JPEGS = ("JPEG", "MPO")
+_APP13 = b"\xff\xed"
+
+STRUCTURE = frozenset(
+    {*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301, 317}
+    | {*range(320, 326), 330, *range(332, 335), *range(336, 342), 347, *range(512, 522)}
+    | {*range(529, 533), 700, 34675}
+)
+"""Tags of a TIFF that say how its pixels lie in it, or that have a place of their own in
+:class:`Metadata`: sizes, compression, strips, tiles, palettes; XMP and the ICC profile."""
+
+
+def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple[Metadata, int]:
+    """Reads an image's metadata.
+
+    Args:
+        image: The opened image. A PNG's pixels are loaded: some metadata lie behind them.
+        content: Its file.
+        notes: Gets a line for what cannot be taken over.
+
+    Returns:
+        The metadata, the ICC profile as it is, and the EXIF orientation, 1 to 8, by which the
+        pixels have yet to be turned.
+    """
+    is_jpeg = image.format in _JPEGS
+    text = {key: str(value) for key, value in getattr(image, "text", {}).items()}
+    text.pop(XMP_KEYWORD, None)
+    block = bytearray(_exif_block(image, notes))
+    orientation = reset_orientation(block)
+    if "exif" not in image.info:
+        text.pop(_RAW_EXIF, None)  # it is in the block now, and would say another orientation
+    metadata = Metadata(
+        exif=bytes(block),
+        icc=image.info.get("icc_profile") or b"",
+        xmp=reset_xmp_orientation(_as_bytes(image.info.get("xmp"))),
+        text=text,
+        dpi=_resolution(image),
+        comment=_as_bytes(image.info.get("comment")) if is_jpeg else b"",
+        iptc=_iptc(image) if is_jpeg else b"",
+    )
+    if image.format == "PNG":
+        metadata.colour = {name: part[8:-4] for name, part in chunks(content) if name in COLOUR}
+    return metadata, orientation
+
+
+def is_of_rgb(icc: bytes) -> bool:
+    """Tells a profile of RGB from those of other colour spaces (ICC.1:2022, section 7.2.6)."""
+    return icc[16:20] == b"RGB "
+
+
+def to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    """Converts CMYK to sRGB: by a profile, or, where there is none, as Pillow does it."""
+    if not icc:
+        return image.convert("RGB")
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    converted = ImageCms.profileToProfile(
+        image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    assert converted is not None  # only in place there is nothing to return
+    return converted
+
+
+def _exif_block(image: Image.Image, notes: list[str]) -> bytes:
+    block = _as_bytes(image.info.get("exif"))
+    if block:
+        return block.removeprefix(PREFIX)
+    try:
+        exif = image.getexif()  # of a TIFF, of all of its tags
+        for tag in STRUCTURE & exif.keys():
+            del exif[tag]
+        return exif.tobytes().removeprefix(PREFIX) if len(exif) else b""
+    # Pillow answers what does not make sense in there with errors of many kinds.
+    except Exception:
+        notes.append("its EXIF data are damaged and left out")
+        return b""
+
+
+def _resolution(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        across, down = image.info["dpi"]
+        found = float(across), float(down)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    # Some files say 0, 1 or nonsense where the resolution is not known.
+    return found if all(1 < value < 1e5 for value in found) else None
+
+
+def _iptc(image: Image.Image) -> bytes:
+    segments = [data for name, data in getattr(image, "applist", ()) if name == "APP13"]
+    return b"".join(_APP13 + (len(data) + 2).to_bytes(2, "big") + data for data in segments)
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return bytes(value) if isinstance(value, (bytes, bytearray)) else b""

@@ -1,0 +1,201 @@
+"""Writing photographs, whole or not at all, with the metadata that they came with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos.exif import PREFIX
+from ktdn_plugin.photos.metadata import XMP_KEYWORD
+from ktdn_plugin.photos.photo import Metadata, Photo, to_8_bit
+from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
+from ktdn_plugin.photos.tiff import read_exif, write_tiff
+
+QUALITY = 95
+
+PHOTO_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        ".png": "PNG",
+        ".jpg": "JPEG",
+        ".jpeg": "JPEG",
+        ".webp": "WebP",
+        ".tif": "TIFF",
+        ".tiff": "TIFF",
+    }
+)
+"""The formats that photographs are written in, by a file's suffix."""
+
+_LONGEST = {"PNG": 1_000_000, "JPEG": 65_535, "WebP": 16_383, "TIFF": 2**31 - 1}
+_SEGMENT = 65_533  # bytes that a JPEG's marker segment has room for
+_PNG_LEVEL = 4  # of zlib's; beyond, photographs get slower by far and hardly smaller
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuses an image that a file's format has no room for.
+
+    Raises:
+        KTDNError: If it has none, or the suffix is not one of :data:`PHOTO_SUFFIXES`.
+    """
+    kind = _format(path)
+    if max(height, width) > _LONGEST[kind]:
+        raise KTDNError(
+            f"{path}: {width} x {height} pixels; {kind} has room for {_LONGEST[kind]:,} at each "
+            "edge: take TIFF"
+        )
+
+
+def not_kept(path: Path, photo: Photo) -> list[str]:
+    """Says what of a photograph a file's format has no room for.
+
+    Args:
+        path: The file, see :data:`PHOTO_SUFFIXES`.
+        photo: The photograph.
+
+    Returns:
+        A few words each, such as ``"alpha"``.
+    """
+    return _not_kept(_format(path), photo)
+
+
+def _not_kept(kind: str, photo: Photo) -> list[str]:
+    metadata = photo.metadata
+    too_long = {
+        "EXIF data": len(PREFIX + metadata.exif) > _SEGMENT,
+        "XMP": len(metadata.xmp) + 29 > _SEGMENT,
+    }
+    found = {
+        "8 of 16 bits": photo.is_deep and kind in ("JPEG", "WebP"),
+        "alpha": photo.alpha is not None and kind == "JPEG",
+        "PNG texts": bool(metadata.text) and kind != "PNG",
+        "PNG colour chunks": bool(metadata.colour) and not metadata.icc and kind != "PNG",
+        "the comment": bool(metadata.comment) and kind != "JPEG",
+        "IPTC data": bool(metadata.iptc) and kind != "JPEG",
+        "the resolution": metadata.dpi is not None and kind == "WebP",
+        "damaged EXIF data": bool(metadata.exif)
+        and kind == "TIFF"
+        and read_exif(metadata.exif) is None,
+        **{what: is_so and kind == "JPEG" for what, is_so in too_long.items()},
+    }
+    return [what for what, is_lost in found.items() if is_lost]
+
+
+def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> None:
+    """Writes a photograph, whole or not at all; an existing file is replaced.
+
+    16 bit stay 16 bit in PNG and TIFF and become 8 in JPEG and WebP. What else a format has no
+    room for, :func:`not_kept` says.
+
+    Args:
+        path: The file, whose suffix is one of :data:`PHOTO_SUFFIXES`; its folder is made where it
+            is missing.
+        photo: The photograph.
+        quality: Of JPEG and WebP, 1 to 100; 95 where absent.
+
+    Raises:
+        KTDNError: If the suffix is another one, the format has no room for so large an image, or
+            the file cannot be written.
+        TypeError: If the pixels are neither uint8 nor uint16.
+        ValueError: If the pixels have no fitting shape, or alpha has another one or another type.
+    """
+    path = Path(path)
+    kind = _format(path)
+    _check(photo)
+    check_size(path, *photo.pixels.shape[:2])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KTDNError(
+            f"{path.parent}: cannot be made ({error.strerror or error}); choose another folder"
+        ) from error
+    if kind == "TIFF":
+        write_whole(path, lambda file: write_tiff(file, photo))
+    elif kind == "PNG":
+        write_whole(path, lambda file: _write_png(file, photo))
+    else:
+        content = _lossy(photo, kind, quality or QUALITY)
+        write_whole(path, lambda file: file.write(content))
+
+
+def _format(path: Path) -> str:
+    kind = PHOTO_SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise KTDNError(f"{path}: photos are written as {', '.join(PHOTO_SUFFIXES)}; name it so")
+    return kind
+
+
+def _check(photo: Photo) -> None:
+    pixels, alpha = photo.pixels, photo.alpha
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"a photo's pixels must be uint8 or uint16, got {pixels.dtype}")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"a photo's pixels must have shape (height, width, 3), got {pixels.shape}")
+    if alpha is not None and (alpha.shape != pixels.shape[:2] or alpha.dtype != pixels.dtype):
+        raise ValueError(
+            f"a photo of {pixels.shape}, {pixels.dtype}, has an alpha channel of {alpha.shape}, "
+            f"{alpha.dtype}"
+        )
+
+
+def _write_png(file: BinaryIO, photo: Photo) -> None:
+    """Writes a PNG of either depth by OpenCV, with the metadata's chunks behind its header."""
+    if photo.alpha is None:
+        values = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR)
+    else:
+        values = cv2.merge([*(photo.pixels[..., channel] for channel in (2, 1, 0)), photo.alpha])
+    done, content = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
+    if not done:
+        raise OSError("OpenCV cannot encode it as PNG")
+    del values
+    encoded = np.asarray(content).ravel().data
+    file.write(encoded[:HEADER_END])
+    for chunk in _png_chunks(photo.metadata):
+        file.write(chunk)
+    file.write(encoded[HEADER_END:])
+
+
+def _png_chunks(metadata: Metadata) -> list[bytes]:
+    """Has Pillow, which knows 8 bit alone, write the metadata of an image of one pixel."""
+    texts = PngImagePlugin.PngInfo()
+    for name, value in metadata.colour.items():
+        texts.add(name, value)
+    for keyword, text in metadata.text.items():
+        texts.add_text(keyword, text)
+    if metadata.xmp:
+        texts.add_itxt(XMP_KEYWORD, metadata.xmp.decode("utf-8", "replace"))
+    options: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc}
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    content = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(
+        content, "PNG", pnginfo=texts, **{key: value for key, value in options.items() if value}
+    )
+    picture = (b"IHDR", b"IDAT", b"IEND")
+    return [chunk for name, chunk in chunks(content.getvalue()) if name not in picture]
+
+
+def _lossy(photo: Photo, kind: str, quality: int) -> memoryview:
+    metadata, lost = photo.metadata, _not_kept(kind, photo)
+    options: dict[str, Any] = {
+        "exif": PREFIX + metadata.exif if metadata.exif and "EXIF data" not in lost else b"",
+        "xmp": metadata.xmp if "XMP" not in lost else b"",
+        "icc_profile": metadata.icc,
+    }
+    image = Image.fromarray(to_8_bit(photo.pixels))
+    if kind == "JPEG":
+        options |= {"dpi": metadata.dpi, "comment": metadata.comment, "extra": metadata.iptc}
+    elif photo.alpha is not None:
+        image.putalpha(Image.fromarray(to_8_bit(photo.alpha)))
+        options["exact"] = True  # colours stay where they are transparent
+    options = {key: value for key, value in options.items() if value}
+    content = io.BytesIO()
+    image.save(content, kind, quality=quality, subsampling=0, **options)
+    return content.getbuffer()
