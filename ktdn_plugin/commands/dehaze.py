@@ -1,0 +1,142 @@
+"""``ktdn dehaze``: flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MORE = """\
+Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha channel, EXIF data, colour
+profile and other metadata. Each result is there whole or not at all, and results that are there
+are skipped: after an interruption, the same command goes on. Files that cannot be dehazed do not
+stop the others; they are named at the end, and the exit code is 1.
+"""
+
+END = """\
+examples:
+  ktdn dehaze photo.jpg --checkpoint net.pth                    dehazed/photo.jpg
+  ktdn dehaze photo.jpg --checkpoint net.pth -o clear.png       another format, by its name
+  ktdn dehaze photos --checkpoint net.pth -o out --compare      a folder, with comparisons
+  ktdn dehaze hazy --checkpoint net.pth -o out --gt clear       with a table of PSNR and SSIM
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    text = "dehaze photographs and videos with a trained network"
+    parser = commands.add_parser(
+        "dehaze",
+        help=text,
+        description=f"{text.capitalize()}.\n\n{MORE}",
+        epilog=END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="a photo, a folder of photos (searched on all levels), a store that 'ktdn prepare' "
+        "has made (its hazy images), or a video",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder to write to (dehazed); for a single photo or video, also the file to write",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="the trained network: KTDN's of any training program, .pth or .safetensors",
+    )
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="the network's encoder (found in the checkpoint)"
+    )
+    _add_machine(parser)
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="write NAME_compare.png too: hazy | dehazed (| clear, with --gt) at full size",
+    )
+    parser.add_argument(
+        "--gt",
+        type=Path,
+        metavar="FOLDER_OR_STORE",
+        help="clear images of the hazy ones' names: prints a table of PSNR and SSIM on RGB, and "
+        "writes it to OUT/metrics.csv; a store that is INPUT is measured by its own",
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", help="what the table calls the images' split; stores know theirs"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("png", "jpg", "webp", "tiff"),
+        help="format to write (each photo's own; PNG for BMP and for stores)",
+    )
+    parser.add_argument("--quality", type=int, metavar="Q", help="of JPEG and WebP, 1 to 100 (95)")
+    parser.add_argument("--overwrite", action="store_true", help="do results anew that exist")
+    parser.add_argument(
+        "--debug", action="store_true", help="stop at the first error and show its traceback"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 or mps"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "tf32", "bf16", "fp16"),
+        default="float32",
+        help="of the computation (float32)",
+    )
+    parser.add_argument(
+        "--max-memory",
+        "--max_memory",
+        metavar="SIZE",
+        help="such as 4GB or 800MB: large photos go through the network in stripes, with the same "
+        "result (no limit)",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.dehaze import dehaze_all
+    from ktdn_plugin.errors import KTDNError
+
+    if arguments.checkpoint is None:
+        raise KTDNError(
+            "--checkpoint: missing; name a trained network's file, such as "
+            "experiments/NAME/models/net_g_best.pth of 'ktdn train', "
+            "demo/experiments/demo_student/models/net_g_latest.pth of 'ktdn demo', or the KTDN.pth "
+            "that the authors published"
+        )
+
+    def load() -> Callable[[Any], Any]:
+        from ktdn_plugin.inference import Dehazer
+
+        return Dehazer(
+            arguments.checkpoint,
+            device=arguments.device,
+            precision=arguments.precision,
+            max_memory=arguments.max_memory,
+            encoder=arguments.encoder,
+        )
+
+    dehaze_all(
+        arguments.inputs,
+        arguments.output,
+        load,
+        ground_truth=arguments.gt,
+        split=arguments.split,
+        compare=arguments.compare,
+        form=arguments.format,
+        quality=arguments.quality,
+        overwrite=arguments.overwrite,
+        stop_at_errors=arguments.debug,
+    )

@@ -1,0 +1,5 @@
+"""``ktdn dehaze``: photographs and videos in, the same without haze out."""
+
+from ktdn_plugin.dehaze.run import dehaze_all
+
+__all__ = ["dehaze_all"]

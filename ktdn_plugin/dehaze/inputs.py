@@ -1,0 +1,159 @@
+"""What there is to dehaze: photographs in files, folders and stores, and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ktdn_plugin.data.images import list_images
+from ktdn_plugin.data.lmdb_files import is_lmdb
+from ktdn_plugin.data.store import Store, is_store
+from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.photos import Photo, read_photo
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts")
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something to dehaze.
+
+    Attributes:
+        name: Its path within the output folder, with the suffix that it has where it comes from.
+        label: What people find it by.
+    """
+
+    name: Path
+    label: str
+
+
+@dataclass(frozen=True)
+class FileSource(Source):
+    """A file: a photograph, or a video."""
+
+    path: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its suffix is a video's."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    def read(self) -> Photo:
+        """Reads the photograph; raises as :func:`~ktdn_plugin.photos.read_photo`."""
+        return read_photo(self.path)
+
+
+@dataclass(frozen=True)
+class StoreSource(Source):
+    """A hazy image of a store that ``ktdn prepare`` has made.
+
+    Attributes:
+        store: The store.
+        number: Which hazy image.
+        clear: Which clear image is its ground truth; None where the store has none.
+    """
+
+    store: Store
+    number: int
+    clear: int | None
+
+    def read(self) -> Photo:
+        """Gives the image as it lies in the store."""
+        return Photo(np.array(self.store.pixels("hazy", self.number)))
+
+
+AnySource = FileSource | StoreSource
+
+
+def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource], list[Path]]:
+    """Finds what is to be dehazed, in the order in which it is given, sorted within a folder.
+
+    Args:
+        inputs: Photographs, videos, folders of photographs, and stores.
+        output: The folder that results go to; what lies in it is no input of a folder's.
+
+    Returns:
+        What there is, and the videos in folders, which are left out.
+
+    Raises:
+        KTDNError: If one is not there, a folder holds nothing to dehaze or cannot be read, or a
+            store has no hazy images.
+    """
+    sources: list[AnySource] = []
+    left_out: list[Path] = []
+    for path in inputs:
+        if not path.exists():
+            raise KTDNError(f"{path}: no such file or folder{_near(path)}")
+        if path.is_dir() and is_store(path):
+            sources += _of_store(Store(path))
+        elif is_lmdb(path):
+            raise KTDNError(
+                f"{path}: an LMDB that is no store; name the folder of its images, or make a store "
+                "of them by 'ktdn prepare'"
+            )
+        elif path.is_dir():
+            photos, videos = _of_folder(path, output)
+            sources += photos
+            left_out += videos
+        else:
+            sources.append(FileSource(Path(path.name), str(path), path))
+    return sources, left_out
+
+
+def _near(path: Path) -> str:
+    """Suggests a name beside one that is not there."""
+    try:
+        names = [sibling.name for sibling in path.absolute().parent.iterdir()]
+    except OSError:
+        return f" ({path.parent} is none either)" if not path.parent.is_dir() else ""
+    return did_you_mean(path.name, names)
+
+
+def _of_folder(folder: Path, output: Path) -> tuple[list[FileSource], list[Path]]:
+    videos = sorted(
+        path
+        for path in _outside(folder.rglob("*"), folder, output)
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+    )
+    try:
+        found = list(_outside(list_images(folder), folder, output))
+    except KTDNError as error:
+        if videos:
+            raise KTDNError(
+                f"{folder}: holds no photo; to dehaze its videos, name them ({videos[0]})"
+            ) from error
+        raise
+    if not found:
+        raise KTDNError(f"{folder}: holds no photo but those in {output}, which are results")
+    return [FileSource(path.relative_to(folder), str(path), path) for path in found], videos
+
+
+def _outside(paths: Iterable[Path], folder: Path, output: Path) -> Iterable[Path]:
+    """Leaves out what an earlier run has written, where the output lies within the input."""
+    place = output.resolve()
+    if not place.is_relative_to(folder.resolve()):
+        return paths
+    within: dict[Path, bool] = {}
+    for path in (paths := list(paths)):
+        if path.parent not in within:
+            within[path.parent] = path.parent.resolve().is_relative_to(place)
+    return [path for path in paths if not within[path.parent]]
+
+
+def _of_store(store: Store) -> list[StoreSource]:
+    if store.pairs is None:
+        raise KTDNError(f"{store.path}: this store has clear images alone, none to dehaze")
+    sources = []
+    clear_of = {int(hazy): int(clear) for hazy, clear in store.pairs}
+    for number in range(store.info.counts["hazy"]):
+        name = PurePosixPath(store.name("hazy", number))
+        if name.is_absolute() or ".." in name.parts:
+            raise KTDNError(f"{store.path}: its image {name} would be written outside the output")
+        label = store.describe("hazy", number)
+        sources.append(StoreSource(Path(name), label, store, number, clear_of.get(number)))
+    return sources

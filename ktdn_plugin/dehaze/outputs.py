@@ -1,0 +1,184 @@
+"""Where results go: planned for all inputs, and refused, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource
+from ktdn_plugin.dehaze.video import VIDEO_CODECS
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import PHOTO_SUFFIXES
+
+FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+"""What ``--format`` takes, and the suffixes it gives."""
+
+# Suffixes of images that are not written; nobody means a folder by them.
+_OTHER_SUFFIXES = frozenset((".bmp", ".gif", ".jp2", ".heic", ".avif", ".jxl", ".exr", ".pdf"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is dehazed, and where to.
+
+    Attributes:
+        source: What.
+        output: The result's file.
+        compare: The file that shows it beside the input, None where there is to be none.
+    """
+
+    source: AnySource
+    output: Path
+    compare: Path | None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video."""
+        return isinstance(self.source, FileSource) and self.source.is_video
+
+
+def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
+    """Tells whether the output names the one result's file, not a folder.
+
+    Args:
+        inputs: What is to be dehazed.
+        output: What the results are to be called.
+
+    Raises:
+        KTDNError: If it names a file, and there may be several results, or no such file is written.
+    """
+    suffix = output.suffix.lower()
+    known = {*PHOTO_SUFFIXES, *VIDEO_SUFFIXES, *_OTHER_SUFFIXES}
+    if output.is_dir() or (suffix not in known and not output.is_file()):
+        return False
+    if len(inputs) > 1 or inputs[0].is_dir():
+        raise KTDNError(
+            f"-o {output}: is a file's name; name a folder for what may be many results"
+        )
+    written = VIDEO_CODECS if inputs[0].suffix.lower() in VIDEO_SUFFIXES else PHOTO_SUFFIXES
+    if suffix not in written:
+        what = "a video is" if written is VIDEO_CODECS else "photos are"
+        raise KTDNError(f"-o {output}: {what} written as {', '.join(written)}; name it so")
+    return True
+
+
+def check_apart(inputs: Sequence[Path], output: Path) -> None:
+    """Refuses to write results among the inputs, whatever they would be called.
+
+    Raises:
+        KTDNError: If the output is an input's folder, also through a link.
+    """
+    for path in inputs:
+        if path.is_dir() and output.is_dir() and path.samefile(output):
+            raise KTDNError(f"-o {output}: is the input's folder; name another one")
+
+
+def plan(
+    sources: Sequence[AnySource],
+    output: Path,
+    *,
+    one_file: bool,
+    form: str | None,
+    compare: bool,
+) -> list[Job]:
+    """Says what is written where.
+
+    Args:
+        sources: What is to be dehazed.
+        output: The folder, or the one result's file.
+        one_file: Which of the two it is.
+        form: One of :data:`FORMATS`; each photograph's own format where absent, PNG for those
+            in others and for those of stores.
+        compare: Whether a comparison is drawn of each photograph.
+
+    Raises:
+        KTDNError: If two results would have one name, or the format is not the file's.
+    """
+    if one_file and form:
+        kind = PHOTO_SUFFIXES.get(
+            output.suffix.lower()
+        )  # none of a video, which --format is not for
+        if kind not in (None, PHOTO_SUFFIXES[FORMATS[form]]):
+            raise KTDNError(f"-o {output}: is no file of --format {form}; leave one of them out")
+    jobs = []
+    taken: dict[str, Job] = {}
+    for source in dict.fromkeys(sources):  # each of them once
+        path = output if one_file else output / source.name.with_suffix(_suffix(source, form))
+        job = Job(source, path, None)
+        if compare and not job.is_video:
+            job = Job(source, path, path.with_name(f"{path.stem}_compare.png"))
+        for written in (job.output, job.compare):
+            # Some file systems take names that differ in case only for one.
+            if written and (twin := taken.setdefault(str(written).casefold(), job)) is not job:
+                raise KTDNError(
+                    f"{twin.source.label} and {source.label} would both be written to {written}; "
+                    "rename one, or dehaze them in separate runs with separate -o"
+                )
+        jobs.append(job)
+    return jobs
+
+
+def _suffix(source: AnySource, form: str | None) -> str:
+    own = source.name.suffix
+    if isinstance(source, FileSource) and source.is_video:
+        return own if own.lower() in VIDEO_CODECS else ".mp4"
+    if form is None:
+        # What lies in a store has no format any more; to compress it anew would cost quality.
+        return own if own.lower() in PHOTO_SUFFIXES and isinstance(source, FileSource) else ".png"
+    same = PHOTO_SUFFIXES.get(own.lower()) == PHOTO_SUFFIXES[FORMATS[form]]
+    return own if same else FORMATS[form]
+
+
+def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> None:
+    """Refuses to write over what is read, and places where nothing can be written.
+
+    Args:
+        jobs: What is written where.
+        output: The folder, or the one result's file.
+        truths: Files of ground truth.
+
+    Raises:
+        KTDNError: If a result would replace an input or the ground truth, also through a link, or
+            nothing can be written there.
+    """
+    if output.is_file() and [job.output for job in jobs] != [output]:
+        raise KTDNError(f"-o {output}: is a file; name a folder")
+    files = [job.source.path for job in jobs if isinstance(job.source, FileSource)]
+    read = {_identity(path): path for path in (*truths, *files)}
+    for job in jobs:
+        for written in (job.output, job.compare):
+            there = _identity(written) if written else None
+            if there is not None and there in read:
+                raise KTDNError(
+                    f"{written}: the result would replace {read[there]}, which is read; name "
+                    "another place with -o"
+                )
+    _check_writable(output.parent if output in (job.output for job in jobs) else output)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells what a path leads to, through links of either kind."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_writable(folder: Path) -> None:
+    """Asks the file system: permissions alone do not tell; leaves nothing there."""
+    try:
+        place = folder.absolute()
+        while not os.path.lexists(place):
+            place = place.parent
+        if not place.is_dir():
+            raise KTDNError(f"-o {folder}: {place} is no folder; name another place")
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".", suffix=".part") as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise KTDNError(
+            f"-o {folder}: cannot be written ({error.strerror or error}); name another place"
+        ) from error

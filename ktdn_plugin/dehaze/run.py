@@ -1,0 +1,237 @@
+"""Dehazing many photographs: one bad file does not stop the rest."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ktdn_plugin.data.image_sets import some
+from ktdn_plugin.dehaze.compare import side_by_side
+from ktdn_plugin.dehaze.inputs import FileSource, find_sources
+from ktdn_plugin.dehaze.outputs import Job, check_apart, check_places, is_one_file, plan
+from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
+from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
+from ktdn_plugin.dehaze.video import dehaze_video
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.metrics import measure
+from ktdn_plugin.photos import PHOTO_SUFFIXES, Photo, not_kept, read_photo, write_photo
+from ktdn_plugin.photos.photo import to_8_bit
+from ktdn_plugin.photos.writing import check_size
+from ktdn_plugin.pictures import write_image
+
+OUTPUT = Path("dehazed")
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fare no better
+
+Network = Callable[[Any], Any]
+
+
+def dehaze_all(
+    inputs: Sequence[Path],
+    output: Path | None,
+    load: Callable[[], Network],
+    *,
+    ground_truth: Path | None = None,
+    split: str | None = None,
+    compare: bool = False,
+    form: str | None = None,
+    quality: int | None = None,
+    overwrite: bool = False,
+    stop_at_errors: bool = False,
+) -> None:
+    """Dehazes photographs and videos, goes on where an earlier run stopped, and says what came out.
+
+    Results that exist are skipped: each is there whole or not at all. Photographs keep their
+    depth, alpha and metadata, see :mod:`ktdn_plugin.photos`.
+
+    Args:
+        inputs: Photographs, videos, folders (searched on all levels, whose structure is kept),
+            and stores, whose hazy images are taken.
+        output: Folder to write to, or for one file the result's; ``dehazed`` where absent.
+        load: Gives what dehazes an RGB image (h, w, 3), uint8 or uint16; called if there is
+            anything to do.
+        ground_truth: Folder or store of clear images, found by the hazy ones' names; PSNR and SSIM
+            of hazy and dehazed photographs are printed and written to ``metrics.csv``. A store
+            that is dehazed is measured against its own clear images where this is absent.
+        split: What to call the split that the photographs are; stores know theirs.
+        compare: Write ``NAME_compare.png`` too: hazy, dehazed, and clear, at full size.
+        form: ``png``, ``jpg``, ``webp`` or ``tiff``; each photograph's own where absent.
+        quality: Of JPEG and WebP, 1 to 100.
+        overwrite: Do results anew that exist.
+        stop_at_errors: Raise the first error instead of going on with the other files.
+
+    Raises:
+        KTDNError: If an input is missing, results would replace inputs or one another or cannot
+            be written; and at the end, if some could not be dehazed or measured: a line each.
+    """
+    if quality is not None and not 1 <= quality <= 100:
+        raise KTDNError(f"--quality must be 1 to 100, got {quality}")
+    if quality is not None and form in ("png", "tiff"):
+        raise KTDNError(f"--quality: {form} loses nothing, and has none; leave it out")
+    output = OUTPUT if output is None else output
+    check_apart(inputs, output)
+    one_file = is_one_file(inputs, output)
+    sources, videos = find_sources(inputs, output)
+    jobs = plan(sources, output, one_file=one_file, form=form, compare=compare)
+    truth = Truth(ground_truth, split)
+    check_places(jobs, output, truth.files)
+    run = _Run(jobs, load, truth, quality=quality, overwrite=overwrite)
+    if videos:
+        run.notes["videos in folders are left out; name them to dehaze them"] += map(str, videos)
+    try:
+        run.work(stop_at_errors)
+    except KeyboardInterrupt:
+        again = "the same command without --overwrite" if overwrite else "the same command"
+        left = f"{run.done + run.skipped} of {len(jobs)} are done; {again} goes on with the others."
+        print(left, file=sys.stderr)
+        raise
+    table = output.with_name(f"{output.stem}_metrics.csv") if one_file else output / "metrics.csv"
+    run.report(output, table)
+
+
+class _Run:
+    """The work, and what there is to say of it in the end."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        load: Callable[[], Network],
+        truth: Truth,
+        *,
+        quality: int | None,
+        overwrite: bool,
+    ) -> None:
+        self.jobs = jobs
+        self.truth = truth
+        self.quality = quality
+        self.there = {job for job in jobs if not overwrite and job.output.is_file()}
+        self.network = load() if len(self.there) < len(jobs) else None
+        self.done = self.skipped = 0
+        self.rows: list[Row] = []
+        self.notes: dict[str, list[str]] = defaultdict(list)
+        self.failed: list[str] = []
+        self.unmeasured: list[str] = []
+
+    def work(self, stop_at_errors: bool) -> None:
+        """Does all jobs, one after the other."""
+        for job in tqdm(self.jobs, "Dehazing", unit="photo", disable=None, leave=False):
+            try:
+                self._do(job)
+            except Exception as error:
+                if stop_at_errors:
+                    raise
+                if isinstance(error, KTDNError):
+                    self.failed.append(str(error))
+                else:  # whatever the file has led a library to: the others are not to blame
+                    text = " ".join(str(error).split())
+                    what = f"{type(error).__name__}: {text}; --debug shows where"
+                    self.failed.append(f"{job.source.label}: {what}")
+                if getattr(error.__cause__, "errno", None) in _HOPELESS:
+                    break
+
+    def _do(self, job: Job) -> None:
+        if job in self.there:
+            hazy = None
+        elif isinstance(job.source, FileSource) and job.source.is_video:
+            label = job.source.label
+            dehazed = partial(self._dehazed, label)
+            self.notes[dehaze_video(job.source.path, job.output, dehazed)].append(label)
+            hazy = None
+        else:
+            hazy = self._do_photo(job)
+        if not job.is_video:
+            self._show(job, hazy)
+        if job in self.there:
+            self.skipped += 1
+        else:
+            self.done += 1
+
+    def _dehazed(self, label: str, pixels: Any) -> Any:
+        assert self.network is not None  # else there is nothing to do
+        try:
+            return self.network(pixels)
+        except KTDNError as error:  # such as too little memory for its size
+            raise KTDNError(f"{label}: {error}") from error
+
+    def _do_photo(self, job: Job) -> RGB8 | None:
+        """Dehazes a photograph; gives the hazy one where it is still wanted."""
+        photo = job.source.read()
+        check_size(job.output, *photo.pixels.shape[:2])  # before minutes are spent on it
+        result = Photo(self._dehazed(job.source.label, photo.pixels), photo.alpha, photo.metadata)
+        write_photo(job.output, result, self.quality)
+        for note in photo.notes:
+            self.notes[note].append(job.source.label)
+        for what in not_kept(job.output, result):
+            kind = PHOTO_SUFFIXES[job.output.suffix.lower()]
+            self.notes[f"{kind} has no room for {what}"].append(job.source.label)
+        return to_8_bit(photo.pixels) if job.compare or self.truth.is_of(job.source) else None
+
+    def _show(self, job: Job, hazy: RGB8 | None) -> None:
+        """Measures a result, and draws it beside the input, as it lies in its file."""
+        wants_picture = job.compare and not (job in self.there and job.compare.exists())
+        if not wants_picture and not self.truth.is_of(job.source):
+            return
+        hazy = to_8_bit(job.source.read().pixels) if hazy is None else hazy
+        dehazed = to_8_bit(read_photo(job.output).pixels)
+        if dehazed.shape != hazy.shape:
+            raise KTDNError(
+                f"{job.output}: is not the size of {job.source.label}; --overwrite does it again"
+            )
+        columns = [("hazy", hazy), ("dehazed", dehazed)]
+        try:
+            clear = self._measure(job, hazy, dehazed)
+        except KTDNError as error:
+            self.unmeasured.append(str(error))
+        else:
+            columns += [("clear", clear)] if clear is not None else []
+        if wants_picture and job.compare:
+            write_image(job.compare, side_by_side(columns))
+
+    def _measure(self, job: Job, hazy: RGB8, dehazed: RGB8) -> RGB8 | None:
+        clear = self.truth.clear_of(job.source)
+        if clear is None:
+            return None
+        pixels = read_clear(clear, hazy.shape, job.source.label)
+        try:
+            before, after = measure(hazy, pixels), measure(dehazed, pixels)
+        except ValueError as error:
+            raise KTDNError(f"{job.source.label}: {error}") from error
+        name = job.source.name.with_suffix("").as_posix()
+        self.rows.append(Row(clear.split, name, before, after))
+        return pixels
+
+    def report(self, output: Path, table: Path) -> None:
+        """Says what came out, and writes the table.
+
+        Raises:
+            KTDNError: If some could not be dehazed or measured: a line each.
+        """
+        count = len(self.jobs)
+        if self.rows:
+            rows = with_means(self.rows)
+            print(format_table(rows))
+            write_table(table, rows)
+            print(f"Table: {table}")
+        for note, labels in self.notes.items():
+            print(f"{note}: {some(labels)}")
+        if self.skipped:
+            them = "does it again" if self.skipped == 1 else "does them again"
+            were = "was" if self.skipped == 1 else "were"
+            print(f"{self.skipped} of {count} {were} there already; --overwrite {them}")
+        if self.done:
+            print(f"Dehazed: {output}" + (f" ({self.done} of {count})" if count > 1 else ""))
+        lines = []
+        for failures, what in ((self.failed, "dehazed"), (self.unmeasured, "measured")):
+            if failures:
+                lines += [f"{len(failures)} of {count} could not be {what}:", *failures]
+        tried = self.done + self.skipped + len(self.failed)
+        if tried < count:
+            lines.append(f"{count - tried} were not tried; the same command goes on with them")
+        if lines:
+            raise KTDNError("\n".join(lines))

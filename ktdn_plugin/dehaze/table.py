@@ -1,0 +1,77 @@
+"""How near hazy and dehazed photographs are to the ground truth: on screen and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.metrics import Measured
+
+COLUMNS = ("split", "photo", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
+UNNAMED = "unnamed"
+"""What a split is called that nobody has named: its figures compare with nothing."""
+
+
+class Row(NamedTuple):
+    """A photograph's figures, before and after."""
+
+    split: str
+    name: str
+    hazy: Measured
+    dehazed: Measured
+
+
+def with_means(rows: Sequence[Row]) -> list[Row]:
+    """Puts behind the rows of each split their mean: figures of two splits do not mix."""
+    found = []
+    for split in dict.fromkeys(row.split for row in rows):
+        of_split = [row for row in rows if row.split == split]
+        hazy, dehazed = (
+            Measured(*(float(value) for value in np.mean(values, axis=0)))
+            for values in ([row.hazy for row in of_split], [row.dehazed for row in of_split])
+        )
+        found += [*of_split, Row(split, "mean", hazy, dehazed)]
+    return found
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Words the table for a terminal, a part for each split.
+
+    Args:
+        rows: With their means.
+    """
+    wide = max(len("photo"), *(len(row.name) for row in rows))
+    lines = []
+    for split in dict.fromkeys(row.split for row in rows):
+        lines.append(f"split: {split or UNNAMED}")
+        lines.append(f"{'photo':{wide}}   hazy PSNR / SSIM   dehazed PSNR / SSIM")
+        for row in rows:
+            if row.split == split:
+                before, after = (f"{one.psnr:.2f} / {one.ssim:.3f}" for one in row[2:])
+                lines.append(f"{row.name:{wide}}   {before:>16}   {after:>19}")
+    return "\n".join(lines)
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the table as CSV, whole or not at all.
+
+    Args:
+        path: The file; its folder is there.
+        rows: With their means.
+
+    Raises:
+        KTDNError: If it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        figures = (f"{value:.4f}" for value in (*row.hazy, *row.dehazed))
+        writer.writerow((row.split or UNNAMED, row.name, *figures))
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))

@@ -1,0 +1,149 @@
+"""Dehazing videos, frame by frame, through OpenCV."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ktdn_plugin.errors import KTDNError
+
+VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+"""Suffixes that videos are written with, and the codecs: what every OpenCV has."""
+
+MISSING_AT_MOST = 0.01
+"""Share of the frames that a file may have fewer than it says: many only estimate the number."""
+
+Frame = NDArray[np.uint8]
+
+
+class Shape(NamedTuple):
+    """What a video's file says of it; the number of frames is 0 where it says none."""
+
+    width: int
+    height: int
+    rate: float
+    frames: int
+
+
+def dehaze_video(path: Path, output: Path, dehaze: Callable[[Frame], Frame]) -> str:
+    """Dehazes a video; the result is there whole, or as it was before.
+
+    Args:
+        path: The video.
+        output: The file to write, with one of the suffixes of :data:`VIDEO_CODECS`.
+        dehaze: Gives for an RGB image (h, w, 3), 0 to 255, another one.
+
+    Returns:
+        What the result lacks, in a line.
+
+    Raises:
+        KTDNError: If the video cannot be decoded or ends before it should, or the result cannot
+            be written.
+    """
+    with _opened(path) as (video, shape), _drafted(output) as draft:
+        count = _convert(video, shape, path, draft, dehaze)
+        if shape.frames and count < shape.frames - max(1, shape.frames * MISSING_AT_MOST):
+            raise KTDNError(
+                f"{path}: ends early, after {count} of {shape.frames} frames; copy or download it "
+                "again"
+            )
+        _check_written(draft, output, count)
+    return "videos have no sound now" + _cut_edge(shape)
+
+
+def _convert(
+    video: Any, shape: Shape, path: Path, draft: Path, dehaze: Callable[[Frame], Frame]
+) -> int:
+    codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[draft.suffix])
+    size = (shape.width, shape.height)
+    writer = cv2.VideoWriter(str(draft), cv2.CAP_FFMPEG, codec, shape.rate, size)
+    bar = tqdm(total=shape.frames or None, desc=path.name, unit="frame", disable=None, leave=False)
+    count = 0
+    try:
+        if not writer.isOpened():
+            raise KTDNError(f"{draft}: this OpenCV cannot write such a video; take another suffix")
+        while True:
+            is_there, frame = video.read()
+            if not is_there:
+                break
+            if frame.shape[:2] != (shape.height, shape.width):
+                raise KTDNError(f"{path}: its frames change their size; it cannot be dehazed")
+            dehazed = dehaze(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            writer.write(cv2.cvtColor(dehazed, cv2.COLOR_RGB2BGR))
+            count += 1
+            bar.update()
+    finally:
+        bar.close()
+        writer.release()
+    if not count:
+        raise KTDNError(f"{path}: no frame of it can be decoded")
+    return count
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
+    # FFmpeg says of a broken file what the line below says better.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    video = cv2.VideoCapture(str(path))
+    try:
+        if not video.isOpened():
+            raise KTDNError(f"{path}: not a video that can be decoded, or a truncated one")
+        rate = float(video.get(cv2.CAP_PROP_FPS))
+        if not 0 < rate < 10_000:
+            raise KTDNError(f"{path}: does not say how many frames a second it has")
+        width, height, frames = (
+            max(0, int(video.get(what)))
+            for what in (
+                cv2.CAP_PROP_FRAME_WIDTH,
+                cv2.CAP_PROP_FRAME_HEIGHT,
+                cv2.CAP_PROP_FRAME_COUNT,
+            )
+        )
+        yield video, Shape(width, height, rate, frames)
+    finally:
+        video.release()
+
+
+@contextlib.contextmanager
+def _drafted(output: Path) -> Iterator[Path]:
+    """Gives a name beside the output, whose file moves there if nothing goes wrong."""
+    draft = output.with_name(f".{secrets.token_hex(8)}{output.suffix.lower()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(output)
+    except OSError as error:
+        raise KTDNError(f"{output}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _check_written(draft: Path, output: Path, count: int) -> None:
+    """Counts what can be read again: a full disk does not stop OpenCV from writing."""
+    video = cv2.VideoCapture(str(draft))
+    try:
+        found = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+    finally:
+        video.release()
+    if abs(found - count) > 1:
+        raise KTDNError(
+            f"{output}: cannot be written whole ({found} of {count} frames); free some space"
+        )
+
+
+def _cut_edge(shape: Shape) -> str:
+    """Says what of an odd size is lost: the codecs' halved colours want even ones."""
+    if shape.width % 2 == 0 and shape.height % 2 == 0:
+        return ""
+    size = f"{shape.width} x {shape.height}"
+    return f", and of {size} pixels the last odd row or column is cut off"
