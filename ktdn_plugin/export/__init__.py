@@ -1,0 +1,193 @@
+"""Exporting a trained network to one file that runs without this package."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from tqdm import tqdm
+
+from ktdn_plugin import __version__
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.checkpoint_networks import load_network
+from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.export import onnx_file, torch_file
+from ktdn_plugin.export.graph import explained, record
+from ktdn_plugin.folding import fold_batch_norms
+
+TOLERANCE = 1e-4
+"""Largest difference to the network in torch that is rounding; the output is in (-1, 1)."""
+
+SHAPES = (
+    (1, 64, 64),
+    (2, 50, 75),
+    (1, 33, 80),  # one axis is whole
+    (3, 48, 112),  # whole, yet no whole number of the enhancing module's cells
+    (1, 17, 300),
+    (1, 9, 5),  # too small to be reflected
+    (1, 1, 1),
+    (1, 784, 32),  # where an enlargement by a factor in float32 takes another cell
+)
+"""What an exported network is compared on: images, height, width."""
+
+
+class _Format(NamedTuple):
+    flag: str
+    suffix: str
+    to_bytes: Callable[[ExportedProgram, Mapping[str, str]], bytes]
+    runner: Callable[[bytes], Callable[[Tensor], Tensor]]
+    usage: str
+
+
+FORMATS = {
+    "onnx": _Format("--onnx", ".onnx", onnx_file.to_bytes, onnx_file.runner, onnx_file.USAGE),
+    "torch": _Format("--torch", ".pt2", torch_file.to_bytes, torch_file.runner, torch_file.USAGE),
+}
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    output: Path,
+    form: str | None = None,
+    *,
+    encoder: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Exports a checkpoint's network, compares the file with it, and says how to run it.
+
+    Args:
+        checkpoint: The checkpoint, in any layout.
+        output: The file to write, ending in .onnx or .pt2. Its folder is made where it is missing.
+        form: ``onnx`` or ``torch``; by default what the ending says.
+        encoder: Name of the network's timm backbone, where the checkpoint does not tell.
+        overwrite: Whether to replace an existing file.
+
+    Raises:
+        KTDNError: If anything of this is not possible, or if the exported network differs from
+            the checkpoint's by more than :data:`TOLERANCE`. No file is left then.
+    """
+    target = _check_output(checkpoint, output, form, overwrite)
+    network = load_network(checkpoint, encoder)
+    start = time.monotonic()
+    try:
+        content, folded = _export(network, target)
+    except KTDNError as error:
+        raise KTDNError(f"{checkpoint}: {error}") from error
+    print(
+        f"KTDN with encoder {network.encoder.name}, {folded} batch norms folded, exported by torch "
+        f"{torch.__version__} in {time.monotonic() - start:.0f} s"
+    )
+    difference = largest_difference(network, target.runner(content))
+    # Not the other way round: a difference that is not a number is none to accept.
+    if not difference <= TOLERANCE:
+        raise KTDNError(
+            f"{output}: not written: what was exported differs from the checkpoint's network by "
+            f"{difference:.1e}, more than {TOLERANCE:.0e}; is there another version of torch?"
+        )
+    _write(output, content)
+    print(
+        f"{output}: {len(content) / 1e6:.1f} MB; largest difference to the checkpoint in torch "
+        f"{difference:.1e} (at most {TOLERANCE:.0e}), on images from 1 x 1 to "
+        f"{max(height for _, height, _ in SHAPES)} rows"
+    )
+    path = json.dumps(str(output), ensure_ascii=False)
+    print(f"\nTo run it, on images of any size:\n\n{target.usage.format(path=path)}", end="")
+
+
+def _export(network: KTDN, target: _Format) -> tuple[bytes, int]:
+    exported = copy.deepcopy(network)
+    folded = fold_batch_norms(exported)
+    metadata = describe(network)
+    program = record(exported)
+    with explained(network):
+        return target.to_bytes(program, metadata), folded
+
+
+def describe(network: KTDN) -> dict[str, str]:
+    """Gives what an exported file tells of itself."""
+    mean, std = (
+        [round(float(value), 6) for value in x.flatten()] for x in (network.mean, network.std)
+    )
+    return {
+        "model": "KTDN",
+        "encoder": network.encoder.name,
+        "mean": f"{mean} (subtracted inside)",
+        "std": f"{std} (divided by inside)",
+        "input": "RGB images (batch, 3, height, width), float32 in [0, 1], of any size from 1 x 1",
+        "output": "RGB images of the same shape, float32 in (-1, 1); clip to [0, 1]",
+        "ktdn_plugin": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def largest_difference(network: KTDN, run: Callable[[Tensor], Tensor]) -> float:
+    """Compares what an exported file gives with what the network gives.
+
+    Args:
+        network: The network, as it was loaded.
+        run: Runs the file on images (n, 3, h, w).
+
+    Returns:
+        The largest difference over random images of all :data:`SHAPES`; not a number if any is.
+
+    Raises:
+        KTDNError: If the file cannot take one of them, or gives another shape.
+    """
+    generator = torch.Generator().manual_seed(0)
+    worst = torch.zeros(())
+    for count, height, width in tqdm(SHAPES, desc="comparing", unit="size", disable=None):
+        image = torch.rand(count, 3, height, width, generator=generator)
+        with torch.inference_mode():
+            wanted = network(image)
+            try:
+                got = run(image)
+            # Runtimes have exceptions of their own for what a graph does not allow.
+            except Exception as error:
+                raise KTDNError(
+                    f"what was exported cannot take {count} image(s) of {height} x {width}: {error}"
+                ) from error
+        if got.shape != wanted.shape:
+            raise KTDNError(f"what was exported gives {tuple(got.shape)} for {tuple(wanted.shape)}")
+        worst = torch.maximum(worst, (got - wanted).abs().max())  # keeps what is not a number
+    return float(worst)
+
+
+def _check_output(checkpoint: Path, output: Path, form: str | None, overwrite: bool) -> _Format:
+    """Finds what is wrong with the output before anything is computed."""
+    suffixes = {target.suffix: name for name, target in FORMATS.items()}
+    found = suffixes.get(output.suffix.lower())
+    if form is not None and found != form:
+        flag, suffix = FORMATS[form].flag, FORMATS[form].suffix
+        raise KTDNError(f"{output}: {flag} writes files that end in {suffix}; name it so")
+    if found is None:
+        raise KTDNError(f"{output}: exported files end in {' or '.join(suffixes)}; name it so")
+    if output.is_dir():
+        raise KTDNError(f"{output}: is a folder; name a file")
+    if output.exists():
+        if checkpoint.exists() and output.samefile(checkpoint):
+            raise KTDNError(f"{output}: is the checkpoint itself; name another file")
+        if not overwrite:
+            raise KTDNError(f"{output}: is there already; --overwrite replaces it")
+    parent = next(folder for folder in output.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise KTDNError(f"{output}: cannot be written: {parent} is no folder that is open to you")
+    if found == "onnx":
+        onnx_file.check_packages()
+    return FORMATS[found]
+
+
+def _write(output: Path, content: bytes) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KTDNError(f"{output}: cannot be written: {error.strerror or error}") from error
+    write_whole(output, lambda file: file.write(content))
