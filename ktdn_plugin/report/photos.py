@@ -1,0 +1,212 @@
+"""Photographs of a report: hazy, dehazed, clear and difference, with the figures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktdn_plugin.data.images import read_image
+from ktdn_plugin.metrics import SSIM_WINDOW, measure
+from ktdn_plugin.report.contents import Contents, Results
+from ktdn_plugin.report.embedding import Embedded, difference, embed
+from ktdn_plugin.report.names import Names
+from ktdn_plugin.report.scenes import Pair, Scene
+from ktdn_plugin.report.tables import Row, Table
+
+RGB8 = NDArray[np.uint8]
+Kind = Literal["hazy", "result", "clear", "difference"]
+
+MEASURED = "measured here on the full-size images, RGB"
+
+
+class Layer(NamedTuple):
+    """One of the images that can be compared."""
+
+    kind: Kind
+    label: str
+    image: Embedded
+
+
+class Line(NamedTuple):
+    """Figures of one of the images.
+
+    Attributes:
+        label: Which of the images.
+        figures: By metric.
+        source: The file that they are out of, or ``MEASURED``.
+        method: Whose result it is; empty for the hazy image.
+        is_validation: Whether it is a picture of a training's validation.
+    """
+
+    label: str
+    figures: dict[str, float]
+    source: str
+    method: str = ""
+    is_validation: bool = False
+
+
+@dataclass
+class Photo:
+    """A photograph as it is shown.
+
+    Attributes:
+        name: What it is called.
+        split: The split it is of; empty where that is not known.
+        layers: Its images.
+        lines: Figures of its images.
+        notes: What is missing of it.
+        is_reconstructed: Whether it was made of the clear image, by a teacher.
+    """
+
+    name: str
+    split: str
+    is_reconstructed: bool = False
+    layers: list[Layer] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Wanted(NamedTuple):
+    """A photograph that is to be shown: its scene, and the results that are of it."""
+
+    name: str
+    split: str
+    scenes: list[Scene]
+    results: list[tuple[Results, str]]
+
+    @property
+    def is_reconstructed(self) -> bool:
+        """Whether its results are of the clear image itself."""
+        return any(scene.is_reconstructed for scene in self.scenes)
+
+
+def list_photos(contents: Contents) -> list[Wanted]:
+    """Finds which results are of one photograph; reconstructed ones come last."""
+    wanted: dict[object, Wanted] = {}
+    for results in contents.results:
+        for key in results.images:
+            found = [(one.split, scene) for one in results.scenes if (scene := one.find(key))]
+            scenes = [scene for _, scene in found]
+            split = next((split for split, _ in found if split), "")
+            if scenes:
+                identity: object = (scenes[0].identity, scenes[0].is_reconstructed)
+            else:
+                identity = (results.set_name, key)
+            name = scenes[0].name if scenes else key
+            photo = wanted.setdefault(identity, Wanted(name, split, scenes, []))
+            photo.results.append((results, key))
+    return sorted(wanted.values(), key=lambda photo: photo.is_reconstructed)
+
+
+def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> Photo:
+    """Reads a photograph's images, measures what no table tells, and prepares them for a page.
+
+    Args:
+        wanted: The photograph.
+        free_tables: Tables that may have figures of any result.
+        max_width: Widest that its images become.
+
+    Raises:
+        KTDNError: One of its images cannot be read.
+    """
+    photo = Photo(wanted.name, wanted.split, wanted.is_reconstructed)
+    hazy, clear = _read(wanted.scenes)
+    if photo.is_reconstructed:
+        hazy = None
+    several = len(wanted.results) > 1
+    images = [read_image(results.images[key]) for results, key in wanted.results]
+    rows = [_find_rows(*one, free_tables) for one in wanted.results]
+    photo.split = photo.split or next((row.split for hits in rows for _, row in hits), "")
+    if hazy is not None:
+        photo.layers.append(Layer("hazy", "hazy", embed(hazy, max_width)))
+        known = next((hit for hits in rows for hit in hits if hit[1].hazy), None)
+        figures = _figures(known and (known[0], known[1].hazy), hazy, clear)
+        photo.lines += [Line("hazy", *figures)] if figures else []
+    differences = []
+    for (results, _), image, hits in zip(wanted.results, images, rows, strict=True):
+        made = "reconstructed" if photo.is_reconstructed else "dehazed"
+        label = _label(results) if several else made
+        photo.layers.append(Layer("result", label, embed(image, max_width)))
+        known = next((hit for hit in hits if hit[1].figures), None)
+        figures = _figures(known and (known[0], known[1].figures), image, clear)
+        if figures:
+            validated = results.iteration is not None
+            photo.lines.append(Line(label, *figures, results.method, validated))
+        if clear is not None and clear.shape == image.shape:
+            name = f"difference, {label}" if several else "difference"
+            shown = embed(difference(image, clear), max_width)
+            differences.append(Layer("difference", name, shown))
+        elif clear is not None:
+            photo.notes.append(
+                f"{label} is {_size(image)} and clear {_size(clear)}: no difference is shown, and "
+                "nothing measured"
+            )
+    if clear is not None:
+        layer = Layer("clear", "clear", embed(clear, max_width))
+        photo.layers.insert(0 if photo.is_reconstructed else len(photo.layers), layer)
+    elif not photo.is_reconstructed:
+        unmeasured = "" if photo.lines else ", and nothing is measured"
+        photo.notes.append(f"no clear image: difference is not shown{unmeasured}")
+    if hazy is None and not photo.is_reconstructed:
+        photo.notes.append("no hazy image")
+    photo.layers += differences
+    return photo
+
+
+def _read(scenes: Sequence[Scene]) -> Pair:
+    """Takes each image from the first that has it: what a person has named comes first."""
+    hazy = clear = None
+    for scene in scenes:
+        if hazy is None or clear is None:
+            pair = scene.read()
+            hazy = pair.hazy if hazy is None else hazy
+            clear = pair.clear if clear is None else clear
+    return Pair(hazy, clear)
+
+
+def _label(results: Results) -> str:
+    return results.method + (f" @ {results.iteration}" if results.iteration is not None else "")
+
+
+def _size(image: RGB8) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"
+
+
+def _figures(
+    known: tuple[Path, dict[str, float]] | None, image: RGB8, clear: RGB8 | None
+) -> tuple[dict[str, float], str] | None:
+    """Gives an image's figures and where they are from: a table before all else."""
+    if known:
+        # Enough of the path to find it, and no more: pages are shown to others.
+        return known[1], f"{known[0].resolve().parent.name}/{known[0].name}"
+    if clear is None or clear.shape != image.shape or min(image.shape[:2]) < SSIM_WINDOW:
+        return None
+    return measure(image, clear)._asdict(), MEASURED
+
+
+def _find_rows(results: Results, key: str, free_tables: Sequence[Table]) -> list[tuple[Path, Row]]:
+    """Finds what tables say of a result: its folder's ones first."""
+    found = list(_rows_of(results, key, results.tables, ""))
+    if results.iteration is None:
+        found += _rows_of(results, key, free_tables, results.method)
+    return found
+
+
+def _rows_of(
+    results: Results, key: str, tables: Sequence[Table], method: str
+) -> Iterator[tuple[Path, Row]]:
+    for table in tables:
+        rows = [row for row in table.rows if row.image]
+        if any(row.set == results.set_name for row in rows):
+            rows = [row for row in rows if row.set == results.set_name]
+        methods = dict.fromkeys(row.method for row in rows if row.method)
+        if len(methods) > 1 or (methods and method):
+            name = Names(methods).find(results.method)
+            rows = [row for row in rows if row.method == name or not row.method]
+        image = Names(row.image for row in rows).find(key)
+        yield from ((table.path, row) for row in rows if row.image == image)

@@ -1,0 +1,73 @@
+"""What ``ktdn report`` answers to what it cannot show: one line, and nothing is written."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["nowhere"], "nowhere: there is no such folder; expected a training run"),
+        (["empty"], "empty: holds neither a run nor an image; expected"),
+        (["student"], "did you mean 'experiments/student'?"),
+        (["experiments/studnet"], "did you mean 'student'?"),
+        (["experiments"], "no run itself; give one or several of: experiments/student"),
+        (["."], "no run itself; give one or several of: experiments/student, results/test"),
+        (["experiments/student/visualization"], "lies inside a run; give the run's folder: "),
+        (["experiments/student/student.yml"], "is a file; expected"),
+        (["experiments/student", "./experiments/student"], "given twice"),
+        (["results/test", "--gt", "nowhere"], "--gt: no such folder: nowhere"),
+        (["results/test", "--hazy", "empty"], "empty: holds no image"),
+        (["results/test", "--hazy", "val/hazy", "--gt", "others"], "no hazy image has a clear one"),
+        (["results/test", "--max-width", "3"], "--max-width 3: must be 16 or more"),
+        (["results/test", "--photos", "-1"], "--photos -1: must be 0 or more"),
+        (["broken"], "metrics.csv, line 3: 2 cells for 3 columns"),
+    ],
+)
+def test_bad_input(project, refused, words: list[str], wrong: str) -> None:
+    project.training()
+    project.results()
+    (project.root / "empty").mkdir()
+    project.table(project.root / "broken" / "metrics.csv", [["image", "psnr", "ssim"]], [])
+    with (project.root / "broken" / "metrics.csv").open("a") as file:
+        file.write("a,1,1\nb,1\n")
+    (project.root / "others").mkdir()
+    Image.new("RGB", (96, 64)).save(project.root / "others" / "zebra.png")
+    assert wrong in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("output", "wrong"),
+    [
+        ("page.pdf", "-o page.pdf: a page is written as .html"),
+        ("folder.html", "-o folder.html: is a folder"),
+        ("file/page.html", "is a file, not a folder"),
+    ],
+)
+def test_unwritable_output(project, refused, output: str, wrong: str) -> None:
+    folder = project.images()
+    (project.root / "folder.html").mkdir()
+    (project.root / "file").write_text("")
+    assert wrong in refused(folder, output=output)
+
+
+def test_full_disk_leaves_the_old_page(project, refused, monkeypatch) -> None:
+    folder = project.images()
+    (project.root / "page.html").write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ktdn_plugin.checkpoints.os.fsync", fail)
+    assert "No space left on device" in refused(folder)
+    assert (project.root / "page.html").read_text() == "old"
+
+
+def test_run_that_has_logged_nothing(project, refused) -> None:
+    folder = project.training()
+    (folder / "metrics.jsonl").write_text("")
+    assert "the run has logged nothing yet" in refused(folder)
+    (folder / "metrics.jsonl").write_text('{"kind": "val"}\n')
+    assert "metrics.jsonl, line 1" in refused(folder)
