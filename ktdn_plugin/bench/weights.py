@@ -17,7 +17,7 @@ def draw_weights(network: nn.Module, seed: int) -> None:
     have nothing to fold.
 
     Args:
-        network: The network.
+        network: The network, as it is built.
         seed: Seed of the weights.
     """
     generator = torch.Generator().manual_seed(seed)

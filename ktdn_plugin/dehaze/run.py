@@ -84,6 +84,9 @@ def dehaze_all(
     run = _Run(jobs, load, truth, quality=quality, overwrite=overwrite)
     if videos:
         run.notes["videos in folders are left out; name them to dehaze them"] += map(str, videos)
+    moving = [job.source.label for job in jobs if job.is_video]
+    if moving and (compare or ground_truth):
+        run.notes["videos are neither compared nor measured"] += moving
     try:
         run.work(stop_at_errors)
     except KeyboardInterrupt:

@@ -138,3 +138,12 @@ def test_videos_in_folders_are_left_out_and_named(
     assert files("out") == ["a.png", "deeper/b.jpg", "deeper/c.webp"]
     said = capsys.readouterr().out
     assert f"name them to dehaze them: {Path('photos/clip.mp4')}" in said
+
+
+def test_videos_are_neither_compared_nor_measured_and_it_is_said(
+    here: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_video("clip.mp4")
+    dehaze_all([Path("clip.mp4")], Path("out"), lambda: inverted, compare=True)
+    assert "videos are neither compared nor measured: clip.mp4" in capsys.readouterr().out
+    assert files("out") == ["clip.mp4"]

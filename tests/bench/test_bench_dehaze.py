@@ -1,0 +1,120 @@
+"""The benchmark of dehazing: its rows, what it compares with, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from ktdn_plugin import KTDN
+from ktdn_plugin.bench import dehaze as bench
+from ktdn_plugin.bench.dehaze_table import DehazeRow, format_rows
+from ktdn_plugin.bench.weights import draw_weights
+from ktdn_plugin.cli import main
+from ktdn_plugin.errors import KTDNError
+
+ENCODER = "test_resnet"
+SMALL = {"encoder": ENCODER, "sizes": ["75x50"], "steps": 1, "warmup": 0, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """Gives the cells of each line of the table by its way."""
+    lines = [line for line in text.splitlines() if re.match(r"\d+ x \d+ ", line)]
+    return {re.split(r"\s{2,}", line)[1]: re.split(r"\s{2,}", line) for line in lines}
+
+
+def test_ours_are_compared_with_the_plain_way(capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run_bench_dehaze(**SMALL, precisions=["float32", "bf16"])
+    text = capsys.readouterr().out
+    rows = rows_of(text)
+    assert list(rows) == ["plain", "float32", "bf16"]
+    assert float(rows["float32"][7]) < 1e-5
+    assert 1e-5 < float(rows["bf16"][7]) < 0.1
+    assert float(rows["bf16"][8].removesuffix(" dB")) > 35
+    assert torch.__version__ in text
+
+
+def test_bounded_and_without_the_plain_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "plain_peak", lambda *_: 10**18)
+    bench.run_bench_dehaze(**SMALL, precisions=["float32"], max_memory=["least"])
+    text = capsys.readouterr().out
+    assert re.search(r"75 x 50  plain +not run: takes 1\d+\.00GB beyond its weights", text)
+    lines = [re.split(r"\s{2,}", line) for line in text.splitlines() if line.startswith("75 x 50")]
+    assert [line[1] for line in lines] == ["plain", "whole", "float32", "float32"]
+    limit, peak = (float(re.sub("[A-Z]", "", lines[3][i])) for i in (2, 5))
+    assert peak <= limit
+    assert all(float(line[7]) < 1e-5 for line in lines[2:])
+
+
+def test_a_way_that_fails_is_a_row_and_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "net.pth"
+    torch.save({"params": KTDN(ENCODER).state_dict()}, file)
+    with pytest.raises(KTDNError, match="1 of 3 ways could not be measured"):
+        bench.run_bench_dehaze(
+            **{**SMALL, "encoder": "unused"},
+            checkpoint=file,
+            precisions=["float32"],
+            max_memory=["5MB"],
+        )
+    text = capsys.readouterr().out
+    assert re.search(r"failed: 75 x 50 pixels do not fit into max memory 5MB", text)
+    assert str(file) in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sizes", "1600"], "size '1600' is no WIDTHxHEIGHT"),
+        (["--sizes", "0x5"], "size '0x5' is no WIDTHxHEIGHT"),
+        (["--precisions", "fp16", "--device", "cpu"], "precision fp16 is for GPUs"),
+        (["--precisions", "bf61", "--device", "cpu"], "did you mean 'bf16'?"),
+        (["--max-memory", "much"], "'much' is no size of memory"),
+        (["--steps", "0"], "steps is 0"),
+        (["--device", "cuda:99"], "there is no device 'cuda:99' here"),
+        (["--encoder", "test_resnt"], "did you mean 'test_resnet'?"),
+        (["--checkpoint", "nothing.pth"], "nothing.pth: no such checkpoint file"),
+    ],
+)
+def test_wrong_arguments(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "dehaze", *flags]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_drawn_weights_let_every_layer_do_something() -> None:
+    network = KTDN("resnet18").eval()
+    draw_weights(network, 0)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        first, features = network(image, return_features=True)
+        assert all(0.01 < float(f.abs().mean()) < 100 for f in features.values())
+        for seed in (0, 1):
+            other = KTDN("resnet18").eval()
+            draw_weights(other, seed)
+            assert torch.equal(other(image), first) == (seed == 0)
+
+
+def test_table() -> None:
+    size = (1600, 1200)
+    plain = DehazeRow(size, "plain", is_baseline=True, times=[8.0, 9.0, 10.0], peak=3 * 10**9)
+    ours = DehazeRow(size, "bf16", None, 10**9, [3.0], 10**9, 0.01, 50.0)
+    broken = DehazeRow((1, 1), "bf16", error="failed: out of memory")
+    lines = format_rows([plain, ours, broken])
+    assert re.split(r"\s{2,}", lines[2])[2:] == [
+        *("1.00GB", "3.00", "3.00x", "1.00GB", "0.33x", "1.0e-02", "50.0 dB")
+    ]
+    assert lines[3].endswith("failed: out of memory")
