@@ -24,7 +24,9 @@ setup(
     packages=[*find_packages(include=["ktdn_plugin", "ktdn_plugin.*"]), "ktdn_plugin.options"],
     package_dir={"ktdn_plugin.options": "options"},
     package_data={
-        "ktdn_plugin": ["py.typed"],
+        "ktdn_plugin": ["py.typed", "archs/known_encoders.json"],
+        "ktdn_plugin.report": ["page.html", "page.css", "page.js"],
+        "ktdn_plugin.comfyui_node": ["README.md"],
         "ktdn_plugin.options": ["*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
     },
     install_requires=[
@@ -39,14 +41,21 @@ setup(
         # Imported by us as well, though the above bring them along:
         "matplotlib>=3.7",  # curves
         "numpy",
-        "pillow",  # captions in pictures
+        "pillow>=11",  # photographs and their metadata, captions in pictures
         "pyyaml",  # options files
         "safetensors",  # weights files
         "scikit-image",  # SSIM, and the demo's photographs
+        "tifffile",  # TIFF of 16 bit in arrangements that OpenCV does not know
         "tqdm",  # progress bars
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
+        "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
+        "spandrel": ["spandrel>=0.4"],
+        "test": [
+            *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
+            *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -17,6 +17,10 @@ _WHERE = {
     "PixelAttention": "ktdn_plugin.blocks",
     "KTDN": "ktdn_plugin.archs",
     "Encoder": "ktdn_plugin.archs",
+    "Dehazer": "ktdn_plugin.inference",
+    "create_model": "ktdn_plugin.archs.variants",
+    "list_models": "ktdn_plugin.archs.variants",
+    "describe_model": "ktdn_plugin.model_costs",
     "LaplacianLoss": "ktdn_plugin.losses",
     "KnowledgeTransferLoss": "ktdn_plugin.losses",
     "PixelLoss": "ktdn_plugin.losses",
@@ -24,9 +28,14 @@ _WHERE = {
     "FrozenTeacher": "ktdn_plugin.transfer",
     "student_step": "ktdn_plugin.transfer",
     "teacher_step": "ktdn_plugin.transfer",
+    "load_network": "ktdn_plugin.checkpoint_networks",
     "load_published": "ktdn_plugin.checkpoints",
     "load_weights": "ktdn_plugin.checkpoints",
     "to_published": "ktdn_plugin.published_layout",
+    "dark_channel_prior": "ktdn_plugin.baselines",
+    "Photo": "ktdn_plugin.photos",
+    "read_photo": "ktdn_plugin.photos",
+    "write_photo": "ktdn_plugin.photos",
     "synthesize_haze": "ktdn_plugin.data",
     "synthesize_haze_batch": "ktdn_plugin.data.haze_batch",
     "KTDNError": "ktdn_plugin.errors",
@@ -34,13 +43,19 @@ _WHERE = {
 
 if TYPE_CHECKING:
     from ktdn_plugin.archs import KTDN, Encoder
+    from ktdn_plugin.archs.variants import create_model, list_models
+    from ktdn_plugin.baselines import dark_channel_prior
     from ktdn_plugin.blocks import EM, FAM, ChannelAttention, PixelAttention
+    from ktdn_plugin.checkpoint_networks import load_network
     from ktdn_plugin.checkpoints import load_published, load_weights
     from ktdn_plugin.data import synthesize_haze
     from ktdn_plugin.data.haze_batch import synthesize_haze_batch
     from ktdn_plugin.errors import KTDNError
+    from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss, PixelLoss
+    from ktdn_plugin.model_costs import describe_model
     from ktdn_plugin.named_features import name_features
+    from ktdn_plugin.photos import Photo, read_photo, write_photo
     from ktdn_plugin.published_layout import to_published
     from ktdn_plugin.transfer import FrozenTeacher, student_step, teacher_step
 
@@ -49,23 +64,32 @@ __all__ = [
     "FAM",
     "KTDN",
     "ChannelAttention",
+    "Dehazer",
     "Encoder",
     "FrozenTeacher",
     "KTDNError",
     "KnowledgeTransferLoss",
     "LaplacianLoss",
+    "Photo",
     "PixelAttention",
     "PixelLoss",
     "__version__",
+    "create_model",
+    "dark_channel_prior",
+    "describe_model",
+    "list_models",
+    "load_network",
     "load_published",
     "load_weights",
     "name_features",
+    "read_photo",
     "register",
     "student_step",
     "synthesize_haze",
     "synthesize_haze_batch",
     "teacher_step",
     "to_published",
+    "write_photo",
 ]
 
 

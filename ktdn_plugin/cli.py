@@ -12,18 +12,46 @@ from types import ModuleType
 from ktdn_plugin.commands import (
     bench,
     check_data,
+    comfyui,
+    convert,
     curves,
+    dehaze,
     demo,
+    evaluate,
+    export,
     haze,
+    info,
     mmengine,
+    models,
     options,
     prepare,
+    report,
+    shim,
     toolbox,
 )
 from ktdn_plugin.errors import KTDNError, OptionsError, OtherProcessError
 
 SECONDS_TO_SPEAK = 3
-KTDN_COMMANDS = (toolbox, mmengine, prepare, check_data, haze, options, curves, bench, demo)
+KTDN_COMMANDS = (
+    toolbox,
+    mmengine,
+    prepare,
+    check_data,
+    haze,
+    dehaze,
+    models,
+    evaluate,
+    options,
+    curves,
+    report,
+    convert,
+    export,
+    info,
+    comfyui,
+    shim,
+    bench,
+    demo,
+)
 
 
 def _parser(program: str, text: str, modules: Sequence[ModuleType]) -> argparse.ArgumentParser:

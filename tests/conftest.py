@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers of two threads each on two cores slow each other down. Before torch is loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from helpers import write_png
 
 Runner = Callable[..., subprocess.CompletedProcess]
