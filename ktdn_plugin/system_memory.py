@@ -53,8 +53,12 @@ def available() -> int | None:
     try:  # a container's own limit
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
+        statistics = (_CGROUP / "memory.stat").read_text()
     except (OSError, ValueError):  # there is none
         return free
+    # Files that were read lately are counted, and give way.
+    cached = re.search(r"^inactive_file (\d+)", statistics, re.MULTILINE)
+    used -= int(cached.group(1)) if cached else 0
     return min(free, max(limit - used, 0))
 
 

@@ -72,7 +72,7 @@ def run_bench_dehaze(
         if bound != LEAST:
             parse_memory(bound)
     if checkpoint is not None:
-        from ktdn_plugin.checkpoint_networks import load_network
+        from ktdn_plugin.checkpoints.networks import load_network
 
         network = load_network(checkpoint)
     else:

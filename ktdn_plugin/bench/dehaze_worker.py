@@ -119,7 +119,7 @@ def make_image(height: int, width: int) -> Any:
 def _network(job: DehazeJob) -> Any:
     from ktdn_plugin.archs import KTDN
     from ktdn_plugin.bench.weights import draw_weights
-    from ktdn_plugin.checkpoint_networks import load_network
+    from ktdn_plugin.checkpoints.networks import load_network
 
     if job.checkpoint is not None:
         return load_network(job.checkpoint)

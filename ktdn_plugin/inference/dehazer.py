@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+import re
+import threading
+import traceback
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,16 +17,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import return_freed_memory
+from ktdn_plugin.acceleration import SMALLEST_BLOCK, return_freed_memory
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference.devices import computing, find_device, find_precision
 from ktdn_plugin.inference.engine import Engine
-from ktdn_plugin.inference.frames import LARGEST, Frames
+from ktdn_plugin.inference.frames import Frames, check_images
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.planning import Plan, Planner
-from ktdn_plugin.inference.tiles import run_in_tiles
+from ktdn_plugin.inference.tiles import check_tile, run_in_tiles
+from ktdn_plugin.system_memory import peak_resident
+
+_BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+"""Runs on a device wait for each other: each is planned for the memory that is free."""
+
+_JITTER = 1.02  # what a process holds is not the same to the byte each time
 
 
 class Dehazer:
@@ -33,18 +44,23 @@ class Dehazer:
 
     Args:
         checkpoint: A checkpoint's path, see
-            :func:`~ktdn_plugin.checkpoint_networks.load_network`; or a network. A network that is
+            :func:`~ktdn_plugin.checkpoints.networks.load_network`; or a network. A network that is
             not KTDN has to map images (n, 3, h, w) in [0, 1] to such images.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32``, ``tf32``, ``bf16`` or ``fp16``.
         max_memory: Most memory to take, in bytes or as ``"4GB"``: on a CPU by the whole process,
-            on a GPU by its tensors. Without it, what is free. Only for KTDN.
+            on a GPU by its tensors. Without it, what is free. Only for KTDN. On a CPU, under
+            glibc, the process then gives back at once what it frees, from here on.
         encoder: The network's timm backbone, where the file does not tell.
         tile: Only for networks that are not KTDN: run them on tiles of so many pixels.
-        tile_overlap: Pixels that neighbouring tiles share.
+        tile_overlap: Pixels that neighbouring tiles share; 32, or a quarter of a smaller tile.
+
+    A network that is given stays as it is: what runs is a copy, in eval mode. Calls from several
+    threads wait for each other.
 
     Raises:
-        KTDNError: If the checkpoint cannot be loaded, or device, precision or memory cannot be had.
+        KTDNError: If the checkpoint cannot be loaded, its weights are not finite, or device,
+            precision, memory or tile cannot be had.
     """
 
     def __init__(
@@ -56,42 +72,63 @@ class Dehazer:
         max_memory: int | str | None = None,
         encoder: str | None = None,
         tile: int | None = None,
-        tile_overlap: int = 32,
+        tile_overlap: int | None = None,
     ) -> None:
         self.device = find_device(device)
         self.precision = precision
         dtype = find_precision(precision, self.device)
-        if isinstance(checkpoint, nn.Module):
-            network = checkpoint
-        else:
-            # Imported late: it knows all of a checkpoint's layouts.
-            from ktdn_plugin.checkpoint_networks import load_network
-
-            network = load_network(checkpoint, encoder)
+        # What cannot be had is said before a file is read.
+        limit = None if max_memory is None else parse_memory(max_memory)
+        overlap = min(32, (tile or 0) // 4) if tile_overlap is None else tile_overlap
+        if tile is not None:
+            check_tile(tile, overlap)
+        if limit is not None and self.device.type == "cpu":
+            # Loading leaves holes between small weights otherwise, which runs would fill.
+            return_freed_memory(SMALLEST_BLOCK)
+        before = peak_resident() or 0
+        is_file = not isinstance(checkpoint, nn.Module)
+        if not is_file and encoder is not None:
+            raise KTDNError("encoder: goes with a checkpoint's path; a network has its own")
+        network = checkpoint if isinstance(checkpoint, nn.Module) else _load(checkpoint, encoder)
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            network = network.module
         self._memory = Memory(self.device, None)
-        self._tile = tile, tile_overlap
+        self._tile = tile, overlap
         self._other: nn.Module | None = None
         self._planner: Planner | None = None
         if isinstance(network, KTDN):
             if tile is not None:
                 raise KTDNError("tile: KTDN needs none; max_memory bounds it, exactly")
-            # Some programs, ComfyUI among them, run all in inference mode.
-            with torch.inference_mode(False):
-                self._planner = Planner(Engine(network, self.device, dtype))
+            try:
+                with torch.inference_mode(False):
+                    engine = Engine(network, self.device, dtype, uses_up=is_file)
+            except KTDNError as error:
+                raise KTDNError(f"{checkpoint}: {error}" if is_file else str(error)) from error
+            self._planner = Planner(engine)
         else:
-            self._other = network.eval().to(self.device, dtype)
-        self.max_memory = max_memory
+            with torch.inference_mode(False):
+                other = copy.deepcopy(network)
+            self._other = other.eval().requires_grad_(False).to(self.device, dtype)
+        del network  # before the memory is looked at
+        built = peak_resident() or 0
+        # Where the process had held more before, what building took is not known, nor matters.
+        self._built = built if built > before and self.device.type == "cpu" else 0
+        self.max_memory = limit
 
     @property
     def max_memory(self) -> int | None:
-        """Most bytes to take, None for what is free; a text such as ``"4GB"`` may be assigned."""
+        """Most bytes to take, None for what is free; a text such as ``"4GB"`` may be assigned.
+
+        On a CPU, less is needed where there was one from the start: a network that was loaded
+        without one lies in more pieces, which cannot all be given back.
+        """
         return self._memory.limit
 
     @max_memory.setter
     def max_memory(self, limit: int | str | None) -> None:
-        self._memory.limit = None if limit is None else parse_memory(limit)
         if limit is not None and self._planner is None:
             raise KTDNError("max_memory: only for KTDN; give other networks a tile's size")
+        self._memory.limit = None if limit is None else parse_memory(limit)
         if limit is not None and self.device.type == "cpu":
             return_freed_memory()
 
@@ -119,14 +156,7 @@ class Dehazer:
             return self(read_photo(image).pixels)
         if isinstance(image, (list, tuple)):
             return [self(one) for one in image]
-        if isinstance(image, Tensor):
-            _check(image.shape, image.is_floating_point(), image.dtype, channels=-3)
-        elif isinstance(image, np.ndarray):
-            _check(image.shape, image.dtype.name in LARGEST, image.dtype, channels=-1)
-        else:
-            raise KTDNError(
-                f"an image is a path, an array or a tensor, not a {type(image).__name__}"
-            )
+        check_images(image)
         if image.ndim == 4:
             return self._run(image)
         return self._run(image[None])[0]
@@ -139,18 +169,21 @@ class Dehazer:
             width: Its width.
 
         Returns:
-            Bytes of the fastest run, and of the most frugal one, as ``max_memory`` counts them.
+            Bytes of the fastest run, and of the most frugal one, as ``max_memory`` counts them:
+            with all that is held now, and so without the image itself unless it is there already.
 
         Raises:
-            KTDNError: If the network is not KTDN.
+            KTDNError: If there is no such size, or the network is not KTDN.
         """
+        if height < 1 or width < 1:
+            raise KTDNError(f"there is no image of {width} x {height} pixels")
         if self._planner is None:
             raise KTDNError("what another network than KTDN needs is not known")
         frames = Frames(np.empty((1, height, width, 3), np.uint8), self.device)
-        held = self._memory.held() + self._waiting(frames)
-        return tuple(  # type: ignore[return-value]
-            held + self._planner.plan(1, frames.size, budget).peak for budget in (None, 0)
-        )
+        with torch.inference_mode(False):
+            fast, least = (self._planner.plan(1, frames.size, budget).peak for budget in (None, 0))
+        held = self._memory.held()  # after the planning, which looks into the network
+        return self._total(held, frames, fast), self._total(held, frames, least)
 
     def _run(self, images: NDArray[Any] | Tensor) -> Any:
         frames = Frames(images, self.device)
@@ -167,7 +200,8 @@ class Dehazer:
         Raises:
             KTDNError: As a call does.
         """
-        with computing(self.precision), self._explaining(frames):
+        place = f"{self.device.type}:{self.device.index or 0}"
+        with _BUSY[place], computing(self.precision), self._explaining(frames):
             if self._planner is None:
                 self._run_other(frames)
             else:
@@ -190,6 +224,9 @@ class Dehazer:
             frames.write(top, bottom, values)
 
         planner.engine.run(frames.read, frames.size, emit, plan.heights)
+        self._require(finite)
+
+    def _require(self, finite: Tensor) -> None:
         if not finite:
             raise KTDNError(
                 f"the network's image is not finite in precision {self.precision}"
@@ -204,16 +241,27 @@ class Dehazer:
         image = frames.read(0, frames.size[0])[:, :, :height, :width].to(dtype)
         tile, overlap = self._tile
         made = run_in_tiles(other, image, tile or max(height, width), overlap if tile else 0)
+        self._require(made.isfinite().all())
         frames.write(0, height, made)
 
     def _plan(self, planner: Planner, frames: Frames, count: int) -> Plan | None:
         """Plans a run; None where none fits."""
-        free = self._memory.free()
-        budget = None if free is None else free - self._waiting(frames)
+        if self._memory.limit is not None and self._memory.limit < self._built:
+            return None
+        budget = self._budget(frames)
         # Meters on tensors without content work outside of inference mode only.
         with torch.inference_mode(False):
             plan = planner.plan(count, frames.size, budget)
+            # The first plan of a size looks into the network, which takes some memory to keep.
+            budget = self._budget(frames)
+            if budget is not None and plan.peak > budget:
+                plan = planner.plan(count, frames.size, budget)
         return plan if budget is None or plan.peak <= budget else None
+
+    def _budget(self, frames: Frames) -> int | None:
+        """Bytes that a run may take, None where it is not known."""
+        free = self._memory.free()
+        return None if free is None else free - self._waiting(frames)
 
     def _waiting(self, frames: Frames) -> int:
         """Bytes of the result, which fill up while it is written."""
@@ -222,20 +270,25 @@ class Dehazer:
             return 0 if self.device.type == "cuda" else result.nbytes
         return int(result.nbytes) if self.device.type == "cpu" else 0
 
+    def _total(self, held: int, frames: Frames, peak: int) -> int:
+        """Bytes at the peak of a run, as ``max_memory`` counts them."""
+        return int(max(held + self._waiting(frames) + peak, self._built) * _JITTER)
+
     def _too_little(self, planner: Planner, frames: Frames) -> str:
         with torch.inference_mode(False):
-            least = planner.plan(1, frames.size, 0)
-        needed = self._memory.held() + self._waiting(frames) + least.peak
+            least = planner.plan(1, frames.size, 0).peak
         limit = self._memory.limit
-        given = (
-            f"max memory {format_memory(limit)}"
-            if limit is not None
-            else f"the free memory of {self.device}"
-        )
-        smaller = "" if self.precision in ("bf16", "fp16") else " (precision bf16 about half of it)"
+        if limit is not None:
+            given = f"max memory {format_memory(limit)}"
+            needed = self._total(self._memory.held(), frames, least)
+        else:
+            free = self._memory.free() or 0
+            given = f"the {format_memory(free)} that may be taken on {self.device}"
+            needed = int((self._waiting(frames) + least) * _JITTER)
+        smaller = "" if self.precision in ("bf16", "fp16") else " (less in precision bf16)"
         return (
             f"{frames.width} x {frames.height} pixels do not fit into {given} in precision "
-            f"{self.precision}; {format_memory(int(needed * 1.02))} would do{smaller}"
+            f"{self.precision}; {format_memory(needed)} would do{smaller}"
         )
 
     @contextmanager
@@ -243,10 +296,11 @@ class Dehazer:
         """Words what a device says that has no memory left."""
         try:
             yield
-        except RuntimeError as error:
-            text = str(error).lower()
-            if not ("out of memory" in text or "can't allocate memory" in text):
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
                 raise
+            # It holds on to what the run had taken, and would for as long as it is handled.
+            traceback.clear_frames(error.__traceback__)
             size = f"{frames.width} x {frames.height} pixels"
             if self._planner is None:
                 raise KTDNError(
@@ -255,18 +309,20 @@ class Dehazer:
                 ) from error
             with torch.inference_mode(False):
                 least = self._planner.plan(1, frames.size, 0).peak
-            needed = self._memory.held() + self._waiting(frames) + least
+            needed = format_memory(self._total(self._memory.held(), frames, least))
             raise KTDNError(
                 f"out of memory: {size} on {self.device} in precision {self.precision}; give "
-                f"--max-memory {format_memory(int(needed * 1.02))} (max_memory=), the least that "
-                "does, if so much is free"
+                f"--max-memory {needed} (max_memory=), the least that does, if so much is free"
             ) from error
 
 
-def _check(shape: Sequence[int], is_known: bool, dtype: object, channels: int) -> None:
-    kind = "a tensor is (3, h, w) or (n, 3, h, w)" if channels == -3 else "an array is (h, w, 3)"
-    if len(shape) not in (3, 4) or shape[channels] != 3 or 0 in shape[-3:]:
-        raise KTDNError(f"{kind}, RGB; got {tuple(shape)}")
-    if not is_known:
-        types = "floating point" if channels == -3 else "uint8, uint16 or float32 in [0, 1]"
-        raise KTDNError(f"{kind} of {types}; got {dtype}")
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+
+
+def _load(path: str | Path, encoder: str | None) -> KTDN:
+    # Imported late: it knows all of a checkpoint's layouts.
+    from ktdn_plugin.checkpoints.networks import load_network
+
+    # Some programs, ComfyUI among them, run all in inference mode.
+    with torch.inference_mode(False):
+        return load_network(path, encoder)

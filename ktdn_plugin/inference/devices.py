@@ -37,7 +37,7 @@ def find_device(name: str | torch.device, kinds: Sequence[str] = KINDS) -> torch
     known = ("auto", *kinds)
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         device = None
     if device is None or device.type not in kinds:
         raise KTDNError(
@@ -45,8 +45,8 @@ def find_device(name: str | torch.device, kinds: Sequence[str] = KINDS) -> torch
         )
     if (device.index or 0) >= _count(device.type):
         raise KTDNError(
-            f"there is no device '{name}' here (GPUs that torch can use: {_count(device.type)}); "
-            "use cpu or auto"
+            f"there is no device '{name}' here (of {device.type}, torch can use "
+            f"{_count(device.type)}); use cpu or auto"
         )
     return device
 
@@ -95,5 +95,23 @@ def computing(precision: str) -> Iterator[None]:
             deterministic=torch.backends.cudnn.deterministic,
             allow_tf32=precision == "tf32",
         ),
+        _multiplying("high" if precision == "tf32" else "highest"),
     ):
         yield
+
+
+@contextmanager
+def _multiplying(precision: str) -> Iterator[None]:
+    """Multiplies matrices in a precision as torch names them."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set one by one, by the names that torch 2.9 brought: as it was meant
+        before = precision
+    if before == precision:
+        yield
+        return
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timm.models import FeatureDictNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ktdn_plugin.archs import KTDN, Encoder
+from ktdn_plugin.archs import KTDN
 from ktdn_plugin.blocks import FAM
 from ktdn_plugin.blocks.em import POOL_SIZES
+from ktdn_plugin.inference.pools import Pool
+from ktdn_plugin.inference.preparation import check_finite, fold, split
 from ktdn_plugin.inference.stripes import Halo, Rows, empty, find_halo, run_striped, stripes
 
 CELL = max(POOL_SIZES)
@@ -54,14 +55,24 @@ class Engine(nn.Module):
         network: The network; it is copied, and stays as it is.
         device: Where to run.
         dtype: What to compute in.
+        uses_up: Takes the network itself instead of a copy; nobody else may use it any more.
+
+    Raises:
+        KTDNError: If a weight is not finite.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: KTDN, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: KTDN, device: torch.device, dtype: torch.dtype, uses_up: bool = False
+    ) -> None:
         super().__init__()
-        network = copy.deepcopy(network).eval().requires_grad_(False)
+        check_finite(network)
+        if not uses_up:
+            network = copy.deepcopy(network)
+        # Weights in a narrower format are folded in float32: rounded once, not twice.
+        network.eval().requires_grad_(False).float()
         fold(network)
         self.register_buffer("mean", network.mean, persistent=False)
         self.register_buffer("std", network.std, persistent=False)
@@ -76,8 +87,11 @@ class Engine(nn.Module):
         # Mean and std stay in float32: the image is brought into the network's range there.
         for module in self.children():
             module.to(device, dtype)
-        self.to(device).to(memory_format=torch.channels_last)
-        self.parts = _split(self.encoder)
+        self.to(device)
+        for parameter in self.parameters():
+            if parameter.ndim == 4:  # nn.Module.to fails at encoders that have others of 5
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.parts = split(self.encoder)
         self._halos: dict[int, Halo | None] = {}
 
     def halo(self, number: int) -> Halo | None:
@@ -203,7 +217,7 @@ class Engine(nn.Module):
         at cells of its own stripe and of those above alone.
         """
         em = self.em
-        pooled = [_Pool(cell, rows, width) for cell in POOL_SIZES]
+        pooled = [Pool(cell, rows, width) for cell in POOL_SIZES]
         carried: Tensor | None = None  # the feature's last rows of the stripe above
         done = 0
         for top, bottom in stripes(rows, height):
@@ -236,50 +250,6 @@ class Engine(nn.Module):
             done = until
 
 
-class _Pool:
-    """The enhancing module's averages over cells of one size, and their spreading back.
-
-    Args:
-        cell: Height and width of a cell in pixels.
-        rows: The image's height.
-        width: The image's width.
-    """
-
-    def __init__(self, cell: int, rows: int, width: int) -> None:
-        self.cell = cell
-        self.counts = rows // cell, width // cell
-        self.sizes = rows, width
-        self.values: Tensor | None = None
-
-    def add(self, feature: Tensor, top: int, reduce: nn.Module) -> None:
-        """Pools a stripe, which begins at a cell."""
-        if feature.shape[2] < self.cell:  # what is left at the bottom is dropped
-            return
-        values = reduce(F.avg_pool2d(feature, self.cell))
-        if self.values is None:
-            n = len(values)
-            self.values = values.new_empty((n, 1, *self.counts))
-            self._indices = [
-                _nearest(count, size, values.device)
-                for count, size in zip(self.counts, self.sizes, strict=True)
-            ]
-        at = top // self.cell
-        self.values[:, :, at : at + values.shape[2]] = values
-
-    def spread(self, top: int, bottom: int) -> Tensor:
-        """Gives each pixel of some rows its cell's value."""
-        assert self.values is not None
-        rows, columns = self._indices
-        return self.values.index_select(2, rows[top:bottom]).index_select(3, columns)
-
-
-def _nearest(count: int, size: int, device: torch.device) -> Tensor:
-    """Tells which of so many cells each position takes, as nearest-neighbour upsampling does."""
-    # Asked of torch itself, which computes it in float32.
-    cells = torch.arange(count, dtype=torch.float32).view(1, 1, count)
-    return F.interpolate(cells, size=size, mode="nearest").view(size).to(device, torch.int64)
-
-
 def convolve_fam(fam: FAM, x: Tensor) -> Tensor:
     """Runs a FAM's two convolutions, up to its attentions."""
     return fam.conv2(fam.conv1(x).relu_().add_(x))
@@ -292,25 +262,3 @@ def run_fam(fam: FAM, x: Tensor) -> Tensor:
     residual.mul_(fam.channel_attention.attention(mean))
     residual.mul_(fam.pixel_attention.attention(residual))
     return residual.add_(x)
-
-
-def fold(network: KTDN) -> None:
-    """Folds batch norms into convolutions, in place."""
-    from ktdn_plugin.folding import fold_batch_norms
-
-    fold_batch_norms(network, torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-
-
-def _split(encoder: Encoder) -> list[nn.Sequential] | None:
-    """Cuts a timm backbone behind its first and second feature, where it is a row of modules."""
-    body = encoder.body
-    if not isinstance(body, FeatureDictNet) or body.concat or encoder.is_channels_last:
-        return None
-    parts: list[list[nn.Module]] = [[]]
-    for name, module in body.items():
-        parts[-1].append(module)
-        if name in body.return_layers:
-            parts.append([])
-    if len(parts) != 4 or parts[3]:
-        return None
-    return [nn.Sequential(*modules) for modules in parts[:3]]

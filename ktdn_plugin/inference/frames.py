@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
+from ktdn_plugin.errors import KTDNError
 
 LARGEST = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The value that is 1.0 to the network, by the arrays' types."""
+
+BEYOND = 1.0
+"""How far beyond [0, 1] floating point may reach before it is no mistake of rounding."""
 
 
 class Frames:
@@ -33,7 +37,7 @@ class Frames:
     """
 
     def __init__(self, images: NDArray[Any] | Tensor, device: torch.device) -> None:
-        self.images = images
+        self.images = images.detach() if isinstance(images, Tensor) else images
         self.device = device
         self.result: Any
         if isinstance(images, Tensor):
@@ -46,14 +50,19 @@ class Frames:
         self.size = len(self._rows), len(self._columns)
 
     def read(self, top: int, bottom: int) -> Tensor:
-        """Gives rows of the padded images, (n, 3, bottom - top, W), float32 in [0, 1]."""
+        """Gives rows of the padded images, (n, 3, bottom - top, W), float32 in [0, 1].
+
+        They may be the caller's own memory: to be read alone.
+        """
         if isinstance(self.images, Tensor):
             part = self._cut(self.images, top, bottom, 2)
             return part.to(self.device, torch.float32)
         part = torch.from_numpy(self._cut(self.images, top, bottom, 1))
         # The device gets the small numbers, and makes floating point of them.
         values = part.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
-        return values / LARGEST[self.images.dtype.name]
+        largest = LARGEST[self.images.dtype.name]
+        # Those that are floating point already may still be the caller's own.
+        return values.div_(largest) if largest > 1 else values
 
     def _cut(self, images: Any, top: int, bottom: int, axis: int) -> Any:
         before = (slice(None),) * axis
@@ -61,7 +70,10 @@ class Frames:
         part = images[(*before, slice(top, bottom) if whole else self._rows[top:bottom])]
         if self.size[1] != self.width:
             part = part[(*before, slice(None), self._columns)]
-        return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part
+        if isinstance(part, Tensor):
+            return part
+        # What torch takes: no other byte order (of 16-bit files), no read-only memory (of PIL).
+        return np.require(part, part.dtype.newbyteorder("="), ["C", "W"])
 
     def write(self, top: int, bottom: int, values: Tensor) -> None:
         """Takes rows of the result (n, 3, bottom - top, W); clamps, and rounds where it has to."""
@@ -78,6 +90,41 @@ class Frames:
             # torch has few operations on 16 bit without sign; int32 holds both.
             values = values.to(torch.uint8 if largest < 256 else torch.int32)
         self.result[:, top:bottom] = values.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def check_images(images: Any) -> None:
+    """Makes sure that something is an image, or several, that a network can be given.
+
+    Args:
+        images: An array (h, w, 3) or (n, h, w, 3), or a tensor (3, h, w) or (n, 3, h, w), of the
+            types that :class:`Frames` takes.
+
+    Raises:
+        KTDNError: If it is not, or if floating point reaches far beyond [0, 1].
+    """
+    if isinstance(images, Tensor):
+        kind, channels = "a tensor is (3, h, w) or (n, 3, h, w)", -3
+        types, is_known = "floating point", images.is_floating_point()
+    elif isinstance(images, np.ndarray):
+        kind, channels = "an array is (h, w, 3) or (n, h, w, 3)", -1
+        types, is_known = "uint8, uint16 or float32", images.dtype.name in LARGEST
+    else:
+        raise KTDNError(f"an image is a path, an array or a tensor, not a {type(images).__name__}")
+    shape = tuple(images.shape)
+    if len(shape) not in (3, 4) or shape[channels] != 3 or 0 in shape[-3:]:
+        raise KTDNError(f"{kind}, RGB; got {shape}")
+    if not is_known:
+        raise KTDNError(f"{kind} of {types}; got {images.dtype}")
+    if 0 in shape or (isinstance(images, np.ndarray) and images.dtype.kind == "u"):
+        return
+    values = images.detach() if isinstance(images, Tensor) else images
+    least, most = float(values.min()), float(values.max())
+    # A little beyond is what resizing leaves. The comparison also finds what is not a number.
+    if not (least >= -BEYOND and most <= 1 + BEYOND):
+        raise KTDNError(
+            f"an image in floating point is in [0, 1]; this one has values from {least:.4g} to "
+            f"{most:.4g}: divide it by the largest that its format has, or give it as uint8"
+        )
 
 
 def padding(size: int) -> NDArray[np.int64]:

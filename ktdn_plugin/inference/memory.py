@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ktdn_plugin.acceleration import freed_in_pieces
 from ktdn_plugin.system_memory import available, peak_resident, resident
 
 SHARE = 0.95
@@ -24,13 +25,15 @@ class Memory:
         self.limit = limit
 
     def held(self) -> int:
-        """Gives the bytes that are held now."""
+        """Gives the bytes that are held now; on a CPU, what is not needed is given back first."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
         if self.device.type == "mps":
             return torch.mps.current_allocated_memory()
+        # Runs fill these pieces beside what they take anew.
+        pieces = freed_in_pieces()
         # Where the system does not tell, at least what it was at most.
-        return resident() or peak_resident() or 0
+        return (resident() or peak_resident() or 0) + pieces
 
     def free(self) -> int | None:
         """Gives the bytes that may be taken in addition; None where it is not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from ktdn_plugin.errors import KTDNError
 
@@ -31,7 +32,7 @@ def parse_memory(size: int | str) -> int:
     unit = UNITS.get(found.group(2).upper()) if found else None
     if isinstance(size, bool) or not found or unit is None:
         raise KTDNError(f"max memory: '{size}' is no size of memory; write it as 4GB or 800MB")
-    amount = int(float(found.group(1)) * unit)
+    amount = int(Decimal(found.group(1)) * unit)  # exact: a rounded size would be too small
     if amount < 1:
         raise KTDNError(f"max memory: '{size}' is nothing; write it as 4GB or 800MB")
     return amount

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin.inference.engine import CELL, Engine, Heights
-from ktdn_plugin.inference.rehearsal import Meter, metering, without_content
+from ktdn_plugin.inference.rehearsal import metering, without_content
 
 Try = TypeVar("Try", bound=Hashable)
 
@@ -70,12 +70,13 @@ class Planner:
             caller has to compare.
         """
         key = (count, *size)
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             # Photographs of one size come in rows; of all different ones nothing is to be gained.
             if len(self._known) >= 64:
                 self._known.clear()
-            self._known[key] = _Size(self, count, size)
-        return self._known[key].plan(budget)
+            known = self._known[key] = _Size(self, count, size)
+        return known.plan(budget)
 
     @property
     def engine(self) -> Engine:
@@ -125,23 +126,23 @@ class _Size:
 
     def _encode(self, heights: tuple[int | None, int | None]) -> int:
         if heights not in self._encoded:
+            twin = self._planner.twin  # made outside of the meter, which would count its weights
             with metering() as meter:
-                self._rehearse_encoder(meter, Heights(*heights))
+                self._rehearse_encoder(twin, Heights(*heights))
             self._encoded[heights] = _with_margin(meter.peak)
         return self._encoded[heights]
 
     def _decode(self, height: int | None) -> int:
         if height not in self._decoded:
+            twin = self._planner.twin
             with metering() as meter:
-                features = self._rehearse_encoder(meter, Heights())
+                features = self._rehearse_encoder(twin, Heights())
                 meter.peak = 0
-                twin = self._planner.twin
                 twin.decode(*features, lambda top, bottom, image: None, height)
             self._decoded[height] = _with_margin(meter.peak)
         return self._decoded[height]
 
-    def _rehearse_encoder(self, meter: Meter, heights: Heights) -> tuple[Tensor, Tensor, Tensor]:
-        twin = self._planner.twin
+    def _rehearse_encoder(self, twin: Engine, heights: Heights) -> tuple[Tensor, Tensor, Tensor]:
         twin.adopt_halos(self._planner.engine)
 
         def image(top: int, bottom: int) -> Tensor:

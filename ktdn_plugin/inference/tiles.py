@@ -34,11 +34,7 @@ def run_in_tiles(
     Raises:
         KTDNError: If tile and overlap do not go together, or the network changes the size.
     """
-    if tile < 1 or not 0 <= overlap < (tile + 1) // 2:
-        raise KTDNError(
-            f"tile: {tile} pixels with an overlap of {overlap} do not go together; the overlap is "
-            "0 or more, and less than half of the tile"
-        )
+    check_tile(tile, overlap)
     height, width = image.shape[2:]
     result = torch.zeros(image.shape, dtype=torch.float32, device=image.device)
     total = torch.zeros((1, 1, height, width), dtype=torch.float32, device=image.device)
@@ -47,6 +43,11 @@ def run_in_tiles(
             here = slice(top, min(top + tile, height)), slice(left, min(left + tile, width))
             piece = image[:, :, here[0], here[1]]
             made = network(piece)
+            if not isinstance(made, Tensor):
+                raise KTDNError(
+                    f"this network makes a {type(made).__name__} of an image; tiles need one that "
+                    "makes an image (n, 3, h, w)"
+                )
             if made.shape != piece.shape:
                 raise KTDNError(
                     f"this network makes {tuple(made.shape)} of {tuple(piece.shape)}; tiles need "
@@ -57,6 +58,19 @@ def run_in_tiles(
             result[:, :, here[0], here[1]] += made.float() * weight
             total[:, :, here[0], here[1]] += weight
     return result.div_(total)
+
+
+def check_tile(tile: int, overlap: int) -> None:
+    """Makes sure that a tile's size and its overlap go together.
+
+    Raises:
+        KTDNError: If they do not.
+    """
+    if tile < 1 or not 0 <= overlap < (tile + 1) // 2:
+        raise KTDNError(
+            f"tile: {tile} pixels with an overlap of {overlap} do not go together; the overlap is "
+            "0 or more, and less than half of the tile"
+        )
 
 
 def _starts(size: int, tile: int, overlap: int) -> list[int]:

@@ -1,0 +1,216 @@
+"""The engine in stripes of every height, against the plain network."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from golden_rule import GOLDEN, LAST_NORMS, draw_weights, published_weights
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ktdn_plugin import KTDN, KTDNError
+from ktdn_plugin.checkpoints import from_published
+from ktdn_plugin.inference import Dehazer
+from ktdn_plugin.inference.engine import CELL, Engine, Heights
+from ktdn_plugin.inference.frames import Frames
+from ktdn_plugin.inference.preparation import check_finite
+
+TOLERANCE = 1e-5
+CPU = torch.device("cpu")
+SIZES = st.integers(1, 150)
+
+
+class Kind(NamedTuple):
+    """An encoder, how its blocks' last batch norms are called, and which parts can be cut."""
+
+    encoder: str
+    last_norms: tuple[str, ...]
+    cuts: tuple[bool, bool]
+
+
+KINDS = {
+    kind.encoder: kind
+    for kind in (
+        Kind("test_resnet", ("bn2.weight",), (True, True)),
+        Kind("resnet18", ("bn2.weight",), (True, True)),
+        Kind("test_convnext", LAST_NORMS, (True, True)),
+        Kind("test_efficientnet", LAST_NORMS, (False, False)),
+        # Squeeze and excitation in the second stage: of the whole image.
+        Kind("ghostnet_050", LAST_NORMS, (True, False)),
+    )
+}
+
+
+@functools.cache
+def networks(encoder: str) -> tuple[KTDN, Engine]:
+    network = KTDN(encoder).eval()
+    draw_weights(network, KINDS[encoder].last_norms)
+    return network, Engine(network, CPU, torch.float32)
+
+
+@functools.cache
+def full() -> tuple[KTDN, Engine]:
+    network = KTDN().eval()
+    network.load_state_dict(from_published(published_weights()))
+    return network, Engine(network, CPU, torch.float32)
+
+
+def image(n: int, height: int, width: int) -> Tensor:
+    values = np.random.RandomState(1000).random_sample((n, 3, height, width))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def every_kind(cuts: tuple[bool, bool]) -> Iterator[Heights]:
+    """Gives the whole, the lowest stripes, taller ones and those of each part alone."""
+    for heights in (
+        Heights(),
+        Heights(32, 32, CELL),
+        Heights(64, 32, 2 * CELL),
+        Heights(128, 64, CELL),
+        Heights(32, None, None),
+        Heights(None, 32, 4 * CELL),
+    ):
+        stage1, stage2 = (
+            height if cut else None
+            for cut, height in zip(cuts, (heights.stage1, heights.stage2), strict=True)
+        )
+        yield Heights(stage1, stage2, heights.decoder)
+
+
+def dehaze(engine: Engine, x: Tensor, heights: Heights) -> Tensor:
+    """Runs the engine; makes sure that it gives each row once, from top to bottom."""
+    frames = Frames(x, CPU)
+    pieces, done = [], 0
+
+    def emit(top: int, bottom: int, values: Tensor) -> None:
+        nonlocal done
+        assert top == done < bottom
+        assert values.shape == (len(x), 3, bottom - top, frames.size[1])
+        done = bottom
+        pieces.append(values.clone())
+
+    engine.run(frames.read, frames.size, emit, heights)
+    assert done == frames.size[0]
+    return torch.cat(pieces, dim=2)[:, :, : x.shape[2], : x.shape[3]]
+
+
+def assert_same(network: KTDN, engine: Engine, x: Tensor, cuts: tuple[bool, bool]) -> None:
+    before, wanted = x.clone(), network(x)
+    assert wanted.std() > 0.01 or wanted.numel() < 100
+    for heights in dict.fromkeys(every_kind(cuts)):
+        difference = (dehaze(engine, x, heights) - wanted).abs().max()
+        assert difference <= TOLERANCE, (heights, difference)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("encoder", KINDS)
+@torch.no_grad()
+def test_every_height_gives_the_plain_networks_image(encoder: str) -> None:
+    network, engine = networks(encoder)
+    cuts = engine.halo(0) is not None, engine.halo(1) is not None
+    assert cuts == KINDS[encoder].cuts
+
+    @settings(max_examples=12, deadline=None)
+    @given(SIZES, SIZES, st.integers(1, 2))
+    @example(1, 1, 1)
+    @example(16, 150, 2)  # padded to 32: of no larger cell is anything left
+    @example(80, 33, 1)  # the last stripe is 16 rows high, less than the largest cell
+    @example(144, 47, 2)
+    @example(150, 1, 1)
+    def every_size(height: int, width: int, n: int) -> None:
+        assert_same(network, engine, image(n, height, width), cuts)
+
+    every_size()
+
+
+@torch.no_grad()
+def test_very_wide_and_very_high_images() -> None:
+    network, engine = networks("test_resnet")
+    for height, width in ((1, 3000), (3000, 1), (1000, 17)):
+        assert_same(network, engine, image(1, height, width), (True, True))
+
+
+@torch.no_grad()
+def test_a_transformer_runs_whole_up_to_its_features() -> None:
+    network = KTDN("swin_tiny_patch4_window7_224").eval()
+    draw_weights(network)
+    engine = Engine(network, CPU, torch.float32)
+    assert engine.halo(0) is None
+    for x in (image(1, 50, 90), image(2, 112, 30)):
+        assert_same(network, engine, x, (False, False))
+
+
+@torch.no_grad()
+def test_the_full_network() -> None:
+    network, engine = full()
+    assert_same(network, engine, image(1, 105, 50), (True, True))
+
+
+def test_the_recorded_outputs_of_the_published_network() -> None:
+    with np.load(GOLDEN / "eval_64x96.npz") as arrays:
+        wanted = torch.from_numpy(arrays["out"]).clamp(0, 1)
+    dehazer = Dehazer(full()[0], device="cpu")
+    result = dehazer(image(1, 64, 96))
+    torch.testing.assert_close(result, wanted, rtol=0, atol=TOLERANCE)
+    assert wanted.std() > 0.01
+
+
+def test_the_network_that_is_given_stays_as_it_is() -> None:
+    network = copy.deepcopy(networks("test_resnet")[0]).train()
+    network.encoder.body.layer1.eval()  # frozen batch statistics
+    state = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    layout = network.fam4.conv1.weight.stride()
+    Engine(network, CPU, torch.bfloat16)
+    assert [module.training for module in network.modules()] == modes
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert network.fam4.conv1.weight.stride() == layout
+    after = network.state_dict()
+    assert list(after) == list(state)
+    for key, value in state.items():
+        assert after[key].dtype == value.dtype
+        assert torch.equal(after[key], value), key
+
+
+def test_a_network_that_is_used_up_is_not_copied() -> None:
+    network = KTDN("test_convnext").eval()
+    weight = network.fam4.conv1.weight
+    engine = Engine(network, CPU, torch.float32, uses_up=True)
+    assert engine.fam4.conv1.weight is weight
+
+
+@torch.no_grad()
+def test_weights_of_five_dimensions_are_left_as_they_are() -> None:
+    network = copy.deepcopy(networks("test_resnet")[0])
+    network.fam4.register_parameter("other", nn.Parameter(torch.zeros(1, 2, 3, 1, 1)))
+    engine = Engine(network, CPU, torch.float32)
+    assert engine.fam4.other.stride() == (6, 3, 1, 1, 1)
+    assert engine.fam4.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_weights_in_half_precision_are_folded_in_float32() -> None:
+    network = copy.deepcopy(networks("test_resnet")[0]).half()
+    engine = Engine(network, CPU, torch.float32)
+    x = image(1, 48, 64)
+    difference = (dehaze(engine, x, Heights()) - network.float()(x)).abs().max()
+    assert difference <= TOLERANCE
+    assert next(network.parameters()).dtype == torch.float32  # changed by this test alone
+
+
+@pytest.mark.parametrize(
+    "name", ["fam4.conv1.weight", "encoder.body.bn1.running_var", "encoder.body.conv1.0.weight"]
+)
+def test_weights_that_are_no_numbers_are_named(name: str) -> None:
+    network = copy.deepcopy(networks("test_resnet")[0])
+    check_finite(network)
+    network.state_dict()[name].view(-1)[0] = float("inf")
+    with pytest.raises(KTDNError, match=rf"'{name}' holds values that are not finite"):
+        Engine(network, CPU, torch.float32)
