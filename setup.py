@@ -26,7 +26,7 @@ setup(
     package_data={
         "ktdn_plugin": ["py.typed", "archs/known_encoders.json"],
         "ktdn_plugin.report": ["page.html", "page.css", "page.js"],
-        "ktdn_plugin.comfyui_node": ["README.md"],
+        "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.options": ["*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
     },
     install_requires=[

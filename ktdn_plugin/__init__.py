@@ -20,7 +20,7 @@ _WHERE = {
     "Dehazer": "ktdn_plugin.inference",
     "create_model": "ktdn_plugin.archs.variants",
     "list_models": "ktdn_plugin.archs.variants",
-    "describe_model": "ktdn_plugin.model_costs",
+    "describe_model": "ktdn_plugin.model_zoo.costs",
     "LaplacianLoss": "ktdn_plugin.losses",
     "KnowledgeTransferLoss": "ktdn_plugin.losses",
     "PixelLoss": "ktdn_plugin.losses",
@@ -28,10 +28,10 @@ _WHERE = {
     "FrozenTeacher": "ktdn_plugin.transfer",
     "student_step": "ktdn_plugin.transfer",
     "teacher_step": "ktdn_plugin.transfer",
-    "load_network": "ktdn_plugin.checkpoint_networks",
+    "load_network": "ktdn_plugin.checkpoints.networks",
     "load_published": "ktdn_plugin.checkpoints",
     "load_weights": "ktdn_plugin.checkpoints",
-    "to_published": "ktdn_plugin.published_layout",
+    "to_published": "ktdn_plugin.checkpoints.published_layout",
     "dark_channel_prior": "ktdn_plugin.baselines",
     "Photo": "ktdn_plugin.photos",
     "read_photo": "ktdn_plugin.photos",
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from ktdn_plugin.archs.variants import create_model, list_models
     from ktdn_plugin.baselines import dark_channel_prior
     from ktdn_plugin.blocks import EM, FAM, ChannelAttention, PixelAttention
-    from ktdn_plugin.checkpoint_networks import load_network
     from ktdn_plugin.checkpoints import load_published, load_weights
+    from ktdn_plugin.checkpoints.networks import load_network
+    from ktdn_plugin.checkpoints.published_layout import to_published
     from ktdn_plugin.data import synthesize_haze
     from ktdn_plugin.data.haze_batch import synthesize_haze_batch
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss, PixelLoss
-    from ktdn_plugin.model_costs import describe_model
+    from ktdn_plugin.model_zoo.costs import describe_model
     from ktdn_plugin.named_features import name_features
     from ktdn_plugin.photos import Photo, read_photo, write_photo
-    from ktdn_plugin.published_layout import to_published
     from ktdn_plugin.transfer import FrozenTeacher, student_step, teacher_step
 
 __all__ = [

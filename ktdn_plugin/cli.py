@@ -29,7 +29,7 @@ from ktdn_plugin.commands import (
     shim,
     toolbox,
 )
-from ktdn_plugin.errors import KTDNError, OptionsError, OtherProcessError
+from ktdn_plugin.errors import KTDNError, OptionsError, OtherProcessError, printable
 
 SECONDS_TO_SPEAK = 3
 KTDN_COMMANDS = (
@@ -76,8 +76,8 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         print("Interrupted." + hint, file=sys.stderr)
         return 130
     except Exception as error:
-        message = _message(error)
-        if message is None or arguments.debug:
+        lines = _lines(error)
+        if lines is None or arguments.debug:
             raise
         # Every process of a distributed run checks the options; one of them is enough to hear,
         # and the launcher ends it as soon as another one is gone.
@@ -88,21 +88,22 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             time.sleep(SECONDS_TO_SPEAK)
             if not error.is_worth_saying:
                 return 1
-        for line in message.splitlines():
-            print(f"error: {line}", file=sys.stderr, flush=True)
+        for line in lines:
+            print(f"error: {printable(line)}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-def _message(error: Exception) -> str | None:
+def _lines(error: Exception) -> list[str] | None:
     """Words an error for people; None is for a defect of the program, whose traceback is wanted."""
     if isinstance(error, KTDNError):
-        return str(error)
+        return error.lines
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
     # torch's; by name, since torch need not be loaded to get here.
     if type(error).__name__ == "OutOfMemoryError":
-        return f"out of memory: lower batch_size_per_gpu or gt_size ({str(error).splitlines()[0]})"
+        reason = str(error).splitlines()[0]
+        return [f"out of memory: lower batch_size_per_gpu or gt_size ({reason})"]
     return None
 
 

@@ -14,12 +14,34 @@ class KTDNError(Exception):
     Commands print it without a traceback unless ``--debug`` is given.
     """
 
+    @property
+    def lines(self) -> list[str]:
+        """What to print: a line each, unless names and values in them have line breaks."""
+        return [str(self)]
+
 
 class NotFiniteError(KTDNError):
     """A loss or a gradient is not finite; the weights are those of the iteration before."""
 
 
-class OptionsError(KTDNError):
+class SeveralErrors(KTDNError):
+    """Several problems that were found at once.
+
+    Args:
+        problems: One line each.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self._lines = list(problems)
+        super().__init__("\n".join(self._lines))
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each problem."""
+        return self._lines
+
+
+class OptionsError(SeveralErrors):
     """Everything that is wrong with an options file, one line for each problem.
 
     Args:
@@ -30,7 +52,7 @@ class OptionsError(KTDNError):
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
         self.problems = list(problems)
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        super().__init__(f"{source}: {problem}" for problem in self.problems)
 
 
 class OtherProcessError(KTDNError):
@@ -44,6 +66,14 @@ class OtherProcessError(KTDNError):
     def __init__(self, message: str, is_worth_saying: bool) -> None:
         self.is_worth_saying = is_worth_saying
         super().__init__(message)
+
+
+def printable(text: str) -> str:
+    """Escapes what would break a line or move a terminal's cursor: a file's words are anybody's."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

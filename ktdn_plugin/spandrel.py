@@ -17,12 +17,12 @@ from torch import Tensor
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.archs.detection import check_is_ktdn
 from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
-from ktdn_plugin.checkpoint_metadata import KEY, find_metadata, network_of
-from ktdn_plugin.checkpoint_networks import build_network, ktdn_weights
 from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints.metadata import KEY, find_metadata, network_of
+from ktdn_plugin.checkpoints.networks import build_network, keep_settings, ktdn_weights
+from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine
+from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.openmmlab_layout import from_mmengine
-from ktdn_plugin.published_layout import from_published, is_published
 
 try:
     from spandrel import (
@@ -101,10 +101,14 @@ class KTDNArchitecture(Architecture[KTDN]):
         Raises:
             KTDNError: If they are no whole KTDN's, or do not tell which encoder it has.
         """
-        notes = state_dict.get(KEY, {})
+        # Whoever has put the state dict together may mean anything by this name.
+        notes = state_dict.get(KEY)
+        notes = dict(notes) if isinstance(notes, Mapping) else {}
         source = notes.get(_FILE, "state dict")
         weights = _in_our_layout(state_dict)
         network = build_network(weights, network_of(notes, source), source)
+        # Programs save a model's state dict, without the metadata.
+        keep_settings(network)
         return KTDNDescriptor(
             network,
             network.state_dict(),

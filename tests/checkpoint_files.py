@@ -11,7 +11,7 @@ from helpers import ENCODER
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ktdn_plugin import KTDN
+from ktdn_plugin import KTDN, __version__
 
 KEYS = Path(__file__).parent / "golden" / "official_checkpoint_keys.json"
 
@@ -35,6 +35,29 @@ METADATA = {
         "best": {"val": {"psnr": {"iteration": 30, "value": 21.5}}},
     },
 }
+
+
+def metadata_of_run(
+    toolbox: str, name: str, stage: str, val: str = "val", **network: object
+) -> dict:
+    """What tests' trainings of four iterations save, less the figures."""
+    return {
+        "network": {
+            "type": "KTDN",
+            "encoder": ENCODER,
+            "mean": [0.64, 0.6, 0.58],
+            "std": [0.14, 0.15, 0.152],
+            "reduction": 8,
+            **network,
+        },
+        "ktdn_plugin": __version__,
+        "toolbox": toolbox,
+        "run": {"name": name, "iteration": 4, "total": 4, "stage": stage},
+        "data": {
+            "train": [{"name": "train", "split": "", "fingerprint": "", "images": 6}],
+            "val": [{"name": val, "split": "tiny-val", "fingerprint": "", "images": 2}],
+        },
+    }
 
 
 def network(seed: int = 0, **options: object) -> KTDN:

@@ -205,7 +205,7 @@ def test_one_line_where_the_package_is_missing(
 
 
 def test_the_node_can_be_imported_where_it_lies() -> None:
-    module = importlib.import_module("ktdn_plugin.comfyui_node")
+    module = importlib.import_module("ktdn_plugin.comfyui.node")
     assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS) == {NODE}
 
 
@@ -268,7 +268,7 @@ def test_a_failed_copy_leaves_what_was_there(
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if self.suffix == ".tmp":
+        if self.name == "new":
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
@@ -276,3 +276,19 @@ def test_a_failed_copy_leaves_what_was_there(
     assert main(["comfyui", str(comfyui.root), "--overwrite"]) == 1
     assert "cannot be written (No space left on device)" in capsys.readouterr().err
     assert _files(nodes) == before
+    assert [path.name for path in nodes.iterdir()] == ["comfyui_ktdn"]
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(comfyui: ComfyUI, tmp_path: Path) -> None:
+    nodes = comfyui.root / "custom_nodes"
+    assert main(["comfyui", str(nodes)]) == 0
+    original = _files(nodes)
+    linked = (nodes / "comfyui_ktdn").rename(tmp_path / "linked")
+    (linked / "mine.txt").write_text("mine")
+    before = _files(linked)
+    (nodes / "comfyui_ktdn").symlink_to(linked, target_is_directory=True)
+    assert main(["comfyui", str(nodes), "--overwrite"]) == 0
+    assert not (nodes / "comfyui_ktdn").is_symlink()
+    assert [path.name for path in nodes.iterdir()] == ["comfyui_ktdn"]
+    assert _files(nodes) == original
+    assert _files(linked) == before

@@ -26,8 +26,10 @@ import ktdn_plugin.export as export_module
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.batch_norm import batch_norms
 from ktdn_plugin.cli import main
-from ktdn_plugin.export import TOLERANCE, export_checkpoint, onnx_file, torch_file
+from ktdn_plugin.export import TOLERANCE, export_checkpoint
 from ktdn_plugin.export.graph import record
+from ktdn_plugin.export.onnx_file import OnnxFile
+from ktdn_plugin.export.torch_file import METADATA, TorchFile
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
 pytest.importorskip("onnxscript", reason="needs the extra 'export'")
@@ -85,8 +87,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runners(folder: Path) -> dict[str, Callable[[Tensor], Tensor]]:
     return {
-        "onnx": onnx_file.runner((folder / "net.onnx").read_bytes()),
-        "pt2": torch_file.runner((folder / "net.pt2").read_bytes()),
+        "onnx": OnnxFile().runner((folder / "net.onnx").read_bytes()),
+        "pt2": TorchFile().runner((folder / "net.pt2").read_bytes()),
     }
 
 
@@ -135,10 +137,10 @@ def check_metadata(metadata: dict[str, str]) -> None:
 
 
 def test_what_is_in_a_torch_file(folder: Path) -> None:
-    extra = {torch_file.METADATA: ""}
+    extra = {METADATA: ""}
     program = torch.export.load(folder / "net.pt2", extra_files=extra)
     assert not any("batch_norm" in str(node.target) for node in program.graph.nodes)
-    check_metadata(json.loads(extra[torch_file.METADATA]))
+    check_metadata(json.loads(extra[METADATA]))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -175,7 +177,8 @@ BAD = {
     "yet another": (["-o", "net.pt2", "--onnx"], "--onnx writes files that end in .onnx"),
     "there": (["-o", "old.pt2"], "old.pt2: is there already; --overwrite replaces it"),
     "folder": (["-o", "folder.pt2", "--overwrite"], "folder.pt2: is a folder"),
-    "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is no folder that is open to you"),
+    "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is no folder; name another place"),
+    "closed folder": (["-o", "/proc/x.pt2"], "/proc/x.pt2: cannot be written (No such file or"),
     "itself": (["-o", "self.pt2", "--overwrite"], "self.pt2: is the checkpoint itself"),
     "not there": (["-o", "new.pt2"], "missing.pth: no such checkpoint file"),
     "not a checkpoint": (["-o", "new.pt2"], "photo.png: "),
@@ -222,7 +225,7 @@ def test_flags(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_the_packages_it_says_how_to_get_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file, "PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(OnnxFile, "packages", ("onnx", "no_such_package"))
     with pytest.raises(KTDNError, match=r'no_such_package: pip install "ktdn-plugin\[export\]"'):
         export_checkpoint(folder / "net.pth", tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from helpers import ENCODER
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.cli import main
 from ktdn_plugin.commands import shim
-from ktdn_plugin.shim_file import PROGRAMS
+from ktdn_plugin.shims.writing import PROGRAMS
 
 REGISTRY = """
 class Registry:
@@ -254,7 +254,7 @@ def test_one_line_where_the_package_is_missing(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["shim", str(checkout.root)]) == 0
-    monkeypatch.setitem(sys.modules, "ktdn_plugin.arch_shim", None)
+    monkeypatch.setitem(sys.modules, "ktdn_plugin.shims.registration", None)
     with pytest.raises(ImportError, match=r"ktdn_arch\.py needs the package ktdn-plugin in "):
         checkout.build({"type": "KTDN", "encoder": ENCODER})
 

@@ -27,7 +27,10 @@ from spandrel.architectures.NAFNet import NAFNet
 from spandrel.architectures.SwinIR import SwinIR
 
 from ktdn_plugin import KTDN, KTDNError, to_published
-from ktdn_plugin.checkpoint_metadata import KEY
+from ktdn_plugin.checkpoints.convert import convert
+from ktdn_plugin.checkpoints.info import describe_checkpoint
+from ktdn_plugin.checkpoints.metadata import KEY
+from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.spandrel import KTDNArchitecture, install, is_ktdn
 
 
@@ -199,6 +202,46 @@ def test_mean_and_std_of_the_metadata_are_kept(kind: str, tmp_path: Path) -> Non
     _check_equal(model, network)
     assert model.model.mean.flatten().tolist() == pytest.approx(options["mean"])
     assert model.model.std.flatten().tolist() == pytest.approx(options["std"])
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_what_a_program_saves_again_keeps_mean_and_std(kind: str, tmp_path: Path) -> None:
+    options = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    network = KTDN(ENCODER, **options).eval()
+    _stir(network)
+    content = {"params": network.state_dict(), KEY: {"network": {"encoder": ENCODER, **options}}}
+    model = ModelLoader().load_from_state_dict(content)
+    path = tmp_path / f"saved.{kind}"
+    if kind == "pth":
+        torch.save(model.model.state_dict(), path)
+    else:
+        save_file(model.model.state_dict(), path)
+    again = ModelLoader().load_from_file(path)
+    _check_equal(again, network)
+    assert again.model.state_dict().keys() == network.state_dict().keys() | {"mean", "std"}
+
+    ours = load_network(path)
+    assert torch.equal(ours.mean, network.mean)
+    assert torch.equal(ours.std, network.std)
+    assert ours.state_dict().keys() == network.state_dict().keys()
+    described = describe_checkpoint(path)["network"]
+    assert {key: described[key] for key in options} == options
+    convert(path, tmp_path / "ours.pth")
+    assert torch.equal(load_network(tmp_path / "ours.pth").mean, network.mean)
+    wrong = {**model.model.state_dict(), "std": torch.zeros(1, 3, 1, 1)}
+    with pytest.raises(KTDNError, match=r"says std: \[0.0, 0.0, 0.0\], which cannot be"):
+        ModelLoader().load_from_state_dict(wrong)
+
+
+def test_usual_mean_and_std_add_nothing_to_what_is_saved(network: KTDN) -> None:
+    model = ModelLoader().load_from_state_dict(network.state_dict())
+    assert model.model.state_dict().keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), [1, 2], "text", None, {"network": {}}])
+def test_anything_may_lie_beside_the_weights(network: KTDN, value: object) -> None:
+    model = ModelLoader().load_from_state_dict({**network.state_dict(), KEY: value})
+    _check_equal(model, network)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

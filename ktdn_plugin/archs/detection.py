@@ -10,10 +10,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import timm
 import torch
@@ -22,9 +21,6 @@ from tqdm import tqdm
 
 from ktdn_plugin.archs.encoder import Encoder
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.published_layout import from_published, is_published
-
-_logger = logging.getLogger(__name__)
 
 PREFIX = "encoder.body."
 LANDMARKS = ("fam16.conv1.weight", "fam8.conv1.weight", "fam4.conv1.weight", "em.fuse.weight")
@@ -43,27 +39,6 @@ class _Known(NamedTuple):
     timm: str  # the version that was looked through
     encoders: dict[str, list[str]]  # digest of names and shapes: the backbones that have them
     names: frozenset[str]  # all that were looked at
-
-
-def network_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Finds the arguments that KTDN has to be built with to take these weights.
-
-    ``mean`` and ``std`` are settings that no weights tell of: the defaults are the published ones.
-
-    Args:
-        weights: A KTDN's state dict in our layout or the published one, on any device.
-
-    Returns:
-        ``encoder`` and ``reduction``, for :class:`~ktdn_plugin.archs.KTDN`.
-
-    Raises:
-        KTDNError: If they are another network's weights, or fit several encoders of timm's that
-            compute different things, or none.
-    """
-    if is_published(weights):
-        weights = from_published(weights)
-    check_is_ktdn(weights)
-    return {"encoder": find_encoder(weights), "reduction": find_reduction(weights)}
 
 
 def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
@@ -101,16 +76,10 @@ def find_reduction(weights: Mapping[str, Tensor]) -> int:
     Raises:
         KTDNError: If no one number gives the widths of all three FAMs.
     """
-    pairs = []
-    for name in ("fam16", "fam8", "fam4"):
-        key = f"{name}.channel_attention.attention.0.weight"
-        if key not in weights or weights[key].ndim != 4:
-            raise KTDNError(f"no whole KTDN: it lacks '{key}'")
-        squeezed, channels = weights[key].shape[:2]
-        pairs.append((channels, squeezed))
+    pairs = _bottlenecks(weights)
     most = max(channels for channels, _ in pairs)
     for reduction in (8, *range(1, most + 1)):
-        if all(max(channels // reduction, 1) == squeezed for channels, squeezed in pairs):
+        if _gives(reduction, pairs):
             return reduction
     raise KTDNError(
         "no KTDN of ours: the bottlenecks of its attentions are "
@@ -118,21 +87,45 @@ def find_reduction(weights: Mapping[str, Tensor]) -> int:
     )
 
 
-def find_encoder(weights: Mapping[str, Tensor]) -> str:
+def fits_reduction(weights: Mapping[str, Tensor], reduction: int) -> bool:
+    """Tells whether a KTDN of this reduction has just these weights' widths.
+
+    Args:
+        weights: A KTDN's state dict in our layout.
+        reduction: The number.
+    """
+    return _gives(reduction, _bottlenecks(weights))
+
+
+def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
+    pairs = []
+    for name in ("fam16", "fam8", "fam4"):
+        key = f"{name}.channel_attention.attention.0.weight"
+        if key not in weights or weights[key].ndim != 4:
+            raise KTDNError(f"no whole KTDN: it lacks '{key}'")
+        squeezed, channels = weights[key].shape[:2]
+        pairs.append((channels, squeezed))
+    return pairs
+
+
+def _gives(reduction: int, pairs: Iterable[tuple[int, int]]) -> bool:
+    return all(max(channels // reduction, 1) == squeezed for channels, squeezed in pairs)
+
+
+def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Finds the timm backbone that a KTDN's encoder is.
 
     Args:
         weights: A KTDN's state dict in our layout.
 
     Returns:
-        Its name in timm.
+        Its name in timm, and after it those that would fit as well but compute something else.
 
     Raises:
-        KTDNError: If none has just these layers, or several that compute different things.
+        KTDNError: If none has just these layers, or several that compute different things and
+            none of them is the usual one.
     """
-    own = {
-        key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)
-    }
+    own = _encoder_of(weights)
     names = _same_shapes(_shapes(own))
     if not names:
         raise KTDNError(
@@ -141,21 +134,35 @@ def find_encoder(weights: Mapping[str, Tensor]) -> str:
             "in Python), or install the timm that the network was trained with"
         )
     if len(names) == 1 or _compute_the_same(names, own):
-        return names[0]
+        return names[:1]
     usual = _usual(names)
     if usual is None:
         raise KTDNError(
             f"its weights fit several encoders, which compute different things: "
             f"{', '.join(names)}; say which it is (--encoder NAME, or encoder= in Python)"
         )
-    others = ", ".join(name for name in names if name != usual)
-    _logger.warning(
-        "The file does not name its encoder; %s is taken, though %s would fit as well (--encoder, "
-        "or encoder= in Python, names another).",
-        usual,
-        others,
-    )
-    return usual
+    return usual, *(name for name in names if name != usual)
+
+
+def are_the_same(one: str, other: str, weights: Mapping[str, Tensor]) -> bool:
+    """Tells whether two backbones are one and the same with a KTDN's weights.
+
+    Args:
+        one: A timm backbone, with or without the tag of its published weights.
+        other: The other one.
+        weights: A KTDN's state dict in our layout, which fits ``one``.
+    """
+    names = [name.split(".")[0] for name in (one, other)]
+    if names[0] == names[1]:
+        return True
+    shapes = [shapes_of(name) for name in names]
+    return None is not shapes[0] == shapes[1] and _compute_the_same(names, _encoder_of(weights))
+
+
+def _encoder_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)
+    }
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
@@ -220,7 +227,18 @@ def shapes_of(name: str) -> Shapes | None:
 
 
 def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether backbones give the same features with these weights, of one image."""
+    """Tells whether backbones give the same features with these weights, of one image.
+
+    Raises:
+        KTDNError: If they give features that are not finite, which tells nothing.
+    """
+    bad = next((key for key, value in weights.items() if not bool(value.isfinite().all())), None)
+    if bad is not None:
+        raise KTDNError(
+            f"its weights are not finite (such as {PREFIX}{bad}), and do not tell which encoder "
+            f"they are of ({_or(names)}); take a checkpoint from before the training diverged, or "
+            "name the encoder (--encoder NAME, or encoder= in Python)"
+        )
     results = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name in names:
@@ -228,12 +246,23 @@ def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bo
             encoder.body.load_state_dict(dict(weights))
             torch.manual_seed(0)
             results.append(encoder(torch.randn(1, 3, 80, 112)))
+    if not all(bool(one.isfinite().all()) for result in results for one in result):
+        raise KTDNError(
+            "its weights give features that are not finite, and do not tell which encoder they "
+            f"are of ({_or(names)}); take another checkpoint, or name the encoder (--encoder "
+            "NAME, or encoder= in Python)"
+        )
     first, *rest = results
     return all(
         torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
         for result in rest
         for one, other in zip(first, result, strict=True)
     )
+
+
+def _or(names: Iterable[str]) -> str:
+    *some, last = names
+    return f"{', '.join(some)} or {last}"
 
 
 def _usual(names: Iterable[str]) -> str | None:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ktdn_plugin.archs.ktdn_arch import KTDN
-from ktdn_plugin.checkpoints import load_weights
+from ktdn_plugin.checkpoints import read_checkpoint, select_weights
+from ktdn_plugin.checkpoints.loading import load_content
+from ktdn_plugin.checkpoints.metadata import find_metadata, network_of
+from ktdn_plugin.checkpoints.networks import settings_told
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
 
@@ -74,6 +77,7 @@ def create_model(
             of them, ``False`` for random ones.
         checkpoint: A trained KTDN to load, in any layout that
             :func:`~ktdn_plugin.checkpoints.load_weights` takes; it has the encoder's weights too.
+            What its metadata says of the other arguments is taken, unless they are given.
         **kwargs: Other arguments of :class:`~ktdn_plugin.archs.KTDN`: ``mean``, ``std``,
             ``reduction``.
 
@@ -82,7 +86,7 @@ def create_model(
 
     Raises:
         KTDNError: If there is no such model or argument, if both kinds of weights are asked for,
-            or if they cannot be had.
+            if they cannot be had, or if the checkpoint says that it is of another network.
         ValueError: If an argument's value is wrong.
     """
     variant = find_variant(name)
@@ -92,9 +96,14 @@ def create_model(
             f"model '{name}': the checkpoint {checkpoint} has the encoder's weights; leave "
             "'pretrained' out"
         )
-    network = KTDN(variant.encoder, pretrained, **kwargs)
-    if checkpoint is not None:
-        load_weights(network, checkpoint)
+    if checkpoint is None:
+        return KTDN(variant.encoder, pretrained, **kwargs)
+    content = read_checkpoint(checkpoint)
+    told = settings_told(select_weights(content, checkpoint), checkpoint)
+    told |= network_of(find_metadata(content, checkpoint), checkpoint)
+    told.pop("encoder", None)
+    network = KTDN(variant.encoder, **{**told, **kwargs})
+    load_content(network, content, checkpoint)
     return network
 
 

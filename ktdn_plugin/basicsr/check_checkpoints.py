@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.check_names import build_to_look_at
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import (
     compare_keys,
     read_checkpoint,
-    read_state_dict,
+    select_weights,
 )
+from ktdn_plugin.checkpoints.loading import check_settings, settings_in
+from ktdn_plugin.checkpoints.networks import SETTINGS
+from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.published_layout import from_published, is_published
 
 
 def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
@@ -51,7 +57,8 @@ def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
 
 
 def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str | None) -> None:
-    weights = read_state_dict(path, param_key)
+    content = read_checkpoint(path)
+    weights = select_weights(content, path, param_key)
     if network is None:
         return
     from basicsr.utils.registry import ARCH_REGISTRY
@@ -60,6 +67,8 @@ def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str
     if built is None:
         return
     weights = from_published(weights) if is_published(weights) else weights
+    told = settings_in(weights, built)
+    weights = {key: value for key, value in weights.items() if key not in told}
     problem = compare_keys(built.state_dict(), weights)
     if problem:
         raise KTDNError(
@@ -67,3 +76,10 @@ def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str
             + (f" with encoder '{network['encoder']}'" if "encoder" in network else "")
             + f": {problem}"
         )
+    if isinstance(built, KTDN):
+        # On the meta device they have no values.
+        defaults = inspect.signature(KTDN).parameters
+        for key in SETTINGS:
+            value = torch.tensor(network.get(key, defaults[key].default)).view(1, 3, 1, 1)
+            built.register_buffer(key, value, persistent=False)
+        check_settings(built, {**weights, **told}, content, path)

@@ -20,15 +20,15 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ktdn_plugin.averaging import average_weights
 from ktdn_plugin.basicsr import provenance
-from ktdn_plugin.checkpoint_metadata import KEY
 from ktdn_plugin.checkpoints import (
     load_weights,
     read_state_dict,
     save_checkpoint,
 )
+from ktdn_plugin.checkpoints.metadata import KEY
+from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.optimizers import find_optimizer
-from ktdn_plugin.published_layout import from_published, is_published
 
 
 def apply() -> None:
@@ -138,7 +138,7 @@ def save_network(
     """Saves networks whole or not at all; BasicSR's own goes on when it cannot save.
 
     Beside the weights the file tells what they are of, see
-    :mod:`ktdn_plugin.checkpoint_metadata`; BasicSR's own loading looks at the weights alone.
+    :mod:`ktdn_plugin.checkpoints.metadata`; BasicSR's own loading looks at the weights alone.
     """
     if self.opt["rank"] != 0:
         return

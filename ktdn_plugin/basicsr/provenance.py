@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.checkpoint_metadata import Metadata, describe_training
+from ktdn_plugin.checkpoints.metadata import Metadata, describe_training
 
 
 class Provenance:
@@ -70,7 +70,7 @@ def describe(model: Any, network: nn.Module, iteration: int | str) -> Metadata:
         iteration: Its iteration, or what else the file is called after.
 
     Returns:
-        See :mod:`ktdn_plugin.checkpoint_metadata`.
+        See :mod:`ktdn_plugin.checkpoints.metadata`.
     """
     import basicsr  # made importable by then, see ktdn_plugin.basicsr.compat
 

@@ -21,6 +21,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.comfyui import copy_node
+    from ktdn_plugin.comfyui.install import copy_node
 
     copy_node(arguments.destination, arguments.overwrite)

@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.convert import convert
+    from ktdn_plugin.checkpoints.convert import convert
 
     made = convert(
         arguments.source,

@@ -19,6 +19,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.checkpoint_info import print_checkpoints
+    from ktdn_plugin.checkpoints.info import print_checkpoints
 
     print_checkpoints(arguments.files, as_json=arguments.json)

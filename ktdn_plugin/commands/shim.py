@@ -30,6 +30,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.shim_file import write_shim
+    from ktdn_plugin.shims.writing import write_shim
 
     write_shim(arguments.destination, arguments.program, arguments.overwrite)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 from tqdm import tqdm
 
 from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoint_networks import load_network
 from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.export import onnx_file, torch_file
+from ktdn_plugin.export.format import Format
 from ktdn_plugin.export.graph import explained, record
+from ktdn_plugin.export.onnx_file import OnnxFile
+from ktdn_plugin.export.torch_file import TorchFile
 from ktdn_plugin.folding import fold_batch_norms
+from ktdn_plugin.writable import check_writable
 
 TOLERANCE = 1e-4
 """Largest difference to the network in torch that is rounding; the output is in (-1, 1)."""
@@ -39,19 +39,7 @@ SHAPES = (
 )
 """What an exported network is compared on: images, height, width."""
 
-
-class _Format(NamedTuple):
-    flag: str
-    suffix: str
-    to_bytes: Callable[[ExportedProgram, Mapping[str, str]], bytes]
-    runner: Callable[[bytes], Callable[[Tensor], Tensor]]
-    usage: str
-
-
-FORMATS = {
-    "onnx": _Format("--onnx", ".onnx", onnx_file.to_bytes, onnx_file.runner, onnx_file.USAGE),
-    "torch": _Format("--torch", ".pt2", torch_file.to_bytes, torch_file.runner, torch_file.USAGE),
-}
+FORMATS: dict[str, Format] = {"onnx": OnnxFile(), "torch": TorchFile()}
 
 
 def export_checkpoint(
@@ -103,7 +91,7 @@ def export_checkpoint(
     print(f"\nTo run it, on images of any size:\n\n{target.usage.format(path=path)}", end="")
 
 
-def _export(network: KTDN, target: _Format) -> tuple[bytes, int]:
+def _export(network: KTDN, target: Format) -> tuple[bytes, int]:
     exported = copy.deepcopy(network)
     folded = fold_batch_norms(exported)
     metadata = describe(network)
@@ -161,7 +149,7 @@ def largest_difference(network: KTDN, run: Callable[[Tensor], Tensor]) -> float:
     return float(worst)
 
 
-def _check_output(checkpoint: Path, output: Path, form: str | None, overwrite: bool) -> _Format:
+def _check_output(checkpoint: Path, output: Path, form: str | None, overwrite: bool) -> Format:
     """Finds what is wrong with the output before anything is computed."""
     suffixes = {target.suffix: name for name, target in FORMATS.items()}
     found = suffixes.get(output.suffix.lower())
@@ -177,11 +165,8 @@ def _check_output(checkpoint: Path, output: Path, form: str | None, overwrite: b
             raise KTDNError(f"{output}: is the checkpoint itself; name another file")
         if not overwrite:
             raise KTDNError(f"{output}: is there already; --overwrite replaces it")
-    parent = next(folder for folder in output.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise KTDNError(f"{output}: cannot be written: {parent} is no folder that is open to you")
-    if found == "onnx":
-        onnx_file.check_packages()
+    check_writable(output.parent, output)
+    FORMATS[found].check_packages()
     return FORMATS[found]
 
 

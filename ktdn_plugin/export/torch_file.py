@@ -10,10 +10,18 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from ktdn_plugin.export.format import Format
+
 METADATA = "ktdn.json"
 """Where in the file the metadata is, see ``extra_files`` of :func:`torch.export.load`."""
 
-USAGE = """\
+
+class TorchFile(Format):
+    """What :func:`torch.export.save` writes."""
+
+    flag = "--torch"
+    suffix = ".pt2"
+    usage = """\
 import numpy as np, torch
 from PIL import Image
 hazy = torch.tensor(np.array(Image.open("hazy.png").convert("RGB"))).permute(2, 0, 1)[None] / 255
@@ -21,29 +29,10 @@ dehazed = torch.export.load({path}).module()(hazy)[0].clamp(0, 1)
 Image.fromarray((dehazed * 255).round().byte().permute(1, 2, 0).numpy()).save("dehazed.png")
 """
 
+    def to_bytes(self, program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+        file, text = io.BytesIO(), json.dumps(dict(metadata), indent=1)
+        torch.export.save(program, file, extra_files={METADATA: text})
+        return file.getvalue()
 
-def to_bytes(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
-    """Writes a recorded program as :func:`torch.export.save` does.
-
-    Args:
-        program: As :func:`~ktdn_plugin.export.graph.record` gives it.
-        metadata: What the file tells of itself.
-
-    Returns:
-        The file's content, weights included.
-    """
-    file = io.BytesIO()
-    torch.export.save(program, file, extra_files={METADATA: json.dumps(dict(metadata), indent=1)})
-    return file.getvalue()
-
-
-def runner(content: bytes) -> Callable[[Tensor], Tensor]:
-    """Gives a function that runs such a file.
-
-    Args:
-        content: The file's content.
-
-    Returns:
-        Maps images (n, 3, h, w) to images, see ``KTDN.forward``.
-    """
-    return torch.export.load(io.BytesIO(content)).module()
+    def runner(self, content: bytes) -> Callable[[Tensor], Tensor]:
+        return torch.export.load(io.BytesIO(content)).module()

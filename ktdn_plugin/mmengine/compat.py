@@ -9,7 +9,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
 from ktdn_plugin.checkpoints import write_whole
-from ktdn_plugin.openmmlab_layout import allowed_classes
+from ktdn_plugin.checkpoints.openmmlab_layout import allowed_classes
 
 WHOLE_FILES = "ktdn_whole_files"
 """Name of the storage backend that leaves no half-written checkpoint behind."""

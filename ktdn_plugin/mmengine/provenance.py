@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ktdn_plugin.checkpoint_metadata import Metadata, describe_training
+from ktdn_plugin.checkpoints.metadata import Metadata, describe_training
 
 LAST = "ktdn_last_figures"
 """Where in the run's message hub, which goes into checkpoints, the last figures are."""
@@ -36,7 +36,7 @@ def describe(runner: Runner, iteration: int) -> Metadata:
         iteration: How many iterations are done.
 
     Returns:
-        See :mod:`ktdn_plugin.checkpoint_metadata`.
+        See :mod:`ktdn_plugin.checkpoints.metadata`.
     """
     model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
     run = {

@@ -17,7 +17,7 @@ STRIP_ROWS = 64
 
 Order = Literal["<", ">"]
 LIMIT = 2**32 - 2**20
-"""Bytes that a TIFF's 32-bit offsets can reach, less what metadata may take."""
+"""Bytes that a TIFF's 32-bit offsets can reach, less what tags take beside long metadata."""
 
 # TIFF 6.0 and its supplements
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -27,12 +27,19 @@ _EXTRA_SAMPLES, _XMP, _ICC, _EXIF_IFD, _INTEROP_IFD = 338, 700, 34675, 34665, 40
 _DEFLATE, _RGB, _HORIZONTAL, _INCH, _UNASSOCIATED = 8, 2, 2, 2, 2
 
 
+class TooLargeError(ValueError):
+    """A photograph takes more than :data:`LIMIT`."""
+
+
 def write_tiff(file: BinaryIO, photo: Photo) -> None:
     """Writes a photograph as a TIFF compressed by Deflate, with horizontal prediction.
 
     Args:
         file: Open for writing, at its start.
         photo: RGB, and alpha where it has one, of 8 or 16 bit.
+
+    Raises:
+        TooLargeError: If that takes more than :data:`LIMIT`; nothing has been written then.
     """
     tags = _tags(photo.metadata)
     height, width = photo.pixels.shape[:2]
@@ -43,6 +50,12 @@ def write_tiff(file: BinaryIO, photo: Photo) -> None:
         for top in range(0, height, STRIP_ROWS)
     ]
     sizes = [len(strip) for strip in strips]
+    metadata = photo.metadata
+    # Of each strip, where it is and how long takes four bytes each.
+    length = sum(sizes) + 8 * len(sizes)
+    length += len(metadata.exif) + len(metadata.icc) + len(metadata.xmp)
+    if length > LIMIT:
+        raise TooLargeError(f"{length:,} bytes, and a TIFF has room for {LIMIT:,}: take PNG")
     tags[_WIDTH], tags[_HEIGHT] = width, height
     tags[_BITS] = (8 * photo.pixels.dtype.itemsize,) * channels
     tags[_COMPRESSION], tags[_PREDICTOR] = _DEFLATE, _HORIZONTAL

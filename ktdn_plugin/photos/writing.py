@@ -18,7 +18,7 @@ from ktdn_plugin.photos.exif import PREFIX
 from ktdn_plugin.photos.metadata import XMP_KEYWORD
 from ktdn_plugin.photos.photo import Metadata, Photo, to_8_bit
 from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
-from ktdn_plugin.photos.tiff import read_exif, write_tiff
+from ktdn_plugin.photos.tiff import TooLargeError, read_exif, write_tiff
 
 QUALITY = 95
 
@@ -117,7 +117,10 @@ def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> N
             f"{path.parent}: cannot be made ({error.strerror or error}); choose another folder"
         ) from error
     if kind == "TIFF":
-        write_whole(path, lambda file: write_tiff(file, photo))
+        try:
+            write_whole(path, lambda file: write_tiff(file, photo))
+        except TooLargeError as error:
+            raise KTDNError(f"{path}: {error}") from error
     elif kind == "PNG":
         write_whole(path, lambda file: _write_png(file, photo))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 
 import pytest
 import timm
@@ -12,18 +12,27 @@ from torch import Tensor
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.archs import detection
 from ktdn_plugin.archs.detection import (
+    are_the_same,
     digest_of,
-    find_encoder,
+    find_encoders,
     find_reduction,
-    network_options,
+    fits_reduction,
     shapes_of,
 )
 from ktdn_plugin.archs.variants import VARIANTS
+from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights
 
 
 def weights_of(encoder: str, reduction: int = 8) -> dict[str, Tensor]:
     torch.manual_seed(0)
     return KTDN(encoder, reduction=reduction).state_dict()
+
+
+def network_options(weights: dict[str, Tensor]) -> dict[str, object]:
+    """What is found of a file that holds these weights and nothing else."""
+    weights = ktdn_weights({"params": weights}, "net.pth")
+    found = complete_options(weights, {}, "net.pth").options
+    return {key: found[key] for key in ("encoder", "reduction")}
 
 
 def shapes_without_numbers(encoder: str) -> dict[str, Tensor]:
@@ -47,10 +56,10 @@ def test_small_networks(encoder: str, reduction: int) -> None:
 
 
 @pytest.mark.parametrize("encoder", [one.encoder for one in VARIANTS.values()])
-def test_our_own_named_networks(encoder: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert network_options(weights_of(encoder)) == {"encoder": encoder, "reduction": 8}
-    if encoder != "resnet18":
-        assert not caplog.records
+def test_our_own_named_networks(encoder: str) -> None:
+    weights = weights_of(encoder)
+    assert network_options(weights) == {"encoder": encoder, "reduction": 8}
+    assert find_encoders(weights)[1:] == (("resnetblur18",) if encoder == "resnet18" else ())
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -66,7 +75,9 @@ def test_published_layout(published_shapes: dict[str, tuple[int, ...]], prefix: 
 def test_backbones_that_compute_the_same() -> None:
     # They differ in the classifier alone.
     assert shapes_of("mobilenetv1_100") == shapes_of("mobilenetv1_100h")
-    assert find_encoder(weights_of("mobilenetv1_100h")) == "mobilenetv1_100"
+    weights = weights_of("mobilenetv1_100h")
+    assert find_encoders(weights) == ("mobilenetv1_100",)
+    assert are_the_same("mobilenetv1_100", "mobilenetv1_100h", weights)
 
 
 def test_backbones_that_do_not() -> None:
@@ -78,11 +89,37 @@ def test_backbones_that_do_not() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_usual_one_is_taken_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert find_encoder(weights_of("resnet18")) == "resnet18"
-    (record,) = caplog.records
-    assert "resnet18 is taken, though resnetblur18 would fit as well" in record.getMessage()
+def test_the_same_encoder_or_another() -> None:
+    weights = weights_of("resnet18")
+    assert are_the_same("resnet18", "resnet18.a1_in1k", weights)
+    assert not are_the_same("resnet18", "resnetblur18", weights)
+    assert not are_the_same("resnet18", "resnet34", weights)
+    assert not are_the_same("resnet18", "no_such_model", weights)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite(value: float) -> None:
+    weights = weights_of("resnet18")
+    weights["encoder.body.layer1.0.conv1.weight"][0, 0, 0, 0] = value
+    with pytest.raises(KTDNError, match="its weights are not finite") as caught:
+        find_encoders(weights)
+    assert "such as encoder.body.layer1.0.conv1.weight" in str(caught.value)
+    assert "(resnet18 or resnetblur18)" in str(caught.value)
+    # Where one encoder alone has such layers, nothing needs to be computed.
+    weights = weights_of("test_convnext")
+    weights["encoder.body.stem_0.weight"][0] = value
+    assert find_encoders(weights) == ("test_convnext",)
+
+
+def test_features_that_are_not_finite() -> None:
+    weights = weights_of("resnet18")
+    weights["encoder.body.bn1.running_var"][:] = -1.0
+    with pytest.raises(KTDNError, match="give features that are not finite"):
+        find_encoders(weights)
+
+
+def test_the_usual_one_is_taken() -> None:
+    assert find_encoders(weights_of("resnet18")) == ("resnet18", "resnetblur18")
     assert detection._usual(["resnetaa50d", "resnet50d"]) == "resnet50d"
     assert detection._usual(["resnet50d", "efficientnet_b0"]) is None
     assert detection._usual(["efficientnet_b0", "efficientnet_blur_b0"]) is None
@@ -92,7 +129,7 @@ def test_no_backbone_has_such_layers() -> None:
     weights = weights_of("test_resnet")
     weights["encoder.body.conv1.weight"] = torch.zeros(7, 3, 3, 3)
     with pytest.raises(KTDNError, match=f"no encoder of timm {timm.__version__} has just these"):
-        find_encoder(weights)
+        find_encoders(weights)
 
 
 def test_a_timm_that_was_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,12 +142,12 @@ def test_a_timm_that_was_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> 
         detection._Known("0.0", {}, frozenset(["test_convnext", "test_resnet", "test_vit"])),
     ):
         monkeypatch.setattr(detection, "_known", lambda known=known: known)
-        assert find_encoder(wanted) == "test_resnet"
+        assert find_encoders(wanted) == ("test_resnet",)
         detection._same_shapes.cache_clear()
     known = detection._Known(timm.__version__, {}, frozenset(["test_resnet"]))
     monkeypatch.setattr(detection, "_known", lambda: known)
     with pytest.raises(KTDNError, match="no encoder of timm"):
-        find_encoder(wanted)
+        find_encoders(wanted)
     detection._same_shapes.cache_clear()
 
 
@@ -146,6 +183,9 @@ def test_reduction(reduction: int) -> None:
         again = KTDN("test_convnext", reduction=found).state_dict()
     assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in again.items()}
     assert found <= reduction or found == 8
+    assert fits_reduction(weights, reduction)
+    assert fits_reduction(weights, found)
+    assert not fits_reduction(weights, 4)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +195,7 @@ def test_reduction(reduction: int) -> None:
          "another network than KTDN (its 2 entries are in conv_first, body)"),
         (lambda w: {f"layer{i}.weight": torch.ones(1) for i in range(9)},
          "(its 9 entries are in layer0, layer1, layer2, layer3, layer4, layer5, ...)"),
-        (lambda w: {}, "another network than KTDN"),
+        (lambda w: {}, "holds no network's weights"),
         (lambda w: {"adapters.mid.weight": torch.ones(1)}, "the adapters of a training"),
         (lambda w: {k: v for k, v in w.items() if not k.startswith("encoder.")},
          "no whole KTDN: it lacks the encoder"),

@@ -16,7 +16,7 @@ import ktdn_plugin
 from ktdn_plugin import KTDN, KTDNError, create_model, describe_model, list_models
 from ktdn_plugin.archs.variants import VARIANTS
 from ktdn_plugin.cli import main
-from ktdn_plugin.model_costs import measure_cost
+from ktdn_plugin.model_zoo.costs import measure_cost
 
 
 def test_names_and_filters() -> None:
@@ -67,6 +67,23 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
         create_model("ktdn_tiny", pretrained=True, checkpoint=tmp_path / "net_g.pth")
     with pytest.raises(KTDNError, match=r"none\.pth: no such checkpoint"):
         create_model("ktdn_tiny", checkpoint=tmp_path / "none.pth")
+
+
+def test_what_a_checkpoint_says_of_its_network_is_taken(tmp_path: Path) -> None:
+    settings = {"mean": [0.5, 0.25, 0.125], "std": [0.2, 0.3, 0.4], "reduction": 4}
+    trained = create_model("ktdn_tiny", **settings)
+    path = tmp_path / "net_g.pth"
+    told = {"type": "KTDN", "encoder": "mobilenetv4_conv_small", **settings}
+    torch.save({"params": trained.state_dict(), "ktdn": {"network": told}}, path)
+    for arguments in ({}, {"mean": (0.5, 0.25, 0.125)}):
+        network = create_model("ktdn_tiny", checkpoint=path, **arguments)
+        assert torch.equal(network.mean, trained.mean)
+        assert torch.equal(network.std, trained.std)
+        image = torch.rand(1, 3, 32, 32)
+        with torch.inference_mode():
+            assert torch.equal(network.eval()(image), trained.eval()(image))
+    with pytest.raises(KTDNError, match=r"net_g\.pth: .* it says mean \[0\.5, 0\.25, 0\.125\]"):
+        create_model("ktdn_tiny", checkpoint=path, mean=(0.1, 0.2, 0.3))
 
 
 def test_encoder_weights_of_a_file_are_taken(tmp_path: Path) -> None:

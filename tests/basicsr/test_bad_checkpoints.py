@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import (
+    ENCODER,
     evaluation_options,
     one,
     student_of_a_saved_teacher,
@@ -45,6 +46,18 @@ def test_teacher_of_another_architecture(fails, pairs: Path) -> None:
     line = one(fails(opt))
     assert "checkpoint of another network than KTDN with encoder 'test_convnext'" in line
     assert "entries are missing" in line
+
+
+def test_teacher_of_other_settings(fails, pairs: Path) -> None:
+    """The weights fit, and the file says that they are of another network."""
+    opt = student_of_a_saved_teacher(pairs)
+    content = torch.load(pairs / "teacher.pth")
+    told = {"type": "KTDN", "encoder": ENCODER, "mean": [0.5, 0.5, 0.5]}
+    torch.save({**content, "ktdn": {"network": told}}, pairs / "teacher.pth")
+    opt["network_t"]["std"] = [0.1, 0.1, 0.1]  # of which the file says nothing
+    line = one(fails(opt))
+    assert "path.pretrain_network_t: " in line
+    assert "teacher.pth: of another network than this KTDN: it says mean [0.5, 0.5, 0.5]" in line
 
 
 class Bomb:

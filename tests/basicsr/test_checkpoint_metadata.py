@@ -10,10 +10,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from checkpoint_files import metadata_of_run
 from helpers import ENCODER, assert_same, models, student_options, teacher_options, write_options
 
 import ktdn_plugin
-from ktdn_plugin import KTDN, __version__, cli, load_network
+from ktdn_plugin import KTDN, cli, load_network
 
 ktdn_plugin.register()  # before BasicSR, which today's torchvision lacks a module of
 import basicsr  # noqa: E402
@@ -46,22 +47,9 @@ def test_both_stages(pairs: Path, train: Train) -> None:
     described = found["ktdn"]
     assert json.loads(json.dumps(described)) == described
     metrics = described.pop("metrics")
-    assert described == {
-        "network": {
-            "type": "KTDN",
-            "encoder": ENCODER,
-            "mean": [0.5, 0.5, 0.25],
-            "std": [0.14, 0.15, 0.152],
-            "reduction": 4,
-        },
-        "ktdn_plugin": __version__,
-        "toolbox": f"BasicSR {basicsr.__version__}",
-        "run": {"name": "teacher", "iteration": 4, "total": 4, "stage": "teacher"},
-        "data": {
-            "train": [{"name": "train", "split": "", "fingerprint": "", "images": 6}],
-            "val": [{"name": "tiny", "split": "tiny-val", "fingerprint": "", "images": 2}],
-        },
-    }
+    toolbox = f"BasicSR {basicsr.__version__}"
+    network = {"mean": [0.5, 0.5, 0.25], "reduction": 4}
+    assert described == metadata_of_run(toolbox, "teacher", "teacher", "tiny", **network)
     rows = [
         json.loads(line)
         for line in (pairs / "experiments/teacher/metrics.jsonl").read_text().splitlines()
@@ -83,7 +71,7 @@ def test_both_stages(pairs: Path, train: Train) -> None:
     assert_same(dict(network.state_dict()), dict(found["params_ema"]))
 
     opt = student_options(2)
-    opt["network_t"] |= {"reduction": 4}
+    opt["network_t"] |= {"mean": [0.5, 0.5, 0.25], "reduction": 4}
     train(opt)
     found = saved(pairs, "student", "latest")["ktdn"]
     assert found["run"] == {"name": "student", "iteration": 2, "total": 2, "stage": "student"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import torch
 from configs import log_of, set_in, student_config, teacher_config
 from helpers import ENCODER, one, teacher_file
 
-from ktdn_plugin import KTDN
+from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.checkpoints import compare_keys
+from ktdn_plugin.checkpoints.published_layout import to_published
 from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_weights
 from ktdn_plugin.mmengine.models import KTDNTeacher
-from ktdn_plugin.published_layout import to_published
 
 WORK = Path("work_dirs/config")
 
@@ -180,6 +181,21 @@ def test_the_published_layout() -> None:
     found = fit_weights(model, published, "KTDN.pth", resumes=False)
     assert found is not None
     assert not compare_keys(model.state_dict(), found)
+
+
+@pytest.mark.parametrize("prefix", ["", "generator."])
+def test_checkpoint_of_other_settings_is_refused(prefix: str) -> None:
+    network = {"type": "ktdn_plugin.KTDN", "encoder": "test_convnext"}
+    model = KTDNTeacher(network, {"type": "ktdn_plugin.PixelLoss"})
+    weights = {f"{prefix}{k}": value for k, value in KTDN("test_convnext").state_dict().items()}
+    for mean, words in (([0.64, 0.6, 0.58], ""), ([0.5, 0.5, 0.5], "it says mean [0.5, 0.5, 0.5]")):
+        told = {"network": {"type": "KTDN", "mean": mean}}
+        content = {"meta": {"ktdn": told}, "state_dict": weights}
+        if not words:
+            fit_weights(model, content, "a.pth", resumes=False)
+            continue
+        with pytest.raises(KTDNError, match=re.escape(words)):
+            fit_weights(model, content, "a.pth", resumes=False)
 
 
 def test_checkpoint_of_another_encoder_is_refused(fails, pairs: Path) -> None:

@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import Photo, read_photo, write_photo
+from ktdn_plugin.photos import Photo, not_kept, read_photo, write_photo
+from ktdn_plugin.photos.photo import Metadata
 
 RANDOM = np.random.RandomState(0)
 DEEP = RANDOM.randint(0, 65536, (40, 56, 4)).astype(np.uint16)
@@ -250,6 +251,23 @@ def test_what_a_format_has_no_room_for(tmp_path: Path, name: str, size: tuple[in
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tiff_beyond_its_32_bit_offsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.RandomState(0).randint(0, 256, (70, 30, 3)).astype(np.uint8)
+    write_photo(tmp_path / "x.tif", Photo(pixels))
+    before = (tmp_path / "x.tif").read_bytes()
+    monkeypatch.setattr("ktdn_plugin.photos.tiff.LIMIT", len(before))
+    write_photo(tmp_path / "x.tif", Photo(pixels))
+    for limit, photo in (
+        (6000, Photo(pixels)),
+        (len(before), Photo(pixels, None, Metadata(icc=bytes(1000)))),
+    ):
+        monkeypatch.setattr("ktdn_plugin.photos.tiff.LIMIT", limit)
+        with pytest.raises(KTDNError, match=rf"x\.tif: .* room for {limit:,}: take PNG$"):
+            write_photo(tmp_path / "x.tif", photo)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.tif"]
+        assert (tmp_path / "x.tif").read_bytes() == before
+
+
 def test_pixels_of_the_wrong_kind() -> None:
     with pytest.raises(TypeError, match="uint8 or uint16, got float32"):
         write_photo("x.png", Photo(np.zeros((2, 2, 3), np.float32)))
@@ -272,15 +290,12 @@ def test_nothing_is_left_where_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(KTDNError, match="file"):
         write_photo(tmp_path / "file" / "x.png", Photo(np.zeros((2, 2, 3), np.uint8)))
     (tmp_path / "x.png").mkdir()
-    with pytest.raises(KTDNError, match=r"x\.png: cannot be saved"):
+    with pytest.raises(KTDNError, match=r"x\.png: cannot be saved \(Is a directory\)"):
         write_photo(tmp_path / "x.png", Photo(np.zeros((2, 2, 3), np.uint8)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.png"]
 
 
 def test_damaged_exif_is_named_where_it_cannot_be_kept(tmp_path: Path) -> None:
-    from ktdn_plugin.photos import not_kept
-    from ktdn_plugin.photos.photo import Metadata
-
     photo = Photo(np.zeros((2, 2, 3), np.uint8), None, Metadata(exif=b"II*\0\x08\0\0\0\xff\xff"))
     assert not_kept(tmp_path / "x.tif", photo) == ["damaged EXIF data"]
     assert not_kept(tmp_path / "x.jpg", photo) == []

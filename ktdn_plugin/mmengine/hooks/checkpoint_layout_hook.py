@@ -11,12 +11,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ktdn_plugin.checkpoint_metadata import KEY
 from ktdn_plugin.checkpoints import compare_keys, select_weights
+from ktdn_plugin.checkpoints.loading import check_settings, settings_in
+from ktdn_plugin.checkpoints.metadata import KEY
+from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.provenance import describe, keep_figures
 from ktdn_plugin.mmengine.registry import HOOKS
-from ktdn_plugin.published_layout import from_published, is_published
 
 
 @HOOKS.register_module()
@@ -26,7 +27,7 @@ class CheckpointLayoutHook(Hook):
     mmengine loads what fits and only warns of the rest: a checkpoint of another network would
     train on from random weights. Here it is refused.
 
-    What it saves gets our metadata, see :mod:`ktdn_plugin.checkpoint_metadata`, into its ``meta``.
+    What it saves gets our metadata, see :mod:`ktdn_plugin.checkpoints.metadata`, into its ``meta``.
     """
 
     # Before the averaging hook, which looks into the checkpoint as well.
@@ -75,7 +76,9 @@ def fit_weights(
     wanted = model.state_dict()
     prefix = f"{model.NETWORK}." if hasattr(model, "NETWORK") else ""
     own = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
+    part = getattr(model, model.NETWORK) if prefix else getattr(model, "network", model)
     if isinstance(own, Mapping) and not compare_keys(wanted, own):
+        check_settings(part, select_weights(checkpoint, source), checkpoint, source)
         return None
     if resumes:
         problem = compare_keys(wanted, own) if isinstance(own, Mapping) else "no state_dict"
@@ -85,7 +88,8 @@ def fit_weights(
         )
     network = select_weights(checkpoint, source)
     network = from_published(network) if is_published(network) else network
-    weights = {f"{prefix}{key}": value for key, value in network.items()}
+    told = settings_in(network, part)
+    weights = {f"{prefix}{key}": value for key, value in network.items() if key not in told}
     if prefix:
         # What a network's file cannot have, the adapters, stays as it is.
         rest = {key: value for key, value in wanted.items() if not key.startswith(prefix)}
@@ -94,4 +98,5 @@ def fit_weights(
     if problem:
         name = type(getattr(model, "network", model)).__name__
         raise KTDNError(f"{source}: the checkpoint of another network than this {name}: {problem}")
+    check_settings(part, network, checkpoint, source)
     return weights

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoint_layouts import layout_of, param_keys_of
-from ktdn_plugin.checkpoint_metadata import AVERAGED, Metadata, find_metadata, network_of
-from ktdn_plugin.checkpoint_networks import (
+from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
+from ktdn_plugin.checkpoints.layouts import layout_of, param_keys_of
+from ktdn_plugin.checkpoints.metadata import (
+    AVERAGED,
+    FOUND,
+    UNUSED,
+    Metadata,
+    find_metadata,
+    found_of,
+    network_of,
+    without_infinity,
+)
+from ktdn_plugin.checkpoints.networks import (
     complete_options,
     describe_state,
+    doubt,
     empty_network,
     is_training_state,
     ktdn_weights,
+    without_settings,
 )
-from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, SeveralErrors, printable
 
 INPUT = "RGB in [0, 1], any size"
 
@@ -44,10 +54,11 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
 
         - ``layout``, ``weights`` (``params``, ``params_ema`` or both), ``dtype``;
         - ``network`` as in the metadata; its ``encoder`` is None where neither metadata nor weights
-          tell, and ``note`` says why;
-        - ``from_metadata``: which of these the metadata tells; the rest is found, or the default;
+          tell, and ``note`` says why; ``note`` also names encoders that would fit as well;
+        - ``from_metadata``: which of these the metadata tells; ``found``: the rest, which is found
+          from the weights or is the default, when the file was converted at the latest;
         - ``parameters``, batch statistics not counted;
-        - ``metadata``, see :mod:`ktdn_plugin.checkpoint_metadata`; empty where there is none.
+        - ``metadata``, see :mod:`ktdn_plugin.checkpoints.metadata`; empty where there is none.
 
     Raises:
         KTDNError: If it is no checkpoint of a KTDN; it says what it is.
@@ -58,7 +69,8 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
     if is_training_state(content):
         return {**found, "kind": "training state", "note": describe_state(content)}
     metadata = find_metadata(content, path)
-    given = network_of(metadata, path)
+    given, guesses = network_of(metadata, path), found_of(metadata)
+    told = sorted(key for key in given if key not in guesses)
     weights = ktdn_weights(content, path)
     found |= {
         "kind": "network",
@@ -67,30 +79,34 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         "dtype": _dtypes(weights),
     }
     try:
-        options = complete_options(weights, given, path)
+        completed = complete_options(weights, given, path, guesses)
     except KTDNError as error:
         return {
             **found,
             "network": {"type": KTDN.__name__, "encoder": None, **given},
-            "from_metadata": sorted(given),
+            "from_metadata": told,
+            "found": sorted(guesses),
             "parameters": None,
             "note": str(error).removeprefix(f"{path}: "),
             "metadata": metadata,
         }
+    options = completed.options
     network = empty_network(options, path)
-    problem = compare_keys(network.state_dict(), weights)
+    problem = compare_keys(network.state_dict(), without_settings(weights))
     if problem:
         raise KTDNError(
             f"{path}: its weights do not fit KTDN with encoder '{options['encoder']}', which its "
             f"metadata names: {problem}"
         )
-    return {
-        **found,
+    found |= {
         "network": {"type": KTDN.__name__, **options},
-        "from_metadata": sorted(given),
+        "from_metadata": told,
+        "found": sorted(completed.found),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "metadata": metadata,
     }
+    note = doubt(completed)
+    return {**found, "note": note} if note else found
 
 
 def _dtypes(weights: StateDict) -> str:
@@ -113,27 +129,19 @@ def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
         KTDNError: One line for each file that is no checkpoint of a KTDN, after all others have
             been printed.
     """
-    found, problems = [], []
+    found: list[dict[str, Any]] = []
+    problems: list[str] = []
     for path in paths:
         try:
             found.append(describe_checkpoint(path))
         except KTDNError as error:
-            problems.append(str(error))
+            problems += error.lines
     if as_json:
-        print(json.dumps(_finite(found), indent=2, allow_nan=False))
+        print(json.dumps(without_infinity(found), indent=2, allow_nan=False))
     elif found:
         print("\n\n".join("\n".join(_lines(one)) for one in found), flush=True)
     if problems:
-        raise KTDNError("\n".join(problems))
-
-
-def _finite(value: Any) -> Any:
-    """Makes numbers that JSON has no name for, such as the PSNR of equal images, words."""
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        raise SeveralErrors(problems)
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
@@ -143,12 +151,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     if "note" in found:
         rows.append(("note", found["note"]))
     width = max(len(name) for name, _ in rows)
-    return [found["file"], *(f"  {name:<{width}}  {_harmless(text)}" for name, text in rows)]
-
-
-def _harmless(text: str) -> str:
-    """Takes out what would move a terminal's cursor: the file's words are anybody's."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    lines = (f"{name:<{width}}  {printable(text)}" for name, text in rows)
+    return [printable(found["file"]), *(f"  {line}" for line in lines)]
 
 
 def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -172,12 +176,17 @@ def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "input", INPUT
     for key in ("mean", "std"):
         if key in network:
-            default = "" if key in found["from_metadata"] else " (the default; the file has none)"
+            default = _no_word(key, found["metadata"]) if key in found["found"] else ""
             yield key, ", ".join(f"{number:g}" for number in network[key]) + default
 
 
+def _no_word(key: str, metadata: Metadata) -> str:
+    told = key in _mapping(metadata.get("network"))
+    return f" (the default; the file {'was converted from one that ' if told else ''}has none)"
+
+
 def _training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
-    if set(metadata) <= {"network", AVERAGED}:
+    if set(metadata) <= {"network", AVERAGED, FOUND, UNUSED}:
         yield "training", "the file tells nothing of it"
         return
     programs = [str(metadata[key]) for key in ("toolbox",) if key in metadata]

@@ -1,4 +1,4 @@
-"""Checkpoint files: reading and loading them safely, saving them whole.
+"""Reading checkpoint files safely.
 
 Nothing here ever runs code out of a file: pickles are read by torch's restricted unpickler.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine, is_mmengine, readable
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.openmmlab_layout import from_mmengine, is_mmengine, readable
-from ktdn_plugin.published_layout import from_published, is_published
 
 _logger = logging.getLogger(__name__)
 
@@ -33,8 +32,8 @@ def read_checkpoint(path: str | Path) -> Any:
     """Reads a ``.pth`` or ``.safetensors`` file onto the CPU without running anything in it.
 
     Raises:
-        KTDNError: If the file is not there, is truncated or no checkpoint, or would need code to
-            be run to be read.
+        KTDNError: If the file is not there, is truncated or no checkpoint, is an exported network,
+            or would need code to be run to be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,6 +53,7 @@ def read_checkpoint(path: str | Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        _refuse_exported(path)
         # What torch says of a class or function that it will not import; of pickles newer than
         # those that it writes itself it does not even look into the parts.
         if "GLOBAL " in str(error) or _is_new_pickle(path):
@@ -64,10 +64,44 @@ def read_checkpoint(path: str | Path) -> Any:
         raise KTDNError(f"{path}: not a checkpoint file") from error
     # Damaged bytes lead the unpickler to any error at all, IndexError and struct.error among them.
     except Exception as error:
+        _refuse_exported(path)
         raise KTDNError(
             f"{path}: truncated or damaged checkpoint ({path.stat().st_size} bytes); copy or "
             "download it again"
         ) from error
+
+
+def _refuse_exported(path: Path) -> None:
+    """Says of a network in a form to run, which is no checkpoint, what it is."""
+    kind = _exported_as(path)
+    if kind is not None:
+        raise KTDNError(
+            f"{path}: an exported network ({kind}), which runs without this "
+            "package (README, Export); give the checkpoint that it was made from"
+        )
+
+
+def _exported_as(path: Path) -> str | None:
+    # Of a damaged archive zipfile says anything at all.
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] or name for name in archive.namelist()}
+        if names & {"archive_format", "serialized_exported_program.json"}:
+            return "torch.export, for torch.export.load"
+        if "constants.pkl" in names:
+            return "TorchScript, for torch.jit.load"
+        return None
+    with path.open("rb") as file:
+        start = file.read(3)
+    # ONNX is a protocol buffer: its version as a small number, and the next field's tag, which is
+    # the producer's name or its version, the domain, the graph, or the operator sets.
+    if len(start) == 3 and start[0] == 0x08 and start[1] < 0x20 and start[2] in b"\x12\x1a\x22:B":
+        return "ONNX, for onnxruntime"
+    return None
+
+
+def _is_new_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def is_safetensors(path: str | Path) -> bool:
@@ -183,113 +217,3 @@ def compare_keys(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
             f"{tuple(found[key].shape)} instead of {tuple(wanted[key].shape)})"
         )
     return ", ".join(parts)
-
-
-def load_weights(network: nn.Module, path: str | Path, param_key: str | None = None) -> None:
-    """Loads a checkpoint into a network, all of it or nothing.
-
-    The published KTDN layout is recognised and translated.
-
-    Args:
-        network: The network.
-        path: The checkpoint, see :func:`read_state_dict`.
-        param_key: See :func:`read_state_dict`.
-
-    Raises:
-        KTDNError: If the file cannot be read or holds another network's weights.
-    """
-    weights = read_state_dict(path, param_key)
-    if is_published(weights):
-        weights = from_published(weights)
-    problem = compare_keys(network.state_dict(), weights)
-    if problem:
-        raise KTDNError(
-            f"{path}: the checkpoint of another network than this {type(network).__name__}: "
-            f"{problem}"
-        )
-    network.load_state_dict(weights)
-
-
-def save_checkpoint(content: Any, path: str | Path) -> None:
-    """Writes a checkpoint whole or not at all.
-
-    A run that is killed, or a disk that is full, leaves what was there before.
-
-    Args:
-        content: Tensors and plain values, for :func:`torch.save`.
-        path: The ``.pth`` or ``.state`` file.
-
-    Raises:
-        KTDNError: If it cannot be written.
-    """
-    write_whole(path, lambda file: torch.save(content, file))
-
-
-def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file whole or not at all.
-
-    Args:
-        path: The file.
-        write: Writes the content to a file that is open for it.
-
-    Raises:
-        KTDNError: If it cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_folder(path.parent)
-    # torch reports a full disk as a RuntimeError of its own.
-    except (OSError, RuntimeError) as error:
-        if _is_interrupted(error):
-            raise KeyboardInterrupt from error
-        raise KTDNError(
-            f"{path}: cannot be saved ({error}); free some space or choose another folder"
-        ) from error
-    finally:
-        # Where the folder is none, or is closed to us, looking for the file fails as well.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _is_interrupted(error: BaseException | None) -> bool:
-    """Tells an error that only followed from Ctrl-C: torch's writer closes its half-made file."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes a renaming survive a power cut; not every system lets a folder be flushed."""
-    with contextlib.suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
-def load_published(network: nn.Module, path: str | Path) -> None:
-    """Loads the authors' ``KTDN.pth`` into a network.
-
-    Args:
-        network: A :class:`~ktdn_plugin.archs.KTDN` with the encoder ``res2net101d``.
-        path: The file.
-
-    Raises:
-        KTDNError: If the file cannot be read, or is not in the published layout.
-    """
-    weights = read_state_dict(path)
-    if not is_published(weights):
-        raise KTDNError(f"{path}: not in the published KTDN layout (it has no 'mid_conv' entries)")
-    load_weights(network, path)
-
-
-def _is_new_pickle(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) in (b"\x80\x03", b"\x80\x04", b"\x80\x05")

@@ -17,7 +17,8 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.checkpoint_metadata import (
+from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints.metadata import (
     describe_network,
     describe_training,
     find_metadata,
@@ -25,7 +26,6 @@ from ktdn_plugin.checkpoint_metadata import (
     network_of,
     stage_of,
 )
-from ktdn_plugin.checkpoints import read_checkpoint
 
 
 def written(content: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ktdn_plugin import KTDNError, cli, load_network
-from ktdn_plugin.checkpoint_metadata import find_metadata
 from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
-from ktdn_plugin.convert import convert
-from ktdn_plugin.published_layout import DEAD
+from ktdn_plugin.checkpoints.convert import convert
+from ktdn_plugin.checkpoints.metadata import find_metadata
+from ktdn_plugin.checkpoints.published_layout import DEAD
 
 NAMES = {"ktdn": "a.pth", "mmengine": "b.pth", "safetensors": "c.safetensors"}
 
@@ -129,7 +130,7 @@ def test_published_there_and_back(tmp_path: Path) -> None:
     assert len(after["model"]) == 990
     assert_weights(after["model"], before["model"])
     assert set(after) == {"model", "ktdn"}
-    assert set(after["ktdn"]) == {"network"}
+    assert set(after["ktdn"]) == {"network", "found"}
 
 
 def test_published_as_it_is_written_without_its_unused_entries(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_published_as_it_is_written_without_its_unused_entries(tmp_path: Path) -
         weights[key] = torch.full((100,), float(key.endswith("weight")))
     torch.save({"model": weights}, tmp_path / "KTDN.pth")
     convert(tmp_path / "KTDN.pth", tmp_path / "ours.pth")
-    assert set(metadata_of(tmp_path / "ours.pth")) == {"network"}
+    assert set(metadata_of(tmp_path / "ours.pth")) == {"network", "found"}
     convert(tmp_path / "ours.pth", tmp_path / "back.pth", "published")
     after = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
     for key in DEAD:
@@ -219,6 +220,39 @@ def test_encoder_that_the_file_does_not_tell(tmp_path: Path) -> None:
     made = convert(tmp_path / "net.pth", target, encoder="test_efficientnet_ln")
     assert made.source == "bare"
     assert load_network(target).encoder.name == "test_efficientnet_ln"
+    assert metadata_of(target)["found"] == ["mean", "std", "reduction"]
+
+
+def test_what_was_found_is_said_and_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(network(encoder="resnet18").state_dict(), tmp_path / "net.pth")
+    convert(tmp_path / "net.pth", tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.pth", "mmengine")
+    assert metadata_of(tmp_path / "b.pth")["found"] == ["encoder", "mean", "std", "reduction"]
+    caplog.clear()
+    assert load_network(tmp_path / "b.pth").encoder.name == "resnet18"
+    (record,) = caplog.records
+    assert "resnet18 is taken, though resnetblur18 would fit as well" in record.getMessage()
+    convert(tmp_path / "b.pth", tmp_path / "c.pth", encoder="resnetblur18")
+    assert metadata_of(tmp_path / "c.pth")["found"] == ["mean", "std", "reduction"]
+    assert load_network(tmp_path / "c.pth").encoder.name == "resnetblur18"
+    assert len(caplog.records) == 1
+
+
+def test_numbers_that_json_has_no_name_for(tmp_path: Path) -> None:
+    figures = {"psnr": math.inf, "ssim": math.nan, "x": -math.inf, "y": 0.5}
+    metrics = {"last": {"val": {"iteration": 1, "figures": figures}}}
+    metadata = {**METADATA, "metrics": metrics, "run": {"name": "nan"}}
+    source = with_metadata(tmp_path)
+    torch.save({**torch.load(source), "ktdn": metadata}, source)
+    convert(source, tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        json.loads(file.metadata()["ktdn"], parse_constant=pytest.fail)
+    convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
+    found = metadata_of(tmp_path / "b.pth")
+    assert repr(found["metrics"]) == repr(metrics)
+    assert found["run"] == {"name": "nan"}
 
 
 def test_the_command(tmp_path: Path, run) -> None:

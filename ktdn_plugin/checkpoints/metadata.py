@@ -6,6 +6,9 @@ that was never interrupted does.
 
 ``network``
     ``type``, and of a KTDN ``encoder``, ``mean``, ``std`` and ``reduction``.
+``found``
+    Of files that were converted: which of the network's values the source did not tell. They were
+    found from the weights, or are the defaults.
 ``ktdn_plugin``, ``toolbox``
     What it was trained with: our version, and such as ``BasicSR 1.4.2``.
 ``run``
@@ -32,15 +35,21 @@ from torch import Tensor, nn
 from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.archs.detection import find_reduction
-from ktdn_plugin.checkpoints import is_safetensors, read_header
+from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
+from ktdn_plugin.checkpoints.reading import is_safetensors, read_header
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.openmmlab_layout import is_mmengine
 
 KEY = "ktdn"
 """What the metadata is called inside a file."""
 
 AVERAGED = "averaged"
 """In metadata: whether a single set of weights is the average of those that were trained."""
+
+FOUND = "found"
+"""In metadata: names of the network's values that are no file's word."""
+
+UNUSED = "published_unused"
+"""In metadata: what a published file has in the entries that the published network never uses."""
 
 STAGES = ("teacher", "student")
 
@@ -61,13 +70,14 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     return {
         "type": KTDN.__name__,
         "encoder": network.encoder.name,
-        "mean": _settings(network.mean),
-        "std": _settings(network.std),
+        "mean": settings_of(network.mean),
+        "std": settings_of(network.std),
         "reduction": find_reduction(network.state_dict()),
     }
 
 
-def _settings(buffer: Tensor) -> list[float]:
+def settings_of(buffer: Tensor) -> list[float]:
+    """Gives a network's ``mean`` or ``std`` as plain numbers."""
     # The shortest number that gives this float32: 0.64, not 0.6399999856948853.
     return [float(str(one)) for one in buffer.detach().float().cpu().flatten().numpy()]
 
@@ -122,7 +132,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     if is_safetensors(path):
         text = read_header(path).get(KEY)
         try:
-            found = None if text is None else json.loads(text)
+            found = None if text is None else _from_json(text)
         except (ValueError, RecursionError) as error:
             raise KTDNError(f"{path}: its metadata, '{KEY}', is damaged ({error})") from error
     else:
@@ -133,6 +143,38 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     if not isinstance(found, Mapping) or not _is_plain(found):
         raise KTDNError(f"{path}: what it has as '{KEY}' is no metadata: plain values by name")
     return dict(found)
+
+
+def to_json(metadata: Metadata) -> str:
+    """Writes metadata as JSON, for a safetensors file's header."""
+    return json.dumps(without_infinity(metadata), allow_nan=False)
+
+
+def without_infinity(value: Any) -> Any:
+    """Makes numbers that JSON has no name for, such as the PSNR of equal images, words."""
+    if isinstance(value, Mapping):
+        return {key: without_infinity(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_infinity(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(text: str) -> Any:
+    found = json.loads(text)
+    if isinstance(found, dict):
+        # Elsewhere such a word is a name.
+        for key in ("metrics", UNUSED):
+            if key in found:
+                found[key] = _with_infinity(found[key])
+    return found
+
+
+def _with_infinity(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_infinity(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_infinity(one) for one in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
@@ -170,6 +212,12 @@ def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
         if not _IS_VALID[key](value):
             raise KTDNError(f"{path}: its metadata says {key}: {value!r}, which cannot be")
     return known
+
+
+def found_of(metadata: Metadata) -> list[str]:
+    """Names the network's values that were found when the file was written, and no file told."""
+    found = metadata.get(FOUND)
+    return [key for key in _IS_VALID if key in found] if isinstance(found, list) else []
 
 
 def stage_of(metadata: Metadata) -> str:

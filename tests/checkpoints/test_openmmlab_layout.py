@@ -12,7 +12,7 @@ import torch
 
 from ktdn_plugin import KTDNError
 from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
-from ktdn_plugin.openmmlab_layout import from_mmengine, is_mmengine
+from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine, is_mmengine
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError, load_network
-from ktdn_plugin.published_layout import from_published
+from ktdn_plugin.checkpoints.published_layout import from_published
 
 Weights = dict[str, Tensor]
 

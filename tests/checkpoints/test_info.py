@@ -20,8 +20,8 @@ from checkpoint_files import (
 )
 
 from ktdn_plugin import cli
-from ktdn_plugin.checkpoint_info import describe_checkpoint
-from ktdn_plugin.convert import convert
+from ktdn_plugin.checkpoints.convert import convert
+from ktdn_plugin.checkpoints.info import describe_checkpoint
 
 
 def info(capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str, list[str]]:
@@ -110,6 +110,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert second["kind"] == "training state"
     assert "models/net_g_40.pth" in second["note"]
     assert (third["layout"], third["dtype"]) == ("bare", "float16")
+    assert (first["found"], third["found"]) == ([], ["encoder", "mean", "reduction", "std"])
     assert third["from_metadata"] == []
     assert third["metadata"] == {}
 
@@ -177,5 +178,58 @@ def test_words_that_would_move_the_cursor(tmp_path: Path, capsys: pytest.Capture
     metadata = {"run": {"name": "a\x1b[2J\nerror: b"}}
     torch.save({"params": network().state_dict(), "ktdn": metadata}, tmp_path / "net.pth")
     out = info(capsys, tmp_path / "net.pth")[1]
-    assert "a?[2J?error: b" in out
+    assert "a\\x1b[2J\\nerror: b" in out
     assert "\x1b" not in out
+
+
+def test_an_encoder_that_is_a_guess(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(network(encoder="resnet18", mean=(0.5, 0.5, 0.5)).state_dict(), path)
+    convert(path, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
+    convert(path, tmp_path / "named.pth", encoder="resnet18")
+    for name, end in (
+        ("net.pth", " (the default; the file has none)"),
+        ("a.safetensors", " (the default; the file was converted from one that has none)"),
+        ("b.pth", " (the default; the file was converted from one that has none)"),
+    ):
+        code, out, err = info(capsys, tmp_path / name)
+        assert (code, err) == (0, [])
+        found = {key: value.strip() for key, value in rows(out).items()}
+        assert found["encoder"] == "resnet18 (found from the weights)"
+        assert found["reduction"] == "8 (found from the weights)"
+        assert found["mean"] == "0.64, 0.6, 0.58" + end
+        assert "resnet18 is taken, though resnetblur18 would fit as well" in found["note"]
+        assert found["training"] == "the file tells nothing of it"
+        (told,) = json.loads(info(capsys, tmp_path / name, "--json")[1])
+        assert told["from_metadata"] == []
+        assert told["found"] == ["encoder", "mean", "reduction", "std"]
+        assert "resnetblur18" in told["note"]
+    (told,) = json.loads(info(capsys, tmp_path / "named.pth", "--json")[1])
+    assert (told["from_metadata"], "note" in told) == (["encoder"], False)
+    assert told["metadata"]["found"] == ["mean", "std", "reduction"]
+
+
+def test_weights_that_are_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    weights = network(encoder="resnet18").state_dict()
+    weights["encoder.body.conv1.weight"][0, 0, 0, 0] = math.nan
+    torch.save({"params": weights}, tmp_path / "nan.pth")
+    code, out, err = info(capsys, tmp_path / "nan.pth")
+    assert (code, err) == (0, [])
+    assert "its weights are not finite (such as encoder.body.conv1.weight)" in out
+    assert cli.main(["convert", str(tmp_path / "nan.pth"), str(tmp_path / "new.pth")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'nan.pth'}: its weights are not finite")
+    assert not (tmp_path / "new.pth").exists()
+
+
+def test_names_with_line_breaks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    none, good = tmp_path / "a\nerror: b\x1b[2J.pth", tmp_path / "c\nd.pth"
+    with_metadata(tmp_path).rename(good)
+    code, out, err = info(capsys, none, good, tmp_path / "none.pth")
+    assert code == 1
+    assert out.splitlines()[0] == f"{tmp_path}/c\\nd.pth"
+    assert err == [
+        f"error: {tmp_path}/a\\nerror: b\\x1b[2J.pth: no such checkpoint file",
+        f"error: {tmp_path}/none.pth: no such checkpoint file",
+    ]

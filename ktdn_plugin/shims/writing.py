@@ -41,7 +41,7 @@ reduction where others are wanted; or type ktdn_small, ktdn_tiny, with all of th
 
 {imports}
 try:
-    from ktdn_plugin.arch_shim import register_in
+    from ktdn_plugin.shims.registration import register_in
 except ImportError as error:
     raise ImportError(f"{file} needs the package ktdn-plugin in {{sys.executable}}") from error
 

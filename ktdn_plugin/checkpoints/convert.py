@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoint_layouts import (
+from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
+from ktdn_plugin.checkpoints.layouts import (
     LAYOUTS,
     PARAM_KEYS,
-    UNUSED,
     Sets,
     check_suffix,
     layout_of,
@@ -19,9 +19,22 @@ from ktdn_plugin.checkpoint_layouts import (
     unused_entries,
     write_layout,
 )
-from ktdn_plugin.checkpoint_metadata import AVERAGED, Metadata, find_metadata, network_of
-from ktdn_plugin.checkpoint_networks import complete_options, empty_network, ktdn_weights
-from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
+from ktdn_plugin.checkpoints.metadata import (
+    AVERAGED,
+    FOUND,
+    UNUSED,
+    Metadata,
+    find_metadata,
+    found_of,
+    network_of,
+)
+from ktdn_plugin.checkpoints.networks import (
+    complete_options,
+    empty_network,
+    ktdn_weights,
+    warn_of_doubt,
+    without_settings,
+)
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
 PUBLISHED = {"encoder": "res2net101d", "reduction": 8}
@@ -51,7 +64,8 @@ def convert(
     """Writes a KTDN's checkpoint in another layout.
 
     What the source is gets recognised. The numbers stay as they are, bit for bit, and so does the
-    metadata; the network's own is completed, so that the new file needs no ``encoder``.
+    metadata; the network's own is completed, so that the new file needs no ``encoder``, and says
+    which of it the source did not tell.
 
     Args:
         source: A checkpoint in any layout.
@@ -82,11 +96,14 @@ def convert(
             raise KTDNError(f"{target}: exists already; name another, or give --overwrite")
     content = read_checkpoint(source)
     metadata = find_metadata(content, source)
-    given = network_of(metadata, source)
+    given, guesses = network_of(metadata, source), found_of(metadata)
     if encoder is not None:
         given["encoder"] = encoder
+        guesses = [key for key in guesses if key != "encoder"]
     sets, averaged = _weights(content, source, param_key)
-    options = complete_options(next(iter(sets.values())), given, source)
+    completed = complete_options(next(iter(sets.values())), given, source, guesses)
+    warn_of_doubt(completed, source)
+    options = completed.options
     network = empty_network(options, source)
     sets = {key: _in_order(network, weights, source) for key, weights in sets.items()}
     if layout in ("published", "safetensors") and len(sets) > 1:
@@ -97,6 +114,9 @@ def convert(
     if origin == "published" and (unused := unused_entries(content, source)):
         metadata[UNUSED] = unused
     metadata["network"] = {"type": KTDN.__name__, **options}
+    metadata.pop(FOUND, None)
+    if completed.found:
+        metadata[FOUND] = completed.found
     if averaged is not None:
         metadata[AVERAGED] = averaged
     write_layout(target, layout, sets, metadata)
@@ -139,7 +159,7 @@ def _weights(content: Any, path: Path, param_key: str | None) -> tuple[Sets, boo
 def _in_order(network: KTDN, weights: StateDict, path: Path) -> StateDict:
     """Puts weights into the network's order, each in memory of its own."""
     wanted = network.state_dict()
-    problem = compare_keys(wanted, weights)
+    problem = compare_keys(wanted, without_settings(weights))
     if problem:
         raise KTDNError(
             f"{path}: its weights do not fit KTDN with encoder '{network.encoder.name}': {problem}"
@@ -148,7 +168,7 @@ def _in_order(network: KTDN, weights: StateDict, path: Path) -> StateDict:
 
 
 def _check_published(options: Metadata, path: Path) -> None:
-    defaults = complete_options({}, PUBLISHED, path)
+    defaults = complete_options({}, PUBLISHED, path).options
     wrong = [
         f"{key} {options[key]}, not {value}"
         for key, value in defaults.items()

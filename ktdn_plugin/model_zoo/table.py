@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ktdn_plugin.archs.variants import VARIANTS, list_models
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.model_costs import SIZES, ModelDescription, describe_model
+from ktdn_plugin.model_zoo.costs import SIZES, ModelDescription, describe_model
 
 FOOTNOTE = (
     "FLOPs: convolutions and matrix products, a multiplication and an addition being two. Memory: "

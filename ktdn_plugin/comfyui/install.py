@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
+import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
 
     Args:
         destination: ComfyUI's folder, or the folder ``custom_nodes`` in it.
-        overwrite: Replace an earlier copy of the node.
+        overwrite: Replace an earlier copy of the node; of a link to one, the link.
 
     Returns:
         The node's folder.
@@ -40,25 +39,22 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
             )
         if not overwrite:
             raise KTDNError(f"{target}: the node is there already; --overwrite replaces it")
-    draft = nodes / f".{FOLDER}.{os.getpid()}.tmp"
-    old = nodes / f".{FOLDER}.{os.getpid()}.old"
+    source = Path(str(resources.files("ktdn_plugin.comfyui"))) / "node"
     try:
-        source = Path(str(resources.files("ktdn_plugin"))) / "comfyui_node"
-        shutil.copytree(source, draft, ignore=shutil.ignore_patterns("__pycache__"))
-        if target.exists():
-            target.rename(old)
-        try:
-            draft.rename(target)
-        except BaseException:
-            if old.exists():
-                old.rename(target)
-            raise
+        # What is replaced ends in there as well, be it a folder or a link to one.
+        with tempfile.TemporaryDirectory(dir=nodes, prefix=f".{FOLDER}.") as aside:
+            new, old = Path(aside) / "new", Path(aside) / "old"
+            shutil.copytree(source, new, ignore=shutil.ignore_patterns("__pycache__"))
+            if target.exists():
+                target.rename(old)
+            try:
+                new.rename(target)
+            except BaseException:
+                if old.exists():
+                    old.rename(target)
+                raise
     except OSError as error:
         raise KTDNError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        for rest in (draft, old):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(rest)
     print(f"Node: {target}")
     print("Restart ComfyUI; put trained KTDN files into models/ktdn.")
     return target

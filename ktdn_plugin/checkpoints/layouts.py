@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ktdn_plugin.checkpoint_metadata import KEY, Metadata, iteration_of, stage_of
 from ktdn_plugin.checkpoints import (
     StateDict,
     is_safetensors,
@@ -18,18 +16,23 @@ from ktdn_plugin.checkpoints import (
     select_weights,
     write_whole,
 )
+from ktdn_plugin.checkpoints.metadata import (
+    KEY,
+    UNUSED,
+    Metadata,
+    iteration_of,
+    stage_of,
+    to_json,
+)
+from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
+from ktdn_plugin.checkpoints.published_layout import DEAD, dead_entries, is_published, to_published
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.openmmlab_layout import is_mmengine
-from ktdn_plugin.published_layout import DEAD, dead_entries, is_published, to_published
 
 LAYOUTS = ("ktdn", "published", "safetensors", "mmengine")
 """Ours, which is BasicSR's; that of KTDN's authors; one set of weights; mmengine's Runner's."""
 
 PARAM_KEYS = ("params", "params_ema")
 """The weights that were trained, and their average."""
-
-UNUSED = "published_unused"
-"""In metadata: what a published file has in the entries that the published network never uses."""
 
 Sets = dict[str, StateDict]
 """One or both of :data:`PARAM_KEYS` to weights in our layout."""
@@ -93,7 +96,7 @@ def write_layout(path: Path, layout: str, sets: Sets, metadata: Metadata) -> Non
     if layout == "safetensors":
         from safetensors.torch import save
 
-        header = {"format": "pt", KEY: json.dumps(metadata)}
+        header = {"format": "pt", KEY: to_json(metadata)}
         write_whole(path, lambda file: file.write(save(one, header)))
     elif layout == "published":
         save_checkpoint(_published(one, metadata), path)

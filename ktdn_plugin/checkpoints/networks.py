@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.detection import check_is_ktdn, find_encoder, find_reduction
-from ktdn_plugin.checkpoint_metadata import find_metadata, network_of
+from ktdn_plugin.archs.detection import check_is_ktdn, find_encoders, find_reduction
 from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint, select_weights
+from ktdn_plugin.checkpoints.metadata import (
+    find_metadata,
+    found_of,
+    network_of,
+    settings_of,
+)
+from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.published_layout import from_published, is_published
+
+_logger = logging.getLogger(__name__)
 
 SETTINGS = ("mean", "std")
-"""The buffers of a KTDN that are in no checkpoint."""
+"""The buffers of a KTDN that are in no checkpoint, but in what :func:`keep_settings` was given."""
+
+OPTIONS = ("encoder", *SETTINGS, "reduction")
+"""What a KTDN is built with."""
 
 
 def load_network(
@@ -44,10 +56,12 @@ def load_network(
         KTDNError: If the file cannot be read, or is no KTDN's.
     """
     content = read_checkpoint(path)
-    options = network_of(find_metadata(content, path), path)
+    metadata = find_metadata(content, path)
+    options, guesses = network_of(metadata, path), found_of(metadata)
     if encoder is not None:
         options["encoder"] = encoder
-    return build_network(ktdn_weights(content, path, param_key), options, path)
+        guesses = [key for key in guesses if key != "encoder"]
+    return build_network(ktdn_weights(content, path, param_key), options, path, guesses)
 
 
 def ktdn_weights(content: Any, path: str | Path, param_key: str | None = None) -> StateDict:
@@ -90,15 +104,27 @@ def describe_state(content: Mapping[str, Any]) -> str:
     )
 
 
+class Completed(NamedTuple):
+    """All that a network has to be built with, and how sure that is."""
+
+    options: dict[str, Any]  # encoder, mean, std and reduction
+    found: list[str]  # those that no file has told: from the weights, or the defaults
+    others: list[str]  # encoders that would fit as well as the one that was found
+
+
 def complete_options(
-    weights: Mapping[str, Tensor], options: Mapping[str, Any], path: str | Path
-) -> dict[str, Any]:
+    weights: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+    path: str | Path,
+    guesses: Iterable[str] = (),
+) -> Completed:
     """Completes what is known of a network by what its weights tell, and by the defaults.
 
     Args:
         weights: A KTDN's state dict in our layout.
         options: Any of ``encoder``, ``mean``, ``std`` and ``reduction``.
         path: The file, for messages.
+        guesses: Which of ``options`` had been found in this way when the file was written.
 
     Returns:
         All four.
@@ -107,20 +133,51 @@ def complete_options(
         KTDNError: If the weights do not tell.
     """
     defaults = inspect.signature(KTDN).parameters
-    found: dict[str, Any] = {key: list(defaults[key].default) for key in SETTINGS}
-    found |= options
+    complete: dict[str, Any] = {key: list(defaults[key].default) for key in SETTINGS}
+    saved = settings_told(weights, path)
+    complete |= saved
+    complete |= options
+    others: list[str] = []
     try:
-        if "reduction" not in found:
-            found["reduction"] = find_reduction(weights)
-        if "encoder" not in found:
-            found["encoder"] = find_encoder(weights)
+        if "reduction" not in complete:
+            complete["reduction"] = find_reduction(weights)
+        if "encoder" not in complete:
+            complete["encoder"], *others = find_encoders(weights)
     except KTDNError as error:
         raise KTDNError(f"{path}: {error}") from error
-    return {key: found[key] for key in ("encoder", *SETTINGS, "reduction")}
+    if "encoder" in guesses:
+        # Another timm may not tell any more what was found then, which stands.
+        with contextlib.suppress(KTDNError):
+            others = [name for name in find_encoders(weights) if name != complete["encoder"]]
+    return Completed(
+        {key: complete[key] for key in OPTIONS},
+        [key for key in OPTIONS if key not in {**options, **saved} or key in guesses],
+        others,
+    )
+
+
+def doubt(completed: Completed) -> str:
+    """Says which encoders would fit as well as the one that was found; empty where none would."""
+    if not completed.others:
+        return ""
+    return (
+        f"its encoder was found from the weights; {completed.options['encoder']} is taken, though "
+        f"{', '.join(completed.others)} would fit as well (--encoder, or encoder= in Python, names "
+        "another)"
+    )
+
+
+def warn_of_doubt(completed: Completed, path: str | Path) -> None:
+    """Logs what :func:`doubt` says, where it says anything."""
+    if text := doubt(completed):
+        _logger.warning("%s: %s", path, text)
 
 
 def build_network(
-    weights: Mapping[str, Tensor], options: Mapping[str, Any], path: str | Path
+    weights: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+    path: str | Path,
+    guesses: Iterable[str] = (),
 ) -> KTDN:
     """Builds a KTDN with these weights; none of its own are drawn where that can be avoided.
 
@@ -128,6 +185,7 @@ def build_network(
         weights: Its state dict in our layout.
         options: What is known of the network's arguments; the rest is found.
         path: The file, for messages.
+        guesses: See :func:`complete_options`.
 
     Returns:
         The network on the CPU, float32, in eval mode.
@@ -135,9 +193,12 @@ def build_network(
     Raises:
         KTDNError: If the weights do not fit.
     """
-    options = complete_options(weights, options, path)
+    completed = complete_options(weights, options, path, guesses)
+    warn_of_doubt(completed, path)
+    options = completed.options
     network = empty_network(options, path)
     wanted = network.state_dict()
+    weights = without_settings(weights)
     problem = compare_keys(wanted, weights)
     if problem:
         raise KTDNError(
@@ -155,6 +216,32 @@ def build_network(
             network = KTDN(**options)
         network.load_state_dict(dict(weights))
     return network.eval()
+
+
+def keep_settings(network: KTDN) -> None:
+    """Has a network's state dict hold its mean and std, where they are not the published ones.
+
+    For programs that save weights and no metadata; our own files name them in that.
+    """
+    defaults = inspect.signature(KTDN).parameters
+    if any(settings_of(getattr(network, key)) != list(defaults[key].default) for key in SETTINGS):
+        for key in SETTINGS:
+            network.register_buffer(key, getattr(network, key), persistent=True)
+
+
+def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
+    """Gives the mean and std that :func:`keep_settings` has added, where it has.
+
+    Raises:
+        KTDNError: If they are no such values.
+    """
+    saved = {key: settings_of(weights[key]) for key in SETTINGS if key in weights}
+    return network_of({"network": saved}, path)
+
+
+def without_settings(weights: Mapping[str, Tensor]) -> StateDict:
+    """Leaves out what :func:`keep_settings` has added; :func:`complete_options` reads it."""
+    return {key: value for key, value in weights.items() if key not in SETTINGS}
 
 
 def empty_network(options: Mapping[str, Any], path: str | Path) -> KTDN:

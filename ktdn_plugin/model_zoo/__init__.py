@@ -1,0 +1,1 @@
+"""What the named networks cost, and the table that ``ktdn models`` prints of it."""
