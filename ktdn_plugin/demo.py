@@ -184,6 +184,6 @@ def _write_table(path: Path, names: Sequence[str], table: Sequence[Sequence[floa
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         measured = ("hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
-        writer.writerow(("split", "photo", *measured))
+        writer.writerow(("split", "image", *measured))
         for name, row in zip(names, table, strict=True):
             writer.writerow((SPLIT, name, *(f"{value:.4f}" for value in row)))

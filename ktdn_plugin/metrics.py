@@ -17,6 +17,9 @@ SSIM_WINDOW = 11
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])
 """Of R, G and B in Y, over 255 and above 16 (ITU-R BT.601)."""
 
+UNNAMED_SPLIT = "unnamed split"
+"""What tables call a split that nobody has named: its figures compare with nothing."""
+
 RGB8 = NDArray[np.uint8]
 
 

@@ -28,7 +28,7 @@ def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     photos = {path.stem for path in (out / "data/val/clear").iterdir()}
-    assert {row["photo"] for row in read_table(out)} == photos
+    assert {row["image"] for row in read_table(out)} == photos
     assert min(read_image(out / "comparison.png").shape[:2]) > 300
     assert (out / "experiments/demo_teacher/models/net_g_latest.pth").is_file()
     assert (out / "experiments/demo_student/models/net_g_latest.pth").is_file()
@@ -43,7 +43,7 @@ def test_demo_by_mmengine(run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     photos = {path.stem for path in (out / "data/val/clear").iterdir()}
-    assert {row["photo"] for row in read_table(out)} == photos
+    assert {row["image"] for row in read_table(out)} == photos
     assert {path.stem for path in (out / "work_dirs/train_ktdn/results").iterdir()} == photos
     assert min(read_image(out / "comparison.png").shape[:2]) > 300
     assert "ktdn mmengine train options/demo/train_ktdn.py" in done.stdout

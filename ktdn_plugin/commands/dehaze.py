@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ktdn_plugin.commands.machine import add_machine, machine_of
+
 MORE = """\
 Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha channel, EXIF data, colour
 profile and other metadata. Each result is there whole or not at all, and results that are there
-are skipped: after an interruption, the same command goes on. Files that cannot be dehazed do not
-stop the others; they are named at the end, and the exit code is 1.
+are skipped: after an interruption, the same command goes on, and one with another checkpoint or
+precision is refused (OUT/.ktdn-dehaze.json keeps what results were made with). Files that cannot be
+dehazed do not stop the others; they are named at the end, and the exit code is 1.
 """
 
 END = """\
@@ -54,10 +57,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="the trained network: KTDN's of any training program, .pth or .safetensors",
     )
-    parser.add_argument(
-        "--encoder", metavar="NAME", help="the network's encoder (found in the checkpoint)"
-    )
-    _add_machine(parser)
+    add_machine(parser)
     parser.add_argument(
         "--compare",
         action="store_true",
@@ -67,8 +67,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--gt",
         type=Path,
         metavar="FOLDER_OR_STORE",
-        help="clear images of the hazy ones' names: prints a table of PSNR and SSIM on RGB, and "
-        "writes it to OUT/metrics.csv; a store that is INPUT is measured by its own",
+        help="clear images of the hazy ones' names, also in one folder with them (01_hazy.png, "
+        "01_GT.png): prints a table of PSNR and SSIM on RGB, and writes it to OUT/metrics.csv; a "
+        "store that is INPUT is measured by its own",
     )
     parser.add_argument(
         "--split", metavar="NAME", help="what the table calls the images' split; stores know theirs"
@@ -86,25 +87,6 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_run)
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1 or mps"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "tf32", "bf16", "fp16"),
-        default="float32",
-        help="of the computation (float32)",
-    )
-    parser.add_argument(
-        "--max-memory",
-        "--max_memory",
-        metavar="SIZE",
-        help="such as 4GB or 800MB: large photos go through the network in stripes, with the same "
-        "result (no limit)",
-    )
-
-
 def _run(arguments: argparse.Namespace) -> None:
     from ktdn_plugin.dehaze import dehaze_all
     from ktdn_plugin.errors import KTDNError
@@ -120,18 +102,14 @@ def _run(arguments: argparse.Namespace) -> None:
     def load() -> Callable[[Any], Any]:
         from ktdn_plugin.inference import Dehazer
 
-        return Dehazer(
-            arguments.checkpoint,
-            device=arguments.device,
-            precision=arguments.precision,
-            max_memory=arguments.max_memory,
-            encoder=arguments.encoder,
-        )
+        return Dehazer(arguments.checkpoint, **machine_of(arguments))
 
     dehaze_all(
         arguments.inputs,
         arguments.output,
         load,
+        checkpoint=arguments.checkpoint,
+        precision=arguments.precision,
         ground_truth=arguments.gt,
         split=arguments.split,
         compare=arguments.compare,

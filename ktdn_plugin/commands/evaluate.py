@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ktdn_plugin.commands.machine import add_machine, machine_of
+
 TEXT = """\
 Compare methods by their images: PSNR and SSIM on RGB at full resolution, and other measures, of
 any methods' images against ground truth, in one table, per image and mean.
@@ -114,17 +116,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="save the images of dcp and of checkpoints: FOLDER/METHOD/IMAGE.png",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace saved images that exist")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (auto)")
-    parser.add_argument("--precision", default="float32", help="of checkpoints' runs (float32)")
-    parser.add_argument(
-        "--max-memory", metavar="SIZE", help="limit of checkpoints' runs, such as 4GiB"
-    )
-    parser.add_argument("--encoder", metavar="NAME", help="of the checkpoints, if not found")
+    add_machine(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.errors import printable
     from ktdn_plugin.evaluation import evaluate
 
     evaluation = evaluate(
@@ -142,14 +140,11 @@ def _run(arguments: argparse.Namespace) -> None:
         per_image=arguments.per_image,
         save=arguments.save,
         overwrite=arguments.overwrite,
-        device=arguments.device,
-        precision=arguments.precision,
-        max_memory=arguments.max_memory,
-        encoder=arguments.encoder,
+        **machine_of(arguments),
     )
     if evaluation.problems:
         for problem in evaluation.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {printable(problem)}", file=sys.stderr)
         count = len(evaluation.problems)
         print(f"{count} problem{'s' * (count > 1)}; the rest is measured", file=sys.stderr)
         raise SystemExit(1)

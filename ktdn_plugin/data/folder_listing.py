@@ -18,10 +18,8 @@ from ktdn_plugin.data.listing import (
     name_within,
     refuse,
 )
+from ktdn_plugin.data.names import without_role
 from ktdn_plugin.errors import KTDNError
-
-# Endings of a file's name that tell what it is; without them, the names of a pair are equal.
-_ENDING = re.compile(r"[_-](hazy|haze|foggy|lq|input|gt|clear|clean|target)$", re.IGNORECASE)
 
 
 def list_folders(
@@ -207,7 +205,7 @@ def _by_key(folder: Path, root: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for path in list_images(folder):
         within = path.relative_to(folder).with_suffix("")
-        key = within.with_name(_ENDING.sub("", within.name) or within.name).as_posix()
+        key = within.with_name(without_role(within.name)).as_posix()
         if key in paths:
             both = " and ".join(name_within(each, root) for each in (paths[key], path))
             raise KTDNError(f"{root}: {both} are the same image to us; rename or remove one")

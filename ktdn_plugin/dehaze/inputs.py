@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,9 +34,15 @@ class Source:
 
 @dataclass(frozen=True)
 class FileSource(Source):
-    """A file: a photograph, or a video."""
+    """A file: a photograph, or a video.
+
+    Attributes:
+        path: The file.
+        is_of_folder: Whether its folder was named, not the file itself.
+    """
 
     path: Path
+    is_of_folder: bool = field(default=False, compare=False)
 
     @property
     def is_video(self) -> bool:
@@ -68,6 +74,15 @@ class StoreSource(Source):
 
 
 AnySource = FileSource | StoreSource
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tells what a path leads to, through links of either kind; None where nothing is there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource], list[Path]]:
@@ -130,7 +145,7 @@ def _of_folder(folder: Path, output: Path) -> tuple[list[FileSource], list[Path]
         raise
     if not found:
         raise KTDNError(f"{folder}: holds no photo but those in {output}, which are results")
-    return [FileSource(path.relative_to(folder), str(path), path) for path in found], videos
+    return [FileSource(path.relative_to(folder), str(path), path, True) for path in found], videos
 
 
 def _outside(paths: Iterable[Path], folder: Path, output: Path) -> Iterable[Path]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource
+from ktdn_plugin.data.names import COMPARE
+from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource, identity
 from ktdn_plugin.dehaze.video import VIDEO_CODECS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import PHOTO_SUFFIXES
+from ktdn_plugin.writable import check_writable
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """What ``--format`` takes, and the suffixes it gives."""
@@ -109,7 +109,7 @@ def plan(
         path = output if one_file else output / source.name.with_suffix(_suffix(source, form))
         job = Job(source, path, None)
         if compare and not job.is_video:
-            job = Job(source, path, path.with_name(f"{path.stem}_compare.png"))
+            job = Job(source, path, path.with_name(f"{path.stem}{COMPARE}.png"))
         for written in (job.output, job.compare):
             # Some file systems take names that differ in case only for one.
             if written and (twin := taken.setdefault(str(written).casefold(), job)) is not job:
@@ -147,38 +147,14 @@ def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> N
     if output.is_file() and [job.output for job in jobs] != [output]:
         raise KTDNError(f"-o {output}: is a file; name a folder")
     files = [job.source.path for job in jobs if isinstance(job.source, FileSource)]
-    read = {_identity(path): path for path in (*truths, *files)}
+    read = {identity(path): path for path in (*truths, *files)}
     for job in jobs:
         for written in (job.output, job.compare):
-            there = _identity(written) if written else None
+            there = identity(written) if written else None
             if there is not None and there in read:
                 raise KTDNError(
                     f"{written}: the result would replace {read[there]}, which is read; name "
                     "another place with -o"
                 )
-    _check_writable(output.parent if output in (job.output for job in jobs) else output)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Tells what a path leads to, through links of either kind."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _check_writable(folder: Path) -> None:
-    """Asks the file system: permissions alone do not tell; leaves nothing there."""
-    try:
-        place = folder.absolute()
-        while not os.path.lexists(place):
-            place = place.parent
-        if not place.is_dir():
-            raise KTDNError(f"-o {folder}: {place} is no folder; name another place")
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".", suffix=".part") as file:
-            file.write(b"\0")
-    except OSError as error:
-        raise KTDNError(
-            f"-o {folder}: cannot be written ({error.strerror or error}); name another place"
-        ) from error
+    folder = output.parent if output in (job.output for job in jobs) else output
+    check_writable(folder, f"-o {folder}")

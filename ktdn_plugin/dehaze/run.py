@@ -16,10 +16,11 @@ from ktdn_plugin.data.image_sets import some
 from ktdn_plugin.dehaze.compare import side_by_side
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
 from ktdn_plugin.dehaze.outputs import Job, check_apart, check_places, is_one_file, plan
+from ktdn_plugin.dehaze.record import LOSSY, Record
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
 from ktdn_plugin.dehaze.video import dehaze_video
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, SeveralErrors
 from ktdn_plugin.metrics import measure
 from ktdn_plugin.photos import PHOTO_SUFFIXES, Photo, not_kept, read_photo, write_photo
 from ktdn_plugin.photos.photo import to_8_bit
@@ -37,6 +38,8 @@ def dehaze_all(
     output: Path | None,
     load: Callable[[], Network],
     *,
+    checkpoint: Path | None = None,
+    precision: str = "float32",
     ground_truth: Path | None = None,
     split: str | None = None,
     compare: bool = False,
@@ -47,7 +50,8 @@ def dehaze_all(
 ) -> None:
     """Dehazes photographs and videos, goes on where an earlier run stopped, and says what came out.
 
-    Results that exist are skipped: each is there whole or not at all. Photographs keep their
+    Results that exist are skipped: each is there whole or not at all. Those that another
+    checkpoint has made are refused, see :mod:`ktdn_plugin.dehaze.record`. Photographs keep their
     depth, alpha and metadata, see :mod:`ktdn_plugin.photos`.
 
     Args:
@@ -56,6 +60,8 @@ def dehaze_all(
         output: Folder to write to, or for one file the result's; ``dehazed`` where absent.
         load: Gives what dehazes an RGB image (h, w, 3), uint8 or uint16; called if there is
             anything to do.
+        checkpoint: The file of what ``load`` gives; None keeps no record.
+        precision: That of what ``load`` gives.
         ground_truth: Folder or store of clear images, found by the hazy ones' names; PSNR and SSIM
             of hazy and dehazed photographs are printed and written to ``metrics.csv``. A store
             that is dehazed is measured against its own clear images where this is absent.
@@ -67,8 +73,9 @@ def dehaze_all(
         stop_at_errors: Raise the first error instead of going on with the other files.
 
     Raises:
-        KTDNError: If an input is missing, results would replace inputs or one another or cannot
-            be written; and at the end, if some could not be dehazed or measured: a line each.
+        KTDNError: If an input is missing, results that are there were made with something else,
+            or would replace inputs or one another or cannot be written; and at the end, if some
+            could not be dehazed or measured: a line each.
     """
     if quality is not None and not 1 <= quality <= 100:
         raise KTDNError(f"--quality must be 1 to 100, got {quality}")
@@ -78,10 +85,20 @@ def dehaze_all(
     check_apart(inputs, output)
     one_file = is_one_file(inputs, output)
     sources, videos = find_sources(inputs, output)
-    jobs = plan(sources, output, one_file=one_file, form=form, compare=compare)
-    truth = Truth(ground_truth, split)
+    truth = Truth(ground_truth, split, sources)
+    jobs = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)
+    _check_options(jobs, form, quality)
     check_places(jobs, output, truth.files)
-    run = _Run(jobs, load, truth, quality=quality, overwrite=overwrite)
+    record = None
+    if checkpoint is not None:
+        record = Record(None if one_file else output, checkpoint, precision, quality)
+    run = _Run(jobs, load, truth, record, quality=quality, overwrite=overwrite)
+    if truth.left:
+        count = len(truth.left)
+        several = "s are" if count > 1 else " is"
+        them = "they are" if count > 1 else "it is"
+        note = f"{count} clear image{several} left as {them}"
+        run.notes[note] += [source.label for source in truth.left]
     if videos:
         run.notes["videos in folders are left out; name them to dehaze them"] += map(str, videos)
     moving = [job.source.label for job in jobs if job.is_video]
@@ -94,8 +111,25 @@ def dehaze_all(
         left = f"{run.done + run.skipped} of {len(jobs)} are done; {again} goes on with the others."
         print(left, file=sys.stderr)
         raise
+    finally:
+        run.end()
     table = output.with_name(f"{output.stem}_metrics.csv") if one_file else output / "metrics.csv"
     run.report(output, table)
+
+
+def _check_options(jobs: Sequence[Job], form: str | None, quality: int | None) -> None:
+    """Refuses what no result would follow."""
+    if form and all(job.is_video for job in jobs):
+        raise KTDNError(
+            f"--format {form}: is of photos, and here are videos alone; -o NAME.mkv, for "
+            "instance, names a video's format"
+        )
+    lossy = (PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY for job in jobs)
+    if quality is not None and not any(lossy):
+        raise KTDNError(
+            f"--quality {quality}: no result is a JPEG or WebP; --format jpg makes them so, or "
+            "leave it out"
+        )
 
 
 class _Run:
@@ -106,18 +140,25 @@ class _Run:
         jobs: Sequence[Job],
         load: Callable[[], Network],
         truth: Truth,
+        record: Record | None,
         *,
         quality: int | None,
         overwrite: bool,
     ) -> None:
         self.jobs = jobs
         self.truth = truth
+        self.record = record
         self.quality = quality
         self.there = {job for job in jobs if not overwrite and job.output.is_file()}
+        self.finished: list[Job] = []
+        self.notes: dict[str, list[str]] = defaultdict(list)
+        there = [job for job in jobs if job in self.there]
+        if unknown := record.check(there) if record else []:
+            note = "made earlier, perhaps by another checkpoint"
+            self.notes[note] += [str(job.output) for job in unknown]
         self.network = load() if len(self.there) < len(jobs) else None
         self.done = self.skipped = 0
         self.rows: list[Row] = []
-        self.notes: dict[str, list[str]] = defaultdict(list)
         self.failed: list[str] = []
         self.unmeasured: list[str] = []
 
@@ -148,12 +189,25 @@ class _Run:
             hazy = None
         else:
             hazy = self._do_photo(job)
+        if job not in self.there:
+            self._note(job)
         if not job.is_video:
             self._show(job, hazy)
         if job in self.there:
             self.skipped += 1
         else:
             self.done += 1
+
+    def _note(self, job: Job) -> None:
+        """Keeps in mind what a result was made with."""
+        self.finished.append(job)
+        if self.record:
+            self.record.begin(self.jobs, self.there, job)
+
+    def end(self) -> None:
+        """Keeps what is left to be kept in mind, also where the work was broken off."""
+        if self.record:
+            self.record.end(self.finished)
 
     def _dehazed(self, label: str, pixels: Any) -> Any:
         assert self.network is not None  # else there is nothing to do
@@ -237,4 +291,4 @@ class _Run:
         if tried < count:
             lines.append(f"{count - tried} were not tried; the same command goes on with them")
         if lines:
-            raise KTDNError("\n".join(lines))
+            raise SeveralErrors(lines)

@@ -11,11 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ktdn_plugin.checkpoints import write_whole
-from ktdn_plugin.metrics import Measured
+from ktdn_plugin.metrics import UNNAMED_SPLIT, Measured
 
-COLUMNS = ("split", "photo", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
-UNNAMED = "unnamed"
-"""What a split is called that nobody has named: its figures compare with nothing."""
+COLUMNS = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
 
 
 class Row(NamedTuple):
@@ -46,11 +44,11 @@ def format_table(rows: Sequence[Row]) -> str:
     Args:
         rows: With their means.
     """
-    wide = max(len("photo"), *(len(row.name) for row in rows))
+    wide = max(len("image"), *(len(row.name) for row in rows))
     lines = []
     for split in dict.fromkeys(row.split for row in rows):
-        lines.append(f"split: {split or UNNAMED}")
-        lines.append(f"{'photo':{wide}}   hazy PSNR / SSIM   dehazed PSNR / SSIM")
+        lines.append(f"split: {split}" if split else UNNAMED_SPLIT)
+        lines.append(f"{'image':{wide}}   hazy PSNR / SSIM   dehazed PSNR / SSIM")
         for row in rows:
             if row.split == split:
                 before, after = (f"{one.psnr:.2f} / {one.ssim:.3f}" for one in row[2:])
@@ -73,5 +71,5 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     writer.writerow(COLUMNS)
     for row in rows:
         figures = (f"{value:.4f}" for value in (*row.hazy, *row.dehazed))
-        writer.writerow((row.split or UNNAMED, row.name, *figures))
+        writer.writerow((row.split or UNNAMED_SPLIT, row.name, *figures))
     write_whole(path, lambda file: file.write(text.getvalue().encode()))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -13,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.images import list_images
+from ktdn_plugin.data.names import Names, key_of, sides_of
 from ktdn_plugin.data.store import Store, is_store
-from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
+from ktdn_plugin.dehaze.inputs import AnySource, FileSource, StoreSource, identity
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.photos import read_photo
 from ktdn_plugin.photos.photo import to_8_bit
 
 RGB8 = NDArray[np.uint8]
-
-_ROLE = re.compile(r"[_-](hazy|haze|gt|clear|clean)$", re.IGNORECASE)
-"""What names such as ``01_hazy`` and ``01_GT`` differ in."""
 
 
 class Clear(NamedTuple):
@@ -32,32 +29,87 @@ class Clear(NamedTuple):
         label: What people find it by.
         split: The name of the split that it belongs to, empty where it has none.
         read: Gives its pixels, RGB, (h, w, 3), 0 to 255.
+        path: The file that it is, None in a store.
     """
 
     label: str
     split: str
     read: Callable[[], RGB8]
+    path: Path | None = None
 
 
 class Truth:
     """The clear images of a folder or a store, found by the names of the hazy ones.
 
+    Where a folder holds hazy and clear images of the same scenes, the clear ones are meant.
+
     Args:
         place: The folder or store; None where stores that are dehazed know their own alone.
         split: What to call the split that they are; a store's own name counts before.
+        sources: What is there to be dehazed; see :attr:`sources`.
+
+    Attributes:
+        sources: Those that are to be dehazed.
+        left: Those of the sources that are clear images: they are left as they are.
+        files: Files of ground truth.
 
     Raises:
-        KTDNError: If it is not there, or holds no clear image.
+        KTDNError: If the place is not there, or holds no clear image or all that is given.
     """
 
-    def __init__(self, place: Path | None, split: str | None = None) -> None:
+    def __init__(
+        self, place: Path | None, split: str | None = None, sources: Sequence[AnySource] = ()
+    ) -> None:
         self.place = place
         self.split = split or ""
         self.files: list[Path] = []
-        self._by_key: dict[str, dict[str, Clear]] = defaultdict(dict)
-        for name, clear in self._listed():
-            for key in _keys(name):
-                self._by_key[key][clear.label] = clear
+        self._clear: dict[str, dict[str, Clear]] = defaultdict(dict)
+        self.sources = list(sources)
+        self.left: list[AnySource] = []
+        listed = list(self._listed())
+        keys = [key_of(Path(name)) for name, _ in listed]
+        hazy = sides_of(keys).others if self.files else set()
+        pool = [(key, one) for key, (_, one) in zip(keys, listed, strict=True) if key not in hazy]
+        if self.files:
+            pool = self._apart(pool)
+            self.files = [one.path for _, one in pool if one.path]
+        for key, clear in pool:
+            self._clear[key][clear.label] = clear
+        self._found = self._paired()
+
+    def _apart(self, pool: list[tuple[str, Clear]]) -> list[tuple[str, Clear]]:
+        """Tells hazy images from clear ones where the folders of both are not apart."""
+        assert self.place is not None
+        files = [source for source in self.sources if isinstance(source, FileSource)]
+        clear = sides_of(key_of(source.name) for source in files).clear
+        left = {source for source in files if key_of(source.name) in clear}
+        there = {identity(one.path) for _, one in pool if one.path}
+        here = {source: identity(source.path) for source in files if source not in left}
+        both = {source for source in here if source.is_of_folder and here[source] in there}
+        # Of a folder within that of the ground truth, all is hazy; else what is in both is clear.
+        place = self.place.resolve()
+        hazy = {source for source in both if place in _root(source).resolve().parents}
+        left |= both - hazy
+        self.left = [source for source in self.sources if source in left]
+        self.sources = [source for source in self.sources if source not in left]
+        if self.left and not self.sources:
+            raise KTDNError(
+                f"--gt {self.place}: all that is to be dehazed is ground truth itself, such as "
+                f"{self.left[0].label}; name hazy images, which end in _hazy or lie in a folder "
+                "of their own"
+            )
+        gone = {here[source] for source in hazy}
+        return [(key, one) for key, one in pool if not (one.path and identity(one.path) in gone)]
+
+    def _paired(self) -> dict[AnySource, list[Clear]]:
+        found = Names(self._clear).find_all(
+            [key_of(source.name) for source in self.sources], may_be_numbered=True
+        )
+        paired = {}
+        for source, keys in zip(self.sources, found, strict=True):
+            clear = {label: one for key in keys for label, one in self._clear[key].items()}
+            paired[source] = list(clear.values())
+        return paired
 
     def _listed(self) -> Iterator[tuple[PurePosixPath, Clear]]:
         if self.place is None:
@@ -70,7 +122,7 @@ class Truth:
         self.files = list_images(self.place)
         for path in self.files:
             name = PurePosixPath(path.relative_to(self.place).as_posix())
-            yield name, Clear(str(path), self.split, partial(_read, path))
+            yield name, Clear(str(path), self.split, partial(_read, path), path)
 
     def _of_store(self, store: Store) -> Iterator[tuple[PurePosixPath, Clear]]:
         if "clear" not in store.sides:
@@ -95,23 +147,38 @@ class Truth:
             None where there is to be none, see :meth:`is_of`.
 
         Raises:
-            KTDNError: If there is none, or more than one, of its name.
+            KTDNError: If there is none, or more than one, of its name, or it is that itself.
         """
         if self.place is None:
             if isinstance(source, StoreSource) and source.clear is not None:
                 return _of_store(source.store, source.clear)
             return None
-        for key in _keys(PurePosixPath(source.name.as_posix())):
-            found = list(self._by_key.get(key, {}).values())
-            if len(found) > 1:
-                raise KTDNError(
-                    f"{source.label}: {found[0].label} and {found[1].label} may both be its ground "
-                    "truth; put hazy and clear images into folders of equal structure"
-                )
-            if found:
-                return found[0]
-        near = did_you_mean(source.name.stem, {PurePosixPath(key).name for key in self._by_key})
-        raise KTDNError(f"{source.label}: no image of this name in --gt {self.place}{near}")
+        found = self._found[source]
+        if len(found) > 1:
+            raise KTDNError(
+                f"{source.label}: {found[0].label} and {found[1].label} may both be its ground "
+                "truth; put hazy and clear images into folders of equal structure"
+            )
+        if not found:
+            names = {PurePosixPath(key).name for key in self._clear}
+            near = did_you_mean(source.name.stem, names - {source.name.stem})
+            raise KTDNError(f"{source.label}: no image of this name in --gt {self.place}{near}")
+        clear = found[0]
+        if (
+            isinstance(source, FileSource)
+            and clear.path
+            and identity(source.path) == identity(clear.path)
+        ):
+            raise KTDNError(
+                f"{source.label}: is itself the image of this name in --gt {self.place}; name "
+                "another folder of clear images"
+            )
+        return clear
+
+
+def _root(source: FileSource) -> Path:
+    """Gives the folder that was named, of a photograph in it."""
+    return source.path.parents[len(source.name.parts) - 1]
 
 
 def read_clear(clear: Clear, shape: tuple[int, ...], label: str) -> RGB8:
@@ -125,13 +192,6 @@ def read_clear(clear: Clear, shape: tuple[int, ...], label: str) -> RGB8:
         sizes = [f"{width} x {height}" for height, width, _ in (shape, pixels.shape)]
         raise KTDNError(f"{label} is {sizes[0]}, its ground truth {clear.label} {sizes[1]}")
     return pixels
-
-
-def _keys(name: PurePosixPath) -> list[str]:
-    """Gives what an image may be found by, from the most exact to the least."""
-    plain = name.with_suffix("")
-    bare = plain.with_name(_ROLE.sub("", plain.name) or plain.name)
-    return list(dict.fromkeys((str(plain), plain.name, str(bare), bare.name)))
 
 
 def _of_store(store: Store, number: int) -> Clear:

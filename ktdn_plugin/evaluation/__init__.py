@@ -87,6 +87,10 @@ def evaluate(
             measure or checkpoint cannot be used, or nothing can be written.
     """
     check_table(output)
+    if device != "auto":  # whether or not anything will run there
+        from ktdn_plugin.inference.devices import find_device
+
+        find_device(device)
     truth = open_ground_truth(ground_truth, dataset, split, allow_incomplete=allow_incomplete)
     hazies = open_hazy(truth, hazy)
     methods = [*open_baselines(hazies, baselines), *open_results(truth, results)]

@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ktdn_plugin.data.sources import Images
+import numpy as np
+
+from ktdn_plugin.data.names import key_of, without_comparisons
+from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.evaluation.pairing import Pairing
 from ktdn_plugin.evaluation.truth import GroundTruth, has_both_sides, open_images
 from ktdn_plugin.metrics import RGB8
 
@@ -73,6 +77,19 @@ class Method:
         return image if self.dehaze is None else self.dehaze(image)
 
 
+class Checkpoint(Method):
+    """A network's image of each scene."""
+
+    def read(self, scene: int) -> RGB8:
+        """Makes the network's image of a scene; what keeps it from that names the hazy one."""
+        image = self.images.read(self.numbers[scene])
+        assert self.dehaze is not None
+        try:
+            return self.dehaze(image)
+        except KTDNError as error:  # such as too little memory for its size
+            raise KTDNError(f"{self.describe(scene)}: {error}") from error
+
+
 def open_hazy(truth: GroundTruth, path: Path | None) -> Hazy | None:
     """Finds the hazy images: in the folder or store that is named, or beside the ground truth.
 
@@ -94,7 +111,7 @@ def open_results(truth: GroundTruth, results: Sequence[str]) -> list[Method]:
         results: Each ``FOLDER`` or ``NAME=FOLDER``.
 
     Raises:
-        KTDNError: If one is not there, or its images do not pair.
+        KTDNError: If one is not there, its images do not pair, or one is the ground truth itself.
     """
     methods = []
     for text in results:
@@ -104,11 +121,49 @@ def open_results(truth: GroundTruth, results: Sequence[str]) -> list[Method]:
                 f"{path}: a store of hazy and clear images, no method's results; it may be --gt"
             )
         images = open_images(path, "RESULTS", "clear")
+        if isinstance(images, FileImages):
+            keys = {key_of(file, path): file for file in images.paths}
+            sheets = set(keys.values()) - set(without_comparisons(keys).values())
+            images = FileImages([file for file in images.paths if file not in sheets])
         names = _names(images)
         pairing = truth.scenes.pair(names, str(path))
+        _refuse_ground_truth(truth, images, pairing, path)
         extra = [names[number] for number in pairing.extra]
         methods.append(Method(name, str(path), images, pairing.numbers, extra=extra))
     return methods
+
+
+def _refuse_ground_truth(truth: GroundTruth, images: Images, pairing: Pairing, where: Path) -> None:
+    """Refuses ground truth that lies among results, where its name fits best."""
+    rivals = {scene: number for number, scene in pairing.rivals.items()}
+    for scene, number in enumerate(pairing.numbers):
+        name, clear = images.describe(number), truth.clear.describe(scene)
+        if _is_same_file(name, clear):
+            raise KTDNError(
+                f"{where}: {name} is the ground truth itself ({clear}), no result; name a folder "
+                "of results alone"
+            )
+        if scene in rivals and _is_equal(images, number, truth, scene):
+            raise KTDNError(
+                f"{where}: {name} is a copy of the ground truth {clear}, and "
+                f"{images.describe(rivals[scene])} lies beside it; leave results alone there"
+            )
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):  # images of stores are no files
+        return False
+
+
+def _is_equal(images: Images, number: int, truth: GroundTruth, scene: int) -> bool:
+    try:
+        if images.size(number) != truth.clear.size(scene):
+            return False
+        return bool(np.array_equal(images.read(number), truth.clear.read(scene)))
+    except KTDNError:
+        return False  # which is told of when it is measured
 
 
 def open_baselines(hazy: Hazy | None, baselines: Sequence[str]) -> list[Method]:
@@ -142,13 +197,13 @@ def open_checkpoints(hazy: Hazy | None, checkpoints: Sequence[str], **options: A
     Raises:
         KTDNError: If there are no hazy images, or a checkpoint cannot be used.
     """
-    methods = []
+    methods: list[Method] = []
     for text in checkpoints:
         from ktdn_plugin.inference import Dehazer
 
         name, path = named(text)
         images, numbers = _required(hazy, f"--checkpoint {text}")
-        methods.append(Method(name, str(path), images, numbers, Dehazer(path, **options)))
+        methods.append(Checkpoint(name, str(path), images, numbers, Dehazer(path, **options)))
     return methods
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ktdn_plugin.checkpoints import write_whole
 from ktdn_plugin.data.sources import FileImages
@@ -14,6 +13,7 @@ from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.evaluation.truth import GroundTruth
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.pictures import write_image
+from ktdn_plugin.writable import check_writable
 
 
 def check_table(path: Path) -> None:
@@ -27,7 +27,7 @@ def check_table(path: Path) -> None:
     for place in (path, markdown_of(path)):
         if place.is_dir():
             raise KTDNError(f"-o {place}: a folder; name a file")
-    _check_folder(path.absolute().parent, "-o", path)
+    check_writable(path.absolute().parent, f"-o {path}")
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -59,8 +59,8 @@ class Saving:
         overwrite: Whether images may replace others.
 
     Raises:
-        KTDNError: If there is nothing to save, an image exists, one that is read would be
-            replaced, or the folder cannot be written to.
+        KTDNError: If there is nothing to save, an image exists, would replace one that is read or
+            lie outside the folder, or the folder cannot be written to.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Saving:
                 f"--save {folder}: no image is made here to be saved; add --baseline dcp or "
                 "--checkpoint"
             )
-        _check_folder(folder.absolute(), "--save", folder)
+        check_writable(folder, f"--save {folder}")
         self.folders = {name: folder / name for name in made}
         images = [truth.clear, *(method.images for method in methods)]
         read = {p.resolve() for one in images if isinstance(one, FileImages) for p in one.paths}
@@ -98,20 +98,7 @@ class Saving:
             write_image(self._target(method, scene), image)
 
     def _target(self, method: str, scene: int) -> Path:
-        return self.folders[method] / f"{self._titles[scene]}.png"
-
-
-def _check_folder(folder: Path, flag: str, path: Path) -> None:
-    """Refuses a folder in which, once it is made, nothing can be written."""
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not folder.is_dir():
-            raise KTDNError(f"{flag} {path}: {folder} is no folder; name another place")
-        # Permissions alone do not tell: a file system may be read-only, or full.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part") as file:
-            file.write(b"\0")
-    except OSError as error:
-        raise KTDNError(
-            f"{flag} {path}: cannot be written ({error.strerror or error}); name another place"
-        ) from error
+        title = PurePosixPath(self._titles[scene])
+        if title.is_absolute() or ".." in title.parts:  # a store may call its images anything
+            raise KTDNError(f"--save: {title} of --gt would be written outside the folder")
+        return self.folders[method] / f"{title}.png"

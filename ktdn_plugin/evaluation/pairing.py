@@ -16,21 +16,16 @@ or none, are errors.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import PurePath
 
+from ktdn_plugin.data.names import beginnings, without_role
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
-SEPARATORS = "_-. "
 NAMED_AT_MOST = 5
-
-_SIDE = re.compile(
-    rf"[{re.escape(SEPARATORS)}](hazy|haze|foggy|lq|input|gt|clear|clean|target)$", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,13 @@ class Pairing:
     Attributes:
         numbers: Each scene's image, by its number.
         extra: Images that belong to none.
+        rivals: Those of them that would belong to a scene whose own name another one has, and the
+            scene.
     """
 
     numbers: list[int]
     extra: list[int]
+    rivals: dict[int, int]
 
 
 class Scenes:
@@ -86,10 +84,10 @@ class Scenes:
                 f"{where}: several images are called {_some(twice)}; rename or remove all but one"
             )
         others = exact if hazy is None else self._keys(list(hazy))
-        short = [_core(key) for key in exact]
+        short = [without_role(key) for key in exact]
         titles = short if len(set(short)) == len(short) else exact
         self.scenes = [
-            Scene(title, key, frozenset((key, cut, other, _core(other))))
+            Scene(title, key, frozenset((key, cut, other, without_role(other))))
             for title, key, cut, other in zip(titles, exact, short, others, strict=True)
         ]
         self._by_name: dict[str, set[int]] = defaultdict(set)
@@ -116,6 +114,7 @@ class Scenes:
             if scene.exact in by_key:
                 numbers[index] = self._only(by_key[scene.exact], names, scene, where)
         claims: dict[int, list[int]] = defaultdict(list)
+        rivals: dict[int, int] = {}
         used = set(numbers.values())
         for number, key in enumerate(keys):
             fitting = set() if number in used else self._beginning(key)
@@ -126,6 +125,8 @@ class Scenes:
                         f"{where}: {names[number]} may belong to {exact} of {self.where}; rename it"
                     )
                 claims[fitting.pop()].append(number)
+            elif len(fitting) == 1:
+                rivals[number] = fitting.pop()
         for index, found in claims.items():
             numbers[index] = self._only(found, names, self.scenes[index], where)
         missing = [scene for index, scene in enumerate(self.scenes) if index not in numbers]
@@ -133,7 +134,7 @@ class Scenes:
         extra = [number for number in range(len(names)) if number not in used]
         if missing:
             self._refuse(missing, [keys[number] for number in extra], where)
-        return Pairing([numbers[index] for index in range(len(self.scenes))], extra)
+        return Pairing([numbers[index] for index in range(len(self.scenes))], extra, rivals)
 
     def _keys(self, names: Sequence[str]) -> list[str]:
         paths = [PurePath(name) for name in names]
@@ -146,7 +147,8 @@ class Scenes:
 
     def _beginning(self, key: str) -> set[int]:
         """Finds the scenes whose name, the longest that there is, a key begins with."""
-        for part in _beginnings(key):
+        whole = key.casefold()
+        for part in (whole, *beginnings(whole)):
             if part in self._by_name:
                 return set(self._by_name[part])
         return set()
@@ -168,21 +170,6 @@ class Scenes:
             f"{where}: has no image of '{one.exact}'{others} of {self.where}; names must be equal, "
             f"or begin so, as '{shortest}' or '{shortest}_dehazed' do{hint}"
         )
-
-
-def _core(name: str) -> str:
-    """Leaves out what says that an image is the hazy or the clear one."""
-    cut = _SIDE.sub("", name)
-    return name if not cut or cut.endswith("/") else cut
-
-
-def _beginnings(key: str) -> Iterator[str]:
-    """Gives a name, and what of it a method may have begun with, from the longest on."""
-    lower = key.casefold()
-    yield lower
-    for end in range(len(lower) - 2, 0, -1):
-        if lower[end] in SEPARATORS and not lower[end + 1].isdigit():
-            yield lower[:end]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ktdn_plugin.evaluation.measures import Measure
+from ktdn_plugin.metrics import UNNAMED_SPLIT
 
-UNNAMED = "unnamed split"
 MEAN = "mean"
 NOTHING = "-"  # where there is no value
 
@@ -96,7 +96,7 @@ class Table:
     def title(self) -> str:
         """Says what the figures are of."""
         count = f"{len(self.images)} image{'s' * (len(self.images) != 1)}"
-        return f"{f'split {self.split}' if self.split else UNNAMED}, {count}"
+        return f"{f'split {self.split}' if self.split else UNNAMED_SPLIT}, {count}"
 
     def as_csv(self) -> str:
         """Gives a line for each image and method, and one for each method's mean."""
@@ -111,7 +111,7 @@ class Table:
                     for name in names
                 ]
                 cells = ["" if value is None else f"{value:.6f}" for value in values]
-                writer.writerow([self.split or UNNAMED, image, method, *cells])
+                writer.writerow([self.split or UNNAMED_SPLIT, image, method, *cells])
         return file.getvalue()
 
     def as_markdown(self) -> str:

@@ -18,6 +18,7 @@ from ktdn_plugin.report.page import make_page
 from ktdn_plugin.report.photos import Photo, list_photos, make_photo
 from ktdn_plugin.report.scenes import scenes_of_flags
 from ktdn_plugin.report.summary import summarize
+from ktdn_plugin.writable import check_writable
 
 MAX_WIDTH = 1200
 MOST_PHOTOS = 24
@@ -97,9 +98,7 @@ def _check_output(output: Path) -> None:
         raise KTDNError(f"-o {output}: a page is written as .html; name it so")
     if output.is_dir():
         raise KTDNError(f"-o {output}: is a folder; name a file in it, such as report.html")
-    above = next((one for one in output.parents if one.exists()), None)
-    if above is not None and not above.is_dir():
-        raise KTDNError(f"-o {output}: {above} is a file, not a folder; name another one")
+    check_writable(output.parent, f"-o {output}")
 
 
 def _make_photos(contents: Contents, max_width: int, most: int) -> list[Photo]:

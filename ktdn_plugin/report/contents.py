@@ -10,9 +10,9 @@ from typing import NamedTuple
 from ktdn_plugin.curves.figure import run_names
 from ktdn_plugin.curves.runs import Run, read_run
 from ktdn_plugin.data.images import SUFFIXES, list_images
+from ktdn_plugin.data.names import key_of, without_comparisons
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
-from ktdn_plugin.report.names import key_of
 from ktdn_plugin.report.saved_options import saved_sets
 from ktdn_plugin.report.scalars import read_scalars, read_test
 from ktdn_plugin.report.scenes import CLEAR_ONLY, SceneSet, kind_of, scenes_of_run
@@ -150,7 +150,7 @@ def _add(
         results = Results(name, {}, scenes, own)
         if part.kind == "test":
             _add_test(contents, part.path, results, flagged)
-        elif images := _without_comparisons(_images_of(part.path)):
+        elif images := without_comparisons(_images_of(part.path)):
             contents.results.append(replace(results, images=images))
 
 
@@ -246,13 +246,3 @@ def _images_of(folder: Path) -> dict[str, Path]:
         return {key_of(path, folder): path for path in list_images(folder)}
     except KTDNError:
         return {}  # none there, which is said where it matters
-
-
-def _without_comparisons(images: dict[str, Path]) -> dict[str, Path]:
-    """Leaves out sheets that lie beside the images that they show."""
-    return {
-        key: path
-        for key, path in images.items()
-        if not (key.endswith("_compare") and key.removesuffix("_compare") in images)
-        and key not in ("comparison", "curves")
-    }

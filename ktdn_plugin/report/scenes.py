@@ -18,11 +18,11 @@ from ktdn_plugin.data.configured import (
     configure_synthetic,
 )
 from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.names import Names, key_of
 from ktdn_plugin.data.sources import Images
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.truth import open_ground_truth, open_images
 from ktdn_plugin.metrics import to_rgb8
-from ktdn_plugin.report.names import Names, key_of
 from ktdn_plugin.report.saved_options import SavedSet
 
 RGB8 = NDArray[np.uint8]
@@ -65,7 +65,7 @@ class SceneSet:
     Args:
         name: The set's name; empty where it has none.
         split: The name of the split; empty where it has none.
-        scenes: The photographs by their keys, see :func:`ktdn_plugin.report.names.key_of`.
+        scenes: The photographs by their keys, see :func:`ktdn_plugin.data.names.key_of`.
     """
 
     def __init__(self, name: str, split: str, scenes: Mapping[str, Scene]) -> None:
@@ -179,14 +179,13 @@ def _keys(images: Images, root: Path | None) -> list[str]:
 
 def _partners(hazy: Sequence[str], clear: Sequence[str]) -> list[int | None]:
     """Finds the clear image of each hazy one, by name; several may share one."""
-    names = Names(clear)
-    found = [names.find(key, may_be_numbered=True) for key in hazy]
-    if not any(found):
+    found = Names(clear).find_all(hazy, may_be_numbered=True)
+    if not any(len(keys) == 1 for keys in found):
         raise KTDNError(
             f"--hazy and --gt: no hazy image has a clear one of its name ('{hazy[0]}' and "
             f"'{clear[0]}', for instance)"
         )
-    return [None if key is None else clear.index(key) for key in found]
+    return [clear.index(keys[0]) if len(keys) == 1 else None for keys in found]
 
 
 def _hazy_files(root: Path) -> dict[str, Scene]:

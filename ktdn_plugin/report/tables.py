@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ktdn_plugin.data.names import key_of
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.report.names import key_of
+from ktdn_plugin.metrics import UNNAMED_SPLIT
 
 NAMES = ("image", "photo", "name", "file", "filename", "path")
 METHODS = ("method", "model", "results")
@@ -25,7 +26,6 @@ _OTHERS = {"fingerprint", "checkpoint", "width", "height", "size", "iter", "epoc
 _OTHERS |= {"seconds", "megapixels", "number"}
 _NOTHING = ("-", "n/a")
 _INPUT = {"hazy", "input", "hazy (input)"}  # what stands for a method where nothing was done
-_UNNAMED = {"unnamed split", "unnamed"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _row(
         "" if is_mean or not image else _key(image),
         method,
         cell(SETS),
-        "" if split.lower() in _UNNAMED else split,
+        "" if split == UNNAMED_SPLIT else split,
         int(count) if count.isdecimal() else None,
         found["dehazed"],
         found["hazy"],

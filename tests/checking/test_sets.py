@@ -158,7 +158,7 @@ def test_clear_images_alone(healthy: Path, check: Check):
         (("set", "-o", "check.gif"), "check.gif: images are written as"),
         (("set", "-o", "set"), "set: images are written as"),
         (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; name another place"),
-        (("set", "-o", "/proc/x/check.png"), "/proc/x/check.png cannot be written: "),
+        (("set", "-o", "/proc/x/check.png"), "/proc/x/check.png: cannot be written ("),
         (("set", "-o", "set/clear/cat_0.png"), "set/clear/cat_0.png: is one of the images"),
         (("set", "--dataset", "nh-hase"), "did you mean 'nh-haze'"),
         (("set", "--split", "a", "--split", "b"), "set: has one split only, which --split names"),

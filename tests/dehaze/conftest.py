@@ -14,6 +14,7 @@ from skimage import data
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.cli import main
+from ktdn_plugin.dehaze.record import RECORD
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +56,12 @@ def dehaze(checkpoint: Path, capsys: pytest.CaptureFixture) -> Callable[..., tup
 
 
 def files(folder: Path | str) -> list[str]:
-    """Lists all that lies in a folder, hidden files too."""
+    """Lists all that lies in a folder, hidden files too, but for the record of a run."""
+    return [name for name in all_files(folder) if name != RECORD]
+
+
+def all_files(folder: Path | str) -> list[str]:
+    """Lists all that lies in a folder."""
     paths = Path(folder).rglob("*")
     return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_file())
 

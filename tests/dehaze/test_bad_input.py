@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from bad_images import BAD, write_bad
-from dehaze.conftest import files
+from dehaze.conftest import all_files
 from PIL import Image
 
 from ktdn_plugin.cli import main
@@ -72,6 +72,10 @@ WRONG = {
     "below a file": (["photos", "-o", "notes.txt/out"], ["notes.txt is no folder"]),
     "quality": (["photos", "--quality", "101"], ["--quality must be 1 to 100, got 101"]),
     "quality of PNG": (["photos", "--quality", "9", "--format", "png"], ["--quality: png loses"]),
+    "quality of what is a PNG anyway": (
+        ["photos/a.png", "--quality", "9"],
+        ["--quality 9: no result is a JPEG or WebP"],
+    ),
     "an unknown device": (["photos", "--device", "gpu9"], ["gpu9"]),
     "too little memory, in words": (["photos", "--max-memory", "much"], ["much"]),
     "no checkpoint there": (["photos", "--checkpoint", "none.pth"], ["none.pth: no such"]),
@@ -100,9 +104,9 @@ def around(here: Path) -> Path:
 def test_one_line_and_nothing_is_written(
     around: Path, dehaze: Command, words: list[str], said: list[str]
 ) -> None:
-    before = {name: Path(name).read_bytes() for name in files(".")}
+    before = {name: Path(name).read_bytes() for name in all_files(".")}
     refused(dehaze(*words), *said)
-    assert {name: Path(name).read_bytes() for name in files(".")} == before
+    assert {name: Path(name).read_bytes() for name in all_files(".")} == before
     assert not Path("dehazed").exists()
 
 

@@ -43,7 +43,7 @@ def table(path: str) -> list[dict[str, str]]:
 
 
 def check(rows: list[dict[str, str]], split: str, dehazed: str) -> None:
-    assert [row["photo"] for row in rows] == ["01_hazy", "02_hazy", "03_hazy", "mean"]
+    assert [row["image"] for row in rows] == ["01_hazy", "02_hazy", "03_hazy", "mean"]
     assert {row["split"] for row in rows} == {split}
     columns = ("hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
     for number, row in enumerate(rows[:3], start=1):
@@ -93,7 +93,7 @@ def test_lossy_results_are_measured_as_they_lie_in_their_files(scenes: Path) -> 
         form="jpg",
         quality=40,
     )
-    check(table("out/metrics.csv"), "unnamed", "out/0{}_hazy.jpg")
+    check(table("out/metrics.csv"), "unnamed split", "out/0{}_hazy.jpg")
 
 
 def test_a_store_knows_its_clear_images_and_its_split(
@@ -132,7 +132,7 @@ def test_a_photo_without_ground_truth_is_named(scenes: Path, dehaze: Command) ->
     )
     assert "05_hazy.png is 60 x 20, its ground truth" in err.splitlines()[2]
     assert "Dehazed: out (5 of 5)" in out
-    check(table("out/metrics.csv"), "unnamed", "out/0{}_hazy.png")
+    check(table("out/metrics.csv"), "unnamed split", "out/0{}_hazy.png")
 
 
 def test_ground_truth_is_never_written_over(scenes: Path, dehaze: Command) -> None:
@@ -154,7 +154,7 @@ def test_a_single_file_has_its_own_table(scenes: Path) -> None:
         lambda: brighter,
         ground_truth=Path("set/GT"),
     )
-    assert [row["photo"] for row in table("result_metrics.csv")] == ["01_hazy", "mean"]
+    assert [row["image"] for row in table("result_metrics.csv")] == ["01_hazy", "mean"]
 
 
 DATA = Path(os.environ.get("KTDN_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -168,4 +168,4 @@ def test_real_pairs(here: Path, dehaze: Command) -> None:
     assert names
     code, _, err = dehaze(*names, "-o", "out", "--gt", DATA / "real_pairs" / "clear")
     assert (code, err) == (0, "")
-    assert [row["photo"] for row in table("out/metrics.csv")][:-1] == [n.stem for n in names]
+    assert [row["image"] for row in table("out/metrics.csv")][:-1] == [n.stem for n in names]

@@ -242,6 +242,7 @@ sys.exit(cli.main(["dehaze", "photos", "-o", "out", "--checkpoint", "x.pth"]))
 def test_interrupting_leaves_no_half_image_and_says_how_to_go_on(here: Path) -> None:
     for number in range(20):
         Image.fromarray(data.astronaut()).save(f"photos/n{number}.png")
+    Path("x.pth").write_bytes(b"a network")
     with subprocess.Popen(
         [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -79,7 +79,11 @@ def test_the_network_dehazes_a_video(here: Path, dehaze: Callable) -> None:
     assert (code, err) == (0, "")
     assert "videos have no sound now" in out
     assert len(read_video("result.mp4")[0]) == 3
-    assert dehaze("clip.mp4", "-o", "result.mp4")[1].startswith("1 of 1 was there already")
+    assert dehaze("clip.mp4", "-o", "result.mp4")[1].startswith(
+        "made earlier, perhaps by another checkpoint: result.mp4\n1 of 1 was there already"
+    )
+    code, _, err = dehaze("clip.mp4", "--format", "png")
+    assert (code, err.startswith("error: --format png: is of photos")) == (1, True)
 
 
 def test_odd_sizes_lose_a_line_and_it_is_said(here: Path, capsys: pytest.CaptureFixture) -> None:

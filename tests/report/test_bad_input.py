@@ -43,7 +43,7 @@ def test_bad_input(project, refused, words: list[str], wrong: str) -> None:
     [
         ("page.pdf", "-o page.pdf: a page is written as .html"),
         ("folder.html", "-o folder.html: is a folder"),
-        ("file/page.html", "is a file, not a folder"),
+        ("file/page.html", "file is no folder; name another place"),
     ],
 )
 def test_unwritable_output(project, refused, output: str, wrong: str) -> None:
@@ -53,6 +53,12 @@ def test_unwritable_output(project, refused, output: str, wrong: str) -> None:
     assert wrong in refused(folder, output=output)
 
 
+def test_place_that_refuses_files_is_found_before_any_work(project, refused, monkeypatch) -> None:
+    monkeypatch.setattr("ktdn_plugin.report.gather", lambda *_: pytest.fail("it has begun"))
+    said = refused(project.images(), output="/proc/page.html")
+    assert "-o /proc/page.html: cannot be written (No such file or directory); name" in said
+
+
 def test_full_disk_leaves_the_old_page(project, refused, monkeypatch) -> None:
     folder = project.images()
     (project.root / "page.html").write_text("old")
@@ -60,7 +66,7 @@ def test_full_disk_leaves_the_old_page(project, refused, monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ktdn_plugin.checkpoints.os.fsync", fail)
+    monkeypatch.setattr("ktdn_plugin.checkpoints.saving.os.fsync", fail)
     assert "No space left on device" in refused(folder)
     assert (project.root / "page.html").read_text() == "old"
 

@@ -13,6 +13,7 @@ import pytest
 from helpers import evaluation_options, models, student_of_a_saved_teacher, write_options
 from PIL import Image
 
+from ktdn_plugin.cli import main
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.metrics import measure
 from ktdn_plugin.report.embedding import difference, embed
@@ -30,7 +31,8 @@ def decoded(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
 
-def test_real_commands_to_a_page(run, pairs: Path, parse) -> None:
+def test_real_commands_to_a_page(run, pairs: Path, parse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pairs)
     opt = student_of_a_saved_teacher(pairs)
     opt["val"]["save_img"] = True
     for name, phase in (("train", "student"), ("test", "evaluation")):
@@ -40,8 +42,7 @@ def test_real_commands_to_a_page(run, pairs: Path, parse) -> None:
         opt["name"] = phase
         dataset = opt["datasets"]["test" if name == "test" else "val"]
         dataset |= {"type": "PairedHazeDataset", "split": "tiny-val"}
-        done = run(name, "-opt", write_options(pairs, opt))
-        assert done.returncode == 0, done.stderr
+        assert main([name, "-opt", str(write_options(pairs, opt))]) == 0
     done = run("report", "experiments/student", "results/evaluation", "-o", "page.html")
     assert done.returncode == 0, done.stderr
     assert "1 run, 2 photographs" in done.stdout
