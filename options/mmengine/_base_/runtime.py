@@ -3,7 +3,8 @@ default_scope = "ktdn_plugin"  # short names are ours first, then mmengine's
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=100),
+    # Validations are logged by their iteration, not by an epoch that never ends.
+    logger=dict(type="LoggerHook", interval=100, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
         type="CheckpointHook",
