@@ -56,10 +56,10 @@ def networks(encoder: str) -> tuple[KTDN, Engine]:
 
 
 @functools.cache
-def full() -> tuple[KTDN, Engine]:
+def full() -> tuple[KTDN, Dehazer]:
     network = KTDN().eval()
     network.load_state_dict(from_published(published_weights()))
-    return network, Engine(network, CPU, torch.float32)
+    return network, Dehazer(network, device="cpu")
 
 
 def image(n: int, height: int, width: int) -> Tensor:
@@ -149,15 +149,14 @@ def test_a_transformer_runs_whole_up_to_its_features() -> None:
 
 @torch.no_grad()
 def test_the_full_network() -> None:
-    network, engine = full()
-    assert_same(network, engine, image(1, 105, 50), (True, True))
+    network, dehazer = full()
+    assert_same(network, dehazer._planner.engine, image(1, 105, 50), (True, True))
 
 
 def test_the_recorded_outputs_of_the_published_network() -> None:
     with np.load(GOLDEN / "eval_64x96.npz") as arrays:
         wanted = torch.from_numpy(arrays["out"]).clamp(0, 1)
-    dehazer = Dehazer(full()[0], device="cpu")
-    result = dehazer(image(1, 64, 96))
+    result = full()[1](image(1, 64, 96))
     torch.testing.assert_close(result, wanted, rtol=0, atol=TOLERANCE)
     assert wanted.std() > 0.01
 
