@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ktdn_plugin.bench.process import WorkerProcess, serve
 
 PLAIN, WHOLE, LEAST = "plain", "whole", "least"
+ANY = "1000TB"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +173,6 @@ def _read_rows(path: str, top: int, rows: int, width: int) -> Any:
 def _ours(job: DehazeJob, image: Any) -> Run:
     import torch
 
-    from ktdn_plugin.acceleration import keep_freed_memory
     from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.inference.engine import Heights
     from ktdn_plugin.inference.frames import Frames
@@ -200,14 +200,11 @@ def _ours(job: DehazeJob, image: Any) -> Run:
 
     device = torch.device(job.device)
     precision = "float32" if job.way == WHOLE else job.way
-    dehazer = Dehazer(_network(job), device=device, precision=precision)
+    # Any bound will do to begin with: with one, freed memory is given back from the start.
+    limit = ANY if job.max_memory == LEAST else job.max_memory
+    dehazer = Dehazer(_network(job), device=device, precision=precision, max_memory=limit)
     if job.max_memory == LEAST:
-        dehazer.max_memory = "1000TB"  # from here on, freed memory is given back
-        dehazer.max_memory = int(dehazer.needs(job.height, job.width)[1] * 1.02)
-    elif job.max_memory is not None:
-        dehazer.max_memory = job.max_memory
-    elif device.type == "cpu":
-        keep_freed_memory()  # as ktdn dehaze does
+        dehazer.max_memory = dehazer.needs(job.height, job.width)[1]
     first = [True]
 
     def run() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import threading
 import traceback
 from collections import defaultdict
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from ktdn_plugin.acceleration import SMALLEST_BLOCK, return_freed_memory
@@ -25,8 +25,13 @@ from ktdn_plugin.inference.engine import Engine
 from ktdn_plugin.inference.frames import Frames, check_images
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
+from ktdn_plugin.inference.out_of_memory import (
+    is_out_of_memory,
+    word_out_of_memory,
+    word_too_little,
+)
 from ktdn_plugin.inference.planning import Plan, Planner
-from ktdn_plugin.inference.tiles import check_tile, run_in_tiles
+from ktdn_plugin.inference.tiles import check_tile, run_frames
 from ktdn_plugin.system_memory import peak_resident
 
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -141,6 +146,7 @@ class Dehazer:
                 - a file's path;
                 - an RGB array (h, w, 3) or (n, h, w, 3) of uint8, uint16, or float32 in [0, 1];
                 - a tensor (3, h, w) or (n, 3, h, w) of floating point, RGB in [0, 1];
+                - an image of Pillow's, which becomes RGB of 8 bit;
                 - a list or tuple of these.
 
         Returns:
@@ -156,6 +162,8 @@ class Dehazer:
             return self(read_photo(image).pixels)
         if isinstance(image, (list, tuple)):
             return [self(one) for one in image]
+        if isinstance(image, Image.Image):
+            return Image.fromarray(self(np.asarray(image.convert("RGB"))))
         check_images(image)
         if image.ndim == 4:
             return self._run(image)
@@ -203,7 +211,10 @@ class Dehazer:
         place = f"{self.device.type}:{self.device.index or 0}"
         with _BUSY[place], computing(self.precision), self._explaining(frames):
             if self._planner is None:
-                self._run_other(frames)
+                assert self._other is not None
+                made = run_frames(self._other, frames, *self._tile)
+                self._require(made.isfinite().all())
+                frames.write(0, frames.height, made)
             else:
                 self._run_ktdn(self._planner, frames)
 
@@ -232,17 +243,6 @@ class Dehazer:
                 f"the network's image is not finite in precision {self.precision}"
                 + ("; take bf16, or float32" if self.precision == "fp16" else "; it holds no image")
             )
-
-    def _run_other(self, frames: Frames) -> None:
-        assert self._other is not None
-        other = self._other
-        dtype = next((p.dtype for p in other.parameters()), torch.float32)
-        height, width = frames.height, frames.width
-        image = frames.read(0, frames.size[0])[:, :, :height, :width].to(dtype)
-        tile, overlap = self._tile
-        made = run_in_tiles(other, image, tile or max(height, width), overlap if tile else 0)
-        self._require(made.isfinite().all())
-        frames.write(0, height, made)
 
     def _plan(self, planner: Planner, frames: Frames, count: int) -> Plan | None:
         """Plans a run; None where none fits."""
@@ -277,19 +277,16 @@ class Dehazer:
     def _too_little(self, planner: Planner, frames: Frames) -> str:
         with torch.inference_mode(False):
             least = planner.plan(1, frames.size, 0).peak
-        limit = self._memory.limit
+        limit, held = self._memory.limit, 0
         if limit is not None:
             given = f"max memory {format_memory(limit)}"
-            needed = self._total(self._memory.held(), frames, least)
+            held = self._memory.held()
+            needed = self._total(held, frames, least)
         else:
             free = self._memory.free() or 0
             given = f"the {format_memory(free)} that may be taken on {self.device}"
             needed = int((self._waiting(frames) + least) * _JITTER)
-        smaller = "" if self.precision in ("bf16", "fp16") else " (less in precision bf16)"
-        return (
-            f"{frames.width} x {frames.height} pixels do not fit into {given} in precision "
-            f"{self.precision}; {format_memory(needed)} would do{smaller}"
-        )
+        return word_too_little(frames, given, self.precision, needed, held)
 
     @contextmanager
     def _explaining(self, frames: Frames) -> Iterator[None]:
@@ -297,26 +294,16 @@ class Dehazer:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            if not is_out_of_memory(error):
                 raise
             # It holds on to what the run had taken, and would for as long as it is handled.
             traceback.clear_frames(error.__traceback__)
-            size = f"{frames.width} x {frames.height} pixels"
-            if self._planner is None:
-                raise KTDNError(
-                    f"out of memory: {size} on {self.device} in precision {self.precision}; give "
-                    "a tile's size, or a smaller one"
-                ) from error
-            with torch.inference_mode(False):
-                least = self._planner.plan(1, frames.size, 0).peak
-            needed = format_memory(self._total(self._memory.held(), frames, least))
-            raise KTDNError(
-                f"out of memory: {size} on {self.device} in precision {self.precision}; give "
-                f"--max-memory {needed} (max_memory=), the least that does, if so much is free"
-            ) from error
-
-
-_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+            needed = None
+            if self._planner is not None:
+                with torch.inference_mode(False):
+                    least = self._planner.plan(1, frames.size, 0).peak
+                needed = self._total(self._memory.held(), frames, least)
+            raise KTDNError(word_out_of_memory(frames, self.precision, needed)) from error
 
 
 def _load(path: str | Path, encoder: str | None) -> KTDN:

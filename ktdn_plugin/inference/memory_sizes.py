@@ -8,8 +8,8 @@ from decimal import Decimal
 from ktdn_plugin.errors import KTDNError
 
 UNITS = {
-    "": 1,
     "B": 1,
+    **{letter: 1000**power for power, letter in enumerate("KMGT", start=1)},
     **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", start=1)},
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", start=1)},
 }
@@ -19,8 +19,8 @@ def parse_memory(size: int | str) -> int:
     """Reads a size of memory.
 
     Args:
-        size: Bytes, or a text such as ``4GB``, ``800 MB`` or ``1.5GiB``; GB are 1000**3 bytes,
-            GiB 1024**3.
+        size: Bytes, or a text such as ``4GB``, ``2G``, ``800 MB`` or ``1.5GiB``; GB and G are
+            1000**3 bytes, GiB 1024**3. A text has a unit.
 
     Returns:
         Bytes, at least 1.
@@ -29,7 +29,11 @@ def parse_memory(size: int | str) -> int:
         KTDNError: If it is no such size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", str(size))
-    unit = UNITS.get(found.group(2).upper()) if found else None
+    letters = found.group(2).upper() if found else ""
+    if found and not letters and isinstance(size, str):
+        # Who writes 10 means gigabytes, hardly bytes.
+        raise KTDNError(f"max memory: '{size}' has no unit; write it as 4GB or 800MB")
+    unit = UNITS.get(letters or "B")
     if isinstance(size, bool) or not found or unit is None:
         raise KTDNError(f"max memory: '{size}' is no size of memory; write it as 4GB or 800MB")
     amount = int(Decimal(found.group(1)) * unit)  # exact: a rounded size would be too small

@@ -10,9 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.inference.frames import Frames
+
+
+def run_frames(network: nn.Module, frames: Frames, tile: int | None, overlap: int) -> Tensor:
+    """Runs a network on images, in its own format, see :func:`run_in_tiles`.
+
+    Args:
+        network: Maps images (n, 3, h, w) in [0, 1] to such images; on the frames' device.
+        frames: The images; their result is not written.
+        tile: Height and width of a tile; None runs the network on the whole.
+        overlap: Pixels that neighbouring tiles share.
+
+    Returns:
+        Images (n, 3, h, w), float32, without padding.
+    """
+    dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+    height, width = frames.height, frames.width
+    image = frames.read(0, frames.size[0])[:, :, :height, :width].to(dtype)
+    return run_in_tiles(network, image, tile or max(height, width), overlap if tile else 0)
 
 
 def run_in_tiles(

@@ -67,6 +67,16 @@ def test_what_is_no_device(name: object) -> None:
         find_device(name)
     with pytest.raises(KTDNError, match="did you mean 'cuda'"):
         find_device("cudda")
+    with pytest.raises(KTDNError, match="did you mean 'cuda'"):
+        find_device("gpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("fp32", "float32"), ("half", "fp16"), ("bfloat16", "bf16")]
+)
+def test_precisions_by_other_programs_names(name: str, meant: str) -> None:
+    with pytest.raises(KTDNError, match=f"'{name}' is not one of .*did you mean '{meant}'"):
+        find_precision(name, CPU)
 
 
 def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ CPU = torch.device("cpu")
         ("1.5GiB", 3 * 2**29),
         (".5kb", 500),
         ("2.MB", 2 * 10**6),
-        ("123", 123),
+        ("2G", 2 * 10**9),
+        ("800m", 800 * 10**6),
+        (123, 123),
         ("123B", 123),
         ("1TB", 10**12),
         ("1.15GB", 1_150_000_000),  # in floating point 1149999999.9999998
@@ -52,9 +54,15 @@ def test_what_is_no_size(text: object) -> None:
         parse_memory(text)
 
 
-@pytest.mark.parametrize("text", ["0", 0, "0GB", "0.4", "0.0001KB"])
+@pytest.mark.parametrize("text", ["0B", 0, "0GB", "0.4B", "0.0001KB"])
 def test_nothing_is_no_size(text: object) -> None:
     with pytest.raises(KTDNError, match="is nothing; write it as"):
+        parse_memory(text)
+
+
+@pytest.mark.parametrize("text", ["10", " 4 ", "0.5", "1500000000"])
+def test_a_text_without_a_unit_is_refused(text: str) -> None:
+    with pytest.raises(KTDNError, match=rf"'{text}' has no unit; write it as 4GB or 800MB"):
         parse_memory(text)
 
 

@@ -1,0 +1,57 @@
+"""What is said where the memory does not suffice: before a run, and where one runs out of it."""
+
+from __future__ import annotations
+
+import re
+
+from ktdn_plugin.inference.frames import Frames
+from ktdn_plugin.inference.memory_sizes import format_memory
+
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells whether an error of torch or numpy says that a device has no memory left."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def word_too_little(frames: Frames, given: str, precision: str, needed: int, held: int = 0) -> str:
+    """Words that images do not fit, and what would do.
+
+    Args:
+        frames: The images.
+        given: What there is, in words.
+        precision: What would be computed in.
+        needed: Bytes that suffice.
+        held: Bytes of them that are held already.
+    """
+    parts = f", of which {format_memory(held)} are held already" if held else ""
+    # Of a small image there is little that another precision could halve.
+    is_halved = precision not in ("bf16", "fp16") and needed - held > needed // 3
+    return (
+        f"{_size(frames)} do not fit into {given} in precision {precision}; "
+        f"{format_memory(needed)} would do{parts}{'; less in precision bf16' if is_halved else ''}"
+    )
+
+
+def word_out_of_memory(frames: Frames, precision: str, needed: int | None) -> str:
+    """Words that a run ran out of memory, and what to do.
+
+    Args:
+        frames: The images.
+        precision: What was computed in.
+        needed: Bytes that the most frugal run takes; None for networks that are not KTDN.
+    """
+    advice = (
+        "give a tile's size, or a smaller one"
+        if needed is None
+        else f"give --max-memory {format_memory(needed)} (max_memory=), the least that does, if so "
+        "much is free"
+    )
+    return f"out of memory: {_size(frames)} on {frames.device} in precision {precision}; {advice}"
+
+
+def _size(frames: Frames) -> str:
+    return f"{frames.width} x {frames.height} pixels"
