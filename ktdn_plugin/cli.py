@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
 from collections.abc import Sequence
 from types import ModuleType
 
+from ktdn_plugin import __version__
 from ktdn_plugin.commands import (
     bench,
     check_data,
@@ -29,9 +31,18 @@ from ktdn_plugin.commands import (
     shim,
     toolbox,
 )
+from ktdn_plugin.commands.parsing import Parser
 from ktdn_plugin.errors import KTDNError, OptionsError, OtherProcessError, printable
 
 SECONDS_TO_SPEAK = 3
+PACKAGES = {
+    "cv2": "opencv-python",
+    "yaml": "pyyaml",
+    "skimage": "scikit-image",
+    "PIL": "pillow",
+}
+"""Packages that are not called like the modules they bring."""
+
 KTDN_COMMANDS = (
     toolbox,
     mmengine,
@@ -55,7 +66,8 @@ KTDN_COMMANDS = (
 
 
 def _parser(program: str, text: str, modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description=text)
+    parser = Parser(prog=program, description=text)
+    parser.add_argument("--version", action="version", version=f"ktdn-plugin {__version__}")
     toolbox.add_local_rank(parser, 0)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in modules:
@@ -100,11 +112,22 @@ def _lines(error: Exception) -> list[str] | None:
         return error.lines
     if isinstance(error, OSError):
         return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package(error)
     # torch's; by name, since torch need not be loaded to get here.
     if type(error).__name__ == "OutOfMemoryError":
         reason = str(error).splitlines()[0]
         return [f"out of memory: lower batch_size_per_gpu or gt_size ({reason})"]
     return None
+
+
+def _missing_package(error: ModuleNotFoundError) -> list[str] | None:
+    module = error.name or ""
+    top = module.partition(".")[0]
+    # Without a part of ours, or of a package that is there, installing that would mend nothing.
+    if top in ("", "ktdn_plugin") or (top != module and importlib.util.find_spec(top)):
+        return None
+    return [f"the module '{top}' is missing; install it: pip install {PACKAGES.get(top, top)}"]
 
 
 def basicsr(argv: Sequence[str] | None = None) -> int:

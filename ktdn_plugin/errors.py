@@ -6,6 +6,17 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+OTHER_NAMES = {
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "fp32": "float32",
+    "float": "float32",
+    "half": "fp16",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+}
+"""What other programs call some of our names, which look unlike them."""
+
 
 class KTDNError(Exception):
     """Something that a person can mend: a file, an option, a name.
@@ -77,7 +88,7 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Suggests the known name that looks most like a wrong one.
+    """Suggests the known name that is meant by a wrong one, or looks most like it.
 
     Args:
         name: What was written.
@@ -88,6 +99,9 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """
     wanted = str(name)
     by_lower = {candidate.lower(): candidate for candidate in known}
+    other = OTHER_NAMES.get(wanted.lower())
+    if other in by_lower:
+        return f"; did you mean '{other}'?"
     near = difflib.get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
 

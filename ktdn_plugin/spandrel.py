@@ -39,7 +39,7 @@ try:
     )
 except ImportError as error:
     raise KTDNError(
-        f"spandrel cannot be imported ({error}); install it: pip install 'ktdn-plugin[spandrel]'"
+        f"spandrel cannot be imported ({error}); install it: pip install spandrel"
     ) from error
 
 NAME = "KTDN"

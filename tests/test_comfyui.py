@@ -292,3 +292,22 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(comfyui: ComfyUI, tmp_pat
     assert [path.name for path in nodes.iterdir()] == ["comfyui_ktdn"]
     assert _files(nodes) == original
     assert _files(linked) == before
+
+
+def test_the_folder_for_checkpoints_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "custom_nodes").mkdir()
+    assert main(["comfyui", str(tmp_path)]) == 0
+    assert not (tmp_path / "models").exists()  # no whole ComfyUI
+    assert f"into {Path('models', 'ktdn')}." in capsys.readouterr().out
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path / "custom_nodes")
+    for _ in range(2):
+        assert main(["comfyui", ".", "--overwrite"]) == 0
+        assert (tmp_path / "models" / "ktdn").is_dir()
+    assert str(tmp_path / "models" / "ktdn") in capsys.readouterr().out
+    (tmp_path / "models" / "ktdn").rmdir()
+    (tmp_path / "models" / "ktdn").write_text("in the way")
+    assert main(["comfyui", str(tmp_path), "--overwrite"]) == 1
+    assert "cannot be made" in capsys.readouterr().err

@@ -349,7 +349,7 @@ def test_a_damaged_ktdn_is_named(tmp_path: Path) -> None:
 def test_one_line_where_spandrel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     monkeypatch.delitem(sys.modules, "ktdn_plugin.spandrel")
-    with pytest.raises(KTDNError, match=r"pip install 'ktdn-plugin\[spandrel\]'") as caught:
+    with pytest.raises(KTDNError, match="pip install spandrel") as caught:
         importlib.import_module("ktdn_plugin.spandrel")
     assert len(str(caught.value).splitlines()) == 1
 

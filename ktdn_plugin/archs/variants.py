@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ktdn_plugin.archs.detection import are_the_same
 from ktdn_plugin.archs.ktdn_arch import KTDN
 from ktdn_plugin.checkpoints import read_checkpoint, select_weights
 from ktdn_plugin.checkpoints.loading import load_content
-from ktdn_plugin.checkpoints.metadata import find_metadata, network_of
-from ktdn_plugin.checkpoints.networks import settings_told
+from ktdn_plugin.checkpoints.metadata import find_metadata, found_of, network_of
+from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights, settings_told
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
 
@@ -103,8 +105,29 @@ def create_model(
     told |= network_of(find_metadata(content, checkpoint), checkpoint)
     told.pop("encoder", None)
     network = KTDN(variant.encoder, **{**told, **kwargs})
-    load_content(network, content, checkpoint)
+    try:
+        load_content(network, content, checkpoint)
+    except KTDNError as error:
+        other = _other_encoder(variant.encoder, content, checkpoint)
+        if other is None:
+            raise
+        raise KTDNError(
+            f"{checkpoint}: the checkpoint of another network: it has encoder {other}, {name} has "
+            f"{variant.encoder}; ktdn_plugin.load_network({str(checkpoint)!r}) takes it as it is"
+        ) from error
     return network
+
+
+def _other_encoder(encoder: str, content: Any, path: str | Path) -> str | None:
+    """Finds a checkpoint's encoder; None where it is this one, or cannot be found."""
+    with contextlib.suppress(KTDNError):
+        weights = ktdn_weights(content, path)
+        metadata = find_metadata(content, path)
+        found = complete_options(weights, network_of(metadata, path), path, found_of(metadata))
+        own: str = found.options["encoder"]
+        if encoder not in found.others and not are_the_same(own, encoder, weights):
+            return own
+    return None
 
 
 NETWORK_ARGUMENTS = tuple(

@@ -17,7 +17,7 @@ MARK = 'WRITTEN_BY = "ktdn comfyui"'
 
 
 def copy_node(destination: Path, overwrite: bool = False) -> Path:
-    """Copies the node, all of it or nothing.
+    """Copies the node, all of it or nothing, and makes ``models/ktdn`` if ComfyUI has ``models``.
 
     Args:
         destination: ComfyUI's folder, or the folder ``custom_nodes`` in it.
@@ -56,7 +56,7 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
     except OSError as error:
         raise KTDNError(f"{target}: cannot be written ({error.strerror or error})") from error
     print(f"Node: {target}")
-    print("Restart ComfyUI; put trained KTDN files into models/ktdn.")
+    print(f"Restart ComfyUI; put trained KTDN files into {_models_folder(nodes)}.")
     return target
 
 
@@ -70,6 +70,21 @@ def _nodes_folder(destination: Path) -> Path:
     raise KTDNError(
         f"{destination}: neither ComfyUI's folder (it has no custom_nodes) nor its custom_nodes"
     )
+
+
+def _models_folder(nodes: Path) -> Path:
+    """Makes the folder for checkpoints, where ComfyUI keeps its models beside its nodes."""
+    models = nodes.absolute().parent / "models"
+    if not models.is_dir():
+        return Path("models", "ktdn")
+    folder = models / "ktdn"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise KTDNError(
+            f"{folder}: cannot be made ({error.strerror or error}); the node is in its place"
+        ) from error
+    return folder
 
 
 def _is_ours(folder: Path) -> bool:

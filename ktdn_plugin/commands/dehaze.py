@@ -13,8 +13,9 @@ MORE = """\
 Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha channel, EXIF data, colour
 profile and other metadata. Each result is there whole or not at all, and results that are there
 are skipped: after an interruption, the same command goes on, and one with another checkpoint or
-precision is refused (OUT/.ktdn-dehaze.json keeps what results were made with). Files that cannot be
-dehazed do not stop the others; they are named at the end, and the exit code is 1.
+precision, or another photo of that name, is refused (OUT/.ktdn-dehaze.json keeps what results were
+made with, and from). Files that cannot be dehazed do not stop the others; they are named at the
+end, and the exit code is 1.
 """
 
 END = """\
@@ -72,7 +73,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "store that is INPUT is measured by its own",
     )
     parser.add_argument(
-        "--split", metavar="NAME", help="what the table calls the images' split; stores know theirs"
+        "--split",
+        metavar="NAME",
+        help="what the table of --gt calls the images; stores know theirs",
     )
     parser.add_argument(
         "--format",
@@ -100,8 +103,10 @@ def _run(arguments: argparse.Namespace) -> None:
         )
 
     def load() -> Callable[[Any], Any]:
+        from ktdn_plugin.evaluation.stage import tell_teacher
         from ktdn_plugin.inference import Dehazer
 
+        tell_teacher(arguments.checkpoint)
         return Dehazer(arguments.checkpoint, **machine_of(arguments))
 
     dehaze_all(

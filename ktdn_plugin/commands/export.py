@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         dest="form",
         action="store_const",
         const="onnx",
-        help="ONNX (default where FILE ends in .onnx); needs ktdn-plugin[export]",
+        help="ONNX (default where FILE ends in .onnx); needs onnx, onnxscript, onnxruntime",
     )
     forms.add_argument(
         "--torch",

@@ -20,7 +20,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         "--max-memory",
         "--max_memory",
         metavar="SIZE",
-        help="such as 4GB or 800MB: large photos go through the network in stripes, with the same "
+        help="such as 4GB or 2GB: large photos go through the network in stripes, with the same "
         "result (no limit)",
     )
     parser.add_argument(

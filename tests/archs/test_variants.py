@@ -61,8 +61,17 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     for key, value in trained.state_dict().items():
         assert torch.equal(network.state_dict()[key], value), key
 
-    with pytest.raises(KTDNError, match=r"net_g\.pth: the checkpoint of another network"):
+    with pytest.raises(
+        KTDNError,
+        match=r"net_g\.pth: the checkpoint of another network: it has encoder "
+        r"mobilenetv4_conv_small, ktdn_small has resnet18; ktdn_plugin\.load_network\('.*\.pth'"
+        r"\) takes it as it is$",
+    ):
         create_model("ktdn_small", checkpoint=tmp_path / "net_g.pth")
+    torch.save({"params": {**trained.state_dict(), "more": torch.zeros(1)}}, tmp_path / "more.pth")
+    with pytest.raises(KTDNError, match=r"more\.pth: ") as caught:
+        create_model("ktdn_tiny", checkpoint=tmp_path / "more.pth")
+    assert "encoder" not in str(caught.value)
     with pytest.raises(KTDNError, match=r"'ktdn_tiny'.*leave 'pretrained' out"):
         create_model("ktdn_tiny", pretrained=True, checkpoint=tmp_path / "net_g.pth")
     with pytest.raises(KTDNError, match=r"none\.pth: no such checkpoint"):
