@@ -1,15 +1,19 @@
-"""What results of a folder were made with, so that those of another checkpoint are not kept."""
+"""What results of a folder were made with and from, so that those of others are not kept."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
 from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import PHOTO_SUFFIXES
@@ -18,10 +22,15 @@ from ktdn_plugin.photos.writing import QUALITY
 RECORD = ".ktdn-dehaze.json"
 LOSSY = ("JPEG", "WEBP")
 _CHUNK = 1 << 20
+_SECONDS = 1.0  # at least, between two writings of the file
 
 
 class Record:
-    """The file in which the output folder says what its results were made with.
+    """The file in which the output folder says what its results were made with, and from.
+
+    Each result's entry has ``checkpoint`` (its file's name), ``sha256`` (the checkpoint's),
+    ``precision``, for JPEG and WebP ``quality``, and once the result is there ``source``: see
+    :func:`describe_source`.
 
     Args:
         folder: The output folder; None where the output is a file, beside which none is left.
@@ -41,25 +50,35 @@ class Record:
         self.precision = precision
         self.quality = QUALITY if quality is None else quality
         self._digest = _digest(checkpoint)
-        self._results = {} if folder is None else _read(folder / RECORD)
-        self._is_begun = False
-        self._replaced: set[str] = set()
+        self._results = {} if folder is None else read_record(folder)
+        self._is_begun = self._is_behind = False
+        self._written = 0.0
 
     def check(self, there: Iterable[Job]) -> list[Job]:
         """Compares results that are there with what is to be made now.
 
         Returns:
-            Those of which nothing is known.
+            Those of which not all is known.
 
         Raises:
-            KTDNError: If one was made with something else.
+            KTDNError: If one was made from another photo or video, or with something else.
         """
         unknown = []
-        for job in there:
+        jobs = list(there)
+        is_hidden = None if jobs else True
+        for job in tqdm(jobs, "Comparing", unit="photo", disable=is_hidden, leave=False):
             found = self._results.get(self._name(job))
             if found is None:
                 unknown.append(job)
                 continue
+            if not _is_known(found.get("source"), source := describe_source(job.source)):
+                unknown.append(job)
+            elif without_path(found["source"]) != without_path(source):
+                what = "video" if job.is_video else "photo"
+                raise KTDNError(
+                    f"{job.output} was made from another {what} "
+                    f"({_shown(found['source'], source)}); use another -o, or --overwrite"
+                )
             now = self._entry(job)
             for key, words in (
                 ("sha256", f"another checkpoint ({found.get('checkpoint')})"),
@@ -73,33 +92,43 @@ class Record:
                     )
         return unknown
 
-    def begin(self, jobs: Sequence[Job], kept: Collection[Job], first: Job) -> None:
-        """Notes, once the first result is written, what it and the others are made with.
+    def add(self, job: Job, jobs: Sequence[Job], kept: Collection[Job]) -> None:
+        """Notes of a result that has just been written what it was made with, and from.
+
+        At the first one, what the others will be made with is noted, too: should the run be
+        killed, that is known of all that it leaves.
 
         Args:
+            job: The one that is written.
             jobs: All results.
             kept: Those that were there, and are not to be replaced.
-            first: The one that is written.
-        """
-        if self.folder is None or self._is_begun:
-            return
-        for job in jobs:
-            if job in kept:
-                continue
-            self._results.pop(self._name(job), None)
-            if job != first and job.output.exists():
-                self._replaced.add(self._name(job))  # nothing is known of it until it is done
-            else:
-                self._results[self._name(job)] = self._entry(job)
-        self._write()
-        self._is_begun = True
 
-    def end(self, done: Iterable[Job]) -> None:
-        """Notes what the results that have replaced others were made with."""
-        replaced = [job for job in done if self.folder and self._name(job) in self._replaced]
-        self._results |= {self._name(job): self._entry(job) for job in replaced}
-        if replaced:
-            # On a full disk they stay results of which nothing is known, which is said later.
+        Raises:
+            KTDNError: If the file cannot be begun.
+        """
+        if self.folder is None:
+            return
+        if not self._is_begun:
+            for one in jobs:
+                if one in kept:
+                    continue
+                self._results.pop(self._name(one), None)
+                if not one.output.exists():  # of one that is, nothing is known until it is done
+                    self._results[self._name(one)] = self._entry(one)
+        self._results[self._name(job)] = {
+            **self._entry(job), "source": describe_source(job.source)
+        }  # fmt: skip
+        self._is_behind = True
+        if not self._is_begun:
+            self._write()
+            self._is_begun = True
+        elif time.monotonic() - self._written > _SECONDS:
+            self.end()
+
+    def end(self) -> None:
+        """Writes what is not yet written of what was noted."""
+        if self._is_behind:
+            # On a full disk they stay results of which not all is known, which is said later.
             with contextlib.suppress(KTDNError):
                 self._write()
 
@@ -120,9 +149,57 @@ class Record:
         assert self.folder is not None
         text = json.dumps({"results": self._results}, indent=0)
         write_whole(self.folder / RECORD, lambda file: file.write(text.encode()))
+        self._is_behind = False
+        self._written = time.monotonic()
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def describe_source(source: AnySource) -> dict[str, Any]:
+    """Tells what a result is made from.
+
+    Returns:
+        ``path``, absolute, and of a file ``sha256``, None where it cannot be read; of a store's
+        image the store's ``fingerprint`` and the image's ``number``.
+    """
+    if isinstance(source, StoreSource):
+        store = source.store
+        path = str(Path(store.path).absolute())
+        return {"path": path, "fingerprint": store.info.fingerprint, "number": source.number}
+    sha256: str | None = None
+    with contextlib.suppress(OSError):
+        sha256 = digest_of(source.path)
+    return {"path": str(source.path.absolute()), "sha256": sha256}
+
+
+def without_path(source: dict[str, Any]) -> dict[str, Any]:
+    """Gives what tells a source from others, wherever it lies."""
+    return {key: value for key, value in source.items() if key != "path"}
+
+
+def _is_known(*sources: Any) -> bool:
+    return all(isinstance(one, dict) and None not in one.values() for one in sources)
+
+
+def _shown(source: dict[str, Any], now: dict[str, Any]) -> str:
+    """Names what a result was made from, in a refusal."""
+    path = Path(str(source.get("path")))
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    number = f", image {source['number']}" if "number" in source else ""
+    same = all(source.get(key) == now.get(key) for key in ("path", "number"))
+    return f"{path}{number}{', which has changed since' if same else ''}"
+
+
+def read_record(folder: Path) -> dict[str, dict[str, Any]]:
+    """Reads what a folder's results were made with.
+
+    Returns:
+        Entries by the results' paths within the folder, as :class:`Record` has them; empty where
+        there is no record.
+
+    Raises:
+        KTDNError: If it cannot be read or is broken.
+    """
+    path = folder / RECORD
     try:
         results = json.loads(path.read_text(encoding="utf-8"))["results"]
         if not all(isinstance(entry, dict) for entry in results.values()):
@@ -140,14 +217,19 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return dict(results)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Gives a file's SHA-256; raises OSError where it cannot be read."""
     digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        return digest_of(path)
     except FileNotFoundError:
         raise KTDNError(f"{path}: no such checkpoint file") from None
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}; name a checkpoint's file") from error
-    return digest.hexdigest()

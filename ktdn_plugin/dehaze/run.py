@@ -50,8 +50,8 @@ def dehaze_all(
 ) -> None:
     """Dehazes photographs and videos, goes on where an earlier run stopped, and says what came out.
 
-    Results that exist are skipped: each is there whole or not at all. Those that another
-    checkpoint has made are refused, see :mod:`ktdn_plugin.dehaze.record`. Photographs keep their
+    Results that exist are skipped: each is there whole or not at all. Those of another checkpoint
+    or another photo are refused, see :mod:`ktdn_plugin.dehaze.record`. Photographs keep their
     depth, alpha and metadata, see :mod:`ktdn_plugin.photos`.
 
     Args:
@@ -73,7 +73,8 @@ def dehaze_all(
         stop_at_errors: Raise the first error instead of going on with the other files.
 
     Raises:
-        KTDNError: If an input is missing, results that are there were made with something else,
+        KTDNError: If an input is missing, results that are there were made with or from something
+            else,
             or would replace inputs or one another or cannot be written; and at the end, if some
             could not be dehazed or measured: a line each.
     """
@@ -86,6 +87,7 @@ def dehaze_all(
     one_file = is_one_file(inputs, output)
     sources, videos = find_sources(inputs, output)
     truth = Truth(ground_truth, split, sources)
+    truth.check_any()
     jobs = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)
     _check_options(jobs, form, quality)
     check_places(jobs, output, truth.files)
@@ -150,12 +152,9 @@ class _Run:
         self.record = record
         self.quality = quality
         self.there = {job for job in jobs if not overwrite and job.output.is_file()}
-        self.finished: list[Job] = []
         self.notes: dict[str, list[str]] = defaultdict(list)
         there = [job for job in jobs if job in self.there]
-        if unknown := record.check(there) if record else []:
-            note = "made earlier, perhaps by another checkpoint"
-            self.notes[note] += [str(job.output) for job in unknown]
+        self.unknown = [str(job.output) for job in record.check(there)] if record else []
         self.network = load() if len(self.there) < len(jobs) else None
         self.done = self.skipped = 0
         self.rows: list[Row] = []
@@ -189,8 +188,8 @@ class _Run:
             hazy = None
         else:
             hazy = self._do_photo(job)
-        if job not in self.there:
-            self._note(job)
+        if job not in self.there and self.record:
+            self.record.add(job, self.jobs, self.there)
         if not job.is_video:
             self._show(job, hazy)
         if job in self.there:
@@ -198,16 +197,10 @@ class _Run:
         else:
             self.done += 1
 
-    def _note(self, job: Job) -> None:
-        """Keeps in mind what a result was made with."""
-        self.finished.append(job)
-        if self.record:
-            self.record.begin(self.jobs, self.there, job)
-
     def end(self) -> None:
         """Keeps what is left to be kept in mind, also where the work was broken off."""
         if self.record:
-            self.record.end(self.finished)
+            self.record.end()
 
     def _dehazed(self, label: str, pixels: Any) -> Any:
         assert self.network is not None  # else there is nothing to do
@@ -270,6 +263,9 @@ class _Run:
             KTDNError: If some could not be dehazed or measured: a line each.
         """
         count = len(self.jobs)
+        if self.unknown:  # before the table, which measures them as if they were this run's
+            note = "made earlier, perhaps by another checkpoint or from another photo"
+            print(f"{note}: {some(self.unknown)}")
         if self.rows:
             rows = with_means(self.rows)
             print(format_table(rows))

@@ -54,7 +54,8 @@ class Truth:
         files: Files of ground truth.
 
     Raises:
-        KTDNError: If the place is not there, or holds no clear image or all that is given.
+        KTDNError: If the place is not there, or holds no clear image or all that is given, or
+            the split is named where nothing would be called so.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Truth:
         self.sources = list(sources)
         self.left: list[AnySource] = []
         listed = list(self._listed())
+        self._check_split()
         keys = [key_of(Path(name)) for name, _ in listed]
         hazy = sides_of(keys).others if self.files else set()
         pool = [(key, one) for key, (_, one) in zip(keys, listed, strict=True) if key not in hazy]
@@ -76,6 +78,52 @@ class Truth:
         for key, clear in pool:
             self._clear[key][clear.label] = clear
         self._found = self._paired()
+
+    def _check_split(self) -> None:
+        """Refuses a split's name that no table would show."""
+        if not self.split or self.files:
+            return
+        of_stores = [source.store for source in self.sources if isinstance(source, StoreSource)]
+        if self.place is not None:
+            store = Store(self.place)
+        elif of_stores:
+            store = of_stores[0]
+        else:
+            raise KTDNError(
+                f"--split {self.split}: names the images in the table of --gt; leave it out, or "
+                "name clear images by --gt"
+            )
+        raise KTDNError(
+            f"--split {self.split}: {store.path} knows its split, {store.info.name}; leave it out"
+        )
+
+    def check_any(self) -> None:
+        """Refuses ground truth of which none is any photograph's, before there is work done.
+
+        Raises:
+            KTDNError: If there is none for any.
+        """
+        photos = [one for one in self.sources if not (isinstance(one, FileSource) and one.is_video)]
+        if self.place is None or not photos:
+            return
+        if any(len(self._found[one]) == 1 and not self._is_itself(one) for one in photos):
+            return
+        try:
+            self.clear_of(photos[0])
+        except KTDNError as error:
+            if len(photos) == 1:
+                raise
+            what = f"none of the {len(photos)} photos has its ground truth"
+            raise KTDNError(f"{error}; {what}") from error
+
+    def _is_itself(self, source: AnySource) -> bool:
+        """Tells whether what is found for a hazy image is that image."""
+        clear = self._found[source][0]
+        return bool(
+            isinstance(source, FileSource)
+            and clear.path
+            and identity(source.path) == identity(clear.path)
+        )
 
     def _apart(self, pool: list[tuple[str, Clear]]) -> list[tuple[str, Clear]]:
         """Tells hazy images from clear ones where the folders of both are not apart."""
@@ -163,17 +211,12 @@ class Truth:
             names = {PurePosixPath(key).name for key in self._clear}
             near = did_you_mean(source.name.stem, names - {source.name.stem})
             raise KTDNError(f"{source.label}: no image of this name in --gt {self.place}{near}")
-        clear = found[0]
-        if (
-            isinstance(source, FileSource)
-            and clear.path
-            and identity(source.path) == identity(clear.path)
-        ):
+        if self._is_itself(source):
             raise KTDNError(
                 f"{source.label}: is itself the image of this name in --gt {self.place}; name "
                 "another folder of clear images"
             )
-        return clear
+        return found[0]
 
 
 def _root(source: FileSource) -> Path:

@@ -57,7 +57,7 @@ def dehaze_video(path: Path, output: Path, dehaze: Callable[[Frame], Frame]) -> 
                 "again"
             )
         _check_written(draft, output, count)
-    return "videos have no sound now" + _cut_edge(shape)
+    return "the sound of videos is not kept" + _cut_edge(shape)
 
 
 def _convert(

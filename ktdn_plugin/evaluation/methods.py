@@ -199,10 +199,12 @@ def open_checkpoints(hazy: Hazy | None, checkpoints: Sequence[str], **options: A
     """
     methods: list[Method] = []
     for text in checkpoints:
+        from ktdn_plugin.evaluation.stage import tell_teacher
         from ktdn_plugin.inference import Dehazer
 
         name, path = named(text)
         images, numbers = _required(hazy, f"--checkpoint {text}")
+        tell_teacher(path)
         methods.append(Checkpoint(name, str(path), images, numbers, Dehazer(path, **options)))
     return methods
 

@@ -13,6 +13,7 @@ from ktdn_plugin.data.images import SUFFIXES, list_images
 from ktdn_plugin.data.names import key_of, without_comparisons
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
+from ktdn_plugin.report.recorded import scenes_of_record
 from ktdn_plugin.report.saved_options import saved_sets
 from ktdn_plugin.report.scalars import read_scalars, read_test
 from ktdn_plugin.report.scenes import CLEAR_ONLY, SceneSet, kind_of, scenes_of_run
@@ -143,6 +144,8 @@ def _add(
     elif part.kind == "mmengine":
         _add_work_dir(contents, part.path, Results(name, {}, scenes, tables))
     else:
+        if part.kind == "images":
+            scenes += _recorded_scenes(contents, part.path, name)
         own = list(tables)
         if (part.path / TABLE).is_file():
             own.append(read_table(part.path / TABLE))
@@ -223,6 +226,15 @@ def _saved_scenes(
                     "--hazy and --gt"
                 )
     return scenes
+
+
+def _recorded_scenes(contents: Contents, folder: Path, name: str) -> list[SceneSet]:
+    try:
+        scenes = scenes_of_record(folder)
+    except KTDNError as error:
+        contents.notes.append(f"{name}: what it was made from ({error})")
+        return []
+    return [] if scenes is None else [scenes]
 
 
 def _validation_pictures(folder: Path) -> dict[int, dict[str, Path]]:

@@ -135,6 +135,29 @@ def test_a_photo_without_ground_truth_is_named(scenes: Path, dehaze: Command) ->
     check(table("out/metrics.csv"), "unnamed split", "out/0{}_hazy.png")
 
 
+def test_ground_truth_of_none_is_told_of_before_the_work(scenes: Path, dehaze: Command) -> None:
+    Path("others").mkdir()
+    Image.fromarray(data.coffee()[:40, :60]).save("others/cup.png")
+    code, out, err = dehaze("set/hazy", "-o", "out", "--gt", "others")
+    assert (code, out) == (1, "")
+    assert err == (
+        f"error: {Path('set/hazy/01_hazy.png')}: no image of this name in --gt others; none of "
+        "the 3 photos has its ground truth\n"
+    )
+    assert not Path("out").exists()
+
+
+def test_a_split_that_no_table_would_show(scenes: Path, dehaze: Command) -> None:
+    prepare(Path("set"), Path("a store"), split="val-3")
+    for words in (("a store",), ("set/hazy", "--gt", "a store")):
+        code, _, err = dehaze(*words, "-o", "out", "--split", "foo")
+        assert (code, err) == (
+            1, "error: --split foo: a store knows its split, folders/val-3; leave it out\n"
+        )  # fmt: skip
+    assert "--split foo: names the images in the table" in dehaze("set/hazy", "--split", "foo")[2]
+    assert not Path("out").exists()
+
+
 def test_ground_truth_is_never_written_over(scenes: Path, dehaze: Command) -> None:
     Path("clear").mkdir()
     for number in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Results of another checkpoint are neither kept nor measured as this one's."""
+"""Results of another checkpoint or photo are neither kept nor measured as this run's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from dehaze.conftest import all_files, files, pixels
+from PIL import Image
+from skimage import data
 
+from ktdn_plugin.data.prepare import prepare
+from ktdn_plugin.data.store import Store
 from ktdn_plugin.dehaze.record import RECORD
 
 Command = Callable[..., tuple[int, str, str]]
@@ -73,7 +77,7 @@ def test_one_photo_done_anew_leaves_the_others_what_they_are(
 def test_what_nothing_is_known_of(here: Path, dehaze: Command) -> None:
     assert dehaze("photos/a.png", "-o", "result.png")[0] == 0
     assert [name for name in files(".") if "/" not in name] == ["result.png"]
-    said = "made earlier, perhaps by another checkpoint: "
+    said = "made earlier, perhaps by another checkpoint or from another photo: "
     assert f"{said}result.png" in dehaze("photos/a.png", "-o", "result.png")[1]
     Path("out").mkdir()
     shutil.copy("result.png", "out/a.png")
@@ -87,3 +91,78 @@ def test_a_missing_checkpoint_where_all_is_done(here: Path, dehaze: Command) -> 
     assert dehaze("photos/a.png", "-o", "out")[0] == 0
     code, _, err = dehaze("photos/a.png", "-o", "out", "--checkpoint", "none.pth")
     assert (code, err) == (1, "error: none.pth: no such checkpoint file\n")
+
+
+def test_another_photo_of_the_same_name(here: Path, dehaze: Command) -> None:
+    for folder, left in (("trip_a", 0), ("trip_b", 200)):
+        Path(folder).mkdir()
+        Image.fromarray(data.astronaut()[:37, left : left + 53]).save(Path(folder, "1.png"))
+    assert dehaze("trip_a/1.png", "-o", "trips")[0] == 0
+    before = Path("trips/1.png").read_bytes()
+    code, out, err = dehaze("trip_b/1.png", "-o", "trips")
+    result, source = Path("trips/1.png"), Path("trip_a/1.png")
+    again = "use another -o, or --overwrite"
+    assert (code, out) == (1, "")
+    assert err == f"error: {result} was made from another photo ({source}); {again}\n"
+    assert result.read_bytes() == before
+    # A copy of the photo goes on, the photo that has changed does not.
+    Path("copies").mkdir()
+    shutil.copy(source, "copies/1.png")
+    code, out, err = dehaze("copies/1.png", "-o", "trips")
+    assert (code, err, out) == (0, "", "1 of 1 was there already; --overwrite does it again\n")
+    shutil.copy("trip_b/1.png", source)
+    err = dehaze(source, "-o", "trips")[2]
+    assert f"from another photo ({source}, which has changed since); {again}" in err
+    assert dehaze("trip_b/1.png", "-o", "trips", "--overwrite")[0] == 0
+    assert result.read_bytes() != before
+    assert dehaze("trip_b/1.png", "-o", "trips")[1].startswith("1 of 1 was there already")
+    # Of a record that says nothing of sources, as earlier versions' do.
+    text = json.loads(Path("trips", RECORD).read_text())
+    del text["results"]["1.png"]["source"]
+    Path("trips", RECORD).write_text(json.dumps(text))
+    assert "perhaps by another checkpoint or from another photo" in dehaze(
+        "trip_b/1.png", "-o", "trips"
+    )[1]  # fmt: skip
+
+
+def test_another_image_of_a_store(here: Path, dehaze: Command) -> None:
+    for name, bright in (("one", 0), ("two", 9)):
+        for side in ("hazy", "GT"):
+            Path(name, side).mkdir(parents=True)
+            image = data.astronaut()[:37, :53] // 2 + bright
+            Image.fromarray(image).save(Path(name, side, f"1_{side}.png"))
+        prepare(Path(name), Path(f"{name} store"), split="val")
+    assert dehaze("one store", "-o", "out")[0] == 0
+    entry = json.loads(Path("out", RECORD).read_text())["results"]["hazy/1_hazy.png"]["source"]
+    fingerprint = Store("one store").info.fingerprint
+    assert entry == {
+        "path": str(Path("one store").absolute()), "fingerprint": fingerprint, "number": 0
+    }  # fmt: skip
+    code, _, err = dehaze("two store", "-o", "out")
+    assert code == 1
+    assert "was made from another photo (one store, image 0); use another -o" in err
+    code, out, err = dehaze("one store", "-o", "out")
+    assert (code, err, "1 of 1 was there already" in out) == (0, "", True)
+
+
+def test_results_of_unknown_make_are_told_of_before_they_are_measured(
+    here: Path, dehaze: Command
+) -> None:
+    shutil.copytree("photos", "clear")
+    shutil.copytree("photos", "out")
+    code, out, _ = dehaze("photos", "-o", "out", "--gt", "clear")
+    assert code == 0
+    assert out.index("made earlier, perhaps") < out.index("hazy PSNR")
+
+
+def test_a_teacher_is_told_of(here: Path, dehaze: Command, checkpoint: Path) -> None:
+    for stage in ("teacher", "student"):
+        content = {**torch.load(checkpoint), "ktdn": {"run": {"stage": stage}}}
+        torch.save(content, f"{stage}.pth")
+    code, _, err = dehaze("photos/a.png", "-o", "out", "--checkpoint", "teacher.pth")
+    assert (code, err) == (
+        0,
+        "warning: teacher.pth is a teacher, which reconstructs clear images; the student of its "
+        "training dehazes\n",
+    )
+    assert dehaze("photos/a.png", "-o", "out2", "--checkpoint", "student.pth")[::2] == (0, "")

@@ -52,7 +52,7 @@ def test_frames_rate_and_size_are_kept(
     write_video(f"clip{suffix}")
     dehaze_all([Path(f"clip{suffix}")], Path("out"), lambda: inverted)
     assert capsys.readouterr().out.splitlines() == [
-        f"videos have no sound now: clip{suffix}",
+        f"the sound of videos is not kept: clip{suffix}",
         "Dehazed: out",
     ]
     assert files("out") == [f"clip{suffix}"]
@@ -77,10 +77,11 @@ def test_the_network_dehazes_a_video(here: Path, dehaze: Callable) -> None:
     write_video("clip.mp4", frames=3)
     code, out, err = dehaze("clip.mp4", "-o", "result.mp4")
     assert (code, err) == (0, "")
-    assert "videos have no sound now" in out
+    assert "the sound of videos is not kept" in out
     assert len(read_video("result.mp4")[0]) == 3
     assert dehaze("clip.mp4", "-o", "result.mp4")[1].startswith(
-        "made earlier, perhaps by another checkpoint: result.mp4\n1 of 1 was there already"
+        "made earlier, perhaps by another checkpoint or from another photo: result.mp4\n"
+        "1 of 1 was there already"
     )
     code, _, err = dehaze("clip.mp4", "--format", "png")
     assert (code, err.startswith("error: --format png: is of photos")) == (1, True)

@@ -121,6 +121,9 @@ def test_a_public_dataset_by_its_layout(scenes: Scenes, evaluate) -> None:
     assert "--dataset (nh-haze," in line
 
 
+TEACHER = {"stage": "teacher", "name": "teacher", "iteration": 2}
+
+
 def test_a_checkpoint_runs_and_is_saved(scenes: Scenes, evaluate) -> None:
     torch.manual_seed(0)
     torch.save({"params": KTDN(ENCODER).state_dict()}, "net.pth")
@@ -137,7 +140,12 @@ def test_a_checkpoint_runs_and_is_saved(scenes: Scenes, evaluate) -> None:
     code, _, err = evaluate(*words)
     assert code == 1
     assert err == f"error: {Path('saved/ktdn/01.png')}: exists; --overwrite replaces it\n"
-    assert evaluate(*words, "--overwrite")[0] == 0
+    torch.save({"params": KTDN(ENCODER).state_dict(), "ktdn": {"run": TEACHER}}, "net.pth")
+    assert evaluate(*words, "--overwrite")[::2] == (
+        0,
+        "warning: net.pth is a teacher, which reconstructs clear images; the student of its "
+        "training dehazes\n",
+    )
 
 
 def test_help_says_the_rule_and_the_licence(evaluate) -> None:

@@ -1,0 +1,28 @@
+"""Whether a checkpoint is one to dehaze with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints.metadata import find_metadata, stage_of
+from ktdn_plugin.errors import KTDNError
+
+
+def tell_teacher(path: Path) -> None:
+    """Says on stderr, in a line, of a teacher's checkpoint that it is one.
+
+    Args:
+        path: The checkpoint. Of one that cannot be read, nothing is said: whatever loads it does.
+    """
+    try:
+        metadata = find_metadata(read_checkpoint(path), path)
+    except KTDNError:
+        return
+    if stage_of(metadata) == "teacher":
+        print(
+            f"warning: {path} is a teacher, which reconstructs clear images; the student of its "
+            "training dehazes",
+            file=sys.stderr,
+        )
