@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--hazy",
         type=Path,
         metavar="FOLDER_OR_STORE",
-        help="the hazy images (those that a run's own options name)",
+        help="the hazy images (those that a run or a dehazed folder names)",
     )
     parser.add_argument(
         "--gt",
