@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ from helpers import ENCODER
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ktdn_plugin import KTDN, __version__
+from ktdn_plugin import KTDN, KTDNError, __version__
 
 KEYS = Path(__file__).parent / "golden" / "official_checkpoint_keys.json"
 
@@ -210,3 +212,22 @@ def training_state(folder: Path) -> Path:
     path = folder / "40.state"
     torch.save({"epoch": 1, "iter": 40, "optimizers": [], "schedulers": []}, path)
     return path
+
+
+def assert_damage_is_one_error(
+    name: str, content: bytes, damage: list[tuple[int, int]], read: Callable[[Path], object]
+) -> None:
+    """Changes bytes of a file; reading it succeeds, or ends in one line that names it."""
+    damaged = bytearray(content)
+    for position, value in damage:
+        damaged[position % len(damaged)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(damaged)
+        message = f"{path}: "
+        try:
+            read(path)  # damage of the numbers alone cannot be seen
+        except KTDNError as error:
+            message = str(error)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message

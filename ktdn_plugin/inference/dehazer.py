@@ -241,7 +241,11 @@ class Dehazer:
         if not finite:
             raise KTDNError(
                 f"the network's image is not finite in precision {self.precision}"
-                + ("; take bf16, or float32" if self.precision == "fp16" else "; it holds no image")
+                + (
+                    "; take bf16, or float32"
+                    if self.precision == "fp16"
+                    else ": its training went wrong; take another checkpoint"
+                )
             )
 
     def _plan(self, planner: Planner, frames: Frames, count: int) -> Plan | None:

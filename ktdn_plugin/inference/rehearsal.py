@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -72,10 +72,3 @@ def metering() -> Iterator[Meter]:
     # Not inference_mode, whose tensors a dispatch mode does not see.
     with torch.no_grad(), Meter() as meter:
         yield meter
-
-
-def peak_of(run: Callable[[Meter], Any]) -> tuple[int, Any]:
-    """Gives the peak of a run in bytes, and what it gives."""
-    with metering() as meter:
-        result = run(meter)
-    return meter.peak, result

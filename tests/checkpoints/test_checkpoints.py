@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_files import assert_damage_is_one_error
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
@@ -165,19 +166,7 @@ WHOLE = {
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=6),
 )
 def test_any_damage_is_one_error(name: str, damage: list[tuple[int, int]]) -> None:
-    content = bytearray(WHOLE[name])
-    for position, value in damage:
-        content[position % len(content)] = value
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        path.write_bytes(content)
-        message = f"{path}: "
-        try:
-            read_checkpoint(path)  # damage of the numbers alone cannot be seen
-        except KTDNError as error:
-            message = str(error)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    assert_damage_is_one_error(name, WHOLE[name], damage, read_checkpoint)
 
 
 @settings(max_examples=200, deadline=None)

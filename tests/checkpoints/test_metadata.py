@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import METADATA, network
+from checkpoint_files import METADATA, assert_damage_is_one_error, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
@@ -123,19 +122,12 @@ WHOLE = {
     st.lists(st.tuples(st.integers(0, 2**12), st.integers(0, 255)), min_size=1, max_size=6),
 )
 def test_any_damage_is_one_error(name: str, damage: list[tuple[int, int]]) -> None:
-    content = bytearray(WHOLE[name])
-    for position, value in damage:
-        content[position % len(content)] = value
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        path.write_bytes(content)
-        message = f"{path}: "
-        try:
-            network_of(find_metadata(read_checkpoint(path), path), path)
-        except KTDNError as error:
-            message = str(error)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    assert_damage_is_one_error(
+        name,
+        WHOLE[name],
+        damage,
+        lambda path: network_of(find_metadata(read_checkpoint(path), path), path),
+    )
 
 
 def test_deep_nesting_is_no_metadata(tmp_path: Path) -> None:
