@@ -71,6 +71,17 @@ def test_importing_loads_nothing_heavy_and_takes_no_time(module: str) -> None:
     assert seconds < 0.3
 
 
+@pytest.mark.parametrize(
+    "code", ["from ktdn_plugin.photos import read_photo", "from ktdn_plugin import write_photo"]
+)
+def test_photographs_are_read_and_written_without_torch(code: str) -> None:
+    loaded = json.loads(
+        in_a_fresh_process(f"import json, sys\n{code}\nprint(json.dumps(list(sys.modules)))")
+    )
+    assert "ktdn_plugin.photos" in loaded
+    assert [name for name in ("torch", "torchvision", *TOOLBOXES) if name in loaded] == []
+
+
 def test_core_modules_load_no_toolbox() -> None:
     assert "ktdn_plugin.archs.ktdn_arch" in CORE_MODULES
     loaded = json.loads(

@@ -16,7 +16,7 @@ from ktdn_plugin.checkpoints.reading import (
     read_state_dict,
     select_weights,
 )
-from ktdn_plugin.checkpoints.saving import save_checkpoint, write_whole
+from ktdn_plugin.checkpoints.saving import save_checkpoint
 
 __all__ = [
     "WEIGHT_KEYS",
@@ -32,5 +32,4 @@ __all__ = [
     "read_state_dict",
     "save_checkpoint",
     "select_weights",
-    "write_whole",
 ]

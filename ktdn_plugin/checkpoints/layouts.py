@@ -9,13 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ktdn_plugin.checkpoints import (
-    StateDict,
-    is_safetensors,
-    save_checkpoint,
-    select_weights,
-    write_whole,
-)
+from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.checkpoints import StateDict, is_safetensors, save_checkpoint, select_weights
 from ktdn_plugin.checkpoints.metadata import (
     KEY,
     UNUSED,

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
 from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError

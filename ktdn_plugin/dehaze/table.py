@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.metrics import UNNAMED_SPLIT, Measured
 
 COLUMNS = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.data.sources import FileImages
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.methods import Method

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.export.format import Format

@@ -8,7 +8,7 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.checkpoints.openmmlab_layout import allowed_classes
 
 WHOLE_FILES = "ktdn_whole_files"

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.exif import PREFIX
 from ktdn_plugin.photos.metadata import XMP_KEYWORD

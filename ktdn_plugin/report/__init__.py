@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ktdn_plugin.checkpoints import write_whole
+from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.charts import draw_charts
 from ktdn_plugin.report.contents import Contents, gather, parse_given

@@ -66,7 +66,7 @@ def test_full_disk_leaves_the_old_page(project, refused, monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ktdn_plugin.checkpoints.saving.os.fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     assert "No space left on device" in refused(folder)
     assert (project.root / "page.html").read_text() == "old"
 
