@@ -17,6 +17,34 @@ AMP: dict[str, torch.dtype | None] = {"off": None, "bf16": torch.bfloat16, "fp16
 """Names of automatic mixed precision to the dtype that autocast computes in."""
 
 
+SKIPS_IN_A_ROW = 16
+"""Steps that half precision's overflow may leave out in a row.
+
+Each halves the scale of the losses: after so many, one of 2**14, where training begins, is below 1,
+and the gradient is out of range of itself.
+"""
+
+
+class SkippedSteps:
+    """Counts the steps in a row that a gradient scaler leaves out, for any training loop.
+
+    Attributes:
+        count: Steps left out since the last one that was taken.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self, is_finite: bool) -> bool:
+        """Notes whether a step's gradient was finite.
+
+        Returns:
+            Whether training may go on: not where nothing has been learnt for too long.
+        """
+        self.count = 0 if is_finite else self.count + 1
+        return self.count < SKIPS_IN_A_ROW
+
+
 def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextManager[None]:
     """Gives the context that a network's forward pass runs in.
 

@@ -32,9 +32,18 @@ from ktdn_plugin.commands import (
     toolbox,
 )
 from ktdn_plugin.commands.parsing import Parser
-from ktdn_plugin.errors import KTDNError, OptionsError, OtherProcessError, printable
+from ktdn_plugin.errors import (
+    KTDNError,
+    OptionsError,
+    OtherProcessError,
+    is_out_of_memory,
+    out_of_memory_line,
+    printable,
+)
 
 SECONDS_TO_SPEAK = 3
+IMAGE_SIZE = "the images' size"
+"""What a command's memory depends on, unless it names flags or keys (``memory_depends_on``)."""
 PACKAGES = {
     "cv2": "opencv-python",
     "yaml": "pyyaml",
@@ -88,7 +97,7 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         print("Interrupted." + hint, file=sys.stderr)
         return 130
     except Exception as error:
-        lines = _lines(error)
+        lines = _lines(error, getattr(arguments, "memory_depends_on", IMAGE_SIZE))
         if lines is None or arguments.debug:
             raise
         # Every process of a distributed run checks the options; one of them is enough to hear,
@@ -106,18 +115,21 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _lines(error: Exception) -> list[str] | None:
-    """Words an error for people; None is for a defect of the program, whose traceback is wanted."""
+def _lines(error: Exception, lower: str) -> list[str] | None:
+    """Returns the lines for an error; None for a defect of the program, whose traceback is wanted.
+
+    Args:
+        error: The error.
+        lower: What the command's memory depends on.
+    """
     if isinstance(error, KTDNError):
         return error.lines
     if isinstance(error, OSError):
         return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
     if isinstance(error, ModuleNotFoundError):
         return _missing_package(error)
-    # torch's; by name, since torch need not be loaded to get here.
-    if type(error).__name__ == "OutOfMemoryError":
-        reason = str(error).splitlines()[0]
-        return [f"out of memory: lower batch_size_per_gpu or gt_size ({reason})"]
+    if is_out_of_memory(error):
+        return [out_of_memory_line(error, lower)]
     return None
 
 

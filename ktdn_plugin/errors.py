@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,9 @@ OTHER_NAMES = {
     "bfloat16": "bf16",
 }
 """What other programs call some of our names, which look unlike them."""
+
+
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
 
 class KTDNError(Exception):
@@ -77,6 +81,25 @@ class OtherProcessError(KTDNError):
     def __init__(self, message: str, is_worth_saying: bool) -> None:
         self.is_worth_saying = is_worth_saying
         super().__init__(message)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error of torch or numpy says that a device has no memory left."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def out_of_memory_line(error: BaseException, lower: str) -> str:
+    """Returns the line for an error that :func:`is_out_of_memory` knows.
+
+    Args:
+        error: The error.
+        lower: What takes less memory when it is lowered, by the names that the person knows it by:
+            a toolbox's keys, a command's flags.
+    """
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return f"out of memory: lower {lower} ({reason})"
 
 
 def printable(text: str) -> str:

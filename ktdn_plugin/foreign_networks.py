@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, is_out_of_memory
 
 
 @contextmanager
@@ -25,10 +24,8 @@ def explaining_sizes(network: nn.Module, images: Tensor, name: str) -> Iterator[
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, AssertionError) as error:
-        if type(network).__module__.startswith("ktdn_plugin."):
+        if is_out_of_memory(error) or type(network).__module__.startswith("ktdn_plugin."):
             raise
         height, width = images.shape[-2:]
         first = (str(error).splitlines() or [type(error).__name__])[0]

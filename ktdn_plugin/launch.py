@@ -27,6 +27,9 @@ from ktdn_plugin.errors import KTDNError, OtherProcessError
 TIMEOUT = 1800
 """Seconds that a process waits for the others, unless ``dist_params.timeout`` says otherwise."""
 
+_ONE_FOR_EACH = (
+    "start one process for each GPU, or take the CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
+)
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -130,19 +133,16 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ:
         _export_slurm(place)
     if use_gpu:
-        if place.local_rank >= torch.cuda.device_count():
-            raise KTDNError(
-                f"process {place.rank} is number {place.local_rank + 1} on this host, which has "
-                f"{torch.cuda.device_count()} GPU(s); start one process for each, or take the "
-                "CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
-            )
-        torch.cuda.set_device(place.local_rank)
+        torch.cuda.set_device(_choose_gpu(place))
     else:
         _choose_interface()
     try:
+        store = _meeting_place(place, timeout)
+        if use_gpu:
+            _refuse_shared_gpu(store, place, _gpu_identity())
         dist.init_process_group(
             "nccl" if use_gpu else "gloo",
-            store=_meeting_place(place, timeout),
+            store=store,
             rank=place.rank,
             world_size=place.world_size,
             timeout=timedelta(seconds=timeout),
@@ -153,6 +153,36 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)})"
         ) from error
     return True
+
+
+def _choose_gpu(place: Place) -> int:
+    """Returns the number of this process' GPU among those that it sees."""
+    there = torch.cuda.device_count()
+    if there == 1:  # Slurm's --gpus-per-task=1 shows each process its own, as number 0
+        return 0
+    if place.local_rank >= there:
+        raise KTDNError(
+            f"process {place.rank} is number {place.local_rank + 1} on this host, which has "
+            f"{there} GPU(s); {_ONE_FOR_EACH}"
+        )
+    return place.local_rank
+
+
+def _gpu_identity() -> str:
+    """Returns what tells the current GPU from all others of all hosts."""
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"{socket.gethostname()} {getattr(properties, 'uuid', properties.name)}"
+
+
+def _refuse_shared_gpu(store: Any, place: Place, own: str) -> None:
+    """Raises where another process has this one's GPU, which nccl does not say in plain words."""
+    store.set(f"gpu_{place.rank}", own)
+    for rank in range(place.world_size):
+        if rank != place.rank and store.get(f"gpu_{rank}").decode() == own:
+            raise KTDNError(
+                f"processes {min(rank, place.rank)} and {max(rank, place.rank)} were given the "
+                f"same GPU; {_ONE_FOR_EACH}"
+            )
 
 
 def _meeting_place(place: Place, timeout: float) -> Any:

@@ -27,6 +27,15 @@ def peak_resident() -> int | None:
     return most if sys.platform == "darwin" else most * 1024
 
 
+def peak_taken() -> int | None:
+    """Returns the most bytes taken so far: of the GPU where one is in use, else of this process."""
+    import torch  # late: most of this module's users have no use for it
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    return peak_resident()
+
+
 def forget_peak() -> bool:
     """Lets :func:`peak_resident` count from now on.
 

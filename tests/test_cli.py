@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+import numpy as np
 import pytest
+import torch
 
 import ktdn_plugin
-from ktdn_plugin import cli
+from ktdn_plugin import cli, commands
 from ktdn_plugin.commands import info
 from ktdn_plugin.commands.parsing import Parser
 
@@ -130,3 +132,30 @@ def test_a_missing_part_is_a_defect(monkeypatch: pytest.MonkeyPatch, module: str
     monkeypatch.setattr(info, "_run", lambda arguments: __import__(module))
     with pytest.raises(ModuleNotFoundError):
         cli.main(["info", "net.pth"])
+
+
+@pytest.mark.parametrize(
+    ("module", "run", "words", "lower"),
+    [
+        ("toolbox", "_train", "train -opt x.yml", "batch_size_per_gpu or gt_size"),
+        ("toolbox", "_test", "test -opt x.yml", "the images' size"),
+        ("mmengine", "_train", "mmengine train x.py", "batch_size or gt_size of train_dataloader"),
+        ("bench", "_train", "bench train", "--batch_size or --size"),
+        ("evaluate", "_run", "evaluate --gt a b", "the images' size"),
+    ],
+)
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_memory_that_does_not_suffice(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    module: str,
+    run: str,
+    words: str,
+    lower: str,
+) -> None:
+    take = {"torch": torch.empty, "numpy": np.empty}[library]
+    monkeypatch.setattr(getattr(commands, module), run, lambda arguments: take(2**58))
+    assert cli.main(words.split()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: out of memory: lower {lower}"), line

@@ -190,6 +190,16 @@ def test_broken_line_before_others_is_named(tmp_path: Path) -> None:
     assert text.startswith(f"{folder / 'metrics.jsonl'}, line 2: broken")
 
 
+def test_null_is_a_figure_that_was_not_finite(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text(
+        '{"kind": "val", "iter": 2, "set": "val", "psnr": 20.0}\n'
+        '{"kind": "val", "iter": 4, "set": "val", "psnr": null}\n'
+    )
+    curve = read_run(tmp_path).metrics["val", "psnr"]
+    assert (curve.highest, curve.broken) == ((2.0, 20.0), 4.0)
+
+
 @pytest.mark.parametrize("line", ["[]", "3", '{"kind": "train"}', '{"iter": 1}', '{"iter": NaN}'])
 def test_line_of_something_else_is_named(line: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", train(1, l_rec=1.0), tail=f"{line}\n")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ktdn_plugin import launch
-from ktdn_plugin.acceleration import AMP, accelerate, match_layout
+from ktdn_plugin.acceleration import AMP, SkippedSteps, accelerate, match_layout
 from ktdn_plugin.basicsr.trial import try_network
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError
@@ -46,6 +46,7 @@ class KTDNBaseModel(SRModel):
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.amp is torch.float16, init_scale=2.0**14
         )
+        self.skipped = SkippedSteps()
         self.norms = batch_norms(self.net_g)
         self.ema_decay = options.get("ema_decay", 0)
         if self.ema_decay > 0:
@@ -204,7 +205,8 @@ class KTDNBaseModel(SRModel):
         self.log_dict = dict(zip([*losses, "grad_norm"], values.tolist(), strict=True))
         finite = values.isfinite()
         # A gradient out of half precision's range is the scaler's business: it leaves the step out.
-        if bool((finite[:-1] if self.scaler.is_enabled() else finite).all()):
+        goes_on = self.skipped.note(bool(finite[-1])) if self.scaler.is_enabled() else finite[-1]
+        if bool(finite[:-1].all()) and goes_on:
             return
         mine = zip(losses, own.isfinite().tolist()[:-1], strict=True)
         bad = [name for name, is_finite in mine if not is_finite]
@@ -213,6 +215,8 @@ class KTDNBaseModel(SRModel):
         names = sorted({name for report in guilty for name in report[0]})
         files = sorted({str(file) for report in guilty for file in report[1]})
         what = f"{', '.join(names)} is not finite" if names else "the gradient is not finite"
+        if not names and self.skipped.count:
+            what += f" in {self.skipped.count} iterations in a row"
         raise NotFiniteError(f"{what} on the batch of {', '.join(files)}")
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:

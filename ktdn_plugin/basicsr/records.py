@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.system_memory import peak_taken
 
 _logger = logging.getLogger("basicsr")
 
@@ -109,7 +108,8 @@ class Records:
             return
         speed = images / max(seconds[0], 1e-9)
         share = seconds[1] / max(seconds[0], 1e-9)
-        memory = peak_memory()
+        taken = peak_taken()
+        memory = None if taken is None else taken / 2**30
         done = iteration - self.start
         left = (time.time() - self.began) / max(done, 1) * (self.total - iteration)
         shown_rates = "".join(f"{rate:.3e}," for rate in rates)
@@ -118,19 +118,25 @@ class Records:
             f"lr:({shown_rates})] [eta: {timedelta(seconds=int(left))}, time (data): "
             f"{seconds[0]:.3f} ({seconds[1]:.3f})] "
             + " ".join(f"{name}: {value:.4e}" for name, value in values.items())
-            + f" img/s: {speed:.1f} memory: {memory:.2f} GiB"
+            + f" img/s: {speed:.1f}"
+            + ("" if memory is None else f" memory: {memory:.2f} GiB")
         )
         row = {"kind": "train", "iter": iteration, "epoch": epoch, "lr": list(rates), **values}
-        measured = {"images_per_second": speed, "data_share": share, "memory_gib": memory}
+        measured: dict[str, float | None] = {
+            "images_per_second": speed,
+            "data_share": share,
+            "memory_gib": memory,
+        }
         self._write({**row, **measured})
         if self.tb_logger:
             for name, value in values.items():
                 folder = "losses/" if name.startswith("l_") else ""
                 self.tb_logger.add_scalar(f"{folder}{name}", value, iteration)
-            for number, rate in enumerate(rates):
-                self.tb_logger.add_scalar(f"lr/group_{number}", rate, iteration)
-            for name, value in measured.items():
-                self.tb_logger.add_scalar(f"speed/{name}", value, iteration)
+            for group, rate in enumerate(rates):
+                self.tb_logger.add_scalar(f"lr/group_{group}", rate, iteration)
+            for name, number in measured.items():
+                if number is not None:
+                    self.tb_logger.add_scalar(f"speed/{name}", number, iteration)
 
     def validation(
         self,
@@ -152,9 +158,10 @@ class Records:
                 self.tb_logger.add_scalar(f"teacher/{row['set']}/psnr", row["psnr"], 0)
 
     def _write(self, row: Mapping[str, Any]) -> None:
+        finite = {key: _finite(value) for key, value in row.items()}
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(finite, allow_nan=False) + "\n")
         except OSError as error:
             raise KTDNError(f"{self.path}: cannot be written ({error.strerror})") from error
 
@@ -164,16 +171,11 @@ class Records:
             self.tb_logger.close()
 
 
-def peak_memory() -> float:
-    """Gives the most memory taken so far in GiB: the GPU's, or the process' where there is none."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+def _finite(value: Any) -> Any:
+    """Returns what JSON can hold of a value: null stands for NaN and infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return [_finite(one) for one in value] if isinstance(value, list) else value
 
 
 def _tensorboard(opt: Options, start: int) -> Any:

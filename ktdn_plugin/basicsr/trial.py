@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, is_out_of_memory
 from ktdn_plugin.losses import KnowledgeTransferLoss
 from ktdn_plugin.named_features import name_features
 from ktdn_plugin.transfer import FrozenTeacher
@@ -180,11 +180,11 @@ def _blaming(where: str) -> Iterator[None]:
         yield
     except KTDNError as error:
         raise KTDNError(f"{where}: {error}") from error
-    except torch.OutOfMemoryError:
-        raise
     except ValueError as error:
         raise KTDNError(f"{where}: {error}") from error
     except Exception as error:  # somebody else's network: anything
+        if is_out_of_memory(error):
+            raise
         first = (str(error).splitlines() or [""])[0]
         raise KTDNError(
             f"{where}: it fails on a crop of datasets.train.gt_size ({type(error).__name__}: "

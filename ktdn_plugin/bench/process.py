@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, is_out_of_memory, out_of_memory_line
 
 LONGEST_REASON = 160
 
@@ -103,9 +103,9 @@ def explain(error: BaseException) -> str:
     # A compiler's error comes wrapped: "backend='inductor' raised:" and, below it, what it was.
     if text.endswith(":") and len(lines) > 1:
         text = lines[1]
+    if is_out_of_memory(error):
+        return textwrap.shorten(out_of_memory_line(error, "batch size or image size"), 160)
     name = type(error).__name__
-    if name == "OutOfMemoryError":
-        return textwrap.shorten(f"out of memory: lower batch size or image size ({text})", 160)
     return textwrap.shorten(f"{name}: {text}" if text else name, LONGEST_REASON)
 
 

@@ -32,7 +32,7 @@ def _add_train(subjects: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and images (0)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=_train, memory_depends_on="--batch_size or --size")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -65,7 +65,7 @@ def _add_data(subjects: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of crops and made pairs (0)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_data)
+    parser.set_defaults(run=_data, memory_depends_on="--size or --workers")
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -115,7 +115,7 @@ def _add_dehaze(subjects: argparse._SubParsersAction) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (0)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_dehaze)
+    parser.set_defaults(run=_dehaze, memory_depends_on="--sizes")
 
 
 def _dehaze(arguments: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="KEY.KEY=VALUE",
         help="the same for mmengine's configs",
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, memory_depends_on="the training's batch size and crop")
 
 
 def _run(arguments: argparse.Namespace) -> None:

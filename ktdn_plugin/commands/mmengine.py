@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="CHECKPOINT",
         help="go on from the work directory's newest whole checkpoint, or from this one",
     )
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, memory_depends_on="batch_size or gt_size of train_dataloader")
 
     text = "measure a checkpoint, and save its results"
     test = stages.add_parser("test", help=text, description=text)

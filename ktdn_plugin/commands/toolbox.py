@@ -9,13 +9,15 @@ from typing import Any
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the commands."""
-    for name, text, run in (
-        ("train", "train a network as an options file says", _train),
-        ("test", "run a checkpoint over images, save and measure the results", _test),
+    crops = "batch_size_per_gpu or gt_size of datasets.train"
+    whole = "the images' size (they are tested whole)"
+    for name, text, run, memory in (
+        ("train", "train a network as an options file says", _train, crops),
+        ("test", "run a checkpoint over images, save and measure the results", _test, whole),
     ):
         parser = commands.add_parser(name, help=text, description=text)
         _add_flags(parser)
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, memory_depends_on=memory)
 
 
 def add_local_rank(parser: argparse.ArgumentParser, default: Any) -> None:

@@ -86,14 +86,14 @@ def read_run(folder: Path) -> Run:
             for name, value in record.items():
                 if name.startswith("l_"):
                     losses.add(name, iteration, value)
-            of_groups = record.get("lr")
+            of_groups = record.get("lr", [])
             for group, rate in enumerate(of_groups if isinstance(of_groups, list) else [of_groups]):
                 rates.add(group, iteration, rate)
         elif record["kind"] in ("val", "teacher"):
             for name in (name for name in record if name not in NO_METRICS):
                 key, value = (_set_of(record), name), _number(record[name])
                 if record["kind"] == "val":
-                    metrics.add(key, iteration, value)
+                    metrics.add(key, iteration, record[name])
                 elif value is not None and math.isfinite(value):
                     teacher[key] = value
     if not (losses or rates or metrics or teacher):
@@ -114,7 +114,8 @@ class _Logged(defaultdict[Any, tuple["array[float]", "array[float]"]]):
         super().__init__(lambda: (array("d"), array("d")))
 
     def add(self, key: object, iteration: float, value: object) -> None:
-        number = _number(value)
+        # JSON's null is what a training writes of a figure that was not finite.
+        number = math.nan if value is None and key in self else _number(value)
         if number is None:
             return
         x, y = self[key]

@@ -19,17 +19,13 @@ from torch import Tensor, nn
 
 from ktdn_plugin.acceleration import SMALLEST_BLOCK, return_freed_memory
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, is_out_of_memory
 from ktdn_plugin.inference.devices import computing, find_device, find_precision
 from ktdn_plugin.inference.engine import Engine
 from ktdn_plugin.inference.frames import Frames, check_images
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
-from ktdn_plugin.inference.out_of_memory import (
-    is_out_of_memory,
-    word_out_of_memory,
-    word_too_little,
-)
+from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
 from ktdn_plugin.inference.planning import Plan, Planner
 from ktdn_plugin.inference.tiles import check_tile, run_frames
 from ktdn_plugin.system_memory import peak_resident

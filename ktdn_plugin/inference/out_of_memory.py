@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from ktdn_plugin.inference.frames import Frames
 from ktdn_plugin.inference.memory_sizes import format_memory
-
-_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether an error of torch or numpy says that a device has no memory left."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
-    )
 
 
 def word_too_little(frames: Frames, given: str, precision: str, needed: int, held: int = 0) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ktdn_plugin.errors import is_out_of_memory
 from ktdn_plugin.inference.devices import computing
 
 Rows = Callable[[int, int], Tensor]
@@ -77,9 +78,9 @@ def find_halo(part: nn.Module, channels: int, stride: int) -> Halo | None:
                 # The largest shows also what looks past a smaller one's edges.
                 if halo is not None and _is_exact(part, largest, halo):
                     return halo
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AssertionError, ValueError):
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             # It needs images of a certain size: stripes are not.
             return None
     return None

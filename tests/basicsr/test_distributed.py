@@ -187,6 +187,31 @@ def test_a_world_that_cannot_be_joined(
     assert "torchrun" in str(caught.value)
 
 
+@pytest.mark.parametrize(("visible", "gpu"), [(1, 0), (8, 3), (2, None)])
+def test_the_gpu_of_a_process(
+    monkeypatch: pytest.MonkeyPatch, visible: int, gpu: int | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    place = launch.Place(rank=3, world_size=4, local_rank=3)
+    if gpu is not None:  # one alone: Slurm's --gpus-per-task=1 hides the others'
+        assert launch._choose_gpu(place) == gpu
+        return
+    with pytest.raises(KTDNError, match=r"is number 4 on this host, which has 2 GPU\(s\)"):
+        launch._choose_gpu(place)
+
+
+@pytest.mark.parametrize("gpus", [("a", "b"), ("a", "a")], ids=["each", "shared"])
+def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
+    store = torch.distributed.HashStore()
+    store.set("gpu_1", gpus[1])
+    place = launch.Place(rank=0, world_size=2, local_rank=0)
+    if gpus[0] != gpus[1]:
+        launch._refuse_shared_gpu(store, place, gpus[0])
+        return
+    with pytest.raises(KTDNError, match="processes 0 and 1 were given the same GPU"):
+        launch._refuse_shared_gpu(store, place, gpus[0])
+
+
 def test_a_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch.find_place() is None
     # A batch script's own shell, and a step of one task.

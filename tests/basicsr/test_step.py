@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -215,3 +216,36 @@ def test_half_precision_skips_steps_that_overflow(pairs: Path, train) -> None:
     assert len(losses(rows)) == 4
     state = torch.load(pairs / "experiments/teacher/training_states/4.state", weights_only=True)
     assert state["scaler"]["scale"] < 2.0**14  # it was halved
+
+
+def test_half_precision_that_never_fits_stops(
+    pairs: Path, train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ktdn_plugin import cli
+    from ktdn_plugin.acceleration import SKIPS_IN_A_ROW
+
+    opt = teacher_options(SKIPS_IN_A_ROW + 8)
+    opt["train"] |= {"amp": "fp16", "ema_decay": 0}
+    opt["train"]["pixel_opt"]["loss_weight"] = 1e30  # out of range whatever the scale
+    opt["path"]["pretrain_network_g"] = str(teacher_file(pairs))
+    del opt["val"]
+    monkeypatch.chdir(pairs)
+    assert cli.main(["train", "-opt", str(write_options(pairs, opt))]) == 1
+    message = [line for line in capsys.readouterr().err.splitlines() if "error: " in line][-1]
+    assert message.startswith(
+        f"error: iteration {SKIPS_IN_A_ROW}: the gradient is not finite in {SKIPS_IN_A_ROW} "
+        "iterations in a row on the batch of "
+    )
+    last = SKIPS_IN_A_ROW - 1
+    assert f"the state of iteration {last}" in message
+    assert (pairs / f"experiments/teacher/training_states/{last}.state").is_file()
+    before, after = saved_of(pairs / "teacher.pth"), saved(pairs, "teacher", str(last))
+    for key, value in before.items():
+        assert torch.equal(value, after[key]), key
+    lines = (pairs / "experiments/teacher/metrics.jsonl").read_text().splitlines()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    rows = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [row["grad_norm"] for row in rows] == [None] * last

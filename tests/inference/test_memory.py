@@ -92,6 +92,16 @@ def test_what_a_cpu_holds_and_may(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Memory(CPU, None).free() == int(SHARE * 10**9)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is handed down on Linux alone")
+def test_the_peak_is_not_the_starting_process_s() -> None:
+    parent = "import subprocess, sys; held = b'1' * 2**30\n"
+    parent += "subprocess.run([sys.executable, *sys.argv[1:]])"
+    child = "from ktdn_plugin.system_memory import peak_taken; print(peak_taken())"
+    words = [sys.executable, "-c", parent, "-c", child]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert 2**20 < int(done.stdout) < 2**30
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_peak_is_forgotten_where_the_system_can() -> None:
     block = np.ones(2**27, np.uint8)
