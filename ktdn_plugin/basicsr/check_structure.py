@@ -131,20 +131,27 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
         wanted = ["total_iter", "optim_g", "scheduler"]
         problems += [f"train.{key}: missing" for key in wanted if opt["train"].get(key) is None]
     problems += check_types(opt, _TYPES, "")
+    # Other plugins' models read keys of their own, wherever they like.
+    is_other = opt.get("model_type") not in (None, *TRAIN_KEYS)
     problems += unknown_keys(
-        opt, [*TOP_KEYS, "network_g", "network_t"], "", allow=lambda key: key.startswith("network_")
+        opt,
+        [*TOP_KEYS, "network_g", "network_t"],
+        "",
+        allow=lambda key: key.startswith("network_"),
+        only_mistyped=is_other,
     )
     for section, known in (
         ("val", VAL_KEYS),
         ("logger", LOGGER_KEYS),
         ("dist_params", DIST_KEYS),
     ):
-        problems += unknown_keys(opt.get(section), known, f"{section}.")
+        problems += unknown_keys(opt.get(section), known, f"{section}.", only_mistyped=is_other)
     problems += unknown_keys(
         opt.get("path"),
         [*PATH_KEYS, *(prefix + letter for prefix in PATH_PREFIXES for letter in "gt")],
         "path.",
         allow=lambda key: key.startswith(PATH_PREFIXES),
+        only_mistyped=is_other,
     )
     wandb = (opt.get("logger") or {}).get("wandb") if isinstance(opt.get("logger"), dict) else None
     if isinstance(wandb, dict) and wandb.get("project") and not opt["logger"].get("use_tb_logger"):
@@ -153,7 +160,7 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
         problems.append(
             "path.strict_load_t: a teacher that is loaded in part teaches nothing; leave it out"
         )
-    if opt.get("model_type") in TRAIN_KEYS and is_train:
+    if is_train and not is_other and opt.get("model_type"):
         train_keys = (*COMMON_TRAIN_KEYS, *TRAIN_KEYS[opt["model_type"]])
         problems += unknown_keys(opt.get("train"), train_keys, "train.")
     problems += _check_best_metric(opt.get("val"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ def unknown_keys(
     known: Collection[str],
     where: str,
     allow: Callable[[str], bool] = lambda key: False,
+    only_mistyped: bool = False,
 ) -> list[str]:
     """Names the keys of a section that are not known, with suggestions.
 
@@ -71,11 +73,19 @@ def unknown_keys(
         known: The keys there are.
         where: The section's own place, with a dot behind it.
         allow: Accepts further keys.
+        only_mistyped: Take a key for another plugin's unless it is nearly one of the known ones.
     """
     if not isinstance(section, dict):
         return []
     return [
         f"{where}{key}: unknown key{did_you_mean(key, known)}"
         for key in section
-        if key not in known and not allow(str(key))
+        if key not in known
+        and not allow(str(key))
+        and (not only_mistyped or _is_mistyped(str(key), known))
     ]
+
+
+def _is_mistyped(key: str, known: Collection[str]) -> bool:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    return bool(near) and not key.startswith(near[0])  # 'scale2' is a name of its own
