@@ -11,7 +11,7 @@ import shutil
 import torch
 
 from ktdn_plugin.basicsr.check_checkpoints import check_checkpoints
-from ktdn_plugin.basicsr.check_images import check_images, check_shared_lmdbs
+from ktdn_plugin.basicsr.check_images import check_images
 from ktdn_plugin.basicsr.options import Options
 
 
@@ -21,7 +21,6 @@ def check_files(opt: Options, is_train: bool) -> list[str]:
     for phase, dataset in opt["datasets"].items():
         if (dataset["phase"] in ("train", "val")) if is_train else (dataset["phase"] != "train"):
             problems += check_images(dataset, f"datasets.{phase}")
-    problems += check_shared_lmdbs(opt["datasets"])
     problems += check_checkpoints(opt, is_train)
     return problems + _check_gpus(opt)
 

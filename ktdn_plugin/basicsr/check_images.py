@@ -10,7 +10,6 @@ from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.data.first_look import check_depth, check_sides
 from ktdn_plugin.data.image_sets import hazy_name, open_lmdbs, some
-from ktdn_plugin.data.lmdb_files import close_lmdb, is_lmdb
 from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
@@ -35,27 +34,7 @@ def check_images(dataset: dict[str, Any], where: str) -> list[str]:
         check_sides(sides, crop, skips=skips, scale=dataset["scale"])
     except KTDNError as error:
         return [f"{where}: {error}"]
-    finally:
-        if kind not in OUR_DATASETS:  # BasicSR's reader is about to open it
-            for key in ROOTS[kind]:
-                close_lmdb(dataset[key])
     return []
-
-
-def check_shared_lmdbs(datasets: dict[str, Any]) -> list[str]:
-    """Finds LMDBs that BasicSR's reader and ours would both open, which LMDB does not allow."""
-    users: dict[Path, dict[bool, str]] = {}
-    for phase, dataset in datasets.items():
-        for key in ROOTS.get(dataset["type"], ()):
-            root = Path(dataset[key])
-            if is_lmdb(root):
-                users.setdefault(root.resolve(), {})[dataset["type"] in OUR_DATASETS] = phase
-    return [
-        f"datasets.{ours[True]} and datasets.{ours[False]} read the same LMDB, {root}, each by a "
-        "reader of its own, which LMDB does not allow a process; take PairedHazeDataset for both"
-        for root, ours in users.items()
-        if len(ours) == 2
-    ]
 
 
 def _build(dataset: dict[str, Any]) -> Any:
@@ -65,7 +44,10 @@ def _build(dataset: dict[str, Any]) -> Any:
 
 
 def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
-    return list(open_lmdbs({key: Path(dataset[key]) for key in reversed(roots)}))
+    images = open_lmdbs({key: Path(dataset[key]) for key in reversed(roots)})
+    for one in images:
+        one.check()  # LMDB's library is about to map it, which a damaged page would end
+    return list(images)
 
 
 def _stock_files(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:

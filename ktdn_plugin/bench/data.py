@@ -44,7 +44,6 @@ from ktdn_plugin.bench.data_readers import (
 )
 from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.data.drafts import explained
-from ktdn_plugin.data.lmdb_files import close_lmdb
 from ktdn_plugin.errors import KTDNError
 
 TURNS = 10
@@ -232,7 +231,6 @@ def _open_readers(plan: _Plan) -> Iterator[list[Reader]]:
     finally:
         for reader in readers:
             close_dataset(reader.samples.dataset)
-        close_lmdb(plan.folder / "store")
 
 
 def _bytes(folder: Path) -> int:

@@ -10,7 +10,7 @@ from ktdn_plugin.data.basicsr_lmdb import INFO_FILE
 from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing
-from ktdn_plugin.data.lmdb_files import is_lmdb, open_lmdb
+from ktdn_plugin.data.lmdb_files import is_lmdb
 from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
 from ktdn_plugin.data.store import Store, StoreInfo, is_store, split_name
@@ -195,7 +195,6 @@ def open_lmdbs(roots: dict[str, Path]) -> list[BasicSRImages]:
     for option, root in roots.items():
         if root.suffix != ".lmdb" or not is_lmdb(root):
             raise KTDNError(f"{option}: {root} is no LMDB (a folder NAME.lmdb with data.mdb in it)")
-        open_lmdb(root)
         keys[option] = sorted(line.split(".")[0] for line in read_meta_info(root / "meta_info.txt"))
     first, *others = keys.values()
     for other in others:

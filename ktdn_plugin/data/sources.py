@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.images import decode_image, image_size, read_image
-from ktdn_plugin.data.lmdb_files import open_lmdb
+from ktdn_plugin.data.lmdb_files import LmdbFile
 from ktdn_plugin.data.store import Store
 from ktdn_plugin.errors import KTDNError
 
@@ -76,10 +76,14 @@ class BasicSRImages:
     Args:
         path: The folder, with ``meta_info.txt``.
         keys: Which images.
+
+    Raises:
+        KTDNError: If it is none, or cannot be read.
     """
 
     def __init__(self, path: Path, keys: Sequence[str]) -> None:
         self.path = path
+        self._file = LmdbFile(path)
         self.keys = list(keys)
 
     def __len__(self) -> int:
@@ -93,6 +97,10 @@ class BasicSRImages:
         """Names LMDB and key."""
         return f"{self.path}, key '{self.keys[number]}'"
 
+    def check(self) -> None:
+        """Checks that LMDB's library can read the file safely (:meth:`LmdbFile.check`)."""
+        self._file.check()
+
     def size(self, number: int) -> tuple[int, int]:
         """Decodes the image to learn its height and width."""
         height, width = self.read(number).shape[:2]
@@ -100,7 +108,7 @@ class BasicSRImages:
 
     def read(self, number: int) -> NDArray[np.uint8]:
         """Decodes the image."""
-        content = open_lmdb(self.path).get(self.keys[number].encode())
+        content = self._file.get(self.keys[number].encode())
         bgr = decode_image(content, self.describe(number))
         return np.ascontiguousarray(bgr[..., ::-1])
 

@@ -22,14 +22,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.lmdb_files import LmdbFile, is_lmdb, open_lmdb
+from ktdn_plugin.data.lmdb_files import LmdbFile, is_lmdb
 from ktdn_plugin.errors import KTDNError
 
 FORMAT = 1
@@ -108,7 +107,8 @@ def is_store(path: str | Path) -> bool:
         return False
     # A store that was never finished has images, but no info.
     keys = (INFO_KEY, *(about_key(side, 0) for side in SIDES))
-    return any(open_lmdb(path).get(key) is not None for key in keys)
+    file = LmdbFile(path)
+    return any(file.get(key) is not None for key in keys)
 
 
 class Store:
@@ -126,7 +126,7 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.info = _read_info(self.path)
+        self._file, self.info = _open(self.path)
         self.sides = tuple(side for side in SIDES if side in self.info.counts)
         self._sizes = {side: self._table(sizes_key(side)) for side in self.sides}
         for side, sizes in self._sizes.items():
@@ -137,14 +137,6 @@ class Store:
             counts = [self.info.counts.get(side, 0) for side in SIDES]
             if not ((self.pairs >= 0) & (self.pairs < counts)).all():
                 raise KTDNError(f"{self.path}: damaged (pairs of absent images); make it again")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leaves out the opened file, which another process has to open for itself."""
-        return {key: value for key, value in vars(self).items() if key != "_file"}
-
-    @cached_property
-    def _file(self) -> LmdbFile:
-        return open_lmdb(self.path)
 
     def size(self, side: str, number: int) -> tuple[int, int]:
         """Gives an image's height and width."""
@@ -216,10 +208,10 @@ def checksum(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
-def _read_info(path: Path) -> StoreInfo:
+def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
     if not is_lmdb(path):
         raise KTDNError(f"{path}: no store (a folder that 'ktdn prepare' has made)")
-    file = open_lmdb(path)
+    file = LmdbFile(path)
     content = file.get(INFO_KEY)
     begun = any(file.get(about_key(side, 0)) is not None for side in SIDES)
     if content is None:
@@ -242,6 +234,6 @@ def _read_info(path: Path) -> StoreInfo:
         info = StoreInfo(**values)
         if not all(isinstance(info.counts[side], int) for side in info.counts):
             raise TypeError("counts")
-        return info
+        return file, info
     except TypeError as error:
         raise KTDNError(f"{path}: damaged store ({error}); make it again") from error

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import ktdn_plugin
 from ktdn_plugin.data.drafts import check_free, explained, lock_draft, move
+from ktdn_plugin.data.lmdb_files import DamagedLmdbError, LmdbFile, is_lmdb
 from ktdn_plugin.data.store import (
     CHANNELS,
     INFO_KEY,
@@ -74,9 +75,11 @@ class StoreWriter:
         """Opens the draft if it follows the plan, or is new; leaves it closed if not."""
         with self._explained():
             try:
-                self._environment = lmdb.open(str(self.draft), map_size=ROOM, metasync=False)
-            except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError):
-                return False  # cut off before there was anything in it
+                if is_lmdb(self.draft):
+                    LmdbFile(self.draft).check()
+            except DamagedLmdbError:
+                return False  # cut off before there was anything in it, or damaged since
+            self._environment = lmdb.open(str(self.draft), map_size=ROOM, metasync=False)
             with self._environment.begin() as transaction:
                 found = transaction.get(PLAN_KEY)
             if found is None:

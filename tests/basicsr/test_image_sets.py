@@ -336,13 +336,28 @@ def test_options_that_an_lmdb_contradicts(fails, pairs: Path, change: dict, part
     assert part in one(fails(opt))
 
 
-@pytest.mark.parametrize("fails", [1], indirect=True)
-def test_one_lmdb_for_basicsrs_reader_and_ours(fails, pairs: Path) -> None:
+def test_one_lmdb_for_basicsrs_reader_and_ours(pairs: Path, train) -> None:
     prepare(pairs / "train", pairs / "both", form="basicsr")
     opt = paired(pairs, dataroot_gt="both/clear.lmdb", dataroot_lq="both/hazy.lmdb")
-    opt["datasets"]["val"] |= {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}}
+    stock = {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}}
+    opt["datasets"]["val"] |= {**opt["datasets"]["train"], **stock}
+    assert {row["kind"] for row in train(opt)} >= {"train", "val"}
+
+
+@pytest.mark.parametrize("fails", [1], indirect=True)
+def test_damaged_lmdb_is_found_before_basicsrs_reader_maps_it(fails, pairs: Path) -> None:
+    prepare(pairs / "train", pairs / "both", form="basicsr")
+    file = pairs / "both/clear.lmdb/data.mdb"
+    content = bytearray(file.read_bytes())
+    (leaf,) = (start for start in range(8192, len(content), 4096) if content[start + 10] == 2)
+    content[leaf + 16] ^= 0xFF  # where the page's first key is
+    file.write_bytes(content)
+    opt = paired(pairs, dataroot_gt="both/clear.lmdb", dataroot_lq="both/hazy.lmdb")
+    stock = {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}}
+    opt["datasets"]["train"] |= stock
     lines = fails(opt)
-    assert any("datasets.train and datasets.val read the same LMDB" in line for line in lines)
+    assert "datasets.train: both/clear.lmdb: damaged (a node of page" in lines[0]
+    assert "datasets.val: both/clear.lmdb: damaged at " in lines[1]
 
 
 @pytest.mark.parametrize("fails", [1], indirect=True)

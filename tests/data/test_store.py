@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from ktdn_plugin.data import store_writer
 from ktdn_plugin.data.images import read_image
-from ktdn_plugin.data.lmdb_files import close_lmdb
 from ktdn_plugin.data.sources import StoreImages, cut
 from ktdn_plugin.data.store import FORMAT, INFO_KEY, Store, StoreInfo, is_store
 from ktdn_plugin.data.store_writer import StoreWriter
@@ -44,7 +43,6 @@ def write_store(path: Path, count: int = 4, size: tuple[int, int] = (30, 40)) ->
 
 
 def change(path: Path, key: bytes, value: bytes | None) -> None:
-    close_lmdb(path)
     with (
         lmdb.open(str(path), map_size=2**24, lock=False) as environment,
         environment.begin(write=True) as transaction,
@@ -285,6 +283,21 @@ def test_damaged_draft_is_begun_anew(content: bytes, tmp_path: Path) -> None:
     assert len(StoreImages(Store(tmp_path / "store"), "hazy")) == 4
 
 
+def test_draft_with_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "store", {}) as writer:
+        writer.add("clear", 0, random_image(0, 3, 4), "a")
+        writer.flush()
+        file = writer.draft / "data.mdb"
+    content = bytearray(file.read_bytes())
+    leaves = [start for start in range(8192, len(content), 4096) if content[start + 10] == 2]
+    for leaf in leaves:
+        content[leaf + 16 : leaf + 18] = b"\xff\xff"  # where LMDB would look for the first key
+    file.write_bytes(content)
+    with StoreWriter(tmp_path / "store", {}) as writer:
+        assert writer.begun_anew
+        assert not writer.has("clear", 0)
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with (
         StoreWriter(tmp_path / "store", {}),
@@ -357,7 +370,6 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, run) -> None:
 DAMAGE = """
 import sys
 from pathlib import Path
-from ktdn_plugin.data.lmdb_files import close_lmdb
 from ktdn_plugin.data.store import Store
 from ktdn_plugin.errors import KTDNError
 
@@ -381,7 +393,6 @@ for page in range(len(whole) // 4096):
             except KTDNError:
                 outcomes.append(False)
     spoilt += any(outcomes) and not all(outcomes)
-    close_lmdb(folder)
 print(refused, spoilt)
 """
 
