@@ -42,7 +42,11 @@ BAD: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "text": ("x.png", "not a readable image", lambda: b"<html>404 Not Found</html>\n"),
     "zeros": ("x.jpg", "not a readable image", lambda: bytes(5000)),
     "bomb": ("x.png", "more pixels than a photograph", bomb),
-    "float": ("x.tif", "not a readable image", lambda: coded(".tif", np.float32(photo()) / 255)),
+    "float": (
+        "x.tif",
+        "holds floating-point numbers of 32 bit",
+        lambda: coded(".tif", np.float32(photo()) / 255),
+    ),
 }
 
 

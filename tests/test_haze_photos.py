@@ -184,7 +184,7 @@ def test_depth_makes_haze_thicker_where_it_is_brighter(folder: Path) -> None:
     [
         (np.ones((40, 61), np.uint8), "is 61 x 40 pixels, its photo 60 x 40; bring it to"),
         (np.zeros((40, 60), np.uint8), "is black; make it brighter where the scene is farther"),
-        (np.ones((40, 60), np.float32), "far.tif: not a readable image"),
+        (np.ones((40, 60), np.float32), "far.tif: holds floating-point numbers"),
     ],
 )
 def test_unfit_depth_is_refused(folder: Path, depth: np.ndarray, part: str) -> None:

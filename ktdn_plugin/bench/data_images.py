@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.basicsr_lmdb import is_plain_png
 from ktdn_plugin.data.drafts import free_bytes
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.images import decode_image, image_size, read_image
@@ -19,6 +18,7 @@ from ktdn_plugin.data.layouts import list_dataset
 from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos.png_chunks import is_plain_png
 
 MIB = 2**20
 SIDES = ("hazy", "clear")
@@ -203,7 +203,7 @@ def _plain_png(path: Path) -> bytes:
     image = decode_image(content, path)  # also one that is copied: it must be whole
     if is_plain_png(content):
         return content
-    return _as_png(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
+    return _as_png(image)
 
 
 def _as_png(rgb: Image) -> bytes:

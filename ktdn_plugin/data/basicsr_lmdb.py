@@ -23,11 +23,11 @@ from ktdn_plugin.data.drafts import check_free, explained, lock_draft, move
 from ktdn_plugin.data.listing import Listing
 from ktdn_plugin.data.store import StoreInfo, checksum
 from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, put
+from ktdn_plugin.photos.png_chunks import is_plain_png
 
 COMPRESSION = 1  # quick to decode; BasicSR's own tools choose it, too
 INFO_FILE = "ktdn.json"
 _LONGEST = 500  # LMDB takes 511 bytes
-_PNG_RGB8 = b"\x08\x02"  # bit depth and kind of colour in a PNG's header
 
 
 def write_basicsr_lmdbs(
@@ -152,14 +152,10 @@ def _write_side(
 def _encode(source: Source) -> tuple[bytes, str]:
     """Gives an image as a PNG, and the checksum of its pixels."""
     content = source.read()
-    bgr = source.decode(content)
-    sha256 = checksum(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
-    if bgr.shape[:2] == source.size and is_plain_png(content):
+    rgb = np.ascontiguousarray(source.decode(content))
+    sha256 = checksum(rgb)
+    if rgb.shape[:2] == source.size and is_plain_png(content):
         return content, sha256
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, png = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])
     return png.tobytes(), sha256
-
-
-def is_plain_png(content: bytes) -> bool:
-    """Tells a PNG of 8-bit RGB, which can be stored as it is."""
-    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:26] == _PNG_RGB8

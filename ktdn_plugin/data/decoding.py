@@ -67,7 +67,7 @@ class Source:
         """Decodes the file's content.
 
         Returns:
-            BGR, (h, w, 3), cut to what is kept.
+            RGB, (h, w, 3), cut to what is kept.
 
         Raises:
             KTDNError: If it is no whole image, or not the one that was measured.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_rgb
 
 TRAINING_PHOTOS = ("astronaut.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 """Both motorcycles are one scene, a stereo pair, and so stay on one side of the split.
@@ -167,14 +168,10 @@ def _load(file: str) -> Image:
     path = Path(spec.origin).parent / "data" / file
     again = "pip install --force-reinstall scikit-image"
     try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError:
-        raise KTDNError(f"scikit-image's photograph {path} is missing: {again}") from None
-    bgr = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if bgr is None:
-        raise KTDNError(f"scikit-image's photograph {path} cannot be read: {again}")
-    height, width = bgr.shape[:2]
+        rgb = read_rgb(path)
+    except KTDNError as error:
+        raise KTDNError(f"scikit-image's photograph cannot be read ({error}): {again}") from error
+    height, width = rgb.shape[:2]
     scale = min(1.0, LONGER_SIDE / max(height, width))
     size = (round(width * scale), round(height * scale))
-    rgb = cv2.cvtColor(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
-    return np.asarray(rgb, dtype=np.uint8)
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.sources import Window, cut
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_photo
 
 
 def read_depth(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -27,9 +28,7 @@ def read_depth(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     Raises:
         KTDNError: It cannot be read, has another size, or is black all over.
     """
-    read_image(path)  # for its messages
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    depth = np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH))
+    depth = np.asarray(cv2.cvtColor(read_photo(path).pixels, cv2.COLOR_RGB2GRAY))
     if depth.shape != tuple(size):
         found, wanted = (f"{width} x {height}" for height, width in (depth.shape, size))
         raise KTDNError(

@@ -138,7 +138,7 @@ def count_outside(root: Path) -> tuple[int, list[str]]:
     chosen = list(_sides(root, None, None).values())
     folders, names = [folder.resolve() for folder in chosen], [folder.name for folder in chosen]
     try:
-        parents = Counter(path.parent for path in list_images(root))
+        parents = Counter(path.parent for path in list_images(root, announces=False))
     except KTDNError:  # a folder beside them that may not be read
         return 0, names
     count = sum(

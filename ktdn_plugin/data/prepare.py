@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -186,8 +185,7 @@ def _write_store(
 
 
 def _decode(source: Source) -> NDArray[np.uint8]:
-    rgb = cv2.cvtColor(source.decode(source.read()), cv2.COLOR_BGR2RGB)
-    return np.asarray(rgb, dtype=np.uint8)
+    return np.ascontiguousarray(source.decode(source.read()))
 
 
 def _plan(listing: Listing) -> dict[str, Any]:

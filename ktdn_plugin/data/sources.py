@@ -109,8 +109,7 @@ class BasicSRImages:
     def read(self, number: int) -> NDArray[np.uint8]:
         """Decodes the image."""
         content = self._file.get(self.keys[number].encode())
-        bgr = decode_image(content, self.describe(number))
-        return np.ascontiguousarray(bgr[..., ::-1])
+        return decode_image(content, self.describe(number))
 
 
 class StoreImages:

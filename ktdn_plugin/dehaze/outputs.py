@@ -10,14 +10,14 @@ from ktdn_plugin.data.names import COMPARE
 from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource, identity
 from ktdn_plugin.dehaze.video import VIDEO_CODECS
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import PHOTO_SUFFIXES
+from ktdn_plugin.photos import OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
 from ktdn_plugin.writable import check_writable
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """What ``--format`` takes, and the suffixes it gives."""
 
-# Suffixes of images that are not written; nobody means a folder by them.
-_OTHER_SUFFIXES = frozenset((".bmp", ".gif", ".jp2", ".heic", ".avif", ".jxl", ".exr", ".pdf"))
+# Nobody means a folder by them.
+_FILE_SUFFIXES = frozenset((*READ_SUFFIXES, *OTHER_SUFFIXES, *VIDEO_SUFFIXES, ".pdf"))
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
         KTDNError: If it names a file, and there may be several results, or no such file is written.
     """
     suffix = output.suffix.lower()
-    known = {*PHOTO_SUFFIXES, *VIDEO_SUFFIXES, *_OTHER_SUFFIXES}
-    if output.is_dir() or (suffix not in known and not output.is_file()):
+    if output.is_dir() or (suffix not in _FILE_SUFFIXES and not output.is_file()):
         return False
     if len(inputs) > 1 or inputs[0].is_dir():
         raise KTDNError(
@@ -127,7 +126,11 @@ def _suffix(source: AnySource, form: str | None) -> str:
         return own if own.lower() in VIDEO_CODECS else ".mp4"
     if form is None:
         # What lies in a store has no format any more; to compress it anew would cost quality.
-        return own if own.lower() in PHOTO_SUFFIXES and isinstance(source, FileSource) else ".png"
+        if not isinstance(source, FileSource):
+            return ".png"
+        if own.lower() in PHOTO_SUFFIXES:
+            return own
+        return ".jpg" if READ_SUFFIXES.get(own.lower()) == "JPEG" else ".png"
     same = PHOTO_SUFFIXES.get(own.lower()) == PHOTO_SUFFIXES[FORMATS[form]]
     return own if same else FORMATS[form]
 

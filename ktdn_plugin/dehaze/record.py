@@ -16,11 +16,10 @@ from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
 from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import PHOTO_SUFFIXES
+from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
 
 RECORD = ".ktdn-dehaze.json"
-LOSSY = ("JPEG", "WEBP")
 _CHUNK = 1 << 20
 _SECONDS = 1.0  # at least, between two writings of the file
 

@@ -16,13 +16,13 @@ from ktdn_plugin.data.image_sets import some
 from ktdn_plugin.dehaze.compare import side_by_side
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
 from ktdn_plugin.dehaze.outputs import Job, check_apart, check_places, is_one_file, plan
-from ktdn_plugin.dehaze.record import LOSSY, Record
+from ktdn_plugin.dehaze.record import Record
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
 from ktdn_plugin.dehaze.video import dehaze_video
 from ktdn_plugin.errors import KTDNError, SeveralErrors
 from ktdn_plugin.metrics import measure
-from ktdn_plugin.photos import PHOTO_SUFFIXES, Photo, not_kept, read_photo, write_photo
+from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, Photo, not_kept, read_photo, write_photo
 from ktdn_plugin.photos.photo import to_8_bit
 from ktdn_plugin.photos.writing import check_size
 from ktdn_plugin.pictures import write_image

@@ -20,14 +20,15 @@ _MINISWHITE, _MINISBLACK, _RGB = 0, 1, 2  # TIFF 6.0, PhotometricInterpretation
 _ASSOCIATED = 1  # TIFF 6.0, ExtraSamples: colours that alpha was multiplied into
 
 Color = NDArray[np.uint16]
+Decoded = tuple[Color, Color | None]
 
 
-def decode_deep(content: bytes, path: Path, mask: object = None) -> tuple[Color, Color | None]:
+def decode_deep(content: bytes, name: str | Path, mask: object = None) -> Decoded:
     """Decodes a PNG or TIFF file of 16 bit a channel, as it lies in the file.
 
     Args:
         content: The file.
-        path: Its name, for errors.
+        name: What to call it in an error.
         mask: A grey PNG's value that stands for transparent, if it has one.
 
     Returns:
@@ -37,15 +38,15 @@ def decode_deep(content: bytes, path: Path, mask: object = None) -> tuple[Color,
         KTDNError: If it cannot be decoded, or has other channels than grey or RGB and alpha.
     """
     if content.startswith(SIGNATURE):
-        values = _by_opencv(content, path)
-        color, alpha = _split(values, path)
+        values = _by_opencv(content, name)
+        color, alpha = _split(values, name)
         if alpha is None and isinstance(mask, int):
             alpha = np.where(color[..., 0] == mask, 0, FULL).astype(np.uint16)
         return color, alpha
-    return _decode_tiff(content, path)
+    return _decode_tiff(content, name)
 
 
-def _decode_tiff(content: bytes, path: Path) -> tuple[Color, Color | None]:
+def _decode_tiff(content: bytes, name: str | Path) -> Decoded:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -54,7 +55,7 @@ def _decode_tiff(content: bytes, path: Path) -> tuple[Color, Color | None]:
         associated = tuple(int(kind) for kind in page.extrasamples)[:1] == (_ASSOCIATED,)
         if photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or page.dtype != np.uint16:
             raise KTDNError(
-                f"{path}: holds {page.photometric.name} of 16 bit; only RGB and grey can be read: "
+                f"{name}: holds {page.photometric.name} of 16 bit; only RGB and grey can be read: "
                 "convert it"
             )
         # OpenCV knows all compressions, tifffile all arrangements.
@@ -63,13 +64,13 @@ def _decode_tiff(content: bytes, path: Path) -> tuple[Color, Color | None]:
                 values = page.asarray()
             except Exception as error:
                 raise KTDNError(
-                    f"{path}: a TIFF in planes, of inverted grey or of the large kind that cannot "
+                    f"{name}: a TIFF in planes, of inverted grey or of the large kind that cannot "
                     f"be read ({error}); save it compressed by ZIP, or not at all"
                 ) from error
             values = np.moveaxis(values, 0, -1) if planar == 2 and values.ndim == 3 else values
         else:
-            values = _by_opencv(content, path)
-    color, alpha = _split(values, path)
+            values = _by_opencv(content, name)
+    color, alpha = _split(values, name)
     if photometric == _MINISWHITE:
         color = FULL - color
     if associated and alpha is not None:
@@ -77,17 +78,18 @@ def _decode_tiff(content: bytes, path: Path) -> tuple[Color, Color | None]:
     return color, alpha
 
 
-def _by_opencv(content: bytes, path: Path) -> Color:
+def _by_opencv(content: bytes, name: str | Path) -> Color:
     # Some versions of OpenCV turn a TIFF, others do not: this one is upright for all of them.
     upright = bytearray(content)
     reset_orientation(upright)
     try:
         values = cv2.imdecode(np.frombuffer(upright, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise KTDNError(f"{path}: OpenCV cannot read it ({error.err})") from error
+        raise KTDNError(f"{name}: OpenCV cannot read it ({error.err})") from error
     if values is None or values.dtype != np.uint16:
         raise KTDNError(
-            f"{path}: not a readable image of 16 bit, or a truncated one; copy or download it again"
+            f"{name}: not a readable image, but a truncated or damaged one of 16 bit; copy or "
+            "download it again"
         )
     if values.ndim == 3 and values.shape[2] in (3, 4):
         order = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
@@ -95,11 +97,11 @@ def _by_opencv(content: bytes, path: Path) -> Color:
     return np.asarray(values, np.uint16)
 
 
-def _split(values: Color, path: Path) -> tuple[Color, Color | None]:
+def _split(values: Color, name: str | Path) -> Decoded:
     values = values[..., None] if values.ndim == 2 else values
     channels = values.shape[2]
     if channels > 4:
-        raise KTDNError(f"{path}: has {channels} channels; save it with RGB, or RGB and alpha")
+        raise KTDNError(f"{name}: has {channels} channels; save it with RGB, or RGB and alpha")
     alpha = np.ascontiguousarray(values[..., -1]) if channels in (2, 4) else None
     if channels < 3:
         return np.repeat(values[..., :1], 3, axis=2), alpha

@@ -20,6 +20,8 @@ _WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
 _EXIF_IFD = 0x8769
 _SHORT, _LONG = 3, 4
 _UPRIGHT = 1
+_EXTRA_SAMPLES, _UNASSOCIATED = 338, 2  # TIFF 6.0
+MOST_DIRECTORIES = 10_000  # further ones of a TIFF are not counted
 
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 
@@ -77,15 +79,43 @@ def reset_xmp_orientation(xmp: bytes) -> bytes:
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
-def _order(block: bytearray) -> str:
+def directories(block: bytes | bytearray) -> list[int]:
+    """Returns where a TIFF's directories lie, one for each of its pictures; none of a BigTIFF."""
+    order = _order(block)
+    found: list[int] = []
+    at = _start(block, order) if order else 0
+    while at and at + 2 <= len(block) and at not in found and len(found) < MOST_DIRECTORIES:
+        found.append(at)
+        end = at + 2 + 12 * int(struct.unpack_from(order + "H", block, at)[0])
+        at = int(struct.unpack_from(order + "I", block, end)[0]) if end + 4 <= len(block) else 0
+    return found
+
+
+def first_picture_alone(content: bytes) -> bytes:
+    """Returns a TIFF whose first directory names no further one, so that none is looked at.
+
+    A single band beside grey or RGB of which the file does not say what it is becomes alpha, or
+    Pillow would drop it.
+    """
+    block = bytearray(content)
+    for entry in _entries(block):
+        if entry.tag == _EXTRA_SAMPLES and not any(block[entry.at : entry.at + 2]):
+            struct.pack_into(entry.form, block, entry.at, _UNASSOCIATED)
+    end = _end(block)
+    if end is not None:
+        block[end : end + 4] = bytes(4)
+    return bytes(block)
+
+
+def _order(block: bytes | bytearray) -> str:
     return {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]), "")
 
 
-def _start(block: bytearray, order: str) -> int:
+def _start(block: bytes | bytearray, order: str) -> int:
     return int(struct.unpack_from(order + "I", block, 4)[0]) if len(block) >= 8 else len(block)
 
 
-def _end(block: bytearray) -> int | None:
+def _end(block: bytes | bytearray) -> int | None:
     """Tells where the first directory names the next one, that of the thumbnail."""
     order = _order(block)
     if not order:

@@ -39,7 +39,7 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
     is_jpeg = image.format in _JPEGS
     text = {key: str(value) for key, value in getattr(image, "text", {}).items()}
     text.pop(XMP_KEYWORD, None)
-    block = bytearray(_exif_block(image, notes))
+    block = exif_block(image, notes)
     orientation = reset_orientation(block)
     if "exif" not in image.info:
         text.pop(_RAW_EXIF, None)  # it is in the block now, and would say another orientation
@@ -53,7 +53,9 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
         iptc=_iptc(image) if is_jpeg else b"",
     )
     if image.format == "PNG":
-        metadata.colour = {name: part[8:-4] for name, part in chunks(content) if name in COLOUR}
+        metadata.colour = {
+            name: bytes(part[8:-4]) for name, part in chunks(content) if name in COLOUR
+        }
     return metadata, orientation
 
 
@@ -62,31 +64,45 @@ def is_of_rgb(icc: bytes) -> bool:
     return icc[16:20] == b"RGB "
 
 
-def to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
-    """Converts CMYK to sRGB: by a profile, or, where there is none, as Pillow does it."""
-    if not icc:
-        return image.convert("RGB")
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    converted = ImageCms.profileToProfile(
-        image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    assert converted is not None  # only in place there is nothing to return
-    return converted
+def to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
+    """Converts CMYK to sRGB: by its profile, or, where none can be used, as Pillow does it.
+
+    Args:
+        image: The image.
+        icc: Its profile, or nothing.
+        notes: Gets a line for what was done.
+    """
+    note = "CMYK became sRGB"
+    if icc:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            converted = ImageCms.profileToProfile(
+                image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError):
+            note += " without its colour profile, which is damaged or of other colours"
+        else:
+            assert converted is not None  # only in place there is nothing to return
+            notes.append(note)
+            return converted
+    notes.append(note)
+    return image.convert("RGB")
 
 
-def _exif_block(image: Image.Image, notes: list[str]) -> bytes:
+def exif_block(image: Image.Image, notes: list[str]) -> bytearray:
+    """Returns an image's EXIF block; nothing, and a note, where it is damaged."""
     block = _as_bytes(image.info.get("exif"))
     if block:
-        return block.removeprefix(PREFIX)
+        return bytearray(block.removeprefix(PREFIX))
     try:
         exif = image.getexif()  # of a TIFF, of all of its tags
         for tag in STRUCTURE & exif.keys():
             del exif[tag]
-        return exif.tobytes().removeprefix(PREFIX) if len(exif) else b""
+        return bytearray(exif.tobytes().removeprefix(PREFIX) if len(exif) else b"")
     # Pillow answers what does not make sense in there with errors of many kinds.
     except Exception:
         notes.append("its EXIF data are damaged and left out")
-        return b""
+        return bytearray()
 
 
 def _resolution(image: Image.Image) -> tuple[float, float] | None:

@@ -1,28 +1,48 @@
-"""Reading photographs: pixels turned upright, of the file's depth, and the file's metadata."""
+"""Reading photographs: pixels turned upright, of the file's depth, and the file's metadata.
+
+Whatever reads an image file, for training, measuring or dehazing, reads it here: a file has the
+same pixels for all of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.deep import decode_deep
-from ktdn_plugin.photos.exif import described_anew
-from ktdn_plugin.photos.metadata import is_of_rgb, read_metadata, to_srgb
-from ktdn_plugin.photos.photo import ROWS, Photo, PhotoPixels
-from ktdn_plugin.photos.png_chunks import bit_depth
+from ktdn_plugin.photos.exif import (
+    PREFIX,
+    described_anew,
+    directories,
+    first_picture_alone,
+    reset_orientation,
+)
+from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
+from ktdn_plugin.photos.photo import ROWS, Photo, PhotoPixels, to_8_bit
+from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
+from ktdn_plugin.photos.quiet import quiet
+from ktdn_plugin.photos.unread import depth_error, reason_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # JPEGs of several pictures are MPO when open
-_BITS_PER_SAMPLE, _SUBFILE_TYPE = 258, 254
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _SUBFILE_TYPE, _SAMPLE_FORMAT = 256, 257, 258, 254, 339
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
+_PHOTOMETRIC, _SAMPLES = 262, 277
+_BANDS = {0: 1, 1: 1, 3: 1, 5: 4}  # by a TIFF's kind of colours; the others have three
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+
+# Pillow's own limit, 1 MiB, is less than what printers' profiles take; of all texts together a
+# file may have 64 MiB as before.
+MOST_TEXT = 64 * 2**20
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MOST_TEXT)
 
 
 def read_photo(path: str | Path) -> Photo:
@@ -41,35 +61,147 @@ def read_photo(path: str | Path) -> Photo:
         KTDNError: If the file cannot be read or is no image, is truncated or damaged, has more
             pixels than a photograph, or pixels that are not of 8 or 16 bit.
     """
+    return decode_photo(read_file(path), path)
+
+
+def read_rgb(path: str | Path) -> NDArray[np.uint8]:
+    """Reads the pixels of a photograph alone: RGB, (h, w, 3), 16 bit rounded to 8.
+
+    Raises:
+        KTDNError: As :func:`read_photo`.
+    """
+    return decode_rgb(read_file(path), path)
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Reads a photograph's height and width, turned upright, out of its header.
+
+    Raises:
+        KTDNError: As :func:`read_photo`, but for what only shows when pixels are decoded.
+    """
     path = Path(path)
-    with _explained(path):
-        if not path.is_file():
-            path.stat()  # which says it where there is nothing
-            raise KTDNError(f"{path}: not a regular file")
-        content = path.read_bytes()
-        if not content:
-            raise KTDNError(f"{path}: empty file (0 bytes); copy or download it again")
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _read(image, content, path)
+    try:
+        _require_file(path)
+        with quiet(), path.open("rb") as file, _opened(file, path) as image:
+            return _size(image, file)
+    except KTDNError:
+        raise
+    # What is wrong with a file can be said by its whole content alone.
+    except Exception:
+        content = read_file(path)
+        with _explained(content, path), _opened(io.BytesIO(content), path) as image:
+            return _size(image, io.BytesIO(content))
 
 
-def _read(image: Image.Image, content: bytes, path: Path) -> Photo:
-    if image.format == "TIFF" and int(_tag(image, _SUBFILE_TYPE, 0)) & 1:
-        raise KTDNError(
-            f"{path}: its first picture is a preview, as in a camera's raw files; develop it to "
-            "TIFF, PNG or JPEG first"
-        )
-    bits = _bits(image, content)
-    is_deep = bits == {16}
-    if not is_deep and (image.mode not in _MODES or max(bits) > 8):
-        raise KTDNError(
-            f"{path}: holds {image.mode} of {max(bits)} bit; RGB, grey, palettes and CMYK of 8 "
-            "bit, and RGB and grey of 16 bit can be read: convert it"
-        )
-    notes = []
-    count = getattr(image, "n_frames", 1)
-    if image.format != "MPO" and count > 1:  # in there, the others are previews
+def read_file(path: str | Path) -> bytes:
+    """Reads a file's content.
+
+    Raises:
+        KTDNError: If it cannot be read or is no regular file.
+    """
+    try:
+        _require_file(path)
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise KTDNError(f"{path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise _too_large(path) from error
+
+
+def decode_photo(content: bytes, name: str | Path) -> Photo:
+    """Decodes a photograph's file; the rest is as with :func:`read_photo`.
+
+    Args:
+        content: The file's bytes.
+        name: What to call it in an error.
+    """
+    with _explained(content, name):
+        if directories(content):
+            pictures = len(directories(content))
+            content = first_picture_alone(content)  # a later one may be of a kind that is not read
+        else:
+            pictures = None
+        with _opened(io.BytesIO(content), name) as image:
+            return _read(image, content, name, pictures)
+
+
+def decode_rgb(content: bytes | memoryview, name: str | Path) -> NDArray[np.uint8]:
+    """Decodes the pixels of a photograph's file alone: RGB, (h, w, 3), 16 bit rounded to 8.
+
+    Args:
+        content: The file's bytes.
+        name: What to call it in an error.
+
+    Raises:
+        KTDNError: As :func:`read_photo`.
+    """
+    found = _plain_pixels(content)
+    return to_8_bit(decode_photo(bytes(content), name).pixels) if found is None else found
+
+
+def _plain_pixels(content: bytes | memoryview) -> NDArray[np.uint8] | None:
+    """Decodes a plain PNG by OpenCV, which is quicker; None of what is left to Pillow."""
+    if not is_plain_png(content):
+        return None
+    height, width = size_of(content)
+    if height * width > (Image.MAX_IMAGE_PIXELS or height * width):
+        return None  # which may refuse it
+    try:
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _require_file(path: str | Path) -> None:
+    """Refuses what could be waited for without end, such as a pipe."""
+    if not Path(path).is_file():
+        Path(path).stat()  # which says it where there is nothing
+        raise KTDNError(f"{path}: not a regular file; remove it")
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO, name: str | Path) -> Iterator[Image.Image]:
+    """Opens an image of samples that can be read."""
+    with Image.open(file, formats=FORMATS) as image:
+        if image.format == "TIFF" and int(_tag(image, _SUBFILE_TYPE, 0)) & 1:
+            raise KTDNError(
+                f"{name}: its first picture is a preview, as in a camera's raw files; develop it "
+                "to TIFF, PNG or JPEG first"
+            )
+        bits = _bits(image, file)
+        formats = _numbers(_tag(image, _SAMPLE_FORMAT, 1)) if image.format == "TIFF" else {1}
+        if problem := depth_error(bits, formats):
+            raise KTDNError(f"{name}: {problem}")
+        if bits != {16} and image.mode not in _MODES:
+            raise KTDNError(
+                f"{name}: holds colours of the kind {image.mode}; RGB, grey, palettes and CMYK can "
+                "be read: convert it to RGB"
+            )
+        yield image
+
+
+def _size(image: Image.Image, file: BinaryIO) -> tuple[int, int]:
+    if image.format == "TIFF":  # some versions of Pillow have turned the size already
+        width, height = int(_tag(image, _WIDTH, 0)), int(_tag(image, _HEIGHT, 0))
+    else:
+        width, height = image.size
+    if image.format != "PNG" or has_texts_behind(file):
+        block = exif_block(image, [])  # which decodes a PNG
+    else:
+        exif = Image.Image.getexif(image)
+        block = bytearray(exif.tobytes().removeprefix(PREFIX) if len(exif) else b"")
+    return (width, height) if reset_orientation(block) in _TURNED else (height, width)
+
+
+def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | None) -> Photo:
+    is_deep = _bits(image, io.BytesIO(content)) == {16}
+    notes: list[str] = []
+    count = _count(image) if pictures is None else pictures
+    if count > 1:
         notes.append(f"the first of its {count} pictures was taken")
+    if image.format == "TIFF" and not is_deep and (bands := _left_bands(image)):
+        notes.append(f"{bands} of its bands {'is' if bands == 1 else 'are'} left out")
     if not is_deep or image.format == "PNG":
         image.load()
     metadata, orientation = read_metadata(image, content, notes)
@@ -78,11 +210,10 @@ def _read(image: Image.Image, content: bytes, path: Path) -> Photo:
     if is_deep:
         mask = image.info.get("transparency")
         image.close()  # it has eight of the bits, and for PNG the memory of all pixels
-        color, alpha = decode_deep(content, path, mask)
+        color, alpha = decode_deep(content, name, mask)
     else:
         if image.mode == "CMYK":
-            image, metadata.icc = to_srgb(image, metadata.icc), b""
-            notes.append("CMYK became sRGB")
+            image, metadata.icc = to_srgb(image, metadata.icc, notes), b""
         color, alpha = _pixels(image)
     if metadata.icc and not is_of_rgb(metadata.icc):
         metadata.icc = b""
@@ -91,6 +222,11 @@ def _read(image: Image.Image, content: bytes, path: Path) -> Photo:
     alpha = None if alpha is None else turned(alpha, orientation)
     metadata.exif = described_anew(metadata.exif, *color.shape[:2])
     return Photo(color, alpha, metadata, notes)
+
+
+def _count(image: Image.Image) -> int:
+    """Counts a file's pictures, of which previews are none."""
+    return int(getattr(image, "n_frames", 1)) if image.format != "MPO" else 1
 
 
 def turned(array: PhotoPixels, orientation: int) -> PhotoPixels:
@@ -121,7 +257,8 @@ def _pixels(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | 
     alpha = np.empty((height, width), np.uint8) if mode == "RGBA" else None
     for top in range(0, height, ROWS):
         rows = slice(top, min(top + ROWS, height))
-        part = np.asarray(image.crop((0, rows.start, width, rows.stop)).convert(mode))
+        strip = image.crop((0, rows.start, width, rows.stop))
+        part = np.asarray(strip if strip.mode == mode else strip.convert(mode))
         color[rows] = part[..., :3]
         if alpha is not None:
             alpha[rows] = part[..., 3]
@@ -129,50 +266,53 @@ def _pixels(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | 
     return color, alpha
 
 
-def _bits(image: Image.Image, content: bytes) -> set[int]:
-    """Gives the bits of each channel in the file, whatever Pillow makes of them."""
+def _bits(image: Image.Image, file: BinaryIO) -> set[int]:
+    """Returns the bits of each channel in the file, whatever Pillow makes of them."""
     if image.format == "PNG":
-        return {bit_depth(content)}
-    if image.format == "TIFF":
-        bits = _tag(image, _BITS_PER_SAMPLE, 1)
-        return set(bits) if isinstance(bits, tuple) else {int(bits)}
-    return {8}
+        at = file.tell()
+        file.seek(0)
+        bits = bit_depth(file.read(26))
+        file.seek(at)
+        return {bits}
+    return _numbers(_tag(image, _BITS_PER_SAMPLE, 1)) if image.format == "TIFF" else {8}
+
+
+def _left_bands(image: Image.Image) -> int:
+    """Counts a TIFF's bands that are neither grey, a palette's, colours nor alpha."""
+    kind = int(_tag(image, _PHOTOMETRIC, 1))
+    taken = _BANDS.get(kind, 3) + (image.mode in ("LA", "La", "PA", "RGBA", "RGBa"))
+    return max(0, int(_tag(image, _SAMPLES, 1)) - taken)
 
 
 def _tag(image: Any, tag: int, default: Any) -> Any:
     return image.tag_v2.get(tag, default)
 
 
+def _numbers(value: Any) -> set[int]:
+    return set(map(int, value)) if isinstance(value, tuple) else {int(value)}
+
+
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Words what goes wrong with an image file."""
+def _explained(content: bytes, name: str | Path) -> Iterator[None]:
+    """Raises what goes wrong with an image file as one line that names it."""
+    if not content:
+        raise KTDNError(f"{name}: empty file (0 bytes); copy or download it again")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of half its limit against bombs, and of metadata that it cannot read.
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except KTDNError:
         raise
     except Image.DecompressionBombError as error:
         raise KTDNError(
-            f"{path}: has more pixels than a photograph (Pillow's limit against decompression "
-            "bombs); cut it into parts"
+            f"{name}: has more pixels than a photograph (Pillow's limit against decompression "
+            "bombs); cut it into parts, or remove it"
         ) from error
     except MemoryError as error:
-        raise KTDNError(
-            f"{path}: too large for this machine's memory; cut it into parts"
-        ) from error
-    except OSError as error:
-        if error.errno is not None:  # the file system's, not Pillow's about the content
-            raise KTDNError(f"{path}: {error.strerror or error}") from error
-        raise _unreadable(path) from error
+        raise _too_large(name) from error
     # Pillow answers damaged files with errors of many kinds.
     except Exception as error:
-        raise _unreadable(path) from error
+        raise KTDNError(f"{name}: {reason_of(content, error)}") from error
 
 
-def _unreadable(path: Path) -> KTDNError:
-    return KTDNError(
-        f"{path}: not a readable image of 8 or 16 bit (PNG, JPEG, WebP, TIFF, BMP), or a "
-        "truncated one; copy or download it again"
-    )
+def _too_large(name: str | Path) -> KTDNError:
+    return KTDNError(f"{name}: too large for this machine's memory; cut it into parts")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import cv2
@@ -15,24 +13,13 @@ from PIL import Image, PngImagePlugin
 from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.exif import PREFIX
+from ktdn_plugin.photos.formats import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.metadata import XMP_KEYWORD
 from ktdn_plugin.photos.photo import Metadata, Photo, to_8_bit
 from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
 from ktdn_plugin.photos.tiff import TooLargeError, read_exif, write_tiff
 
 QUALITY = 95
-
-PHOTO_SUFFIXES: Mapping[str, str] = MappingProxyType(
-    {
-        ".png": "PNG",
-        ".jpg": "JPEG",
-        ".jpeg": "JPEG",
-        ".webp": "WebP",
-        ".tif": "TIFF",
-        ".tiff": "TIFF",
-    }
-)
-"""The formats that photographs are written in, by a file's suffix."""
 
 _LONGEST = {"PNG": 1_000_000, "JPEG": 65_535, "WebP": 16_383, "TIFF": 2**31 - 1}
 _SEGMENT = 65_533  # bytes that a JPEG's marker segment has room for
@@ -73,7 +60,7 @@ def _not_kept(kind: str, photo: Photo) -> list[str]:
         "XMP": len(metadata.xmp) + 29 > _SEGMENT,
     }
     found = {
-        "8 of 16 bits": photo.is_deep and kind in ("JPEG", "WebP"),
+        "8 of 16 bits": photo.is_deep and kind in LOSSY,
         "alpha": photo.alpha is not None and kind == "JPEG",
         "PNG texts": bool(metadata.text) and kind != "PNG",
         "PNG colour chunks": bool(metadata.colour) and not metadata.icc and kind != "PNG",
@@ -165,7 +152,7 @@ def _write_png(file: BinaryIO, photo: Photo) -> None:
     file.write(encoded[HEADER_END:])
 
 
-def _png_chunks(metadata: Metadata) -> list[bytes]:
+def _png_chunks(metadata: Metadata) -> list[memoryview]:
     """Has Pillow, which knows 8 bit alone, write the metadata of an image of one pixel."""
     texts = PngImagePlugin.PngInfo()
     for name, value in metadata.colour.items():

@@ -9,7 +9,7 @@ import pytest
 from bad_images import BAD, bomb, coded, photo, write_bad
 from PIL import Image
 
-from ktdn_plugin.data.images import decode_image, image_size, is_cut_off, list_images, read_image
+from ktdn_plugin.data.images import decode_image, image_size, list_images, read_image
 from ktdn_plugin.errors import KTDNError
 
 
@@ -61,6 +61,28 @@ def test_folder_with_an_images_name_is_no_image(tmp_path: Path) -> None:
         list_images(tmp_path)
     (tmp_path / "folder.png/a.png").touch()
     assert list_images(tmp_path) == [tmp_path / "folder.png/a.png"]
+
+
+def test_what_is_left_out_of_a_folder_is_counted_by_its_kind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a.HEIC", "b.heif", "x/c.gif", "d.dng", "e.avif", ".f.gif", "notes.txt", "g.JP2"]
+    taken = ["a.jfif", "b.jpe", "c.mpo", "d.apng", "e.JPG", "f.webp", "x/g.bmp"]
+    (tmp_path / "x").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(KTDNError, match=r"no image that can be read, but 2 HEIC, .*; save them as"):
+        list_images(tmp_path)
+    for name in taken:
+        (tmp_path / name).touch()
+    for _ in range(2):
+        assert list_images(tmp_path) == sorted(tmp_path / name for name in taken)
+    (line,) = [record.getMessage() for record in caplog.records]
+    said, _, cure = line.removeprefix(
+        f"{tmp_path}: left out, since they cannot be read: "
+    ).partition("; ")
+    assert sorted(said.split(", ")) == ["1 AVIF", "1 DNG", "1 GIF", "1 JPEG 2000", "2 HEIC"]
+    assert cure == "save them as PNG, JPEG, WebP or TIFF first"
 
 
 def test_other_modes_become_rgb(tmp_path: Path) -> None:
@@ -123,13 +145,17 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
             use(tmp_path / "pipe.png")
 
 
-def test_a_jpeg_may_have_something_behind_its_end_but_not_lack_it() -> None:
-    whole = coded(".jpg")
+def test_a_jpeg_may_have_something_behind_its_end_but_not_lack_it(tmp_path: Path) -> None:
+    whole, path = coded(".jpg"), tmp_path / "x.jpg"
+    path.write_bytes(whole)
+    pixels = read_image(path)
     video = b"MotionPhoto" + bytes(range(256)) * 4 + b"\xff\xda and so on"
     for thumbnail in (b"", b"\xff\xe1\x00\x0aEx\xff\xd8\xff\xda\xff\xd9"):
         content = whole[:2] + thumbnail + whole[2:]
-        assert not is_cut_off(content)
-        assert not is_cut_off(content + video)
-        for end in (len(content) - 1, len(content) // 2, 30 + len(thumbnail), 3):
-            assert is_cut_off(content[:end])
-    assert not is_cut_off(coded(".png"))
+        for end in (b"", video):
+            path.write_bytes(content + end)
+            assert np.array_equal(read_image(path), pixels)
+        for cut in (len(content) - 1, len(content) // 2, 30 + len(thumbnail), 3):
+            path.write_bytes(content[:cut])
+            with pytest.raises(KTDNError, match="not a readable image, but a truncated"):
+                read_image(path)

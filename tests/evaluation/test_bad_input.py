@@ -122,8 +122,8 @@ def test_broken_images_are_named_and_the_rest_is_measured(scenes, evaluate) -> N
     code, out, err = evaluate("ours", "theirs", "--gt", "val/clear")
     assert code == 1
     assert err.splitlines() == [
-        f"error: theirs: {Path('theirs/02.png')}: not a readable image of 8 or 16 bit, or a "
-        "truncated one; copy or download it again, or remove it",
+        f"error: theirs: {Path('theirs/02.png')}: not a readable image, but a truncated "
+        "or damaged PNG; copy or download it again, or remove it",
         f"error: ground truth: {Path('val/clear/03_GT.png')}: empty file (0 bytes); copy or "
         "download it again",
         "2 problems; the rest is measured",

@@ -196,8 +196,6 @@ def test_nonsense_in_exif_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", BAD)
 def test_broken_files_are_named(tmp_path: Path, kind: str) -> None:
     path, said = write_bad(tmp_path, kind)
-    if kind == "float":
-        said = "."
     with pytest.raises(KTDNError, match=said) as caught:
         read_photo(path)
     assert str(path) in str(caught.value)

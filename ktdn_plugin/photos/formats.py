@@ -1,0 +1,127 @@
+"""The formats of image files: those that are read and written, and others that people have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+READ_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        ".png": "PNG",
+        ".apng": "PNG",
+        ".jpg": "JPEG",
+        ".jpeg": "JPEG",
+        ".jpe": "JPEG",
+        ".jfif": "JPEG",
+        ".mpo": "JPEG",
+        ".webp": "WebP",
+        ".tif": "TIFF",
+        ".tiff": "TIFF",
+        ".bmp": "BMP",
+    }
+)
+"""The formats that photographs are read from, by a file's suffix."""
+
+PHOTO_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        suffix: kind
+        for suffix, kind in READ_SUFFIXES.items()
+        if suffix not in (".apng", ".mpo", ".bmp")  # of one picture, and with metadata
+    }
+)
+"""The formats that photographs are written in, by a file's suffix."""
+
+LOSSY = ("JPEG", "WebP")
+"""Those of the written formats that have a quality."""
+
+OTHER_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+        ".avif": "AVIF",
+        ".gif": "GIF",
+        **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".j2c"), "JPEG 2000"),
+        ".jxl": "JPEG XL",
+        ".jxr": "JPEG XR",
+        ".dng": "DNG",
+        **{
+            f".{suffix}": f"camera raw ({suffix.upper()})"
+            for suffix in ("cr2", "cr3", "crw", "nef", "nrw", "arw", "orf", "raf", "rw2", "pef")
+        },
+        ".dib": "BMP (.dib)",
+        **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "PNM"),
+        ".tga": "TGA",
+        ".psd": "PSD",
+        ".exr": "OpenEXR",
+        ".hdr": "Radiance HDR",
+        ".dds": "DDS",
+        ".pcx": "PCX",
+        ".qoi": "QOI",
+        **dict.fromkeys((".ico", ".icns"), "icon"),
+    }
+)
+"""Formats of images that are not read, by a file's suffix."""
+
+_CONVERT = "save it as PNG, JPEG, WebP or TIFF first"
+_DEVELOP = "develop it to TIFF, PNG or JPEG first"
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"BM", "BMP"),
+    (b"GIF8", "GIF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"II\xbc", "JPEG XR"),
+    (b"FUJIFILMCCD-RAW", "camera raw (RAF)"),
+    (b"IIRO", "camera raw (ORF)"),
+    (b"IIRS", "camera raw (ORF)"),
+    (b"IIU\0", "camera raw (RW2)"),
+    (b"FOVb", "camera raw (X3F)"),
+    (b"8BPS", "PSD"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"DDS ", "DDS"),
+    (b"qoif", "QOI"),
+    (b"\0\0\1\0", "icon"),
+    (b"%PDF-", "PDF"),
+    (b"PK\3\4", "ZIP"),
+    (b"\x1a\x45\xdf\xa3", "video (Matroska)"),
+    (b"version https://git-lfs", "pointer of Git LFS"),
+)
+_BRANDS = {  # ISO/IEC 14496-12, the major brand of a file of boxes
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "camera raw (CR3)",
+}
+_CURES = {
+    "ZIP": "unpack it",
+    "PDF": "export its pictures as PNG or JPEG",
+    "pointer of Git LFS": "fetch the file itself by 'git lfs pull'",
+    "web page": "open its address in a browser, and download the image itself",
+}
+
+
+def kind_of(content: bytes) -> str | None:
+    """Returns what a file is by its first bytes, such as ``"HEIC"``; None if unknown."""
+    if content[:4] == b"RIFF":
+        return {b"WEBP": "WebP", b"AVI ": "video (AVI)"}.get(bytes(content[8:12]))
+    if content[4:8] == b"ftyp":
+        return _BRANDS.get(bytes(content[8:12]), "video (MP4)")
+    if content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html")):
+        return "web page"
+    return next((kind for start, kind in _SIGNATURES if content.startswith(start)), None)
+
+
+def cure_of(kind: str) -> str:
+    """Returns what to do about a file of a kind that is not read."""
+    if kind == "DNG" or kind.startswith("camera raw"):
+        return _DEVELOP
+    if kind.startswith("video"):
+        return "give it the suffix of a video"
+    return _CURES.get(kind, _CONVERT)

@@ -1,0 +1,47 @@
+"""Images of formats that are not read are counted wherever a folder is read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import write_png
+
+# In one process, since starting four takes longer than all that they do.
+COMMANDS = """
+from contextlib import suppress
+from pathlib import Path
+from ktdn_plugin.cli import main
+from ktdn_plugin.data.configured import configure_paired
+from ktdn_plugin.dehaze import dehaze_all
+main(["prepare", "prepared", "store"])
+with suppress(SystemExit):  # hazy and clear are too much alike
+    main(["check-data", "checked"])
+roots = {"dataroot_gt": "trained/clear", "dataroot_lq": "trained/hazy"}
+configure_paired({**roots, "gt_size": 8}, True)
+dehaze_all([Path("dehazed/hazy")], Path("out"), lambda: lambda image: image)
+"""
+
+
+def test_every_command_says_what_of_a_folder_it_leaves_out(tmp_path: Path) -> None:
+    for folder in ("prepared", "checked", "trained", "dehazed"):
+        for side in ("hazy", "clear"):
+            write_png(tmp_path / folder / side / "1.png", 1)
+        for name in ("2.heic", "3.HEIC", "4.gif"):
+            (tmp_path / folder / "hazy" / name).touch()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    left_out = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert left_out == [
+        f"{Path(folder, 'hazy')}: left out, since they cannot be read: 2 HEIC, 1 GIF; save them as "
+        "PNG, JPEG, WebP or TIFF first"
+        for folder in ("prepared", "checked", "trained", "dehazed")
+    ]
