@@ -125,3 +125,15 @@ def cure_of(kind: str) -> str:
     if kind.startswith("video"):
         return "give it the suffix of a video"
     return _CURES.get(kind, _CONVERT)
+
+
+def is_lossless_webp(content: bytes) -> bool:
+    """Returns whether a WebP's first picture is compressed without loss."""
+    at = 12
+    while at + 8 <= len(content):
+        name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8L"
+        # An animation's picture lies within a frame, behind its place and duration.
+        at += 24 if name == b"ANMF" else 8 + length + length % 2
+    return False

@@ -6,7 +6,9 @@ import io
 
 from PIL import Image, ImageCms
 
+from ktdn_plugin.photos.companions import left_out
 from ktdn_plugin.photos.exif import PREFIX, reset_orientation, reset_xmp_orientation
+from ktdn_plugin.photos.formats import is_lossless_webp
 from ktdn_plugin.photos.photo import Metadata
 from ktdn_plugin.photos.png_chunks import COLOUR, chunks
 
@@ -43,14 +45,17 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
     orientation = reset_orientation(block)
     if "exif" not in image.info:
         text.pop(_RAW_EXIF, None)  # it is in the block now, and would say another orientation
+    xmp, companions = left_out(image, content, _as_bytes(image.info.get("xmp")))
+    notes += [f"left out: {words}" for words in companions]
     metadata = Metadata(
         exif=bytes(block),
         icc=image.info.get("icc_profile") or b"",
-        xmp=reset_xmp_orientation(_as_bytes(image.info.get("xmp"))),
+        xmp=reset_xmp_orientation(xmp),
         text=text,
         dpi=_resolution(image),
         comment=_as_bytes(image.info.get("comment")) if is_jpeg else b"",
         iptc=_iptc(image) if is_jpeg else b"",
+        is_lossless_webp=image.format == "WEBP" and is_lossless_webp(content),
     )
     if image.format == "PNG":
         metadata.colour = {

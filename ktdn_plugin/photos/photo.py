@@ -14,6 +14,9 @@ PhotoPixels = NDArray[Any]
 ROWS = 256
 """Rows that are worked on at a time, so that no second copy of a large photograph is made."""
 
+MOST_TEXT = 64 * 2**20
+"""Bytes of a PNG's colour profile, and of all its texts together, that are read and written."""
+
 
 @dataclass
 class Metadata:
@@ -29,6 +32,7 @@ class Metadata:
         comment: A JPEG's comment.
         iptc: A JPEG's segments APP13, where IPTC's captions are, as they lie in the file.
         colour: A PNG's chunks about colour, such as gAMA: their contents by their names.
+        is_lossless_webp: Whether it was a WebP that is compressed without loss.
     """
 
     exif: bytes = b""
@@ -39,6 +43,7 @@ class Metadata:
     comment: bytes = b""
     iptc: bytes = b""
     colour: dict[bytes, bytes] = field(default_factory=dict)
+    is_lossless_webp: bool = False
 
 
 @dataclass

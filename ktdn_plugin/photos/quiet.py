@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import cv2
 from PIL import _imaging
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+for _name in ("PIL", "tifffile"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 # Pillow leaves libtiff's handler of errors in place, which prints them. Where Pillow has libtiff
 # built in, as on Windows, the handler is out of reach and they stay.

@@ -27,7 +27,7 @@ from ktdn_plugin.photos.exif import (
     reset_orientation,
 )
 from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
-from ktdn_plugin.photos.photo import ROWS, Photo, PhotoPixels, to_8_bit
+from ktdn_plugin.photos.photo import MOST_TEXT, ROWS, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
 from ktdn_plugin.photos.quiet import quiet
 from ktdn_plugin.photos.unread import depth_error, reason_of
@@ -39,10 +39,9 @@ _PHOTOMETRIC, _SAMPLES = 262, 277
 _BANDS = {0: 1, 1: 1, 3: 1, 5: 4}  # by a TIFF's kind of colours; the others have three
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
-# Pillow's own limit, 1 MiB, is less than what printers' profiles take; of all texts together a
-# file may have 64 MiB as before.
-MOST_TEXT = 64 * 2**20
+# Pillow's own limit, 1 MiB, is less than what printers' profiles take, and than what it writes.
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MOST_TEXT)
+PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, MOST_TEXT)
 
 
 def read_photo(path: str | Path) -> Photo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +16,9 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.exif import PREFIX
 from ktdn_plugin.photos.formats import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.metadata import XMP_KEYWORD
-from ktdn_plugin.photos.photo import Metadata, Photo, to_8_bit
+from ktdn_plugin.photos.photo import MOST_TEXT, Metadata, Photo, to_8_bit
 from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
-from ktdn_plugin.photos.tiff import TooLargeError, read_exif, write_tiff
+from ktdn_plugin.photos.tiff import LIMIT, TooLargeError, read_exif, write_tiff
 
 QUALITY = 95
 
@@ -55,14 +56,19 @@ def not_kept(path: Path, photo: Photo) -> list[str]:
 
 def _not_kept(kind: str, photo: Photo) -> list[str]:
     metadata = photo.metadata
+    texts = sum(map(len, metadata.text.values()))
     too_long = {
-        "EXIF data": len(PREFIX + metadata.exif) > _SEGMENT,
-        "XMP": len(metadata.xmp) + 29 > _SEGMENT,
+        "EXIF data": kind == "JPEG" and len(PREFIX + metadata.exif) > _SEGMENT,
+        "XMP": len(metadata.xmp) > {"JPEG": _SEGMENT - 29, "PNG": MOST_TEXT}.get(kind, LIMIT),
+        "so long a colour profile": len(metadata.icc)
+        > {"JPEG": 255 * (_SEGMENT - 14), "PNG": MOST_TEXT}.get(kind, LIMIT),
+        "so long a comment": kind == "JPEG" and len(metadata.comment) > _SEGMENT,
+        "PNG texts": bool(metadata.text)
+        and (kind != "PNG" or texts + len(metadata.xmp) > MOST_TEXT),
     }
     found = {
         "8 of 16 bits": photo.is_deep and kind in LOSSY,
         "alpha": photo.alpha is not None and kind == "JPEG",
-        "PNG texts": bool(metadata.text) and kind != "PNG",
         "PNG colour chunks": bool(metadata.colour) and not metadata.icc and kind != "PNG",
         "the comment": bool(metadata.comment) and kind != "JPEG",
         "IPTC data": bool(metadata.iptc) and kind != "JPEG",
@@ -70,7 +76,7 @@ def _not_kept(kind: str, photo: Photo) -> list[str]:
         "damaged EXIF data": bool(metadata.exif)
         and kind == "TIFF"
         and read_exif(metadata.exif) is None,
-        **{what: is_so and kind == "JPEG" for what, is_so in too_long.items()},
+        **too_long,
     }
     return [what for what, is_lost in found.items() if is_lost]
 
@@ -85,7 +91,8 @@ def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> N
         path: The file, whose suffix is one of :data:`PHOTO_SUFFIXES`; its folder is made where it
             is missing.
         photo: The photograph.
-        quality: Of JPEG and WebP, 1 to 100; 95 where absent.
+        quality: Of JPEG and WebP, 1 to 100; 95 where absent, but a WebP that was compressed
+            without loss stays so.
 
     Raises:
         KTDNError: If the suffix is another one, the format has no room for so large an image, or
@@ -111,7 +118,7 @@ def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> N
     elif kind == "PNG":
         write_whole(path, lambda file: _write_png(file, photo))
     else:
-        content = _lossy(photo, kind, quality or QUALITY)
+        content = _lossy(photo, kind, quality)
         write_whole(path, lambda file: file.write(content))
 
 
@@ -147,21 +154,23 @@ def _write_png(file: BinaryIO, photo: Photo) -> None:
     del values
     encoded = np.asarray(content).ravel().data
     file.write(encoded[:HEADER_END])
-    for chunk in _png_chunks(photo.metadata):
+    for chunk in _png_chunks(photo.metadata, _not_kept("PNG", photo)):
         file.write(chunk)
     file.write(encoded[HEADER_END:])
 
 
-def _png_chunks(metadata: Metadata) -> list[memoryview]:
+def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
     """Has Pillow, which knows 8 bit alone, write the metadata of an image of one pixel."""
     texts = PngImagePlugin.PngInfo()
     for name, value in metadata.colour.items():
         texts.add(name, value)
-    for keyword, text in metadata.text.items():
+    for keyword, text in metadata.text.items() if "PNG texts" not in lost else ():
         texts.add_text(keyword, text)
-    if metadata.xmp:
+    if metadata.xmp and "XMP" not in lost:
         texts.add_itxt(XMP_KEYWORD, metadata.xmp.decode("utf-8", "replace"))
-    options: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc}
+    options: dict[str, Any] = {"exif": metadata.exif}
+    if "so long a colour profile" not in lost:
+        options["icc_profile"] = metadata.icc
     if metadata.dpi:
         options["dpi"] = metadata.dpi
     content = io.BytesIO()
@@ -172,20 +181,24 @@ def _png_chunks(metadata: Metadata) -> list[memoryview]:
     return [chunk for name, chunk in chunks(content.getvalue()) if name not in picture]
 
 
-def _lossy(photo: Photo, kind: str, quality: int) -> memoryview:
+def _lossy(photo: Photo, kind: str, quality: int | None) -> memoryview:
     metadata, lost = photo.metadata, _not_kept(kind, photo)
     options: dict[str, Any] = {
         "exif": PREFIX + metadata.exif if metadata.exif and "EXIF data" not in lost else b"",
         "xmp": metadata.xmp if "XMP" not in lost else b"",
-        "icc_profile": metadata.icc,
+        "icc_profile": metadata.icc if "so long a colour profile" not in lost else b"",
     }
     image = Image.fromarray(to_8_bit(photo.pixels))
     if kind == "JPEG":
-        options |= {"dpi": metadata.dpi, "comment": metadata.comment, "extra": metadata.iptc}
+        options |= {"dpi": metadata.dpi, "extra": metadata.iptc}
+        options["comment"] = metadata.comment if "so long a comment" not in lost else b""
     elif photo.alpha is not None:
         image.putalpha(Image.fromarray(to_8_bit(photo.alpha)))
         options["exact"] = True  # colours stay where they are transparent
     options = {key: value for key, value in options.items() if value}
     content = io.BytesIO()
-    image.save(content, kind, quality=quality, subsampling=0, **options)
+    if kind == "WebP" and metadata.is_lossless_webp and quality is None:
+        image.save(content, kind, lossless=True, **options)
+    else:
+        image.save(content, kind, quality=quality or QUALITY, subsampling=0, **options)
     return content.getbuffer()

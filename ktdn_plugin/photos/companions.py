@@ -1,0 +1,114 @@
+"""What phones put into a photograph's file beside the picture, which is left out, and said so.
+
+Gain maps of HDR, videos of motion photos and further pictures do not fit a dehazed one. Nor must
+its metadata go on to say that they are there: some viewers would not show it, or show it wrongly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from xml.dom import minidom
+
+from PIL import Image
+
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_CAMERA = "http://ns.google.com/photos/1.0/camera/"
+# Whole namespaces that speak of what is left out; of the other two some names do.
+_CLAIMS = {
+    "http://ns.adobe.com/hdr-gain-map/1.0/": "its HDR gain map",
+    "http://ns.apple.com/HDRGainMap/1.0/": "its HDR gain map",
+    "http://ns.google.com/photos/1.0/container/": "",
+    "http://ns.google.com/photos/1.0/container/item/": "",
+    "http://ns.google.com/photos/1.0/depthmap/": "its depth map",
+    "http://ns.google.com/photos/1.0/image/": "its second picture",
+    _NOTE: "further XMP",
+    _CAMERA: "the video of its motion photo",
+}
+_NAMES = {_NOTE: ("HasExtendedXMP",), _CAMERA: ("MotionPhoto", "MicroVideo")}
+_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_GAIN_MAP = b"urn:iso:std:iso:ts:21496"  # ISO 21496-1, which needs no XMP
+_VIDEO = re.compile(rb"MotionPhoto_Data|\0\0\0.ftyp(?:mp4|isom|iso[2-6]|qt  |avc1|MSNV|3gp)", re.S)
+_PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
+
+
+def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, list[str]]:
+    """Finds what of a file is left out.
+
+    Args:
+        image: The opened image.
+        content: Its file.
+        xmp: Its XMP packet.
+
+    Returns:
+        The packet without what it says of that, and a few words on each.
+    """
+    xmp, found = without_claims(xmp)
+    if image.format in ("JPEG", "MPO"):
+        segments = [bytes(data) for _, data in getattr(image, "applist", ())]
+        if any(data.startswith(_EXTENSION) for data in segments):
+            found.append("further XMP")
+        if any(data.startswith(_GAIN_MAP) for data in segments):
+            found.append("its HDR gain map")
+        if _VIDEO.search(content):
+            found.append("the video of its motion photo")
+        count = _further(image)
+        if count and "its HDR gain map" not in found:
+            found.append(f"{count} further picture{'s' if count > 1 else ''}")
+    return xmp, list(dict.fromkeys(found))
+
+
+def without_claims(xmp: bytes) -> tuple[bytes, list[str]]:
+    """Takes out of an XMP packet what it says of things that are left out.
+
+    Returns:
+        The packet, empty where it is damaged, and a few words on each.
+    """
+    if not any(space.encode() in xmp for space in _CLAIMS):
+        return xmp, []
+    words: list[str] = []
+    is_changed = False
+    try:
+        document = minidom.parseString(xmp.strip(b" \t\r\n\0"))
+        for element in list(_elements(document)):
+            attributes = map(element.getAttributeNode, list((element.attributes or {}).keys()))
+            for node in [*attributes, element]:
+                if not _is_claim(node):
+                    continue
+                words.append(_CLAIMS[node.namespaceURI])
+                is_changed = True
+                if node is element:
+                    element.parentNode.removeChild(element)
+                else:
+                    element.removeAttributeNode(node)
+        packet = document.toxml("utf-8").partition(b"?>")[2].strip() if is_changed else xmp
+    # An XML parser's errors, and those of what is nested too deep.
+    except Exception:
+        return b"", ["a damaged XMP packet"]
+    return packet, [word for word in words if word]
+
+
+def _elements(document: Any) -> Iterator[Any]:
+    """Lists all elements, without recursion."""
+    waiting = [document.documentElement]
+    while waiting:
+        element = waiting.pop()
+        yield element
+        waiting += [one for one in element.childNodes if one.nodeType == one.ELEMENT_NODE]
+
+
+def _is_claim(node: Any) -> bool:
+    """Returns whether an element or attribute says that something is there that is left out."""
+    space = node.namespaceURI
+    names = _NAMES.get(space, ("",))
+    # A camera says of photographs without a video, too, that they have none.
+    is_denial = getattr(node, "value", "") == "0"
+    return space in _CLAIMS and (node.localName or "").startswith(names) and not is_denial
+
+
+def _further(image: Any) -> int:
+    """Counts an MPO's further pictures; previews of the first are none."""
+    entries = (getattr(image, "mpinfo", None) or {}).get(0xB002, ())
+    kinds = [entry.get("Attribute", {}).get("MPType") for entry in list(entries)[1:]]
+    return sum(kind not in _PREVIEWS for kind in kinds)
