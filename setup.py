@@ -55,6 +55,7 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
+            "imageio-ffmpeg",  # videos that OpenCV cannot write
         ],
     },
     entry_points={
