@@ -55,7 +55,6 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
-            "imageio-ffmpeg",  # videos that OpenCV cannot write
         ],
     },
     entry_points={

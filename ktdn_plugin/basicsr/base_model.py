@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
+from copy import deepcopy
 from typing import Any
 
 import torch
-from basicsr.archs import build_network
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from ktdn_plugin import launch
 from ktdn_plugin.acceleration import AMP, SkippedSteps, accelerate, match_layout
+from ktdn_plugin.basicsr.kept import keep_newest, save_best
+from ktdn_plugin.basicsr.loaders import share_out
+from ktdn_plugin.basicsr.model_methods import ModelMethods
+from ktdn_plugin.basicsr.options import Options, complete_model_options
 from ktdn_plugin.basicsr.trial import try_network
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.transfer import Step
+
+# Once, though each iteration would have it to say.
+warn_once = functools.cache(lambda text: get_root_logger().warning(text))
 
 IMAGE_LOSSES = {"l_rec": "pixel_opt", "l_lap": "laplacian_opt"}
 """Name in the log: key under ``train`` in the options; leaving the key out switches it off."""
@@ -28,14 +37,23 @@ FUSED = ("Adam", "AdamW", "SGD")
 """Optimisers that torch has in one piece, for CPUs and GPUs; ``fused: false`` takes the other."""
 
 
-class KTDNBaseModel(SRModel):
+class KTDNBaseModel(ModelMethods, SRModel):
     """BasicSR's ``SRModel`` with KTDN's losses and training step in place of its own.
+
+    It works in BasicSR's own loop as it does in ours.
+
+    Args:
+        opt: The options, as any loop has read them: defaults are filled in here.
 
     Attributes:
         STAGE: The stage that it trains, for its checkpoints.
     """
 
     STAGE = ""
+
+    def __init__(self, opt: Options) -> None:
+        complete_model_options(opt)
+        super().__init__(opt)
 
     def init_training_settings(self) -> None:
         """Builds the averaged network, the losses, the optimiser and its schedule."""
@@ -80,9 +98,7 @@ class KTDNBaseModel(SRModel):
         return super().model_to_device(net)
 
     def _build_averaged_network(self) -> None:
-        self.net_g_ema = build_network(self.opt["network_g"]).to(self.device)
-        accelerate(self.net_g_ema, channels_last=self.opt["train"]["channels_last"])
-        self.model_ema(0)  # what a checkpoint does not hold starts as in the trained network
+        self.net_g_ema = deepcopy(self.get_bare_model(self.net_g))
         path = self.opt["path"]
         if path.get("pretrain_network_g"):
             self.load_network(
@@ -172,7 +188,13 @@ class KTDNBaseModel(SRModel):
 
     def _accumulate(self) -> dict[str, Tensor]:
         """Adds up the gradients of the batch's parts; gives the losses of the whole batch."""
-        count = min(self.opt["train"]["grad_accum_steps"], len(self.lq))
+        steps = self.opt["train"]["grad_accum_steps"]
+        if steps > 1 and len(self.lq) < steps * self.opt["datasets"]["train"]["batch_size_per_gpu"]:
+            warn_once(
+                f"train.grad_accum_steps: {steps}: this loop reads batches of {len(self.lq)}, "
+                "which are divided into so many parts: memory falls, the batch does not grow."
+            )
+        count = min(steps, len(self.lq))
         totals: dict[str, Tensor] = {}
         parts = list(zip(self.lq.chunk(count), self.gt.chunk(count), strict=True))
         for number, (lq, gt) in enumerate(parts, start=1):
@@ -219,13 +241,47 @@ class KTDNBaseModel(SRModel):
             what += f" in {self.skipped.count} iterations in a row"
         raise NotFiniteError(f"{what} on the batch of {', '.join(files)}")
 
+    def validation(
+        self,
+        dataloader: DataLoader,
+        current_iter: int | str,
+        tb_logger: Any,
+        save_img: bool = False,
+    ) -> None:
+        """Validates for BasicSR's own loop as ours does, the images shared out over the processes.
+
+        The figures of the first validation set decide which network is ``net_g_best.pth``.
+        """
+        from ktdn_plugin.basicsr.validation import validate
+
+        self.opt["val"]["save_img"] = save_img
+        if isinstance(current_iter, int):  # behind the last iteration BasicSR's loop counts on
+            current_iter = min(current_iter, self.opt["train"]["total_iter"])
+        dataset: Any = dataloader.dataset
+        loader = share_out(dataset, self.opt["rank"], self.opt["world_size"])
+        figures = validate(self, loader, current_iter, tb_logger)
+        if self.is_train and figures and dataset.opt["name"] == self._first_set():
+            save_best(self, dataset.opt["name"], current_iter)
+
+    def _first_set(self) -> str:
+        sets = self.opt["datasets"].values()
+        return next(str(one["name"]) for one in sets if one["phase"] == "val")
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Saves networks and state, and deletes what ``logger.keep_checkpoints`` does not keep."""
+        super().save(epoch, current_iter)
+        if current_iter != -1:
+            keep_newest(self.opt)
+
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Takes over optimisers, schedules and the gradient scaler."""
+        """Takes over optimisers, schedules, the gradient scaler and the best metrics."""
         super().resume_training(resume_state)
         for optimizer in self.optimizers:
             match_layout(optimizer)  # channels_last may have been switched meanwhile
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
+        if resume_state.get("best_metric_results"):
+            self.best_metric_results = resume_state["best_metric_results"]
 
     @master_only
     def print_network(self, net: nn.Module) -> None:

@@ -1,48 +1,60 @@
 """What BasicSR 1.4.2 needs to work on today's torch and without a GPU.
 
-BasicSR itself stays as it was installed. One missing module is stood in for before it is imported;
-a few methods of its ``BaseModel`` are replaced, each for the reason its docstring gives, so that
-every model, BasicSR's own ``SRModel`` as well, trains, validates, saves and resumes rightly.
+BasicSR itself stays as it was installed. :func:`apply` changes in the process what could not work
+otherwise, and each change hands on to BasicSR's own wherever that works. What KTDN's models do
+better, they do themselves, see :mod:`ktdn_plugin.basicsr.model_methods`; only our own commands
+let every model do so, by :func:`improve_every_model`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
 import sys
 import types
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ktdn_plugin.averaging import average_weights
-from ktdn_plugin.basicsr import provenance
-from ktdn_plugin.checkpoints import (
-    load_weights,
-    read_state_dict,
-    save_checkpoint,
-)
-from ktdn_plugin.checkpoints.metadata import KEY
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
-from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.optimizers import find_optimizer
+from ktdn_plugin import launch
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.basicsr.model_methods import ModelMethods
+from ktdn_plugin.basicsr.options import STEP_MODELS
+from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
+
+Function = Callable[..., Any]
 
 
+@functools.cache
 def apply() -> None:
-    """Makes BasicSR importable and its base model sound; idempotent."""
+    """Makes BasicSR importable, and its own loops run KTDN and run without a GPU; idempotent."""
     _stand_in_for_functional_tensor()
 
+    import basicsr.train
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils import dist_util
+
+    for place, name, change in (
+        (basicsr.train, "load_resume_state", _resuming_without_gpu),
+        (dist_util, "_init_dist_pytorch", functools.partial(_joining, "pytorch")),
+        (dist_util, "_init_dist_slurm", functools.partial(_joining, "slurm")),
+        (BaseModel, "model_to_device", _wrapping_without_gpu),
+        (BaseModel, "model_ema", _averaging_statistics),
+    ):
+        stock = getattr(place, name)
+        setattr(place, name, functools.wraps(stock)(change(stock)))
+
+
+def improve_every_model() -> None:
+    """Gives BasicSR's own models, too, the methods of KTDN's; for our own commands."""
     from basicsr.models.base_model import BaseModel
 
-    BaseModel.model_ema = model_ema
-    BaseModel.get_optimizer = get_optimizer
-    BaseModel.model_to_device = model_to_device
-    BaseModel.load_network = load_network
-    BaseModel.save_network = save_network
-    BaseModel.save_training_state = save_training_state
+    for name, method in vars(ModelMethods).items():
+        if isinstance(method, types.FunctionType):
+            setattr(BaseModel, name, method)
 
 
 def _stand_in_for_functional_tensor() -> None:
@@ -57,126 +69,55 @@ def _stand_in_for_functional_tensor() -> None:
     sys.modules[name] = stand_in
 
 
-def model_ema(self: Any, decay: float = 0.999) -> None:
-    """Averages parameters and copies buffers.
+def _resuming_without_gpu(stock: Function) -> Function:
+    """BasicSR's own asks for a CUDA driver, and for a frozen teacher's ``net_t_N.pth``."""
 
-    BasicSR's own leaves the buffers alone: batch norm's running statistics in the averaged network
-    stay at their initial values, and every measurement of it is wrong.
-    """
-    average_weights(self.net_g_ema, self.get_bare_model(self.net_g), decay)
+    def load_resume_state(opt: dict[str, Any]) -> State | None:
+        if opt["model_type"] not in STEP_MODELS and torch.cuda.is_available():
+            found: State | None = stock(opt)
+            return found
+        state = find_resume_state(opt)
+        agree(opt, state)
+        return state
 
-
-def get_optimizer(
-    self: Any, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
-) -> torch.optim.Optimizer:
-    """Builds any optimiser of torch or timm; BasicSR's own knows Adam alone."""
-    return find_optimizer(optim_type)(params, lr=lr, **kwargs)
+    return load_resume_state
 
 
-def model_to_device(self: Any, net: nn.Module) -> nn.Module:
-    """Moves a network to the device and wraps it; BasicSR's own needs CUDA to wrap it."""
-    net = net.to(self.device)
-    if self.opt["dist"]:
-        on_gpu = self.device.type == "cuda"
-        return DistributedDataParallel(
-            net,
-            device_ids=[torch.cuda.current_device()] if on_gpu else None,
-            find_unused_parameters=self.opt.get("find_unused_parameters", False),
-        )
-    if self.opt["num_gpu"] > 1:
-        return DataParallel(net)
-    return net
+def _joining(launcher: str, stock: Function) -> Function:
+    """BasicSR's own divides by the number of GPUs, and does not know ``dist_params.timeout``."""
+
+    def init_dist(backend: str, **options: Any) -> None:
+        has_gpu = torch.cuda.device_count() > 0
+        if has_gpu and "timeout" not in options:
+            stock(backend, **options)
+            return
+        if options.get("port") is not None:
+            os.environ["MASTER_PORT"] = str(options["port"])
+        place = launch.find_place(launcher)
+        launch.join(place, use_gpu=has_gpu, timeout=options.get("timeout", launch.TIMEOUT))
+
+    return init_dist
 
 
-def load_network(
-    self: Any,
-    net: nn.Module,
-    load_path: str,
-    strict: bool = True,
-    param_key: str | None = "params",
-) -> None:
-    """Loads a checkpoint safely: no code in it is run, and another network's is refused.
+def _wrapping_without_gpu(stock: Function) -> Function:
+    """BasicSR's own names a GPU to ``DistributedDataParallel``, whether there is one or not."""
 
-    BasicSR's own gives a bare ``KeyError`` for a raw state dict, and with ``strict=False`` trains
-    on from random weights where nothing in the file fits.
-    """
-    from basicsr.utils import get_root_logger
+    def model_to_device(self: Any, net: nn.Module) -> nn.Module:
+        if self.opt["dist"] and self.device.type == "cpu":
+            return ModelMethods.model_to_device(self, net)
+        wrapped: nn.Module = stock(self, net)
+        return wrapped
 
-    logger = get_root_logger()
-    net = self.get_bare_model(net)
-    if strict:
-        load_weights(net, load_path, param_key)
-        logger.info(f"Loaded {type(net).__name__} from {load_path}.")
-        return
-    weights = read_state_dict(load_path, param_key)
-    weights = from_published(weights) if is_published(weights) else weights
-    own = net.state_dict()
-    fitting = {
-        key: value for key, value in weights.items() if key in own and own[key].shape == value.shape
-    }
-    # Layers of fixed width fit between many networks; most of it has to.
-    if 2 * len(fitting) < len(own):
-        raise KTDNError(
-            f"{load_path}: the checkpoint of another network: only {len(fitting)} of {len(own)} "
-            f"entries of this {type(net).__name__} are in it"
-        )
-    net.load_state_dict(fitting, strict=False)
-    logger.warning(
-        f"Loaded {len(fitting)} of {len(own)} entries of {type(net).__name__} from {load_path}; "
-        f"{len(own) - len(fitting)} keep their initial values, {len(weights) - len(fitting)} of "
-        "the file are unused."
-    )
+    return model_to_device
 
 
-def save_network(
-    self: Any,
-    net: nn.Module | list[nn.Module],
-    net_label: str,
-    current_iter: int,
-    param_key: str | list[str] = "params",
-) -> None:
-    """Saves networks whole or not at all; BasicSR's own goes on when it cannot save.
+def _averaging_statistics(stock: Function) -> Function:
+    """BasicSR's own leaves a KTDN's batch statistics in the average as they were initialised."""
 
-    Beside the weights the file tells what they are of, see
-    :mod:`ktdn_plugin.checkpoints.metadata`; BasicSR's own loading looks at the weights alone.
-    """
-    if self.opt["rank"] != 0:
-        return
-    nets = net if isinstance(net, list) else [net]
-    keys = param_key if isinstance(param_key, list) else [param_key]
-    content: dict[str, Any] = {
-        key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
-        for key, one in zip(keys, nets, strict=True)
-    }
-    content[KEY] = provenance.describe(self, self.get_bare_model(nets[0]), current_iter)
-    label = "latest" if current_iter == -1 else current_iter
-    save_checkpoint(content, Path(self.opt["path"]["models"]) / f"{net_label}_{label}.pth")
+    def model_ema(self: Any, decay: float = 0.999) -> None:
+        if isinstance(self.get_bare_model(self.net_g), KTDN):
+            ModelMethods.model_ema(self, decay)
+        else:
+            stock(self, decay)
 
-
-def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
-    """Saves all that a training goes on from, whole or not at all, see :func:`save_network`.
-
-    Beside BasicSR's optimisers and schedulers: the best metrics so far and the last ones, the
-    gradient scaler, and what the loop keeps in ``progress`` (where in the data the training is, and
-    on what terms).
-    """
-    if current_iter == -1 or self.opt["rank"] != 0:
-        return
-    best = {
-        name: {
-            metric: {**row, "val": float(row["val"]), "iter": int(row["iter"])}
-            for metric, row in metrics.items()
-        }
-        for name, metrics in getattr(self, "best_metric_results", {}).items()
-    }
-    state = {
-        "epoch": epoch,
-        "iter": current_iter,
-        "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-        "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-        "best_metric_results": best,
-        "last_metric_results": provenance.last_of(self),
-        "scaler": self.scaler.state_dict() if hasattr(self, "scaler") else {},
-        "progress": dict(getattr(self, "progress", {})),
-    }
-    save_checkpoint(state, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+    return model_ema

@@ -6,7 +6,11 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from ktdn_plugin.basicsr.options import with_numbers
 from ktdn_plugin.data.configured import configure_clear, configure_paired, configure_synthetic
+
+NUMBERS = ("gt_size", "use_scale", "color_jitter", "haze")
+"""Options that are numbers, or sections of them."""
 
 
 class ClearImageDataset(Dataset):
@@ -29,6 +33,7 @@ class ClearImageDataset(Dataset):
     configure = staticmethod(configure_clear)
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        opt |= {key: with_numbers(opt[key]) for key in NUMBERS if key in opt}
         self.opt = opt
         configured = self.configure(opt, opt["phase"] == "train")
         self.dataset, self.images, self.split = configured

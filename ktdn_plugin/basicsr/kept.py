@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 
 _NUMBERED = re.compile(r"net_\w+?_(\d+)\.pth")
@@ -30,6 +32,24 @@ def keep_newest(opt: Options) -> None:
         match = _NUMBERED.fullmatch(file.name)
         if match and int(match[1]) not in kept and int(match[1]) < kept[-1]:
             file.unlink(missing_ok=True)
+
+
+def save_best(model: Any, name: str, iteration: int | str) -> None:
+    """Saves ``net_g_best.pth`` where an iteration's figures are the best so far.
+
+    Args:
+        model: A BasicSR model that has just been validated.
+        name: The validation set.
+        iteration: The iteration.
+    """
+    val = model.opt["val"]
+    metric = val.get("best_metric") or next(iter(val["metrics"]))
+    if model.best_metric_results[name][metric]["iter"] != iteration:
+        return
+    averaged = hasattr(model, "net_g_ema")
+    networks = [model.net_g, *([model.net_g_ema] if averaged else [])]
+    with launch.failing_together():
+        model.save_network(networks, "net_g", "best", ["params", "params_ema"][: len(networks)])
 
 
 def clear_drafts(opt: Options) -> None:

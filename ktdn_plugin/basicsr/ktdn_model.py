@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ktdn_plugin.acceleration import accelerate
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
+from ktdn_plugin.basicsr.loaders import build_eval_loader
 from ktdn_plugin.basicsr.trial import name_compared, try_transfer
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.transfer import FrozenTeacher, Step, student_step
@@ -121,6 +122,20 @@ class KTDNModel(KTDNBaseModel):
                     "whether it is the right checkpoint"
                 )
         return rows
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One training iteration; in another loop than ours, the teacher is measured before it."""
+        if self.teacher_network is not None:
+            sets = self.opt["datasets"].values() if self.opt.get("val") is not None else ()
+            place = self.opt["rank"], self.opt["world_size"]
+            loaders = [build_eval_loader(one, *place) for one in sets if one["phase"] == "val"]
+            self.check_teacher(loaders)
+        super().optimize_parameters(current_iter)
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Takes over a state; the teacher was measured when the training began."""
+        super().resume_training(resume_state)
+        self.teacher_network = None
 
     def step(self, lq: Tensor, gt: Tensor) -> Step:
         """Dehazes and compares images and features."""

@@ -161,8 +161,13 @@ def build_eval_loader(options: dict[str, Any], rank: int = 0, world_size: int = 
         rank: This process: it gets every ``world_size``-th image, from the ``rank``-th on.
         world_size: Number of processes that share the images out.
     """
-    dataset = NamedErrors(build_sorted(options))
-    return DataLoader(dataset, batch_size=1, sampler=range(rank, len(dataset), world_size))
+    return share_out(build_sorted(options), rank, world_size)
+
+
+def share_out(dataset: Any, rank: int = 0, world_size: int = 1) -> DataLoader:
+    """Builds the loader of one process' share of a validation set that is there already."""
+    named = dataset if isinstance(dataset, NamedErrors) else NamedErrors(dataset)
+    return DataLoader(named, batch_size=1, sampler=range(rank, len(named), world_size))
 
 
 def build_sorted(options: dict[str, Any]) -> Any:

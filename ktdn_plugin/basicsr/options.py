@@ -36,11 +36,22 @@ class _Loader(yaml.SafeLoader):
 
 
 # YAML 1.1, which PyYAML follows, takes 1e-4 for a string: it wants a dot and a signed exponent.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+_EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def with_numbers(value: Any) -> Any:
+    """Returns an option's value, with what another YAML loader left as the text ``1e-4`` a number.
+
+    Args:
+        value: The value; sections and lists are changed in place.
+    """
+    if isinstance(value, str) and _EXPONENT.match(value):
+        return float(value)
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            value[key] = with_numbers(value[key])
+    return value
 
 
 def load_options(path: str | Path) -> Options:
@@ -133,17 +144,13 @@ def set_defaults(opt: Options) -> None:
     """
     import torch
 
-    opt.setdefault("scale", 1)
     if opt.setdefault("num_gpu", "auto") == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
-    for section in ("path", "logger"):
-        opt.setdefault(section, {})
+    opt.setdefault("logger", {})
     opt["logger"].setdefault("print_freq", 100)
     opt["logger"].setdefault("save_checkpoint_freq", 5000)
     opt["logger"].setdefault("use_tb_logger", False)
-    if opt.get("val") is not None:
-        opt["val"].setdefault("save_img", False)
-        opt["val"].setdefault("suffix", None)
+    _set_model_defaults(opt, opt["model_type"] in STEP_MODELS)
     for phase, dataset in opt["datasets"].items():
         dataset["phase"] = phase.split("_")[0]
         dataset["scale"] = opt["scale"]
@@ -159,7 +166,24 @@ def set_defaults(opt: Options) -> None:
     for key, value in opt["path"].items():
         if isinstance(value, str) and not key.startswith("param_key"):
             opt["path"][key] = str(Path(value).expanduser())
-    if opt.get("train") and opt["model_type"] in STEP_MODELS:
+
+
+def complete_model_options(opt: Options) -> None:
+    """Completes options that another loop has read for one of our models, in place."""
+    for key in [key for key in opt if key in ("train", "val") or key.startswith("network_")]:
+        opt[key] = with_numbers(opt[key])
+    normalize(opt)
+    _set_model_defaults(opt, has_step=True)
+    skip_needless_downloads(opt)
+
+
+def _set_model_defaults(opt: Options, has_step: bool) -> None:
+    opt.setdefault("scale", 1)
+    opt.setdefault("path", {})
+    if opt.get("val") is not None:
+        opt["val"].setdefault("save_img", False)
+        opt["val"].setdefault("suffix", None)
+    if opt.get("train") and has_step:
         _set_step_defaults(opt["train"])
     if opt.get("train", {}).get("transfer_opt"):
         # Teacher and student have one architecture unless the options say otherwise.

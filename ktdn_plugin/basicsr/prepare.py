@@ -13,6 +13,7 @@ from ktdn_plugin.acceleration import keep_freed_memory
 from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.check_names import check_names, check_step
 from ktdn_plugin.basicsr.check_structure import check_structure
+from ktdn_plugin.basicsr.compat import improve_every_model
 from ktdn_plugin.basicsr.options import (
     Options,
     apply_overrides,
@@ -51,6 +52,8 @@ def prepare(arguments: Namespace, root: Path, is_train: bool) -> tuple[Options, 
     normalize(opt)
     raise_problems(source, check_structure(opt, is_train))
     register()
+    # This process is ours: BasicSR's own models lose nothing in it either.
+    improve_every_model()
     set_defaults(opt)
     if arguments.debug:
         set_debug(opt)

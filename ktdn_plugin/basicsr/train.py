@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin import launch
-from ktdn_plugin.basicsr.kept import clear_drafts, keep_newest
+from ktdn_plugin.basicsr.kept import clear_drafts, keep_newest, save_best
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare
 from ktdn_plugin.basicsr.provenance import Provenance
@@ -223,19 +223,8 @@ class _Run:
             self.records.validation(iteration, name, identity_of(loader.dataset), figures)
             self.provenance.validated(name, figures)
             if number == 0 and figures:
-                self._save_best(iteration, name)
+                save_best(self.model, name, iteration)
         self.validated = iteration
-
-    def _save_best(self, iteration: int, name: str) -> None:
-        val = self.opt["val"]
-        metric = val.get("best_metric") or next(iter(val["metrics"]))
-        if self.model.best_metric_results[name][metric]["iter"] != iteration:
-            return
-        model = self.model
-        averaged = hasattr(model, "net_g_ema")
-        networks = [model.net_g, *([model.net_g_ema] if averaged else [])]
-        with launch.failing_together():
-            model.save_network(networks, "net_g", "best", ["params", "params_ema"][: len(networks)])
 
 
 def _schedule(model: Any) -> tuple[list[Any], list[list[float]]]:

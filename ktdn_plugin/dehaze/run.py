@@ -19,7 +19,7 @@ from ktdn_plugin.dehaze.outputs import Job, check_apart, check_places, is_one_fi
 from ktdn_plugin.dehaze.record import Record
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
-from ktdn_plugin.dehaze.video import dehaze_video, losses_of
+from ktdn_plugin.dehaze.video import dehaze_video
 from ktdn_plugin.errors import KTDNError, SeveralErrors
 from ktdn_plugin.metrics import measure
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, Photo, not_kept, read_photo, write_photo
@@ -106,10 +106,6 @@ def dehaze_all(
     moving = [job.source.label for job in jobs if job.is_video]
     if moving and (compare or ground_truth):
         run.notes["videos are neither compared nor measured"] += moving
-    for job in jobs:
-        if isinstance(job.source, FileSource) and job.is_video and job not in run.there:
-            for loss in losses_of(job.source.path):  # now, since the work may take hours
-                print(f"{job.source.label}: {loss}", flush=True)
     try:
         run.work(stop_at_errors)
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +18,6 @@ from ktdn_plugin.errors import KTDNError
 
 VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """Suffixes that videos are written with, and the codecs: what every OpenCV has."""
-
-FRAMES_LOOKED_AT = 500
-"""First frames of which the times are compared before work begins."""
 
 MISSING_AT_MOST = 0.01
 """Share of the frames that a file may have fewer than it says: many only estimate the number."""
@@ -54,10 +50,8 @@ def dehaze_video(path: Path, output: Path, dehaze: Callable[[Frame], Frame]) -> 
             be written.
     """
     with _opened(path) as (video, shape), _drafted(output) as draft:
-        count, end = _convert(video, shape, path, draft, dehaze)
-        # Where the frame rate varies, the number of frames is only estimated by the duration.
-        reached = max(count, round(end * shape.rate) + 1)
-        if shape.frames and reached < shape.frames - max(1, shape.frames * MISSING_AT_MOST):
+        count = _convert(video, shape, path, draft, dehaze)
+        if shape.frames and count < shape.frames - max(1, shape.frames * MISSING_AT_MOST):
             raise KTDNError(
                 f"{path}: ends early, after {count} of {shape.frames} frames; copy or download it "
                 "again"
@@ -66,67 +60,14 @@ def dehaze_video(path: Path, output: Path, dehaze: Callable[[Frame], Frame]) -> 
     return "the sound of videos is not kept" + _cut_edge(shape)
 
 
-def losses_of(path: Path) -> list[str]:
-    """Returns what a video's result will lack, as far as can be seen before it is begun.
-
-    Args:
-        path: The video.
-
-    Returns:
-        A line each; none for what cannot be opened, of which :func:`dehaze_video` says why.
-    """
-    losses = []
-    with contextlib.suppress(KTDNError), _opened(path) as (video, _):
-        across, down = (
-            int(video.get(what)) for what in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN)
-        )
-        if across > 0 and down > 0 and across != down:
-            losses.append(
-                f"its pixels are {across}:{down} in shape, those of results are square: players "
-                "will show it too narrow or too wide"
-            )
-        bits = _bits(int(video.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)))
-        if bits > 8:
-            losses.append(
-                f"its {bits} bit become 8, and what it says of HDR and wide colours (BT.2020) is "
-                "not kept"
-            )
-        if _is_of_variable_rate(video):
-            losses.append("its frame rate varies, that of results does not: times shift")
-    return losses
-
-
-def _is_of_variable_rate(video: Any) -> bool:
-    """Returns whether the first frames follow each other at different intervals."""
-    times: list[float] = []
-    while len(times) < FRAMES_LOOKED_AT and video.grab():
-        times.append(video.get(cv2.CAP_PROP_POS_MSEC))
-    steps = np.diff(times)
-    # Containers round times, to a millisecond for instance.
-    return bool(len(steps) and np.ptp(steps) > 2 + 0.25 * np.median(steps))
-
-
-def _bits(tag: int) -> int:
-    """Returns the bits of a colour by the tag that FFmpeg gives to a format of raw pixels.
-
-    Such as ``Y3`` and two numbers, of which the last is the bits, or ``P010``.
-    """
-    name = (tag & 0xFFFFFFFF).to_bytes(4, "little")
-    for number in (name[3], name[0]):  # in either byte order
-        if 8 < number <= 16:
-            return number
-    return int(name[2:]) if re.fullmatch(rb"[PYX][024]1[0246]", name) else 8
-
-
 def _convert(
     video: Any, shape: Shape, path: Path, draft: Path, dehaze: Callable[[Frame], Frame]
-) -> tuple[int, float]:
-    """Dehazes all frames; returns their number, and the time of the last one in seconds."""
+) -> int:
     codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[draft.suffix])
     size = (shape.width, shape.height)
     writer = cv2.VideoWriter(str(draft), cv2.CAP_FFMPEG, codec, shape.rate, size)
     bar = tqdm(total=shape.frames or None, desc=path.name, unit="frame", disable=None, leave=False)
-    count, end = 0, 0.0
+    count = 0
     try:
         if not writer.isOpened():
             raise KTDNError(f"{draft}: this OpenCV cannot write such a video; take another suffix")
@@ -139,14 +80,13 @@ def _convert(
             dehazed = dehaze(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             writer.write(cv2.cvtColor(dehazed, cv2.COLOR_RGB2BGR))
             count += 1
-            end = max(end, float(video.get(cv2.CAP_PROP_POS_MSEC)) / 1000)
             bar.update()
     finally:
         bar.close()
         writer.release()
     if not count:
         raise KTDNError(f"{path}: no frame of it can be decoded")
-    return count, end
+    return count
 
 
 @contextlib.contextmanager

@@ -36,22 +36,25 @@ def bit_depth(content: bytes) -> int:
 def is_plain_png(content: bytes | memoryview) -> bool:
     """Returns whether a file is a PNG of one picture of 8-bit RGB that nothing is to be done to.
 
-    That is: it is not cut off, nothing in it turns it, no part of it is transparent, and nothing
-    lies behind the pixels. Any decoder gives the same pixels for such a file.
+    That is: it is not cut off, nothing in it turns it, and no part of it is transparent. Any
+    decoder gives the same pixels for such a file.
     """
     if bytes(content[: len(SIGNATURE)]) != SIGNATURE or bytes(content[24:26]) != b"\x08\x02":
         return False
-    name, has_pixels = b"", False
+    name = b""
     for name, part in chunks(content):
         if name in _MORE_THAN_PIXELS:
             return False
         # EXIF data in a text, and what an XMP packet says of the orientation
         if name in _TEXTS and bytes(part[8:24]).startswith((b"Raw profile type", b"XML:com.adobe")):
             return False
-        if has_pixels and name not in (b"IDAT", b"IEND"):
-            return False
-        has_pixels |= name == b"IDAT"
     return name == b"IEND"
+
+
+def size_of(content: bytes | memoryview) -> tuple[int, int]:
+    """Returns the height and width that a PNG's header says."""
+    width, height = struct.unpack_from(">II", content, 16)
+    return height, width
 
 
 def has_texts_behind(file: BinaryIO) -> bool:

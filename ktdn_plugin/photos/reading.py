@@ -28,7 +28,7 @@ from ktdn_plugin.photos.exif import (
 )
 from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
 from ktdn_plugin.photos.photo import MOST_TEXT, ROWS, Photo, PhotoPixels, to_8_bit
-from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png
+from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
 from ktdn_plugin.photos.quiet import quiet
 from ktdn_plugin.photos.unread import depth_error, reason_of
 
@@ -142,12 +142,12 @@ def _plain_pixels(content: bytes | memoryview) -> NDArray[np.uint8] | None:
     """Decodes a plain PNG by OpenCV, which is quicker; None of what is left to Pillow."""
     if not is_plain_png(content):
         return None
+    height, width = size_of(content)
+    if height * width > (Image.MAX_IMAGE_PIXELS or height * width):
+        return None  # which may refuse it
     try:
-        # What Pillow refuses for its size or a damaged chunk is left to it, too.
-        with quiet(), Image.open(io.BytesIO(content), formats=("PNG",)):
-            pass
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except Exception:
+    except cv2.error:
         return None
     return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -69,17 +69,14 @@ def _tiff_oddity(content: bytes) -> str | None:
                     f"has {page.samplesperpixel} bands of {page.bitspersample} bit; save it with "
                     "RGB, or RGB and alpha"
                 )
-            bits, formats = _numbers(page.bitspersample), _numbers(page.sampleformat)
-            if found := depth_error(bits, formats):
-                return found
-            if int(page.compression) in TiffImagePlugin.COMPRESSION_INFO:
-                return None
-            name = getattr(page.compression, "name", page.compression)
-            return f"a TIFF compressed by {name}, which is not read; save it compressed by ZIP"
+            bits, samples, compression = page.bitspersample, page.sampleformat, page.compression
     # What it raises about damaged files is of many kinds.
     except Exception:
         return None
-
-
-def _numbers(value: Any) -> set[int]:
-    return set(map(int, value)) if isinstance(value, tuple) else {int(value)}
+    depths = set(bits) if isinstance(bits, tuple) else {int(bits)}
+    formats = [int(one) for one in (samples if isinstance(samples, tuple) else (samples,))]
+    found = depth_error(depths, formats) if depths else None
+    if found is None and int(compression) not in TiffImagePlugin.COMPRESSION_INFO:
+        name = getattr(compression, "name", compression)
+        return f"a TIFF compressed by {name}, which is not read; save it compressed by ZIP"
+    return found

@@ -166,22 +166,3 @@ def test_a_teacher_is_told_of(here: Path, dehaze: Command, checkpoint: Path) -> 
         "training dehazes\n",
     )
     assert dehaze("photos/a.png", "-o", "out2", "--checkpoint", "student.pth")[::2] == (0, "")
-
-
-def test_the_quality_of_webp_is_taken_and_recorded(here: Path, dehaze: Command) -> None:
-    assert dehaze("photos/deeper", "-o", "out", "--quality", "40") == (
-        0,
-        "Dehazed: out (2 of 2)\n",
-        "",
-    )
-    results = json.loads(Path("out", RECORD).read_text())["results"]
-    assert {name: result["quality"] for name, result in results.items()} == {
-        "b.jpg": 40,
-        "c.webp": 40,
-    }
-    assert dehaze("photos/deeper/c.webp", "-o", "alone.webp", "--quality", "40")[0] == 0
-    Path("out/b.jpg").unlink()
-    assert (
-        "c.webp: is there already, made with --quality 40"
-        in dehaze("photos/deeper", "-o", "out")[2]
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,42 +152,3 @@ def test_videos_are_neither_compared_nor_measured_and_it_is_said(
     dehaze_all([Path("clip.mp4")], Path("out"), lambda: inverted, compare=True)
     assert "videos are neither compared nor measured: clip.mp4" in capsys.readouterr().out
     assert files("out") == ["clip.mp4"]
-
-
-VARYING = ("-vf", "select='not(between(n,10,30))'", "-fps_mode", "vfr")
-TEN_BIT = ("-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020", "-color_trc", "smpte2084")
-ODD_VIDEOS = {
-    "wide.mp4": (("-vf", "setsar=4/3"), "its pixels are 4:3 in shape, those of results are square"),
-    "hdr.mp4": ((*TEN_BIT, "-c:v", "libx264"), "its 10 bit become 8, and what it says of HDR"),
-    "hdr.mkv": ((*TEN_BIT, "-c:v", "ffv1"), "its 10 bit become 8"),
-    "varying.mp4": ((*VARYING, "-c:v", "libx264"), "its frame rate varies"),
-    "varying.mkv": ((*VARYING, "-c:v", "mpeg4"), "its frame rate varies"),
-    "plain.mp4": (("-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "3"), None),
-    "plain.mkv": (("-c:v", "mpeg4", "-r", "24000/1001"), None),
-}
-
-
-@pytest.mark.parametrize("name", ODD_VIDEOS)
-def test_what_a_video_will_lose_is_said_before_the_work(
-    here: Path, name: str, capsys: pytest.CaptureFixture
-) -> None:
-    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="no FFmpeg to make the video with")
-    options, said = ODD_VIDEOS[name]
-    source = ("-f", "lavfi", "-i", "testsrc=size=96x64:rate=24:duration=2")
-    done = subprocess.run(
-        [ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *source, *options, name],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip(f"this FFmpeg cannot make it: {done.stderr.strip()}")
-    before = []
-
-    def network(image: np.ndarray) -> np.ndarray:
-        before.append(capsys.readouterr().out)
-        return image
-
-    dehaze_all([Path(name)], Path("out"), lambda: network)
-    lines = before[0].splitlines()
-    assert [line.startswith(f"{name}: {said}") for line in lines] == ([True] if said else [])
-    assert len(read_video(Path("out", name))[0]) == len(before) >= 27
