@@ -6,7 +6,6 @@ its metadata go on to say that they are there: some viewers would not show it, o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 from xml.dom import minidom
@@ -29,7 +28,7 @@ _CLAIMS = {
 _NAMES = {_NOTE: ("HasExtendedXMP",), _CAMERA: ("MotionPhoto", "MicroVideo")}
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"  # ISO 21496-1, which needs no XMP
-_VIDEO = re.compile(rb"MotionPhoto_Data|\0\0\0.ftyp(?:mp4|isom|iso[2-6]|qt  |avc1|MSNV|3gp)", re.S)
+_BRANDS = (b"mp4", b"iso", b"qt  ", b"avc1", b"MSNV", b"3gp")  # of videos
 _PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
 
 
@@ -51,7 +50,7 @@ def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, lis
             found.append("further XMP")
         if any(data.startswith(_GAIN_MAP) for data in segments):
             found.append("its HDR gain map")
-        if _VIDEO.search(content):
+        if _has_video(content):
             found.append("the video of its motion photo")
         count = _further(image)
         if count and "its HDR gain map" not in found:
@@ -105,6 +104,18 @@ def _is_claim(node: Any) -> bool:
     # A camera says of photographs without a video, too, that they have none.
     is_denial = getattr(node, "value", "") == "0"
     return space in _CLAIMS and (node.localName or "").startswith(names) and not is_denial
+
+
+def _has_video(content: bytes) -> bool:
+    """Returns whether a phone has put a video behind a picture."""
+    if b"MotionPhoto_Data" in content:
+        return True
+    at = content.find(b"ftyp")  # much quicker than a regular expression
+    while at >= 0:
+        if content[at - 4 : at - 1] == bytes(3) and content[at + 4 : at + 8].startswith(_BRANDS):
+            return True
+        at = content.find(b"ftyp", at + 1)
+    return False
 
 
 def _further(image: Any) -> int:
