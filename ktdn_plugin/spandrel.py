@@ -6,7 +6,6 @@ spandrel has no entry points: a program calls :func:`install` once, before it lo
 from __future__ import annotations
 
 import functools
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,15 @@ from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.checkpoints.metadata import KEY, find_metadata, network_of
 from ktdn_plugin.checkpoints.networks import build_network, keep_settings, ktdn_weights
 from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
+from ktdn_plugin.checkpoints.published_layout import (
+    LANDMARKS,
+    PUBLISHED_LANDMARKS,
+    from_published,
+    is_published,
+)
+from ktdn_plugin.checkpoints.reading import without_prefix
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.safe_loading import NotReadHereError, load_tensors
 
 try:
     from spandrel import (
@@ -43,6 +49,9 @@ except ImportError as error:
     ) from error
 
 NAME = "KTDN"
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+"""Of the files that spandrel reads."""
+
 _FILE = "file"
 
 
@@ -51,7 +60,8 @@ def install(registry: ArchRegistry = MAIN_REGISTRY) -> None:
 
     Adds the architecture, and has ``ModelLoader`` hand over to us what spandrel drops or cannot
     read: the metadata beside the weights (a network's ``mean`` and ``std`` are nowhere else), and
-    mmengine's files, whose log its unpickler refuses. Files of other networks go spandrel's way.
+    mmengine's files, whose log its unpickler refuses. Each file's names and shapes are looked at
+    first, so that damaged ones are refused by name; other networks' files go spandrel's way.
 
     Args:
         registry: Where to add it; spandrel's main registry is what programs use.
@@ -139,6 +149,7 @@ def _in_our_layout(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     weights = {k: v for k, v in state_dict.items() if isinstance(k, str) and k != KEY}
     # Of mmengine's files spandrel leaves the names of the model that trained the network.
     weights = from_mmengine({"state_dict": weights})
+    weights = without_prefix(weights, (*LANDMARKS, *PUBLISHED_LANDMARKS))
     return from_published(weights) if is_published(weights) else weights
 
 
@@ -149,15 +160,7 @@ def _teach_loader() -> None:
 
     @functools.wraps(read)
     def load_state_dict_from_file(self: ModelLoader, path: str | Path) -> StateDict:
-        try:
-            state_dict = read(self, path)
-        except (pickle.UnpicklingError, RuntimeError):  # the latter of .pt files
-            try:
-                return _read(path)
-            except KTDNError:
-                pass  # not ours: what spandrel says of it stands
-            raise
-        return _read(path) if is_ktdn(state_dict) else state_dict
+        return _read(path) if _is_ktdn_file(Path(path)) else read(self, path)
 
     @functools.wraps(load)
     def load_from_state_dict(self: ModelLoader, state_dict: StateDict) -> Any:
@@ -169,6 +172,20 @@ def _teach_loader() -> None:
     load_state_dict_from_file.knows_ktdn = True  # type: ignore[attr-defined]
     ModelLoader.load_state_dict_from_file = load_state_dict_from_file
     ModelLoader.load_from_state_dict = load_from_state_dict
+
+
+def _is_ktdn_file(path: Path) -> bool:
+    if path.suffix.lower() not in SUFFIXES or not path.exists():
+        return False
+    try:
+        content = load_tensors(path, without_numbers=True)
+    except NotReadHereError:
+        return False
+    try:
+        ktdn_weights(content, path)
+    except KTDNError:
+        return False
+    return True
 
 
 def _read(path: str | Path) -> StateDict:

@@ -100,7 +100,7 @@ def published_weights(seed: int = 0) -> dict[str, Tensor]:
 def published_file(folder: Path) -> Path:
     """A file in the published layout."""
     path = folder / "KTDN.pth"
-    weights = {f"module.{key}": value for key, value in published_weights().items()}
+    weights = {f"module.{key}": value.clone() for key, value in published_weights().items()}
     torch.save({"model": weights}, path)
     return path
 

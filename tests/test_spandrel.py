@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
 import pickle
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -310,6 +312,27 @@ def test_a_registry_of_ones_own() -> None:
     model = ModelLoader(registry=registry).load_from_state_dict(KTDN(ENCODER).state_dict())
     assert isinstance(model.architecture, KTDNArchitecture)
     assert len(registry) == 1
+
+
+def test_one_prefix_before_all_names(network: KTDN, tmp_path: Path) -> None:
+    for prefix in ("_orig_mod.", "model.", "module.net."):
+        weights = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
+        _check_equal(ModelLoader().load_from_state_dict(weights), network)
+        torch.save({"model_state_dict": weights, "params_ema": None}, tmp_path / "net.pth")
+        _check_equal(ModelLoader().load_from_file(tmp_path / "net.pth"), network)
+
+
+def test_hostile_files_do_not_reach_spandrels_reader(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "deep.pth", "w") as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02}N" + b"\x85" * 10**6 + b"Ns.")
+    with pytest.raises(KTDNError, match="nested more than 64 deep"):
+        ModelLoader().load_from_file(tmp_path / "deep.pth")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.pth")
+        with pytest.raises(KTDNError, match="a pipe or a device"):
+            ModelLoader().load_from_file(tmp_path / "pipe.pth")
+    with pytest.raises(FileNotFoundError):
+        ModelLoader().load_from_file(tmp_path / "none.pth")
 
 
 class _Trap:

@@ -20,11 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ktdn_plugin.archs.encoder import Encoder
+from ktdn_plugin.checkpoints.published_layout import LANDMARKS
 from ktdn_plugin.errors import KTDNError
 
 PREFIX = "encoder.body."
-LANDMARKS = ("fam16.conv1.weight", "fam8.conv1.weight", "fam4.conv1.weight", "em.fuse.weight")
-"""Entries that every KTDN has, and no other network."""
 
 USUAL = {
     "resnet": ("resnetaa", "resnetblur"),
@@ -104,6 +103,8 @@ def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         if key not in weights or weights[key].ndim != 4:
             raise KTDNError(f"no whole KTDN: it lacks '{key}'")
         squeezed, channels = weights[key].shape[:2]
+        if not weights[key].numel():
+            raise KTDNError(f"no KTDN: '{key}' has no numbers")
         pairs.append((channels, squeezed))
     return pairs
 

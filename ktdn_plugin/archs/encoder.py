@@ -144,7 +144,8 @@ class Encoder(nn.Module):
     """A timm backbone cut after its stride-16 features.
 
     Args:
-        name: Name of a timm model whose features come at strides 4, 8 and 16.
+        name: Name of a timm model whose features come at strides 4, 8 and 16; the hub's names of
+            timm's own, such as ``hf-hub:timm/resnet18.a1_in1k``, are the same.
         pretrained: ``True`` takes timm's ImageNet weights; a path takes the weights of that file
             (``.pth`` or ``.safetensors``, in timm's key names); ``False`` starts at random.
         stages: How many of the three stages to keep, 1 to 3.
@@ -164,6 +165,8 @@ class Encoder(nn.Module):
             raise ValueError(f"stages must be 1, 2 or 3, got {stages}")
         if not isinstance(name, str):
             raise KTDNError(f"encoder: {name!r} is not the name of a timm model")
+        # What the hub calls timm's own models; timm would ask the hub for its description.
+        name = re.sub(r"^(hf[-_]hub:)?timm/", "", name)
         backbone = _inspect_backbone(name)
         self.name = name
         self.channels = backbone.channels[:stages]

@@ -10,6 +10,7 @@ from typing import Any
 from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints.networks import is_training_state
 from ktdn_plugin.errors import KTDNError
 
 State = dict[str, Any]
@@ -55,7 +56,10 @@ def _newest(opt: Options, folder: Path) -> tuple[Path, State] | None:
 
 def _read(opt: Options, file: Path) -> State:
     state = read_checkpoint(file)
-    if not isinstance(state, dict) or not {"iter", "epoch", "optimizers"} <= state.keys():
+    if not is_training_state(state) or not all(
+        isinstance(state.get(key), list) and all(isinstance(one, dict) for one in state[key])
+        for key in ("optimizers", "schedulers")
+    ):
         raise KTDNError(f"{file}: not a training state")
     for network, saved in _networks(opt, file, state["iter"]).items():
         if not saved.is_file():
@@ -140,7 +144,7 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
             if plan.keys() != saved.keys() - _PROGRESS:
                 raise KeyError("train.scheduler")
         model.resume_training(state)
-    except (KeyError, ValueError, AssertionError) as error:
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, IndexError) as error:
         raise KTDNError(
             f"{file}: the state of a training with another optimizer or scheduler ({error}); "
             "change them back, or start from its network by path.pretrain_network_g"

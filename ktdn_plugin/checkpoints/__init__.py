@@ -10,13 +10,12 @@ from ktdn_plugin.checkpoints.reading import (
     WEIGHT_KEYS,
     StateDict,
     compare_keys,
-    is_safetensors,
     read_checkpoint,
-    read_header,
     read_state_dict,
     select_weights,
 )
 from ktdn_plugin.checkpoints.saving import save_checkpoint
+from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
 
 __all__ = [
     "WEIGHT_KEYS",

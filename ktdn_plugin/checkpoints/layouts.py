@@ -58,7 +58,7 @@ def param_keys_of(content: Mapping[str, Any]) -> tuple[str, ...]:
     """Names the sets of weights in a file, ``params`` where it has one that it gives no name."""
     if is_mmengine(content):
         return PARAM_KEYS if "ema_state_dict" in content else ("params",)
-    return tuple(key for key in PARAM_KEYS if key in content) or ("params",)
+    return tuple(key for key in PARAM_KEYS if content.get(key) is not None) or ("params",)
 
 
 def unused_entries(content: Any, path: str | Path) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ from ktdn_plugin.checkpoints.reading import (
     read_checkpoint,
     read_state_dict,
     select_weights,
+    without_prefix,
 )
 from ktdn_plugin.errors import KTDNError
 
@@ -53,6 +54,7 @@ def load_content(
     weights = select_weights(content, path, param_key)
     if is_published(weights):
         weights = from_published(weights)
+    weights = without_prefix(weights, network.state_dict())
     told = settings_in(weights, network)
     weights = {key: value for key, value in weights.items() if key not in told}
     problem = compare_keys(network.state_dict(), weights)

@@ -36,8 +36,8 @@ from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.archs.detection import find_reduction
 from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
-from ktdn_plugin.checkpoints.reading import is_safetensors, read_header
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
 
 KEY = "ktdn"
 """What the metadata is called inside a file."""
@@ -50,6 +50,9 @@ FOUND = "found"
 
 UNUSED = "published_unused"
 """In metadata: what a published file has in the entries that the published network never uses."""
+
+LARGEST = 2**20
+"""In characters of JSON, or in values; ours has less than a hundredth of it."""
 
 STAGES = ("teacher", "student")
 
@@ -131,6 +134,8 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     """
     if is_safetensors(path):
         text = read_header(path).get(KEY)
+        if text is not None and len(text) > LARGEST:
+            raise KTDNError(f"{path}: its metadata, '{KEY}', is too long ({len(text)} characters)")
         try:
             found = None if text is None else _from_json(text)
         except (ValueError, RecursionError) as error:
@@ -140,7 +145,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
         found = holder.get(KEY) if isinstance(holder, Mapping) else None
     if found is None:
         return {}
-    if not isinstance(found, Mapping) or not _is_plain(found):
+    if not isinstance(found, Mapping) or not _is_plain(found, [LARGEST]):
         raise KTDNError(f"{path}: what it has as '{KEY}' is no metadata: plain values by name")
     return dict(found)
 
@@ -177,13 +182,18 @@ def _with_infinity(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf", "nan") else value
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    if depth > 8:
+def _is_plain(value: Any, left: list[int], depth: int = 0) -> bool:
+    """Finds whether metadata is made of plain values, no more of them than are left."""
+    left[0] -= 1 + (len(value) if isinstance(value, str) else 0)
+    if depth > 8 or left[0] < 0:
         return False
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(one, depth + 1) for key, one in value.items())
+        return all(
+            isinstance(key, str) and _is_plain(key, left) and _is_plain(one, left, depth + 1)
+            for key, one in value.items()
+        )
     if isinstance(value, list):
-        return all(_is_plain(one, depth + 1) for one in value)
+        return all(_is_plain(one, left, depth + 1) for one in value)
     return value is None or type(value) in (str, int, float, bool)
 
 
@@ -206,11 +216,13 @@ def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
         raise KTDNError(f"{path}: its metadata's 'network' is no dictionary")
     kind = network.get("type", KTDN.__name__)
     if kind != KTDN.__name__:
-        raise KTDNError(f"{path}: the checkpoint of another network than KTDN: {kind}")
+        raise KTDNError(f"{path}: the checkpoint of another network than KTDN: {str(kind)[:100]}")
     known = {key: network[key] for key in _IS_VALID if key in network}
     for key, value in known.items():
         if not _IS_VALID[key](value):
-            raise KTDNError(f"{path}: its metadata says {key}: {value!r}, which cannot be")
+            raise KTDNError(
+                f"{path}: its metadata says {key}: {repr(value)[:100]}, which cannot be"
+            )
     return known
 
 
@@ -238,13 +250,13 @@ def _are_three(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 3
-        and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+        and all(type(one) in (int, float) and abs(one) < 1e30 for one in value)
     )
 
 
 _IS_VALID: dict[str, Callable[[Any], bool]] = {
-    "encoder": lambda value: isinstance(value, str) and bool(value),
+    "encoder": lambda value: isinstance(value, str) and 0 < len(value) <= 200,
     "mean": _are_three,
     "std": lambda value: _are_three(value) and min(value) > 0,
-    "reduction": lambda value: type(value) is int and value > 0,
+    "reduction": lambda value: type(value) is int and 0 < value < 2**31,
 }

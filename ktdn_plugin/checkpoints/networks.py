@@ -92,7 +92,11 @@ def ktdn_weights(content: Any, path: str | Path, param_key: str | None = None) -
 
 def is_training_state(content: Any) -> bool:
     """Tells whether a file's content is what BasicSR resumes a training from."""
-    return isinstance(content, Mapping) and {"iter", "epoch", "optimizers"} <= content.keys()
+    return (
+        isinstance(content, Mapping)
+        and {"iter", "epoch", "optimizers"} <= content.keys()
+        and type(content["iter"]) is int
+    )
 
 
 def describe_state(content: Mapping[str, Any]) -> str:
@@ -235,7 +239,13 @@ def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, 
     Raises:
         KTDNError: If they are no such values.
     """
-    saved = {key: settings_of(weights[key]) for key in SETTINGS if key in weights}
+    saved: dict[str, Any] = {}
+    for key in SETTINGS:
+        if key in weights:
+            if weights[key].numel() != 3:
+                shape = tuple(weights[key].shape)
+                raise KTDNError(f"{path}: its '{key}' is {shape}, and not three numbers")
+            saved[key] = settings_of(weights[key])
     return network_of({"network": saved}, path)
 
 

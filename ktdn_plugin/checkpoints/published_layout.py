@@ -29,6 +29,12 @@ _ATTENTIONS = {
     "pixel_attention.attention": "palayer.pa",
 }
 
+LANDMARKS = ("fam16.conv1.weight", "fam8.conv1.weight", "fam4.conv1.weight", "em.fuse.weight")
+"""Entries that every KTDN has, and no other network."""
+
+PUBLISHED_LANDMARKS = ("mid_conv.calayer.ca.0.weight", "enhancer.refine1.weight")
+"""Entries that it has in the published layout."""
+
 DEAD = ("enhancer.batch1.weight", "enhancer.batch1.bias")
 """A layer of the published network that its forward pass never calls."""
 
@@ -39,7 +45,7 @@ _DEAD_WIDTH = 100
 def is_published(weights: Mapping[str, Tensor]) -> bool:
     """Tells whether weights are in the layout that KTDN's authors published."""
     bare = {key.removeprefix("module.") for key in weights}
-    return {"mid_conv.calayer.ca.0.weight", "enhancer.refine1.weight"} <= bare
+    return bare.issuperset(PUBLISHED_LANDMARKS)
 
 
 def from_published(weights: Mapping[str, Any]) -> StateDict:

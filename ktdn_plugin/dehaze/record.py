@@ -18,6 +18,7 @@ from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
+from ktdn_plugin.storage.kinds import check_regular
 
 RECORD = ".ktdn-dehaze.json"
 _CHUNK = 1 << 20
@@ -226,9 +227,8 @@ def digest_of(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
+    check_regular(path)
     try:
         return digest_of(path)
-    except FileNotFoundError:
-        raise KTDNError(f"{path}: no such checkpoint file") from None
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}; name a checkpoint's file") from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.checkpoints.metadata import find_metadata, stage_of
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.safe_loading import load_tensors
 
 
 def tell_teacher(path: Path) -> None:
@@ -17,7 +17,7 @@ def tell_teacher(path: Path) -> None:
         path: The checkpoint. Of one that cannot be read, nothing is said: whatever loads it does.
     """
     try:
-        metadata = find_metadata(read_checkpoint(path), path)
+        metadata = find_metadata(load_tensors(path, without_numbers=True), path)
     except KTDNError:
         return
     if stage_of(metadata) == "teacher":

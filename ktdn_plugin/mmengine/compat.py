@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
 from ktdn_plugin.atomic import write_whole
-from ktdn_plugin.checkpoints.openmmlab_layout import allowed_classes
+from ktdn_plugin.storage.plain_values import NUMPY, NumpyType, numpy_number
 
 WHOLE_FILES = "ktdn_whole_files"
 """Name of the storage backend that leaves no half-written checkpoint behind."""
@@ -39,9 +41,51 @@ class WholeFilesBackend(LocalBackend):
         self.put(obj.encode(encoding), filepath)
 
 
+class _Array:
+    """Stands for an array of numpy's while a file is read: its numbers, if it is a row of them."""
+
+    numbers: tuple[Any, ...] = ()
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, _, content = state
+        if len(shape) == 1 and isinstance(kind, NumpyType) and kind.code is not None:
+            # As many as are said to be there, or an error.
+            self.numbers = struct.unpack(f"{kind.order}{int(*shape)}{kind.code}", content)
+
+
+class _History(HistoryBuffer):
+    """Becomes one of mmengine's own logs when its numbers have been read."""
+
+    def __setstate__(self, state: Any) -> None:
+        logs, counts = state["_log_history"], state["_count_history"]
+        super().__init__(logs.numbers, counts.numbers, int(state["max_length"]))
+        self.__class__ = HistoryBuffer
+
+
+def _method(*_: Any) -> None:
+    """Stands for ``getattr``: a log names its class' methods, which every new one has anyway."""
+
+
 def apply() -> None:
-    """Lets torch's restricted unpickler read mmengine's checkpoints; ``weights_only`` stays on."""
-    torch.serialization.add_safe_globals(allowed_classes(HistoryBuffer))
+    """Lets torch's restricted unpickler read mmengine's checkpoints; ``weights_only`` stays on.
+
+    What is let through are none of the functions that a file names: numpy's own, given a file's
+    numbers, read and write wherever these say.
+    """
+    history = f"{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}"
+    torch.serialization.add_safe_globals(
+        [
+            (_History, history),
+            (_method, "builtins.getattr"),
+            (NumpyType, "numpy.dtype"),
+            (_Array, "numpy.ndarray"),
+            *((_Array, f"{module}._reconstruct") for module in NUMPY),
+            *((numpy_number, f"{module}.scalar") for module in NUMPY),
+        ]
+    )
 
 
 register_backend(WHOLE_FILES, WholeFilesBackend, force=True)

@@ -71,6 +71,16 @@ def test_looking_at_a_backbone_draws_no_random_numbers() -> None:
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.parametrize("prefix", ["hf-hub:timm/", "hf_hub:timm/", "timm/"])
+def test_the_hubs_names_of_timms_models(prefix: str) -> None:
+    encoder = Encoder(f"{prefix}test_resnet.r160_in1k")
+    assert encoder.name == "test_resnet.r160_in1k"
+    with pytest.raises(KTDNError, match="'resnet1' is not a timm model"):
+        Encoder(f"{prefix}resnet1")
+    with pytest.raises(KTDNError, match="'hf-hub:somebody/resnet18' is not a timm model"):
+        Encoder("hf-hub:somebody/resnet18")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import pickle
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,21 +109,44 @@ def test_truncated(zipped: bool, part: float, tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize(
-    "content",
+    ("content", "words"),
     [
-        b"<!DOCTYPE html><html>404: not found</html>",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
-        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
-        b'{"message": "not found"}',
-        b"\xff" * 100,
+        (b"<!DOCTYPE html><html>404: not found</html>", "not a checkpoint file but a web page"),
+        (b"\xef\xbb\xbf\n<HTML><head>", "open the link in a browser, and download the file"),
+        (LFS, "fetch the file itself by 'git lfs pull'"),
+        (
+            gzip.compress(b"net"),
+            "not a checkpoint file but an archive (gzip); give the file",
+        ),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ""),
+        (b'{"message": "not found"}', ""),
+        (b"\xff" * 100, ""),
     ],
 )
-def test_something_else_than_a_checkpoint(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "net.pth"
+def test_something_else_than_a_checkpoint(
+    name: str, content: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
     path.write_bytes(content)
-    with one_line(path, "not a checkpoint file"):
+    unknown = "not a checkpoint file" if name == "net.pth" else "not a readable safetensors file"
+    with one_line(path, words or unknown):
         read_checkpoint(path)
+
+
+def test_checkpoint_in_a_zip_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("weights/net_g.pth", written(weights()))
+    with one_line(tmp_path / "net.pth", "a zip archive with weights/net_g.pth in it; unpack it"):
+        read_checkpoint(tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("photo.jpg", b"")
+    with one_line(tmp_path / "net.pth", "not a checkpoint file but some other zip archive"):
+        read_checkpoint(tmp_path / "net.pth")
 
 
 def test_files_under_the_wrong_name(tmp_path: Path) -> None:
@@ -227,7 +252,7 @@ def test_usual_key_that_is_absent_is_looked_for_elsewhere(
 
 
 def test_order_in_which_keys_are_looked_for(file: Path) -> None:
-    assert WEIGHT_KEYS == ("params_ema", "params", "state_dict", "model")
+    assert WEIGHT_KEYS == ("params_ema", "params", "state_dict", "model", "model_state_dict")
     content = {key: weights(i) for i, key in enumerate(reversed(WEIGHT_KEYS))}
     for i in reversed(range(len(WEIGHT_KEYS))):
         torch.save(content, file)
@@ -235,6 +260,12 @@ def test_order_in_which_keys_are_looked_for(file: Path) -> None:
         for key in content:
             assert_equal(read_state_dict(file, key), content[key])
         del content[WEIGHT_KEYS[-1 - i]]
+
+
+def test_a_key_without_weights_is_passed_over(file: Path) -> None:
+    torch.save({"params_ema": None, "params": weights()}, file)
+    assert_equal(read_state_dict(file), weights())
+    assert_equal(read_state_dict(file, "params_ema"), weights())
 
 
 def test_custom_key(file: Path) -> None:
@@ -252,6 +283,9 @@ def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
     wrapped = {f"module.{name}": value for name, value in weights().items()}
     torch.save({key: wrapped} if key else wrapped, file)
     assert_equal(read_state_dict(file), weights())
+    compiled = {f"_orig_mod.module.{name}": value for name, value in weights().items()}
+    torch.save({key: compiled} if key else compiled, file)
+    assert_equal(read_state_dict(file), weights())
     inside = {"head.module.weight": torch.ones(1)}
     torch.save(inside, file)
     assert_equal(read_state_dict(file), inside)
@@ -265,6 +299,13 @@ def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
         ({}, "holds no network's weights"),
         ({"params": {}}, "holds no network's weights"),
         ({"params": 3}, "holds no network's weights"),
+        ({"params": None, "epoch": 3}, "holds no network's weights"),
+        ({"meta": {}, "state_dict": 3}, "holds no network's weights"),
+        (
+            {"meta": {}, "state_dict": {"a": torch.ones(1)}, "ema_state_dict": []},
+            "holds no network",
+        ),
+        ({"meta": {}, "state_dict": {0: torch.ones(1)}}, "holds no network's weights"),
         ({"epoch": 3, "optimizers": []}, "(it has epoch, optimizers)"),
         ({"params": {"a": torch.ones(1), "b": 3.0}}, "holds no network's weights"),
         ({"params": {0: torch.ones(1)}}, "holds no network's weights"),
@@ -299,9 +340,31 @@ def test_load_weights(file: Path) -> None:
     assert_equal(network.state_dict(), wanted)
 
 
+@pytest.mark.parametrize("prefix", ["net.", "model.", "module._orig_mod.", "a.b.c."])
+def test_load_weights_below_one_common_prefix(prefix: str, file: Path) -> None:
+    network = nn.Linear(3, 2)
+    wanted = {"weight": torch.rand(2, 3), "bias": torch.rand(2)}
+    torch.save({prefix + key: value for key, value in wanted.items()}, file)
+    load_weights(network, file)
+    assert_equal(network.state_dict(), wanted)
+
+
+def test_a_networks_own_beginning_is_no_prefix(file: Path) -> None:
+    network = nn.Sequential(nn.Sequential(nn.Linear(3, 2)))
+    torch.save(network.state_dict(), file)
+    load_weights(network, file)
+    torch.save(network[0].state_dict(), file)
+    with one_line(file, "2 of 2 entries are missing (such as 0.0.weight)"):
+        load_weights(network, file)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (
+            {"weight": torch.zeros(2, 3, dtype=torch.int8), "bias": torch.zeros(2)},
+            "1 entries have another kind of numbers (such as weight: torch.int8 instead of",
+        ),
         ({"weight": torch.zeros(2, 3)}, "1 of 2 entries are missing (such as bias)"),
         (
             {"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "gain": torch.zeros(1)},

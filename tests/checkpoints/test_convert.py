@@ -134,7 +134,7 @@ def test_published_there_and_back(tmp_path: Path) -> None:
 
 
 def test_published_as_it_is_written_without_its_unused_entries(tmp_path: Path) -> None:
-    weights = published_weights()
+    weights = {key: value.clone() for key, value in published_weights().items()}
     for key in DEAD:
         weights[key] = torch.full((100,), float(key.endswith("weight")))
     torch.save({"model": weights}, tmp_path / "KTDN.pth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from helpers import ENCODER
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ktdn_plugin import KTDN, KTDNError, load_network
+from ktdn_plugin import KTDN, KTDNError, load_network, to_published
+from ktdn_plugin.checkpoints.info import describe_checkpoint
 from ktdn_plugin.checkpoints.published_layout import from_published
 
 Weights = dict[str, Tensor]
@@ -86,6 +88,53 @@ def test_any_layout(write: Callable[[Weights, Path], Path], tmp_path: Path) -> N
     assert torch.equal(loaded(x), wanted(x))
     loaded(x).mean().backward()  # it can be trained on
     assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+PREFIXES = ("_orig_mod.", "module._orig_mod.", "model.", "net.", "generator.", "model.net_g.")
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_names_below_one_prefix(published: bool, tmp_path: Path) -> None:
+    """What torch.compile, Lightning, GANs and others put before all names."""
+    wanted = network(3)
+    weights = wanted.state_dict()
+    if published:
+        weights = {k.removeprefix("module."): v for k, v in to_published(weights)["model"].items()}
+    path = tmp_path / "net.pth"
+    for number, prefix in enumerate(PREFIXES):
+        inner = {f"{prefix}{key}": value for key, value in weights.items()}
+        keys = ("params", "model_state_dict", "state_dict")
+        content: object = {keys[number % 3]: inner, "params_ema": None} if number else inner
+        torch.save(content, path)
+        loaded = load_network(path, ENCODER)
+        assert all(
+            torch.equal(value, loaded.state_dict()[key])
+            for key, value in wanted.state_dict().items()
+        )
+        assert describe_checkpoint(path)["weights"] == ["params"]
+    compiled = {key.replace("encoder.", "encoder._orig_mod."): v for key, v in weights.items()}
+    torch.save(compiled, path)
+    load_network(path, ENCODER)
+    torch.save({f"student.{k}": v for k, v in weights.items()} | {"teacher.x": torch.ones(1)}, path)
+    fails(path, "another network than KTDN")
+
+
+def test_weights_of_another_kind(tmp_path: Path) -> None:
+    weights = network().state_dict()
+    key = "fam4.conv1.weight"
+    path = tmp_path / "net.pth"
+    for value, words in (
+        (weights[key].to(torch.int8), f"(such as {key}: torch.int8 instead of torch.float32)"),
+        (weights[key].to(torch.complex64), "torch.complex64 instead of torch.float32"),
+        (weights[key].expand(10**6, *weights[key].shape), "holds expanded tensors"),
+    ):
+        torch.save({"params": {**weights, key: value}}, path)
+        fails(path, words, encoder=ENCODER)
+    squeezed = "fam4.channel_attention.attention.0.weight"
+    torch.save({"params": {**weights, squeezed: torch.zeros(0, 10**12, 1, 1)}}, path)
+    fails(path, f"'{squeezed}' has no numbers", encoder=ENCODER)
+    torch.save({"params": {**weights, "mean": torch.zeros(10**6)}}, path)
+    fails(path, "its 'mean' is (1000000,), and not three numbers")
 
 
 def test_half_precision_becomes_single(tmp_path: Path) -> None:
@@ -175,10 +224,24 @@ def test_another_encoder_than_it_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "described",
     [{"encoder": 3}, {"encoder": ""}, {"mean": [1, 2]}, {"mean": "abc"}, {"std": [1, 0, 1]},
-     {"std": [1, float("nan"), 1]}, {"reduction": 0}, {"reduction": True}, {"reduction": 2.5}],
+     {"std": [1, float("nan"), 1]}, {"mean": [10**400] * 3}, {"encoder": "x" * 10**4},
+     {"reduction": 0}, {"reduction": True}, {"reduction": 2.5}],
 )  # fmt: skip
 def test_values_that_cannot_be(described: dict, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     metadata = {"network": {"type": "KTDN", **described}}
     torch.save({"params": network().state_dict(), "ktdn": metadata}, path)
     fails(path, f"its metadata says {next(iter(described))}: ", "which cannot be")
+    with pytest.raises(KTDNError) as caught:
+        load_network(path)
+    assert len(str(caught.value)) < len(str(path)) + 200
+
+
+def test_metadata_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    for large in ([0.5] * 2**21, "x" * 2**21, [["x" * 2**14] * 64] * 64):
+        torch.save({"params": network().state_dict(), "ktdn": {"run": large}}, path)
+        fails(path, "what it has as 'ktdn' is no metadata")
+    path = tmp_path / "net.safetensors"
+    save_file(network().state_dict(), path, {"ktdn": json.dumps({"run": "x" * 2**21})})
+    fails(path, "its metadata, 'ktdn', is too long")
