@@ -14,7 +14,7 @@ import torch
 from comfyui_stand_in import ComfyUI
 from helpers import ENCODER
 
-from ktdn_plugin import KTDN, KTDNError
+from ktdn_plugin import KTDN, KTDNError, load_network
 from ktdn_plugin.cli import main
 
 NODE = "KTDNDehaze"
@@ -145,6 +145,32 @@ def test_a_file_that_changes_is_run_again(loaded: ComfyUI, network: KTDN) -> Non
     path = loaded.root / "models" / "upscale_models" / "haze.pth"
     torch.save({"params": KTDN(ENCODER).state_dict()}, path)
     assert node.IS_CHANGED(checkpoint="haze.pth", image=None) != first
+
+
+def test_a_file_is_read_once_until_it_changes(
+    loaded: ComfyUI, network: KTDN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[loaded.nodes[NODE].__module__]
+    read = []
+    monkeypatch.setattr(
+        module, "load_network", lambda path: (read.append(path.name), load_network(path))[1]
+    )
+    images = _images(1)
+    path = loaded.root / "models" / "upscale_models" / "haze.pth"
+    for _ in range(3):
+        loaded.run(NODE, image=images, checkpoint="haze.pth")
+    assert read == ["haze.pth"]
+    torch.manual_seed(5)
+    other = _bright(KTDN(ENCODER)).eval()
+    torch.save({"params": other.state_dict()}, path)
+    for _ in range(2):
+        (result,) = loaded.run(NODE, image=images, checkpoint="haze.pth")
+        assert torch.allclose(result, _expected(other, images), atol=1e-5)
+    assert read == ["haze.pth"] * 2
+    # As fine a network as before, though it has been run.
+    (result,) = loaded.run(NODE, image=images, checkpoint=str(Path("street/net_g.pth")))
+    assert torch.allclose(result, _expected(network, images), atol=1e-5)
+    assert read == ["haze.pth", "haze.pth", "net_g.pth"]
 
 
 def test_what_is_wrong_is_one_line(loaded: ComfyUI) -> None:

@@ -6,11 +6,13 @@ The work is done by the package ktdn_plugin, which has to be installed in ComfyU
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
+    from ktdn_plugin import load_network
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.inference.devices import PRECISIONS
@@ -23,6 +25,8 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ktdn_plugin import KTDN
 
 FOLDERS = ("ktdn", "upscale_models")
 """Folders of ``models`` in which checkpoints are looked for; the first one is ours."""
@@ -46,6 +50,18 @@ def _checkpoints() -> dict[str, Path]:
             if path is not None and Path(name).suffix.lower() in SUFFIXES:
                 found.setdefault(name, Path(path))
     return found
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Returns what differs where a file has changed under its name."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=1)
+def _network(path: Path, version: tuple[int, int]) -> KTDN:
+    """Reads a checkpoint, unless it is the one that was read last."""
+    return load_network(path)
 
 
 class KTDNDehaze:
@@ -82,10 +98,10 @@ class KTDNDehaze:
         }
 
     @classmethod
-    def IS_CHANGED(cls, checkpoint: str, **inputs: Any) -> int:
+    def IS_CHANGED(cls, checkpoint: str, **inputs: Any) -> tuple[int, int] | None:
         """Has ComfyUI run the node again where the file has changed under its name."""
         path = _checkpoints().get(checkpoint)
-        return path.stat().st_mtime_ns if path is not None else 0
+        return None if path is None else _version(path)
 
     def dehaze(
         self,
@@ -129,9 +145,11 @@ class KTDNDehaze:
         model_management.free_memory(limit or ROOM, place)
         # ComfyUI runs nodes in inference mode, in which no network can be looked into.
         with torch.inference_mode(False):
-            dehazer = Dehazer(
-                paths[checkpoint], device=place, precision=precision, max_memory=limit
-            )
+            network = _network(paths[checkpoint], _version(paths[checkpoint]))
+            try:
+                dehazer = Dehazer(network, device=place, precision=precision, max_memory=limit)
+            except KTDNError as error:
+                raise KTDNError(f"{checkpoint}: {error}") from error
         progress = utils.ProgressBar(len(image))
         results = []
         for one in image:
