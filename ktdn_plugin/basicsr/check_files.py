@@ -18,9 +18,17 @@ from ktdn_plugin.basicsr.options import Options
 def check_files(opt: Options, is_train: bool) -> list[str]:
     """Checks all data sets and checkpoints of a run."""
     problems = []
+    metrics = (opt.get("val") or {}).get("metrics") or {}
+    borders = {
+        f"val.metrics.{name}.crop_border": metric.get("crop_border", 0)
+        for name, metric in metrics.items()
+        if isinstance(metric, dict)
+    }
+    whole = [(key, value) for key, value in borders.items() if isinstance(value, int)]
+    border = max(whole, key=lambda pair: pair[1], default=("", 0))
     for phase, dataset in opt["datasets"].items():
         if (dataset["phase"] in ("train", "val")) if is_train else (dataset["phase"] != "train"):
-            problems += check_images(dataset, f"datasets.{phase}")
+            problems += check_images(dataset, f"datasets.{phase}", border)
     problems += check_checkpoints(opt, is_train)
     return problems + _check_gpus(opt)
 

@@ -15,8 +15,16 @@ from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
 
 
-def check_images(dataset: dict[str, Any], where: str) -> list[str]:
-    """Checks that a dataset's images are there, pair, are large enough, and can be read."""
+def check_images(
+    dataset: dict[str, Any], where: str, border: tuple[str, int] = ("", 0)
+) -> list[str]:
+    """Checks that a dataset's images are there, pair, are large enough, and can be read.
+
+    Args:
+        dataset: The dataset's options.
+        where: Its place in the options.
+        border: The largest border that metrics leave out, and the option that says so.
+    """
     kind = dataset["type"]
     if kind not in ROOTS:
         return []
@@ -31,7 +39,9 @@ def check_images(dataset: dict[str, Any], where: str) -> list[str]:
             sides = _stock_files(dataset, ROOTS[kind])
         crop = dataset["gt_size"] if dataset["phase"] == "train" else None
         skips = dataset.get("on_error") == "skip"
-        check_sides(sides, crop, skips=skips, scale=dataset["scale"])
+        if crop is not None or kind == "SingleImageDataset":  # nothing is measured on it
+            border = ("", 0)
+        check_sides(sides, crop, skips=skips, scale=dataset["scale"], border=border)
     except KTDNError as error:
         return [f"{where}: {error}"]
     return []

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys
+from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys, whole
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.optimizers import find_optimizer
@@ -33,6 +33,10 @@ def check_names(opt: Options, is_train: bool) -> list[str]:
         where = f"val.metrics.{name}"
         if not isinstance(metric, dict):
             problems.append(f"{where}: must be {SECTION[1]}")
+            continue
+        border = metric.get("crop_border", 0)
+        if not whole(0)[0](border):
+            problems.append(f"{where}.crop_border: {border!r} must be {whole(0)[1]}")
             continue
         given = ("img", "img2")
         found = _check_named(metric, registry.METRIC_REGISTRY, where, given, extra=("better",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def _test(opt: Options, source: str) -> None:
         name = dataset.opt["name"]
         logger.info(f"Testing {name}: {len(dataset)} images ({described_split(dataset)}).")
         figures = validate(model, loader, opt["name"], None)
-        rows.append({"set": name, **identity_of(dataset), "images": len(dataset), **figures})
+        known = {metric: value for metric, value in figures.items() if not math.isnan(value)}
+        rows.append({"set": name, **identity_of(dataset), "images": len(dataset), **known})
     with launch.failing_together():
         if opt["rank"] == 0:
             _write_table(opt, rows)

@@ -6,11 +6,12 @@ the values are added up in the images' order.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,10 +25,13 @@ from tqdm import tqdm
 
 from ktdn_plugin import launch
 from ktdn_plugin.attention import heat_picture, recorded_attention
+from ktdn_plugin.errors import explained, is_out_of_memory
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.pictures import comparison_sheet
 
 Figures = dict[str, float]
+Failure = tuple[str, str, str]
+"""A metric, the image that it has no value of, and why."""
 
 
 def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any) -> Figures:
@@ -54,7 +58,8 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
         if type(model).nondist_validation is not SRModel.nondist_validation:
             return _validate_its_own_way(model, loader, current_iter, tb_logger, metrics)
         with launch.failing_together():
-            rows = _run(model, loader, current_iter, tb_logger, metrics)
+            rows, failures = _run(model, loader, current_iter, tb_logger, metrics)
+    _report_failures(name, launch.gather(failures), len(loader.dataset))  # type: ignore[arg-type]
     means = _means(rows, metrics)
     if means:
         _keep_best(model, name, means, current_iter)
@@ -74,6 +79,9 @@ def _report(
         line = f"\t # {metric}: {value:.4f}"
         if hasattr(model, "best_metric_results"):
             best = model.best_metric_results[name][metric]
+            if not math.isfinite(best["val"]):  # it never was a number
+                lines.append(line)
+                continue
             line += f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
         lines.append(line)
         if tb_logger:
@@ -100,10 +108,10 @@ def split_of(dataset: Any) -> str:
 
 def _run(
     model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any, metrics: dict[str, Any]
-) -> list[tuple[int, list[float]]]:
+) -> tuple[list[tuple[int, list[float]]], list[Failure]]:
     dataset: Any = loader.dataset
     name = dataset.opt["name"]
-    rows = []
+    rows, failures = [], []
     for index, data in _with_bar(loader, model.opt, f"validating {name}"):
         draw = tb_logger if index == 0 else None
         network = getattr(model, "net_g_ema", model.net_g)
@@ -126,8 +134,40 @@ def _run(
             torch.cuda.empty_cache()  # whole photographs differ in size, and leave gaps
         if model.opt["val"]["save_img"]:
             imwrite(images["img"], str(_result_path(model.opt, data, name, current_iter)))
-        rows.append((index, [float(calculate_metric(images, one)) for one in metrics.values()]))
-    return rows
+        values = []
+        for metric, options in metrics.items():
+            value, reason = _measure(images, options)
+            values.append(value)
+            if math.isnan(value):
+                failures.append((metric, str(data["lq_path"][0]), reason))
+        rows.append((index, values))
+    return rows, failures
+
+
+def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, str]:
+    """Returns a metric's value on an image, or NaN and the reason; validation goes on."""
+    try:
+        return float(calculate_metric(images, options)), "it gives NaN"
+    except Exception as error:  # anybody's metric: NIQE's algebra fails on flat images
+        if is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        return float("nan"), f"{type(error).__name__}: {first}"
+
+
+def _report_failures(name: str, failures: list[list[Failure]], images: int) -> None:
+    """Logs one line for each metric that could not be had of every image."""
+    by_metric: dict[str, list[tuple[str, str]]] = {}
+    for metric, image, reason in (one for part in failures for one in part):
+        by_metric.setdefault(metric, []).append((image, reason))
+    for metric, found in by_metric.items():
+        image, reason = found[0]
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        rest = "the mean is the others'" if len(found) < images else "there is no figure"
+        get_root_logger().warning(
+            f"val.metrics.{metric}: {name}: no value of {len(found)} of {images} images, "
+            f"{image}{more} ({reason}); {rest}."
+        )
 
 
 def _result_path(opt: dict[str, Any], data: Any, name: str, current_iter: int | str) -> Path:
@@ -149,11 +189,15 @@ def _means(rows: list[tuple[int, list[float]]], metrics: dict[str, Any]) -> Figu
     everything = sorted(row for part in launch.gather(rows) for row in part)
     if not metrics or not everything:
         return {}
-    sums = dict.fromkeys(metrics, 0.0)
-    for _, values in everything:
-        for metric, value in zip(metrics, values, strict=True):
-            sums[metric] += value
-    return {metric: value / len(everything) for metric, value in sums.items()}
+    columns = zip(*(values for _, values in everything), strict=True)
+    return {
+        metric: _mean([value for value in column if not math.isnan(value)])
+        for metric, column in zip(metrics, columns, strict=True)
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values, 0.0) / len(values) if values else float("nan")
 
 
 def _keep_best(model: Any, name: str, means: Figures, current_iter: int | str) -> None:
@@ -163,20 +207,22 @@ def _keep_best(model: Any, name: str, means: Figures, current_iter: int | str) -
     kept = {metric: earlier[metric] for metric in means if metric in earlier}
     model.best_metric_results[name].update(kept)
     for metric, value in means.items():
-        model._update_best_metric_result(name, metric, value, current_iter)
+        if math.isfinite(value):
+            model._update_best_metric_result(name, metric, value, current_iter)
 
 
 def _validate_its_own_way(
     model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any, metrics: dict[str, Any]
 ) -> Figures:
     """Another model's own validation, which knows one process only; the others wait."""
-    options = model.opt["val"]
+    options, dataset = model.opt["val"], cast(Any, loader.dataset)
     given = options.get("metrics")
     with launch.failing_together():
         if model.opt["rank"] == 0:
             options["metrics"] = metrics or None
-            whole = DataLoader(loader.dataset, batch_size=1)
-            model.nondist_validation(whole, current_iter, tb_logger, options["save_img"])
+            whole = DataLoader(dataset, batch_size=1)
+            with explained(f"{type(model).__name__}'s validation on {dataset.opt['name']}"):
+                model.nondist_validation(whole, current_iter, tb_logger, options["save_img"])
             options["metrics"] = given
     results = getattr(model, "metric_results", {}) if metrics else {}
     return dict(launch.gather({name: float(value) for name, value in results.items()})[0])

@@ -32,7 +32,12 @@ def check_depth(dataset: ClearDataset) -> None:
 
 
 def check_sides(
-    sides: Sequence[Images], crop: int | None, *, skips: bool = False, scale: int = 1
+    sides: Sequence[Images],
+    crop: int | None,
+    *,
+    skips: bool = False,
+    scale: int = 1,
+    border: tuple[str, int] = ("", 0),
 ) -> None:
     """Checks that images can be read, that those of a pair are of one size, and large enough.
 
@@ -42,6 +47,7 @@ def check_sides(
             where results are named after the images, so no two may have one name.
         skips: Whether images that cannot be read are going to be skipped.
         scale: How much larger a clear image is than its hazy one.
+        border: Pixels that a metric leaves out at each edge, and the option that says so.
 
     Raises:
         KTDNError: If something is wrong with one of them.
@@ -50,7 +56,7 @@ def check_sides(
         sides[0].read(0)
     for number in range(looked_at(sides[-1])):
         try:
-            _check_sizes(sides, number, crop, scale)
+            _check_sizes(sides, number, crop, scale, border)
         except KTDNError:
             if not skips:
                 raise
@@ -66,8 +72,10 @@ def looked_at(images: Images) -> int:
     return min(len(images), 1 if isinstance(images, BasicSRImages) else LOOKED_AT_MOST)
 
 
-def _check_sizes(sides: Sequence[Images], number: int, crop: int | None, scale: int) -> None:
-    """Compares a pair's sizes, and a training image's with the crop's."""
+def _check_sizes(
+    sides: Sequence[Images], number: int, crop: int | None, scale: int, border: tuple[str, int]
+) -> None:
+    """Compares a pair's sizes, a training image's with the crop's, others' with the border."""
     sizes: list[tuple[int, ...]] = [side.size(number) for side in sides]
     if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
         # Not every header tells of a rotation that decoding applies; look before complaining.
@@ -84,6 +92,11 @@ def _check_sizes(sides: Sequence[Images], number: int, crop: int | None, scale: 
         raise KTDNError(
             f"{sides[-1].describe(number)}: {width} x {height} pixels are less than the crop, "
             f"gt_size: {crop}; lower it or remove the image"
+        )
+    if min(height, width) <= 2 * border[1]:
+        raise KTDNError(
+            f"{sides[-1].describe(number)}: of {width} x {height} pixels nothing is left to "
+            f"measure within {border[0]}: {border[1]}; lower it or remove the image"
         )
 
 
