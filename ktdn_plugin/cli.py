@@ -102,7 +102,7 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             raise
         # Every process of a distributed run checks the options; one of them is enough to hear,
         # and the launcher ends it as soon as another one is gone.
-        if isinstance(error, OptionsError) and int(os.environ.get("RANK", 0)) > 0:
+        if isinstance(error, OptionsError) and os.environ.get("RANK", "0") != "0":
             time.sleep(SECONDS_TO_SPEAK)
             return 1
         if isinstance(error, OtherProcessError):

@@ -141,15 +141,19 @@ def explained(source: str) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-        KeyError,
-        AssertionError,
-        ArithmeticError,
-    ) as error:
+    except (KTDNError, OSError, ImportError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or _is_of_processes(error):
+            raise
+        first = (str(error).splitlines() or [""])[0]
         raise KTDNError(
-            f"{source}: these options cannot be used ({type(error).__name__}: {error}); --debug "
-            "shows where"
+            f"{source}: these options cannot be used ({type(error).__name__}: {first[:300]}); "
+            "--debug shows where"
         ) from error
+
+
+def _is_of_processes(error: Exception) -> bool:
+    """Returns whether an error tells of other processes, which has words of its own elsewhere."""
+    signs = ("gloo", "NCCL", "onnection", "imed out", "Broken pipe", "DataLoader")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

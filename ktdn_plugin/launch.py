@@ -59,9 +59,10 @@ def find_place(launcher: str = "none", local_rank: int = 0) -> Place | None:
     env = os.environ
     given = [key for key in _TORCHRUN if key in env]
     if len(given) == len(_TORCHRUN):
-        return Place(
-            int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", local_rank))
-        )
+        variable_as_number("MASTER_PORT", 1, 65535)
+        world_size = variable_as_number("WORLD_SIZE", 1)
+        rank = variable_as_number("RANK", 0, world_size - 1)
+        return Place(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=local_rank))
     if launcher == "pytorch":
         raise KTDNError(
             "--launcher pytorch: this process was not started by torchrun: torchrun "
@@ -73,7 +74,7 @@ def find_place(launcher: str = "none", local_rank: int = 0) -> Place | None:
     if launcher == "slurm":
         raise KTDNError("--launcher slurm: this process was not started by srun")
     for key in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if int(env.get(key) or 1) > 1:
+        if variable_as_number(key, 0, default=1) > 1:
             missing = ", ".join(name for name in _TORCHRUN if name not in env)
             raise KTDNError(
                 f"{env[key]} processes were started ({key}), but they cannot find each other "
@@ -82,20 +83,44 @@ def find_place(launcher: str = "none", local_rank: int = 0) -> Place | None:
     return None
 
 
+def variable_as_number(key: str, least: int, most: int | None = None, default: int = 0) -> int:
+    """Returns an environment variable's whole number, or the default where it is not set.
+
+    Raises:
+        KTDNError: If it is none, or out of range.
+    """
+    text = os.environ.get(key) or str(default)
+    # Not int(): it takes '1_0' and digits of all scripts, and refuses very many.
+    if re.fullmatch("[0-9]{1,18}", text) is None or not (
+        least <= int(text) <= (2**31 if most is None else most)
+    ):
+        wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise KTDNError(
+            f"the environment variable {key}: {text[:40]!r} must be a whole number {wanted}; "
+            "whatever started this process sets it"
+        )
+    return int(text)
+
+
 def _slurm_place(insisted: bool) -> Place | None:
     env = os.environ
     # Of the step, which srun starts: a batch script's own shell has the job's variables as well.
     count = env.get("SLURM_STEP_NUM_TASKS") or (env.get("SLURM_NTASKS") if insisted else None)
-    if count is None or "SLURM_PROCID" not in env or (int(count) == 1 and not insisted):
+    if count is None or "SLURM_PROCID" not in env:
         return None
-    return Place(int(env["SLURM_PROCID"]), int(count), int(env.get("SLURM_LOCALID", 0)))
+    key = "SLURM_STEP_NUM_TASKS" if env.get("SLURM_STEP_NUM_TASKS") else "SLURM_NTASKS"
+    world_size = variable_as_number(key, 1)
+    if world_size == 1 and not insisted:
+        return None
+    rank = variable_as_number("SLURM_PROCID", 0, world_size - 1)
+    return Place(rank, world_size, variable_as_number("SLURM_LOCALID", 0))
 
 
 def _export_slurm(place: Place) -> None:
     """Sets what torch's rendezvous reads; every process of a job comes to the same."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
     os.environ.setdefault("MASTER_ADDR", _first_host(nodes))
-    job = int(os.environ.get("SLURM_JOB_ID", 0))
+    job = variable_as_number("SLURM_JOB_ID", 0)
     os.environ.setdefault("MASTER_PORT", str(20000 + job % 10000))
     os.environ |= {
         "RANK": str(place.rank),

@@ -57,18 +57,18 @@ _DATASET_TYPES: dict[str, Kind] = {
     "dataroot_gt": TEXT,
     "dataroot_lq": TEXT,
     "io_backend": SECTION,
-    "gt_size": (
-        lambda value: whole(1)[0](value) and value <= 2**14,
-        "a whole number from 1 to 16384",
-    ),
+    "gt_size": whole(1, 2**14),
     "use_hflip": FLAG,
     "use_rot": FLAG,
-    "num_worker_per_gpu": whole(0),
-    "batch_size_per_gpu": whole(1),
-    "dataset_enlarge_ratio": whole(1),
+    "num_worker_per_gpu": whole(0, 1024),
+    "batch_size_per_gpu": whole(1, 2**16),
+    "dataset_enlarge_ratio": whole(1, 10**6),
     "pin_memory": FLAG,
     "persistent_workers": FLAG,
-    "layout": (lambda value: value in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
+    "layout": (
+        lambda value: isinstance(value, str) and value in LAYOUTS,
+        f"one of {', '.join(LAYOUTS)}",
+    ),
     "split": TEXT,
     "allow_incomplete": FLAG,
     "color_jitter": SECTION,
@@ -105,6 +105,8 @@ def check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
         kind = dataset.get("type")
         if kind is None:
             problems.append(f"{where}.type: missing")
+        if not isinstance(kind, str):
+            continue
         required = ["batch_size_per_gpu"] if phase == "train" else []
         backend = dataset.get("io_backend")
         if kind in KNOWN_DATASETS and isinstance(backend, dict):

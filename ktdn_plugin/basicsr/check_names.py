@@ -11,7 +11,7 @@ from typing import Any
 
 from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys, whole
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
 from ktdn_plugin.optimizers import find_optimizer
 
 
@@ -263,8 +263,11 @@ def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
         action(*arguments)
     except (KTDNError, ValueError) as error:
         return [f"{where}: {error}"]
-    except (TypeError, AttributeError, RuntimeError, KeyError, AssertionError) as error:
-        return [f"{where}: a value is of the wrong kind ({type(error).__name__}: {error})"]
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        return [f"{where}: a value is of the wrong kind ({type(error).__name__}: {first[:300]})"]
     return []
 
 

@@ -18,6 +18,7 @@ from ktdn_plugin.basicsr.check_values import (
     TEXT,
     check_types,
     is_folder_name,
+    keys_are_text,
     unknown_keys,
     whole,
 )
@@ -62,10 +63,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "the name of a folder: no slashes, no dot in front, at most 150 characters",
     ),
     "model_type": TEXT,
-    "scale": whole(1),
+    "scale": whole(1, 64),
     "num_gpu": (
-        lambda value: value == "auto" or whole(0)[0](value),
-        "auto, or a whole number, at least 0",
+        lambda value: value == "auto" or whole(0, 1024)[0](value),
+        "auto, or a whole number, at least 0 and at most 1024",
     ),
     "manual_seed": (
         lambda value: whole(0)[0](value) and value < 2**32 - 10_000,
@@ -78,7 +79,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "logger": SECTION,
     "network_g": SECTION,
     "network_t": SECTION,
-    "train.total_iter": whole(1),
+    "train.total_iter": whole(1, 10**12),
     "train.warmup_iter": whole(-1),
     "train.ema_decay": SHARE,
     "train.optim_g": SECTION,
@@ -91,7 +92,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.amp": (lambda value: value in ("off", "bf16", "fp16"), "off, bf16 or fp16"),
     "train.channels_last": FLAG,
     "train.compile": FLAG,
-    "train.grad_accum_steps": whole(1),
+    "train.grad_accum_steps": whole(1, 2**16),
     "train.clip_grad": POSITIVE,
     "train.sync_bn": FLAG,
     "train.freeze_bn": (
@@ -125,6 +126,9 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_structure(opt: Options, is_train: bool) -> list[str]:
     """Checks sections, keys and types: what must hold before defaults can be filled in."""
+    problems = keys_are_text(opt)
+    if problems:
+        return problems
     required = ["name", "model_type", "datasets", "network_g", *(["train"] if is_train else [])]
     problems = [f"{key}: missing" for key in required if opt.get(key) is None]
     if is_train and isinstance(opt.get("train"), dict):
@@ -171,7 +175,7 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
 def _check_best_metric(val: Any) -> list[str]:
     metrics = val.get("metrics") if isinstance(val, dict) else None
     best = val.get("best_metric") if isinstance(val, dict) else None
-    if best is None or (isinstance(metrics, dict) and best in metrics):
+    if not isinstance(best, str) or (isinstance(metrics, dict) and best in metrics):
         return []
     hint = did_you_mean(best, map(str, metrics)) if isinstance(metrics, dict) else ""
     return [f"val.best_metric: '{best}' is none of val.metrics{hint}"]

@@ -12,13 +12,39 @@ Kind = tuple[Callable[[Any], bool], str]
 """What a value must fulfil, and how that is said."""
 
 
-def whole(minimum: int) -> Kind:
-    """Gives the kind of whole numbers from a minimum on."""
+def whole(minimum: int, maximum: int | None = None) -> Kind:
+    """Returns the kind of whole numbers from a minimum on, up to a maximum if there is one."""
 
     def fits(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+        return (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and minimum <= value
+            and (maximum is None or value <= maximum)
+        )
 
-    return fits, f"a whole number, at least {minimum}"
+    limit = "" if maximum is None else f" and at most {maximum}"
+    return fits, f"a whole number, at least {minimum}{limit}"
+
+
+def keys_are_text(section: Any, where: str = "", depth: int = 3) -> list[str]:
+    """Names the keys that are no texts, of a section and those within it.
+
+    Args:
+        section: The section; anything but a mapping has no keys.
+        where: The section's own place, with a dot behind it.
+        depth: How far down; what lies deeper is the business of who reads it.
+    """
+    if not isinstance(section, dict) or not depth:
+        return []
+    problems = [
+        f"{where}{key}: a key must be a text; put it in quotes"
+        for key in section
+        if not isinstance(key, str)
+    ]
+    for key, value in section.items():
+        problems += keys_are_text(value, f"{where}{key}.", depth - 1)
+    return problems
 
 
 def is_folder_name(value: str) -> bool:

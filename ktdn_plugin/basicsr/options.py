@@ -5,39 +5,14 @@ The layout is BasicSR's own; so are the flags that change it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean
+from ktdn_plugin.text_files import EXPONENT, LARGEST_YAML, parse_yaml, read_text
 
 Options = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without Python objects; 1e-4 is a number, a key given twice an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a single word", key_node.start_mark
-                )
-            if key_node.value in seen and key_node.value != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key_node.value}' is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1, which PyYAML follows, takes 1e-4 for a string: it wants a dot and a signed exponent.
-_EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def with_numbers(value: Any) -> Any:
@@ -46,7 +21,7 @@ def with_numbers(value: Any) -> Any:
     Args:
         value: The value; sections and lists are changed in place.
     """
-    if isinstance(value, str) and _EXPONENT.match(value):
+    if isinstance(value, str) and EXPONENT.match(value):
         return float(value)
     if isinstance(value, (dict, list)):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -60,18 +35,7 @@ def load_options(path: str | Path) -> Options:
     Raises:
         KTDNError: If it cannot be read, is no YAML mapping, or wants Python objects built.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_Loader)
-    except OSError as error:
-        raise KTDNError(f"{path}: cannot read the options file ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise KTDNError(f"{path}: not a text file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise KTDNError(f"{path}{where}: {problem}") from error
+    content = parse_yaml(read_text(path, LARGEST_YAML), str(path))
     if not isinstance(content, dict):
         raise KTDNError(f"{path}: not an options file (no 'key: value' lines)")
     return content
@@ -99,10 +63,7 @@ def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
                     f"{did_you_mean(folder, map(str, target))}"
                 )
             target = target[folder]
-        try:
-            target[last] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise KTDNError(f"--force_yml {entry}: '{value}' is not a YAML value") from error
+        target[last] = parse_yaml(value, f"--force_yml {entry[:200]}")
 
 
 WHOLE_NUMBERS = (
@@ -158,14 +119,14 @@ def set_defaults(opt: Options) -> None:
         dataset.setdefault("io_backend", {"type": "disk"})
         for key in ("dataroot_gt", "dataroot_lq", "dataroot_depth", "meta_info_file"):
             if dataset.get(key):
-                dataset[key] = str(Path(dataset[key]).expanduser())
+                dataset[key] = _expanded(dataset[key], f"datasets.{phase}.{key}")
         if dataset["phase"] == "train":
             dataset.setdefault("use_hflip", True)
             dataset.setdefault("use_rot", True)
             dataset.setdefault("num_worker_per_gpu", 4)
     for key, value in opt["path"].items():
         if isinstance(value, str) and not key.startswith("param_key"):
-            opt["path"][key] = str(Path(value).expanduser())
+            opt["path"][key] = _expanded(value, f"path.{key}")
 
 
 def complete_model_options(opt: Options) -> None:
@@ -190,6 +151,14 @@ def _set_model_defaults(opt: Options, has_step: bool) -> None:
         if "network_t" not in opt and opt["train"].get("features_g"):
             opt["train"].setdefault("features_t", dict(opt["train"]["features_g"]))
         opt.setdefault("network_t", dict(opt["network_g"]))
+
+
+def _expanded(path: Any, where: str) -> Any:
+    """Returns a path with the home folder that its ``~`` stands for; what is no text stays."""
+    try:
+        return str(Path(path).expanduser()) if isinstance(path, str) else path
+    except RuntimeError as error:
+        raise KTDNError(f"{where}: {path}: there is no such home folder") from error
 
 
 def _set_step_defaults(train: Options) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def prepare(arguments: Namespace, root: Path, is_train: bool) -> tuple[Options, 
     opt["is_train"] = is_train
     opt["root_path"] = str(root)
     # A launcher that starts a run again wants it to go on.
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+    restarted = launch.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
     # Before the files are looked at: a host that lacks one must not keep the others waiting.

@@ -32,6 +32,7 @@ from ktdn_plugin.basicsr.run_folder import (
 )
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.errors import KTDNError, NotFiniteError, explained
+from ktdn_plugin.text_files import read_text
 
 _logger = logging.getLogger("basicsr")
 
@@ -51,7 +52,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
         with launch.explaining_lost_processes():
             opt, state = prepare(arguments, root, is_train=True)
             # Read now: the file may lie in an earlier run's folder, which is about to be renamed.
-            text = arguments.opt.read_text(encoding="utf-8")
+            text = read_text(arguments.opt)
             start_log(opt)
             run = _Run(opt, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.

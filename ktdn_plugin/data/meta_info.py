@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.text_files import read_text
 
 
 def read_meta_info(path: str | Path) -> list[str]:
@@ -17,11 +18,7 @@ def read_meta_info(path: str | Path) -> list[str]:
         KTDNError: If the file cannot be read, names nothing, or has what BasicSR would take for a
             part of a name: an empty line, a tab, a byte-order mark.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise KTDNError(f"{path}: not a readable meta file ({reason})") from error
+    lines = read_text(path).splitlines()
     if not lines:
         raise KTDNError(f"{path}: names no file")
     for number, line in enumerate(lines, start=1):

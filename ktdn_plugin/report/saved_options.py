@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.text_files import LARGEST_YAML, parse_yaml, read_text
 
 # Options that name files and folders.
 PATHS = ("dataroot_gt", "dataroot_lq", "meta_info_file", "dataroot_depth")
@@ -106,8 +107,8 @@ def _value(text: str) -> Any:
 def _of_options_files(folder: Path) -> Iterator[dict[str, Any]]:
     for file in [*_newest(folder, "*.yml"), *_newest(folder, "*.yaml")]:
         try:
-            options = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            options = parse_yaml(read_text(file, LARGEST_YAML), str(file))
+        except KTDNError:
             continue
         if isinstance(options, dict):
             yield options

@@ -70,7 +70,10 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.scheduler.restart_weights", 3), "needs one number for each of periods"),
         (set_in("train.pixel_opt", None), "no image loss is switched on"),
         (set_in("logger.wandb", {"project": "x"}), "logger.wandb: needs logger.use_tb_logger"),
-        (set_in("val.metrics.psnr.crop_border", "a"), "val.metrics.psnr: a value is of the wrong"),
+        (
+            set_in("val.metrics.psnr.crop_border", "a"),
+            "psnr.crop_border: 'a' must be a whole",
+        ),
         (set_in("datasets.train.gt_size", 10**9), "datasets.train.gt_size: 1000000000 must be"),
         (set_in("val.suffix", "/etc/x"), "val.suffix: '/etc/x' must be"),
         (set_in("datasets.val.name", "../.."), "datasets.val.name: '../..' must be"),
@@ -128,10 +131,22 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("val.best_metric", "pnsr"), "'pnsr' is none of val.metrics; did you mean 'psnr'?"),
         (set_in("logger.keep_checkpoints", 0), "logger.keep_checkpoints: 0 must be"),
         (set_in("train.teacher_min_psnr", 20), "train.teacher_min_psnr: unknown key"),
+        (
+            set_in("train.optim_g.betas", [0.9]),
+            "a value is of the wrong kind (IndexError",
+        ),
+        (set_in("model_type", ["x"]), "model_type: ['x'] must be a text"),
+        (set_in("datasets.train.type", {"a": 1}), "datasets.train.type: {'a': 1} must be a text"),
+        (set_in("network_g.type", ["KTDN"]), "network_g: there is no '['KTDN']'"),
+        (set_in("val.best_metric", ["psnr"]), "val.best_metric: ['psnr'] must be a text"),
+        (set_in("datasets.train.batch_size_per_gpu", 10**9), "at least 1 and at most 65536"),
+        (set_in("datasets.train.num_worker_per_gpu", 10**9), "at least 0 and at most 1024"),
+        (set_in("datasets.train.dataroot_gt", "~nobody-at-all/x"), "there is no such home folder"),
+        (set_in("datasets.train.meta_info_file", "/dev/zero"), "/dev/zero: not a file"),
         (set_in("datasets.train.prefetch_mode", "cpu"), "waits for ever"),
         (set_in("datasets.train.prefetch_mode", "cuda"), "cuda needs a GPU"),
         (set_in("datasets.train.dataroot_gt", "nowhere"), "no such folder: nowhere"),
-        (set_in("datasets.train.meta_info_file", "no.txt"), "no.txt: not a readable meta file"),
+        (set_in("datasets.train.meta_info_file", "no.txt"), "no.txt: cannot be read (No such file"),
     ],
 )
 def test_wrong_option(fails, edit: Edit, expected: str) -> None:
@@ -141,6 +156,19 @@ def test_wrong_option(fails, edit: Edit, expected: str) -> None:
     edit(opt)
     lines = fails(opt)
     assert expected in " ".join(lines)
+
+
+def test_keys_that_are_no_texts(fails) -> None:
+    opt = teacher_options()
+    opt["datasets"][3] = {}
+    assert "datasets.3: a key must be a text; put it in quotes" in one(fails(opt))
+
+
+def test_a_network_that_cannot_be_built(fails) -> None:
+    opt = teacher_options()
+    opt["network_g"] = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": -8}
+    opt["network_g"]["upscale"] = 1
+    assert "these options cannot be used (RuntimeError: " in one(fails(opt))
 
 
 def test_all_problems_at_once(fails) -> None:

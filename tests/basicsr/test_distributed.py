@@ -187,6 +187,30 @@ def test_a_world_that_cannot_be_joined(
     assert "torchrun" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variables", "bad"),
+    [
+        ({"RANK": "abc"}, "RANK"),
+        ({"RANK": "2"}, "RANK"),
+        ({"WORLD_SIZE": "9" * 5000}, "WORLD_SIZE"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK"),
+        ({"RANK": None, "WORLD_SIZE": "many"}, "WORLD_SIZE"),
+        ({"RANK": None, "SLURM_STEP_NUM_TASKS": "x", "SLURM_PROCID": "0"}, "SLURM_STEP_NUM_TASKS"),
+        ({"RANK": None, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "y"}, "SLURM_PROCID"),
+    ],
+)
+def test_variables_that_are_no_numbers(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str | None], bad: str
+) -> None:
+    whole = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for key, value in {**whole, **variables}.items():
+        if value is not None:
+            monkeypatch.setenv(key, value)
+    with pytest.raises(KTDNError, match=f"^the environment variable {bad}: .* whole number"):
+        launch.find_place()
+
+
 @pytest.mark.parametrize(("visible", "gpu"), [(1, 0), (8, 3), (2, None)])
 def test_the_gpu_of_a_process(
     monkeypatch: pytest.MonkeyPatch, visible: int, gpu: int | None
