@@ -22,7 +22,6 @@ from torch import nn
 from ktdn_plugin import launch
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.model_methods import ModelMethods
-from ktdn_plugin.basicsr.options import STEP_MODELS
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
 
 Function = Callable[..., Any]
@@ -72,8 +71,13 @@ def _stand_in_for_functional_tensor() -> None:
 def _resuming_without_gpu(stock: Function) -> Function:
     """BasicSR's own asks for a CUDA driver, and for a frozen teacher's ``net_t_N.pth``."""
 
+    from basicsr.utils.registry import MODEL_REGISTRY
+
     def load_resume_state(opt: dict[str, Any]) -> State | None:
-        if opt["model_type"] not in STEP_MODELS and torch.cuda.is_available():
+        name = opt["model_type"]
+        # Also somebody's own model that is made from ours.
+        is_ours = name in MODEL_REGISTRY and issubclass(MODEL_REGISTRY.get(name), ModelMethods)
+        if not is_ours and torch.cuda.is_available():
             found: State | None = stock(opt)
             return found
         state = find_resume_state(opt)
