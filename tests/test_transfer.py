@@ -15,6 +15,7 @@ from ktdn_plugin import (
     student_step,
     teacher_step,
 )
+from ktdn_plugin.transfer import image_losses
 
 # From the first layer to the last, and batch statistics.
 MOVING = {
@@ -66,6 +67,18 @@ def test_frozen_teacher_stays_in_eval_mode(teacher_network: KTDN) -> None:
     assert teacher.train() is teacher
     assert not any(module.training for module in teacher.modules())
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_frozen_teacher_is_in_eval_mode_though_its_network_trains(
+    teacher_network: KTDN, clear: Tensor
+) -> None:
+    teacher = FrozenTeacher(teacher_network.train())
+    assert not any(module.training for module in teacher.modules())
+    expected = teacher(clear)["mid"]
+    teacher_network.train()  # and with it the layers that the two share
+    before = copied(teacher_network)
+    assert torch.equal(teacher(clear)["mid"], expected)
+    assert changed(teacher_network, before) == set()
 
 
 def test_frozen_teacher_gives_the_network_s_features(teacher_network: KTDN, clear: Tensor) -> None:
@@ -160,6 +173,7 @@ def test_student_without_a_teacher(student: KTDN, hazy: Tensor, clear: Tensor) -
     step = student_step(student.eval(), hazy, clear, LOSSES)
     assert list(step.losses) == ["l_rec", "l_lap"]
     assert torch.equal(step.output, student(hazy))
+    torch.testing.assert_close(step.losses["l_rec"], (step.output - clear).abs().mean())
     # Any network will do then.
     plain = student_step(nn.Conv2d(3, 3, 1), hazy, clear, LOSSES)
     sum(plain.losses.values()).backward()
@@ -190,3 +204,40 @@ def test_teacher_step(teacher_network: KTDN, clear: Tensor) -> None:
         values.append(sum(step.losses.values()).item())
     assert values[-1] < 0.9 * values[0]
     assert changed(teacher_network, before) >= MOVING
+
+
+class _Watched(nn.Module):
+    """A loss of images or of features that notes what it is given, and whether autocast is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[tuple[torch.dtype, torch.dtype, bool]] = []
+
+    def forward(self, one: Tensor | dict, other: Tensor | dict) -> Tensor:
+        one, other = (x["mid"] if isinstance(x, dict) else x for x in (one, other))
+        self.given.append((one.dtype, other.dtype, torch.is_autocast_enabled("cpu")))
+        return (one - other).abs().mean()
+
+
+def test_networks_run_in_the_precision_asked_for_and_image_losses_in_float32(
+    student: KTDN, teacher_network: KTDN, hazy: Tensor, clear: Tensor
+) -> None:
+    half = torch.bfloat16
+    watched, compared = _Watched(), _Watched()
+    losses = {"l": watched}
+    teacher = FrozenTeacher(teacher_network)
+    for step in (
+        teacher_step(teacher_network, clear, losses, amp=half),
+        student_step(student, hazy, clear, losses, amp=half),
+        student_step(student, hazy, clear, losses, teacher, compared, amp=half),
+    ):
+        assert step.output.dtype == half
+    assert watched.given == [(torch.float32, torch.float32, False)] * 3
+    # Features come as they are: the loss sees to its own precision, with autocast off.
+    assert compared.given == [(half, half, False)]
+    image_losses(clear.to(half), clear.to(half), losses)
+    assert watched.given[-1] == (torch.float32, torch.float32, False)
+    with torch.autocast("cpu", dtype=half):  # somebody else's
+        student_step(student, hazy, clear, losses, teacher, compared)
+    assert watched.given[-1] == (torch.float32, torch.float32, False)
+    assert compared.given[-1] == (half, half, False)
