@@ -94,10 +94,13 @@ def odd_tiffs() -> dict[str, tuple[bytes, np.ndarray]]:
     palette, cmyk, deep = color.quantize(30), color.convert("CMYK"), DEEP[..., :3]
     half = np.full((HEIGHT, WIDTH, 1), 32768, np.uint16)
     halved = np.concatenate((deep // 2, half), 2)
-    pages = io.BytesIO()
-    with tifffile.TiffWriter(pages) as file:
-        file.write(RGB, photometric="rgb", metadata=None)
-        file.write(np.zeros((5, 5), np.float64), metadata=None)
+    pages = {}
+    for is_big in (False, True):
+        content = io.BytesIO()
+        with tifffile.TiffWriter(content, bigtiff=is_big) as file:
+            file.write(RGB, photometric="rgb", metadata=None)
+            file.write(np.zeros((5, 5), np.float64), metadata=None)
+        pages[is_big] = content.getvalue()
     return {
         "rgb": (saved(color, "TIFF"), RGB),
         "lzw": (saved(color, "TIFF", compression="tiff_lzw"), RGB),
@@ -123,7 +126,8 @@ def odd_tiffs() -> dict[str, tuple[bytes, np.ndarray]]:
         "bands": (tiff(np.dstack((RGB, RGB[..., :2])), extrasamples=[0, 0]), RGB),
         "band": (tiff(RGBA, extrasamples=[0]), RGB),
         "16-band": (tiff(DEEP, extrasamples=[0]), RGB),
-        "odd-second-page": (pages.getvalue(), RGB),
+        "odd-second-page": (pages[False], RGB),
+        "odd-second-page-big": (pages[True], RGB),
     }
 
 

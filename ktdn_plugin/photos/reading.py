@@ -196,9 +196,9 @@ def _size(image: Image.Image, file: BinaryIO) -> tuple[int, int]:
 def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | None) -> Photo:
     is_deep = _bits(image, io.BytesIO(content)) == {16}
     notes: list[str] = []
-    count = _count(image) if pictures is None else pictures
-    if count > 1:
-        notes.append(f"the first of its {count} pictures was taken")
+    count = _count(image.format, content) if pictures is None else pictures
+    if count != 1:
+        notes.append(f"the first of its {count or 'several'} pictures was taken")
     if image.format == "TIFF" and not is_deep and (bands := _left_bands(image)):
         notes.append(f"{bands} of its bands {'is' if bands == 1 else 'are'} left out")
     if not is_deep or image.format == "PNG":
@@ -223,9 +223,19 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
     return Photo(color, alpha, metadata, notes)
 
 
-def _count(image: Image.Image) -> int:
-    """Counts a file's pictures, of which previews are none."""
-    return int(getattr(image, "n_frames", 1)) if image.format != "MPO" else 1
+def _count(kind: str | None, content: bytes) -> int:
+    """Counts a file's pictures; 0 stands for several, of which one is of a kind that is not read.
+
+    Those of an MPO are told of elsewhere: most are previews.
+    """
+    if kind not in ("PNG", "WEBP", "TIFF"):
+        return 1
+    try:
+        # Opened anew, since Pillow loses its place where a later picture cannot be read.
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:
+        return 0
 
 
 def turned(array: PhotoPixels, orientation: int) -> PhotoPixels:
