@@ -36,6 +36,7 @@ from ktdn_plugin.errors import (
     KTDNError,
     OptionsError,
     OtherProcessError,
+    PreemptedError,
     is_out_of_memory,
     out_of_memory_line,
     printable,
@@ -96,6 +97,10 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         hint = f" {flag} goes on from the newest state, if one was saved." if flag else ""
         print("Interrupted." + hint, file=sys.stderr)
         return 130
+    except PreemptedError as stopped:
+        if os.environ.get("RANK", "0") == "0":  # one of several processes is enough to hear
+            print(printable(str(stopped)), file=sys.stderr, flush=True)
+        return stopped.exit_code
     except Exception as error:
         lines = _lines(error, getattr(arguments, "memory_depends_on", IMAGE_SIZE))
         if lines is None or arguments.debug:

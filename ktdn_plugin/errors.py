@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -37,6 +38,26 @@ class KTDNError(Exception):
 
 class NotFiniteError(KTDNError):
     """A loss or a gradient is not finite; the weights are those of the iteration before."""
+
+
+class PreemptedError(KTDNError):
+    """A training was ended by a signal, its state saved.
+
+    Args:
+        number: The signal.
+        iteration: The iteration whose state is saved.
+        flag: What resumes it.
+
+    Attributes:
+        exit_code: What the process ends with: 128 and the signal, as shells and schedulers know it.
+    """
+
+    def __init__(self, number: int, iteration: int, flag: str) -> None:
+        self.exit_code = 128 + number
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} after iteration {iteration}, whose state is "
+            f"saved; {flag} resumes from it"
+        )
 
 
 class SeveralErrors(KTDNError):

@@ -273,6 +273,16 @@ def gather(item: Any) -> list[Any]:
     return items
 
 
+def largest(number: int) -> int:
+    """Returns the largest of all processes' numbers, to every one of them."""
+    if not is_distributed():
+        return number
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    together = torch.tensor(number, device=device)
+    dist.all_reduce(together, dist.ReduceOp.MAX)
+    return int(together)
+
+
 def share_buffers(*networks: torch.nn.Module) -> None:
     """Takes over the first process' batch statistics, which are the ones that are saved."""
     if is_distributed():

@@ -18,6 +18,7 @@ from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
 from ktdn_plugin.data.workers import explaining_workers
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.launch import TIMEOUT
+from ktdn_plugin.training.preemption import shield_workers
 
 _logger = logging.getLogger("basicsr")
 
@@ -111,7 +112,7 @@ class TrainingBatches:
         options, opt = self.opt["datasets"]["train"], self.opt
         workers = options["num_worker_per_gpu"] * self.copies
         dataset: Dataset = SeededDataset(NamedErrors(self.dataset), opt["manual_seed"])
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             SkippingDataset(dataset) if self.skips else dataset,
             batch_sampler=TrainingOrder(
                 len(self.dataset),
@@ -126,6 +127,8 @@ class TrainingBatches:
             timeout=opt.get("dist_params", {}).get("timeout", TIMEOUT) if workers else 0,
             pin_memory=options.get("pin_memory", False) and torch.cuda.is_available(),
         )
+        shield_workers(loader)
+        return loader
 
     @property
     def epoch(self) -> int:

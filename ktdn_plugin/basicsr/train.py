@@ -31,8 +31,9 @@ from ktdn_plugin.basicsr.run_folder import (
     start_log,
 )
 from ktdn_plugin.data.order import seed_iteration
-from ktdn_plugin.errors import KTDNError, NotFiniteError, explained
+from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, explained
 from ktdn_plugin.text_files import read_text
+from ktdn_plugin.training.preemption import noticing_signals
 
 _logger = logging.getLogger("basicsr")
 
@@ -136,9 +137,11 @@ class _Run:
                 )
             )
             batches = iter(self.batches)
+            self.signalled = stack.enter_context(noticing_signals())
             for iteration in range(self.start + 1, total + 1):
                 self._iterate(iteration, batches)
                 bar.update()
+            self._stop_if_signalled(total)  # one that came in the last validation
         _logger.info("End of training: saving the latest networks.")
         with launch.failing_together():
             self.model.save(epoch=-1, current_iter=-1)
@@ -190,10 +193,17 @@ class _Run:
                 self.watch.read(),
                 self.batches.per_iteration,
             )
+        self._stop_if_signalled(iteration)
         if iteration % opt["logger"]["save_checkpoint_freq"] == 0:
             self._save(iteration)
         if self._is_due(iteration):
             self._validate(iteration)
+
+    def _stop_if_signalled(self, iteration: int) -> None:
+        number = self.signalled()
+        if number:
+            self._save(iteration)
+            raise PreemptedError(number, iteration, "--auto_resume")
 
     def _stopped(self, iteration: int, error: KTDNError) -> KTDNError:
         saved = ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_rank
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
@@ -19,10 +20,11 @@ from ktdn_plugin.acceleration import match_layout
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
 from ktdn_plugin.data.workers import explaining_workers
-from ktdn_plugin.errors import KTDNError, NotFiniteError
+from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError
 from ktdn_plugin.mmengine.registry import LOOPS
 from ktdn_plugin.mmengine.restorer import NOT_FINITE_ADVICE
 from ktdn_plugin.mmengine.samplers import SeededSampler
+from ktdn_plugin.training.preemption import noticing_signals, shield_workers
 
 
 @LOOPS.register_module()
@@ -64,6 +66,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             runner, _Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
         )
         self.dataloader: Any = loader
+        shield_workers(loader)
         sampler: Any = loader.sampler
         if not isinstance(sampler, SeededSampler):
             raise KTDNError(
@@ -86,7 +89,12 @@ class SeededTrainLoop(IterBasedTrainLoop):
         """
         sampler = self.dataloader.sampler
         sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
-        with explaining_workers("train_dataloader", "num_workers"):
+        if self.runner.val_loop is not None:
+            shield_workers(self.runner.val_loop.dataloader)
+        with (
+            explaining_workers("train_dataloader", "num_workers"),
+            noticing_signals() as self.signalled,
+        ):
             self.runner.call_hook("before_train")
             self.runner.call_hook("before_train_epoch")
             if isinstance(self.runner.optim_wrapper, OptimWrapper):
@@ -101,6 +109,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             self.dataloader_iterator = iter(self.dataloader)
             while self._iter < self._max_iters and not self.stop_training:
                 self._iterate()
+            self._stop_if_signalled()  # one that came in the last validation
             self.runner.call_hook("after_train_epoch")
             self.runner.call_hook("after_train")
         if self.skipped:
@@ -118,9 +127,25 @@ class SeededTrainLoop(IterBasedTrainLoop):
         self.skipped.note(batch)
         seed_iteration(self.dataloader.sampler.seed, self._iter + 1, get_rank())
         self.run_iter(batch)
+        self._stop_if_signalled()
         self._decide_current_val_interval()
         if self._is_due():
             self._validate()
+
+    def _stop_if_signalled(self) -> None:
+        number = self.signalled()
+        if not number:
+            return
+        meta = {"epoch": self.runner.epoch, "iter": self._iter}
+        for hook in self.runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                # It counts the checkpoints that are kept.
+                hook._save_checkpoint_with_step(self.runner, self._iter, meta)
+                break
+        else:
+            name = f"iter_{self._iter}.pth"
+            self.runner.save_checkpoint(self.runner.work_dir, name, meta=meta, by_epoch=False)
+        raise PreemptedError(number, self._iter, "--resume")
 
     def _is_due(self) -> bool:
         if self.runner.val_loop is None or self._iter < self.val_begin:

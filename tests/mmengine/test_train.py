@@ -110,6 +110,46 @@ def test_resumed_it_is_exactly_what_it_would_have_been(
     assert_same(state_of(pairs / "cut/iter_6.pth"), state_of(pairs / "straight/iter_6.pth"))
 
 
+def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, pairs: Path) -> None:
+    teacher_file(pairs)
+    cfg = student_config(
+        train_cfg__max_iters=30,
+        train_cfg__val_interval=29,
+        train_dataloader__num_workers=1,
+        default_hooks__checkpoint__interval=30,
+    )
+    assert mmengine_run("train", cfg, "--work-dir", "straight") == 0
+    path = write_config(pairs, cfg, "run.py")
+    words = ["-m", "ktdn_plugin", "mmengine", "train", str(path), "--work-dir", "cut"]
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=pairs,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not any('"loss"' in log.read_text() for log in pairs.glob("cut/*/vis_data/*.json")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGTERM)  # as Slurm does it: the worker gets it, too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    (saved,) = pairs.glob("cut/iter_*.pth")
+    iteration = int(saved.stem.removeprefix("iter_"))
+    assert iteration < 30
+    assert said.splitlines()[-1] == (
+        f"stopped by SIGTERM after iteration {iteration}, whose state is saved; --resume resumes "
+        "from it"
+    )
+    done = run(*words[2:], "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same(state_of(pairs / "cut/iter_30.pth"), state_of(pairs / "straight/iter_30.pth"))
+
+
 def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
     teacher_file(pairs)
     cfg = student_config(

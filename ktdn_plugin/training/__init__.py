@@ -1,0 +1,1 @@
+"""What a training needs whichever toolbox runs it."""
