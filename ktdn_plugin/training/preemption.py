@@ -9,9 +9,12 @@ SIGUSR1 on Linux. A job script can thus tell it from a failure, which is 1.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -37,9 +40,11 @@ def noticing_signals() -> Iterator[Callable[[], int]]:
             before[number] = signal.signal(number, lambda got, _: received.append(got))
     except ValueError:  # not the main thread, which is the one that gets them
         pass
+    _noticing().value = 1
     try:
         yield lambda: launch.largest(received[0] if received else 0)
     finally:
+        _noticing().value = 0
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
@@ -48,7 +53,8 @@ def shield_workers(loader: DataLoader[Any]) -> None:
     """Lets the workers of a loader outlive signals that go to all processes of a job.
 
     Slurm sends them to each process, and a worker that dies ends the training before its state is
-    saved. Workers end with their training, whatever ends it.
+    saved. Once the training no longer notices signals, its workers end by them: that is how
+    Python ends them when it leaves.
 
     Args:
         loader: The loader, of which no iterator has been made yet.
@@ -56,12 +62,23 @@ def shield_workers(loader: DataLoader[Any]) -> None:
     loader.worker_init_fn = _Shielded(loader.worker_init_fn)
 
 
+@cache
+def _noticing() -> Any:
+    """Returns the byte that says to this process and its workers whether signals are noticed."""
+    return multiprocessing.RawValue("b", 0)
+
+
 class _Shielded:
     def __init__(self, then: Callable[[int], None] | None) -> None:
+        self.noticing = _noticing()
         self.then = then
 
     def __call__(self, worker: int) -> None:
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, self._receive)
         if self.then is not None:
             self.then(worker)
+
+    def _receive(self, *_: Any) -> None:
+        if not self.noticing.value:
+            os._exit(0)

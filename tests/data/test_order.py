@@ -98,3 +98,9 @@ def test_iterations_and_processes_draw_differently() -> None:
     assert len(drawn) == 9
     seed_iteration(1, 2, 2)
     assert random.random() in {row[0] for row in drawn}
+
+
+def test_data_and_training_steps_do_not_draw_the_same_numbers() -> None:
+    of_sample = SeededDataset(Noise(), 1)[Draw(4, 2)][1:].tolist()
+    seed_iteration(1, 4, 2)  # the same integers, for a step
+    assert [random.random(), float(np.random.rand()), float(torch.rand(()))] != of_sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -136,7 +137,11 @@ def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, p
         assert time.monotonic() < until
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGTERM)  # as Slurm does it: the worker gets it, too
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + signal.SIGTERM, said
     (saved,) = pairs.glob("cut/iter_*.pth")
     iteration = int(saved.stem.removeprefix("iter_"))
