@@ -83,7 +83,7 @@ def run(seed: int, seconds: float, folder: Path) -> Figures:
                 figures.count(done["outcome"])
             elif done["outcome"] != "started":
                 figures.fault(done["outcome"], f"{seed}/{done['case']}: {done['what']}")
-            if time.monotonic() > end:
+            if time.monotonic() > end and done["outcome"] != "started":
                 break
         else:
             child.wait()
