@@ -12,6 +12,12 @@ from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.checkpoints.networks import is_training_state
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.resuming import (
+    compare_progress,
+    compare_rates,
+    schedule_changes,
+    schedule_plan,
+)
 
 State = dict[str, Any]
 _logger = logging.getLogger("basicsr")
@@ -138,10 +144,10 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
             missing = set(optimizer.param_groups[0]) - set(saved["param_groups"][0])
             if missing:
                 raise KeyError(", ".join(sorted(missing)))
-        schedules = [_plan(schedule) for schedule in model.schedulers]
+        schedules = [schedule_plan(schedule.state_dict()) for schedule in model.schedulers]
         rates = [list(schedule.base_lrs) for schedule in model.schedulers]
         for plan, saved in zip(schedules, state["schedulers"], strict=True):
-            if plan.keys() != saved.keys() - _PROGRESS:
+            if plan.keys() != schedule_plan(saved).keys():
                 raise KeyError("train.scheduler")
         model.resume_training(state)
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, IndexError) as error:
@@ -151,10 +157,7 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
         ) from error
     _follow(model.schedulers, schedules, state["schedulers"])
     before = [list(saved["base_lrs"]) for saved in state["schedulers"]]
-    if rates != before:
-        _logger.warning(
-            f"The state's learning rates go on, {before}; the options' are others, {rates}."
-        )
+    compare_rates(rates, before, _logger.warning)
     if state.get("best_metric_results"):
         model.best_metric_results = state["best_metric_results"]
     total = opt["train"]["total_iter"]
@@ -162,29 +165,13 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
     return _compare(state, terms)
 
 
-_PROGRESS = {"last_epoch", "base_lrs", "_last_lr", "_step_count", "_get_lr_called_within_step"}
-_PROGRESS |= {"_is_initial", "verbose"}  # of some versions of torch
-
-
-def _plan(schedule: Any) -> dict[str, Any]:
-    """Gives what the options say of a schedule, without how far it is."""
-    return {key: value for key, value in schedule.state_dict().items() if key not in _PROGRESS}
-
-
 def _follow(schedules: Any, plans: list[dict[str, Any]], states: list[dict[str, Any]]) -> None:
     """Goes on by the options' schedule: a state brings its own, which may end too early."""
     for schedule, plan, saved in zip(schedules, plans, states, strict=True):
-        for key, value in plan.items():
-            if _as_lists(value) != _as_lists(saved[key]) and key != "cumulative_period":
-                _logger.warning(
-                    f"Resuming with another train.scheduler.{key}: {_as_lists(value)}, was "
-                    f"{_as_lists(saved[key])}; the learning rate goes on by the new one."
-                )
+        for key, change in schedule_changes(plan, saved):
+            if key != "cumulative_period":
+                _logger.warning(f"Resuming with another train.scheduler.{key}: {change}")
         vars(schedule).update(plan)
-
-
-def _as_lists(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _compare(state: State, terms: State) -> int:
@@ -195,30 +182,7 @@ def _compare(state: State, terms: State) -> int:
             "be exactly that of a run that was never interrupted."
         )
         return 0
-    texts = {
-        "processes": "number of processes",
-        "batch": "samples an iteration",
-        "seed": "manual_seed",
-        "images": "number of training images",
-    }
-    changed = {key: text for key, text in texts.items() if earlier.get(key) != terms[key]}
-    for key, text in changed.items():
-        _logger.warning(f"Resuming with another {text}: {terms[key]}, was {earlier.get(key)}.")
-    if changed.keys() == {"processes"}:
-        _logger.warning(
-            "Not exact any more: the last digits of sums over the batch (and all batch statistics "
-            "that are not synchronised). Order and augmentation of the samples go on as they were."
-        )
-    elif "images" in changed or "seed" in changed:
-        _logger.warning("Not exact any more: the order of the samples starts anew.")
-    elif changed:
-        _logger.warning(
-            "Not exact any more: batches are made of other samples. The order of the samples goes "
-            "on where it was; the iterations that are left are trained."
-        )
-    if "images" in changed:
-        return 0
-    return int(earlier["samples"])
+    return compare_progress(earlier, terms, _logger.warning, "manual_seed")
 
 
 def bring_best(opt: Options) -> None:
