@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from ktdn_plugin.basicsr.check_structure import check_structure
 from ktdn_plugin.basicsr.options import load_options, normalize, set_defaults
@@ -45,13 +46,23 @@ CONFIGS = sorted(options_folder().glob("mmengine/**/train_*.py"))
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_config_is_sound(path: Path) -> None:
-    from ktdn_plugin.mmengine.check import check_form
+    from mmengine.registry import MODELS, DefaultScope
+
+    from ktdn_plugin.mmengine.check import check_config
     from ktdn_plugin.mmengine.config import load_config
+    from ktdn_plugin.mmengine.restorer import without_pretrained
 
     assert path.read_text().startswith("# ")
     cfg = load_config(path)
-    assert check_form(cfg, training=True) == []
-    assert check_form(cfg, training=False) == []
+    doubts: list[str] = []
+    for training in (True, False):
+        assert check_config(cfg, training=training, reads_files=False, warn=doubts.append) == []
+    assert doubts == []
+    with torch.device("meta"), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = without_pretrained(cfg.model)
+        # Its checkpoint is not there.
+        model.update({key: None for key in ("teacher", "transfer_loss") if key in model})
+        MODELS.build(model)
 
 
 def test_configs_are_found() -> None:
@@ -62,3 +73,15 @@ def test_configs_are_found() -> None:
         "demo/train_teacher.py",
         "demo/train_ktdn.py",
     }
+
+
+@pytest.mark.parametrize("name", ["train_teacher.py", "train_ktdn.py"])
+def test_each_phase_has_its_own_split(name: str) -> None:
+    from ktdn_plugin.mmengine.config import load_config
+
+    cfg = load_config(options_folder() / "mmengine" / name)
+    phases = ("train", "val", "test")
+    splits = [cfg[f"{phase}_dataloader"].dataset.split for phase in phases]
+    assert splits == [f"challenge-{phase}" for phase in phases]
+    kinds = {cfg[f"{phase}_dataloader"].dataset.type for phase in phases}
+    assert kinds == {"ClearImageDataset" if "teacher" in name else "PairedHazeDataset"}

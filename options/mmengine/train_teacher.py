@@ -16,7 +16,7 @@ model = dict(
 
 train_dataloader = dict(dataset=dict(type="ClearImageDataset"))
 val_dataloader = dict(dataset=dict(type="ClearImageDataset"))
-test_dataloader = val_dataloader
+test_dataloader = dict(dataset=dict(type="ClearImageDataset"))
 
 custom_hooks = [
     dict(type="EMAHook", ema_type="WeightAverage", momentum=0.001),

@@ -20,6 +20,12 @@ val_set = dict(
     layout="nh-haze",
     split="challenge-val",
 )
+test_set = dict(
+    type="PairedHazeDataset",
+    dataroot_gt="datasets/NH-HAZE",
+    layout="nh-haze",
+    split="challenge-test",
+)
 
 train_dataloader = dict(
     batch_size=15,  # SRKTDN's, on one GPU; divide it by the number of GPUs
@@ -35,7 +41,12 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=val_set,
 )
-test_dataloader = val_dataloader
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=test_set,
+)
 
 # On RGB, full resolution, no border cut off.
 val_evaluator = [dict(type="PSNR"), dict(type="SSIM")]
