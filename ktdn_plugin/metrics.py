@@ -5,6 +5,7 @@ What is measured on the Y channel alone, as papers on super-resolution do, is na
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +88,22 @@ def ssim(image: RGB8, clear: RGB8, crop_border: int = 0) -> float:
             data_range=255,
             channel_axis=2,
         )
+    )
+
+
+def describe_missing(metric: str, missing: Sequence[tuple[str, str]], images: int) -> str:
+    """Returns the line that says of which images a metric has no value.
+
+    Args:
+        metric: The metric.
+        missing: Each such image's name, and why.
+        images: How many images there are.
+    """
+    name, reason = missing[0]
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    rest = "the mean is the others'" if len(missing) < images else "there is no figure"
+    return (
+        f"{metric}: no value of {len(missing)} of {images} images, {name}{more} ({reason}); {rest}"
     )
 
 

@@ -3,110 +3,117 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine import registry as root
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, Registry
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.data.first_look import check_depth, check_sides, looked_at
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.mmengine.build_errors import find
 from ktdn_plugin.mmengine.datasets import ClearImageDataset
-from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import CheckpointLayoutHook, fit_weights
+from ktdn_plugin.mmengine.doubts import find_doubts
+from ktdn_plugin.mmengine.dry_run import DryRun
+from ktdn_plugin.mmengine.hooks import CheckpointLayoutHook, TeacherCheckHook
+from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_weights
 from ktdn_plugin.mmengine.metrics import ImageMetric
-from ktdn_plugin.mmengine.restorer import Restorer
-from ktdn_plugin.mmengine.shapes import DATALOADERS, EVALUATORS, check_scope, check_shapes
-from ktdn_plugin.mmengine.signatures import check_section, check_typed, find
-from ktdn_plugin.mmengine.trial import check_parts, check_training
-from ktdn_plugin.mmengine.values import check_values
+from ktdn_plugin.mmengine.registry import SCOPE
+from ktdn_plugin.mmengine.restorer import Restorer, without_pretrained
+from ktdn_plugin.mmengine.stand_ins import quiet
 
-SECTIONS: dict[str, Registry] = {
-    "model": root.MODELS,
-    "data_preprocessor": root.MODELS,
-    "train_dataloader": root.DATASETS,
-    "val_dataloader": root.DATASETS,
-    "test_dataloader": root.DATASETS,
-    "train_cfg": root.LOOPS,
-    "val_cfg": root.LOOPS,
-    "test_cfg": root.LOOPS,
-    "optim_wrapper": root.OPTIM_WRAPPERS,
-    "param_scheduler": root.PARAM_SCHEDULERS,
-    "val_evaluator": root.METRICS,
-    "test_evaluator": root.METRICS,
-    "default_hooks": root.HOOKS,
-    "custom_hooks": root.HOOKS,
-    "visualizer": root.VISUALIZERS,
-    "log_processor": root.LOG_PROCESSORS,
-}
 TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper")
 VALIDATION = ("val_dataloader", "val_cfg", "val_evaluator")
 TESTING = ("test_dataloader", "test_cfg", "test_evaluator")
 RESUMABLE = {"meta", "optimizer", "message_hub"}
 
+Warn = Callable[[str], object]
 
-def check_config(cfg: Config, *, training: bool) -> list[str]:
+
+def check_config(
+    cfg: Config, *, training: bool, reads_files: bool = True, warn: Warn = lambda line: None
+) -> list[str]:
     """Checks a config, and the files that it names.
 
-    Args:
-        cfg: The config.
-        training: Whether it is to be trained by; tested if not.
-
-    Returns:
-        One line for each problem, without the file's name.
-    """
-    problems = check_form(cfg, training=training)
-    if not problems:
-        with _scope_of(cfg):
-            problems = _check_files(cfg, training)
-    return problems
-
-
-def check_form(cfg: Config, *, training: bool) -> list[str]:
-    """Checks what can be known of a config without looking at any file that it names.
+    What mmengine's own Runner would run is not refused; what is probably a mistake is warned of.
 
     Args:
         cfg: The config.
         training: Whether it is to be trained by; tested if not.
+        reads_files: Whether data, models and checkpoints are looked at as well.
+        warn: Called with one line for each thing that has no effect, or a bad one.
 
     Returns:
         One line for each problem, without the file's name.
     """
-    with _scope_of(cfg):
-        problems = _check_keys(cfg, training) + check_shapes(cfg) + check_scope(cfg)
+    with scope_of(cfg):
+        problems = _check_keys(cfg, training)
+        if problems:
+            return problems
+        run = DryRun(cfg, training=training, reads_files=reads_files)
+        problems = run.problems
+        problems += _check_hooks(run, cfg, training)
         # Each look takes for granted what the one before it has found to be right.
-        if not problems:
-            problems = _check_names(cfg)
-        if not problems:
-            problems = list(check_values(cfg))
-            known = tuple(problem.split(": ")[0] for problem in problems)
-            for problem in check_parts(cfg):
-                where = problem.split(": ")[0]
-                if not any(one.startswith(where) for one in known):
-                    problems.append(problem)
-    return problems
+        if problems or not reads_files:
+            run.check_type(cfg.model, root.MODELS, "model")
+            for line in find_doubts(cfg, run, None):
+                warn(line)
+            return _with_scope(cfg, problems)
+        crop = None
+        for key, loader in run.loaders.items():
+            if isinstance(loader.dataset, ClearImageDataset):
+                crop = _check_dataset(run, key, problems) or crop
+        checkpoint = _read_load_from(cfg, problems)
+        if problems:
+            return problems
+        model = _build_model(run, crop if training else None)
+        if model is not None and checkpoint is not None:
+            _check_checkpoint(run, model, checkpoint, problems)
+        if model is not None and training:
+            run.build_training(model)
+        for line in find_doubts(cfg, run, model if training else None):
+            warn(line)
+        return _with_scope(cfg, problems)
 
 
 @contextmanager
-def _scope_of(cfg: Config) -> Iterator[None]:
+def scope_of(cfg: Config) -> Iterator[None]:
+    """Looks short names up as a run of the config does."""
     scope = cfg.get("default_scope")
     with DefaultScope.overwrite_default_scope(scope if isinstance(scope, str) else "mmengine"):
         yield
 
 
+def _with_scope(cfg: Config, problems: list[str]) -> list[str]:
+    """Says that the scope is wrong where it is why nothing is found."""
+    scope = cfg.get("default_scope")
+    if isinstance(scope, str) and scope != "mmengine" and scope in root.MODELS.children:
+        return problems
+    lost = [line for line in problems if f"; did you mean '{SCOPE}." in line]
+    if not lost:
+        return problems
+    said = {None: "missing", "mmengine": "'mmengine' has not all that is named"}
+    reason = said.get(scope) if scope is None or isinstance(scope, str) else None
+    line = reason or f"there is no '{scope}'{did_you_mean(scope, ('mmengine', SCOPE))}"
+    return [f"default_scope: {line}; write default_scope = '{SCOPE}'"]
+
+
 def _check_keys(cfg: Config, training: bool) -> list[str]:
     known = [key for key in inspect.signature(Runner.__init__).parameters if key != "self"]
     problems = []
-    if cfg.get("model") is None:
+    model = cfg.get("model")
+    if model is None:
         problems.append("model: missing")
-    elif not isinstance(cfg.model, Mapping):
+    elif not isinstance(model, Mapping):
         problems.append("model: must be a dict(type=...)")
-    else:
-        problems += check_typed(cfg.model, "model")
+    elif "type" not in model:
+        problems.append("model.type: missing")
     groups = (TRAINING, VALIDATION) if training else (TESTING,)
     for group in groups:
         given = [key for key in group if cfg.get(key) is not None]
@@ -116,63 +123,70 @@ def _check_keys(cfg: Config, training: bool) -> list[str]:
                 if key not in given:
                     hint = did_you_mean(key, [one for one in cfg if one not in known])
                     problems.append(f"{key}: missing{hint}")
-    for key in DATALOADERS:
-        loader = cfg.get(key)
-        if isinstance(loader, Mapping):
-            needed_keys = [one for one in ("dataset", "sampler") if loader.get(one) is None]
-            problems += [f"{key}.{one}: missing" for one in needed_keys]
+    scope = cfg.get("default_scope")
+    if not isinstance(scope, (str, type(None))):
+        problems.append(f"default_scope: {scope!r} must be a name, such as '{SCOPE}'")
     return problems
 
 
-def _check_names(cfg: Config) -> list[str]:
-    problems = []
-    for key, registry in SECTIONS.items():
-        node = cfg.get(key)
-        # A whole evaluator, in place of its metrics.
-        whole = key in EVALUATORS and isinstance(node, Mapping) and "metrics" in node
-        problems += check_section(node, root.EVALUATOR if whole else registry, key)
-    return problems
-
-
-def _check_files(cfg: Config, training: bool) -> list[str]:
+def _check_hooks(run: DryRun, cfg: Config, training: bool) -> list[str]:
+    """Finds what hooks would stumble over when a run is under way."""
     problems: list[str] = []
-    crop = None
-    # A training does not look at what it may be tested on, which may be elsewhere.
-    for key in DATALOADERS[:2] if training else DATALOADERS[2:]:
-        if cfg.get(key) is not None:
-            crop = _check_dataset(cfg, key, problems) or crop
-    checkpoint = _read_load_from(cfg, problems)
-    if not problems:
-        model = _check_model(cfg, crop if training else None, problems)
-        if model is not None and checkpoint is not None:
-            _check_checkpoint(cfg, model, checkpoint, problems)
-        if model is not None and training and not problems:
-            problems += check_training(cfg, model)
+    if not training:
+        return problems
+    has_validation = cfg.get("val_cfg") is not None
+    if any(isinstance(hook, TeacherCheckHook) for hook in run.hooks) and not has_validation:
+        problems.append(
+            "custom_hooks: TeacherCheckHook: there is no val_dataloader with clear images to "
+            "measure the teacher on; name one, or leave the hook out"
+        )
+    measured = _measured(run)
+    for hook in run.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best and hook.save_best != "auto":
+            for key in hook.key_indicators if measured else ():
+                if key not in measured:
+                    problems.append(
+                        f"default_hooks.checkpoint.save_best: '{key}' is not measured, only "
+                        f"{', '.join(measured)}{did_you_mean(key, measured)}"
+                    )
+    item = find(cfg.model["type"], root.MODELS)
+    distributed = cfg.get("launcher", "none") != "none"
+    is_ours = inspect.isclass(item) and issubclass(item, Restorer)
+    if cfg.get("sync_bn") and is_ours and distributed:
+        problems.append(
+            "sync_bn: torch's conversion drops the activations that timm's batch norms carry; take "
+            "model.sync_bn = True instead"
+        )
     return problems
 
 
-def _check_dataset(cfg: Config, where: str, problems: list[str]) -> int | None:
+def _measured(run: DryRun) -> list[str]:
+    """Lists the figures of a validation; nothing where others than ours are among them."""
+    metrics = run.evaluators.get("val_evaluator", [])
+    section = run.cfg.get("val_evaluator")
+    count = len(section) if isinstance(section, (list, tuple)) else 1
+    if len(metrics) != count or not all(isinstance(one, ImageMetric) for one in metrics):
+        return []
+    return [
+        f"{one.prefix}/{type(one).__name__}" if one.prefix else type(one).__name__
+        for one in metrics
+    ]
+
+
+def _check_dataset(run: DryRun, where: str, problems: list[str]) -> int | None:
     """Looks at the images of one of our datasets; gives the size of its crops."""
-    loader = cfg[where]
-    item = find(loader["dataset"]["type"], root.DATASETS)
-    if not (inspect.isclass(item) and issubclass(item, ClearImageDataset)):
-        return None
-    options = {key: value for key, value in loader["dataset"].items() if key != "type"}
-    try:
-        dataset = item(**options)
+    loader = run.loaders[where]
+    dataset = loader.dataset
+    with run.part(f"{where}.dataset"):
         check_depth(dataset.dataset)
         skips = dataset.on_error == "skip"
         check_sides(dataset.images.sides, dataset.crop, skips=skips)
-        if dataset.crop is None and loader.get("batch_size", 1) != 1:
+        if dataset.crop is None and loader.batch_size != 1:
             _check_batch(dataset, where, problems)
         if where != "train_dataloader":
-            _check_measurable(cfg, dataset, where, problems)
-        return dataset.crop
-    except KTDNError as error:
-        problems.append(f"{where}.dataset: {error}")
-    except (TypeError, ValueError) as error:
-        problems.append(f"{where}.dataset: {error} ({type(error).__name__})")
-    return None
+            _check_measurable(run, dataset, where, problems)
+    crop: int | None = dataset.crop
+    return crop
 
 
 def _check_batch(dataset: ClearImageDataset, where: str, problems: list[str]) -> None:
@@ -191,22 +205,18 @@ def _check_batch(dataset: ClearImageDataset, where: str, problems: list[str]) ->
 
 
 def _check_measurable(
-    cfg: Config, dataset: ClearImageDataset, where: str, problems: list[str]
+    run: DryRun, dataset: ClearImageDataset, where: str, problems: list[str]
 ) -> None:
     """No image may be too small for a figure."""
     key = where.replace("dataloader", "evaluator")
-    evaluator = cfg.get(key) or []
     images = dataset.images.clear
     side, number = min((min(images.size(n)), n) for n in range(looked_at(images)))
-    for section in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
-        item = find(section.get("type"), root.METRICS)
-        if not (inspect.isclass(item) and issubclass(item, ImageMetric)):
-            continue
-        border = section.get("crop_border", 0)
-        if side - 2 * border < item.LEAST:
+    for metric in run.evaluators.get(key, ()):
+        if isinstance(metric, ImageMetric) and side - 2 * metric.crop_border < metric.LEAST:
             problems.append(
-                f"{key}: {item.__name__}: {images.describe(number)} is too small to be measured "
-                f"with crop_border={border}: {item.LEAST} pixels must be left of its shorter side"
+                f"{key}: {type(metric).__name__}: {images.describe(number)} is too small to be "
+                f"measured with crop_border={metric.crop_border}: {metric.LEAST} pixels must be "
+                "left of its shorter side"
             )
 
 
@@ -229,52 +239,41 @@ def _read_load_from(cfg: Config, problems: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _check_model(cfg: Config, crop: int | None, problems: list[str]) -> Restorer | None:
+def _build_model(run: DryRun, crop: int | None) -> Restorer | None:
     """Builds one of our models, and in training tries it: what does not fit shows here."""
-    item = find(cfg.model["type"], root.MODELS)
-    if not (inspect.isclass(item) and issubclass(item, Restorer)):
+    item = find(run.cfg.model["type"], root.MODELS)
+    if item is not None and not (inspect.isclass(item) and issubclass(item, Restorer)):
         return None
-    section = _without_downloads(cfg.model)
+    section = run.cfg.model
+    if run.cfg.get("data_preprocessor") is not None:
+        section.setdefault("data_preprocessor", run.cfg.data_preprocessor)
     # It would go to this process' GPU, and the teacher beside it would not.
-    section["sync_bn"] = False
-    try:
-        model: Restorer = root.MODELS.build(section)
+    trial = {**without_pretrained(section, files=False), "sync_bn": False}
+    with quiet(), run.part("model", section):
+        model: Restorer = root.MODELS.build(trial)
         if crop is not None:
             model.eval()
             with torch.no_grad():
                 image = torch.zeros(1, 3, crop, crop)
                 model.step(image, image)
         return model.train()
-    except KTDNError as error:
-        problems.append(f"model: {error}")
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        problems.append(f"model: cannot be used: {first} ({type(error).__name__})")
     return None
 
 
 def _check_checkpoint(
-    cfg: Config, model: Restorer, content: dict[str, Any], problems: list[str]
+    run: DryRun, model: Restorer, content: dict[str, Any], problems: list[str]
 ) -> None:
     """mmengine would load what fits and only warn of the rest."""
     try:
-        weights = fit_weights(model, content, cfg.load_from, resumes=bool(cfg.get("resume")))
+        weights = fit_weights(
+            model, content, run.cfg.load_from, resumes=bool(run.cfg.get("resume"))
+        )
     except KTDNError as error:
         problems.append(f"load_from: {error}")
         return
-    hooks = [find(hook["type"], root.HOOKS) for hook in cfg.get("custom_hooks") or ()]
-    if weights is not None and CheckpointLayoutHook not in hooks:
+    has_hook = any(isinstance(hook, CheckpointLayoutHook) for hook in run.hooks)
+    if weights is not None and not has_hook:
         problems.append(
-            f"load_from: {cfg.load_from} has not the layout of {type(model).__name__}; add "
+            f"load_from: {run.cfg.load_from} has not the layout of {type(model).__name__}; add "
             "dict(type='CheckpointLayoutHook') to custom_hooks"
         )
-
-
-def _without_downloads(node: Any) -> Any:
-    """Leaves out that pretrained weights are fetched, for a look."""
-    if not isinstance(node, Mapping):
-        return node
-    return {
-        key: False if key == "pretrained" and value is True else _without_downloads(value)
-        for key, value in node.items()
-    }

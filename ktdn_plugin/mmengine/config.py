@@ -47,8 +47,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _check_path(cfg, key)
         try:
             cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
-        except (TypeError, KeyError, AssertionError, ValueError) as error:
-            raise KTDNError(f"--cfg-options: '{text}' cannot be set ({error})") from error
+        except Exception as error:  # of what a value may be, mmengine's merging checks little
+            reason = shorten(f"{type(error).__name__}: {error}", LONGEST, placeholder=" ...")
+            text = shorten(text, LONGEST, placeholder=" ...")
+            raise KTDNError(f"--cfg-options: '{text}' cannot be set ({reason})") from error
     return cfg
 
 

@@ -24,7 +24,11 @@ from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError
 from ktdn_plugin.mmengine.registry import LOOPS
 from ktdn_plugin.mmengine.restorer import NOT_FINITE_ADVICE
 from ktdn_plugin.mmengine.samplers import SeededSampler
+from ktdn_plugin.resuming import compare_progress
 from ktdn_plugin.training.preemption import noticing_signals, shield_workers
+
+PROGRESS = "ktdn_progress"
+"""Where in the run's message hub, which goes into checkpoints, the samples taken are."""
 
 
 @LOOPS.register_module()
@@ -45,7 +49,8 @@ class SeededTrainLoop(IterBasedTrainLoop):
             ``on_error='skip'``.
 
     Raises:
-        KTDNError: If the sampler is another one, or an image cannot be read.
+        KTDNError: If a number is out of range, the sampler is another one, or an image cannot be
+            read.
     """
 
     def __init__(
@@ -58,6 +63,11 @@ class SeededTrainLoop(IterBasedTrainLoop):
         dynamic_intervals: list[tuple[int, int]] | None = None,
         skip_at_most: float = AT_MOST,
     ) -> None:
+        for name, value in (("max_iters", max_iters), ("val_interval", val_interval)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise KTDNError(f"{name}: {value!r} must be a whole number, 1 or more")
+        if isinstance(skip_at_most, bool) or not 0 <= skip_at_most <= 1:
+            raise KTDNError(f"skip_at_most: {skip_at_most!r} must be a share, 0 to 1")
         loader: Any = dataloader
         if isinstance(loader, dict):
             loader = runner.build_dataloader(loader, seed=runner.seed)
@@ -88,7 +98,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             The model.
         """
         sampler = self.dataloader.sampler
-        sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+        sampler.start, self._first = self._go_on_after(), self._iter
         if self.runner.val_loop is not None:
             shield_workers(self.runner.val_loop.dataloader)
         with (
@@ -120,12 +130,31 @@ class SeededTrainLoop(IterBasedTrainLoop):
             )
         return self.runner.model
 
+    def _go_on_after(self) -> int:
+        """Returns the samples that were taken before; says in the log what is another than then."""
+        sampler, hub = self.dataloader.sampler, self.runner.message_hub
+        batch = self.dataloader.batch_size * sampler.world_size
+        self._terms = {
+            "processes": sampler.world_size,
+            "batch": batch,
+            "seed": sampler.seed,
+            "images": sampler.length,
+        }
+        earlier = hub.get_info(PROGRESS, None)
+        if not self._iter or not earlier:  # what older versions have saved says nothing of it
+            return int(self._iter * batch)
+        return compare_progress(earlier, self._terms, self.runner.logger.warning, "randomness.seed")
+
     def _iterate(self) -> None:
         runner = self.runner
         runner.model.train()
         batch: Any = next(self.dataloader_iterator)
         self.skipped.note(batch)
         seed_iteration(self.dataloader.sampler.seed, self._iter + 1, get_rank())
+        # Before the hooks after the iteration, one of which may save.
+        sampler = self.dataloader.sampler
+        taken = sampler.start + (self._iter + 1 - self._first) * self._terms["batch"]
+        self.runner.message_hub.update_info(PROGRESS, {**self._terms, "samples": taken})
         self.run_iter(batch)
         self._stop_if_signalled()
         self._decide_current_val_interval()

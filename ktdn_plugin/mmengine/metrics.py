@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.metrics import RGB8, SSIM_WINDOW, psnr, ssim, to_rgb8
+from ktdn_plugin.metrics import RGB8, SSIM_WINDOW, describe_missing, psnr, ssim, to_rgb8
 from ktdn_plugin.mmengine.registry import METRICS
 
 COLLECT_DEVICES = ("cpu", "gpu", "npu")
@@ -20,8 +21,7 @@ class ImageMetric(BaseMetric):
     """The mean over images of a figure for each, on 8-bit RGB at full size.
 
     Raises:
-        KTDNError: If an argument is wrong; in measuring, if there are no clear images, or one is
-            too small.
+        KTDNError: If an argument is wrong; in measuring, if there are no clear images.
     """
 
     default_prefix = ""  # None is warned of
@@ -58,25 +58,32 @@ class ImageMetric(BaseMetric):
                 raise KTDNError(f"{type(self).__name__}: {name}: the network's image is not finite")
             images = to_rgb8(sample["dehazed"]), to_rgb8(sample["clear"])
             try:
-                self.results.append(type(self).measure(*images, self.crop_border))
-            except ValueError as error:
-                raise KTDNError(f"{type(self).__name__}: {name}: {error}") from error
+                self.results.append((type(self).measure(*images, self.crop_border), name, ""))
+            except ValueError as error:  # validation goes on without this image
+                self.results.append((math.nan, name, str(error)))
 
-    def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        """Gives the mean of all processes' figures, which are in the images' order."""
-        self._tell(len(results))
+    def compute_metrics(self, results: list[tuple[float, str, str]]) -> dict[str, float | None]:
+        """Returns the mean of all processes' figures, which are in the images' order.
+
+        Images without a figure are left out and named; None is the mean where there is none.
+        """
+        missing = [(name, reason) for value, name, reason in results if math.isnan(value)]
+        self._report(len(results), missing)
+        values = [value for value, _, _ in results if not math.isnan(value)]
         total = 0.0
-        for result in results:
-            total += result
-        return {type(self).__name__: total / len(results)}
+        for value in values:
+            total += value
+        return {type(self).__name__: total / len(values) if values else None}
 
     @master_only
-    def _tell(self, images: int) -> None:
+    def _report(self, images: int, missing: list[tuple[str, str]]) -> None:
         """Logs which split the figure is of: others do not compare."""
         split = (self.dataset_meta or {}).get("split")
         name = f"split {split}" if split else "unnamed split"
         logger = MMLogger.get_current_instance()
         logger.info(f"{type(self).__name__} over {images} images, {name}")
+        if missing:
+            logger.warning(describe_missing(type(self).__name__, missing, images))
 
 
 @METRICS.register_module()

@@ -19,6 +19,7 @@ from ktdn_plugin.mmengine.restorer import (
     Restorer,
     Samples,
     clear_images,
+    without_pretrained,
 )
 from ktdn_plugin.named_features import name_features
 from ktdn_plugin.transfer import FrozenTeacher, Step, student_step, teacher_step
@@ -171,7 +172,7 @@ class KTDNDistiller(Restorer):
                 "options/mmengine/train_teacher.py first"
             )
         # Its checkpoint holds the encoder: nothing is downloaded for it.
-        network: nn.Module = MODELS.build(config)
+        network: nn.Module = MODELS.build(without_pretrained(config or {}))
         try:
             load_weights(network, checkpoint, param_key)
         except KTDNError as error:

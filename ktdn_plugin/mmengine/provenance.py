@@ -23,8 +23,8 @@ SET = "val"
 
 def keep_figures(runner: Runner, figures: Mapping[str, Any]) -> None:
     """Keeps the figures of a validation in the run's message hub."""
-    if figures:
-        plain = {metric: float(value) for metric, value in figures.items()}
+    plain = {metric: float(value) for metric, value in figures.items() if value is not None}
+    if plain:
         runner.message_hub.update_info(LAST, {"iteration": runner.iter, "figures": plain})
 
 

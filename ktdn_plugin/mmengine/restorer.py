@@ -13,6 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ktdn_plugin.acceleration import accelerate
+from ktdn_plugin.archs import KTDN
 from ktdn_plugin.batch_norm import synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.foreign_networks import explaining_sizes
@@ -143,6 +144,29 @@ class Restorer(BaseModel):
             result.set_data({"hazy": hazy, "dehazed": image})
             results.append(result)
         return results
+
+
+def without_pretrained(network: Mapping[str, Any], *, files: bool = True) -> Config:
+    """Returns a network's config that fetches no pretrained weights, for one that gets others.
+
+    Args:
+        network: The network's config; it is not changed.
+        files: Whether files of pretrained weights are left out as well as downloads; of KTDN's own
+            config alone: what others take in place of a path nobody knows.
+
+    Returns:
+        A copy.
+    """
+    is_ktdn = network.get("type") is KTDN or str(network.get("type")).rpartition(".")[2] == "KTDN"
+    config: Config = {}
+    for key, value in network.items():
+        if key == "pretrained" and (value is True or (files and is_ktdn and value)):
+            config[key] = False
+        elif isinstance(value, Mapping):
+            config[key] = without_pretrained(value, files=files)
+        else:
+            config[key] = value
+    return config
 
 
 def clear_images(data_samples: Samples | None) -> Tensor:

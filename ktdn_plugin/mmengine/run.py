@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,19 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 import ktdn_plugin.registry  # noqa: F401  # the scope, for configs that set no default
 from ktdn_plugin import launch
 from ktdn_plugin.acceleration import keep_freed_memory
-from ktdn_plugin.errors import KTDNError, OptionsError, explained
-from ktdn_plugin.mmengine.check import check_config
+from ktdn_plugin.errors import KTDNError, OptionsError, printable
+from ktdn_plugin.mmengine.build_errors import explaining_parts, find
+from ktdn_plugin.mmengine.check import check_config, scope_of
 from ktdn_plugin.mmengine.config import load_config
+from ktdn_plugin.mmengine.evaluator import tolerant
+from ktdn_plugin.mmengine.hooks import ResumeHook
+from ktdn_plugin.mmengine.restorer import without_pretrained
 from ktdn_plugin.mmengine.work_dir import find_checkpoint, set_aside
 
 TRAINING_KEYS = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
@@ -77,21 +83,33 @@ def build_runner(
     else:
         cfg.launcher = "none"
     if test is not None:
-        _prepare_test(cfg, test)
-    with launch.failing_together():
+        with explaining_parts(source, cfg):
+            _prepare_test(cfg, test)
+    with launch.failing_together(), explaining_parts(source, cfg):
         found = None if test is not None else _checkpoint_to_resume(cfg, resume)
     _agree(cfg, found)
-    with launch.failing_together():
-        problems = check_config(cfg, training=test is None)
+    _skip_needless_downloads(cfg)
+    with launch.failing_together(), explaining_parts(source, cfg):
+        doubts: list[str] = []
+        problems = check_config(cfg, training=test is None, warn=doubts.append)
+        if launch.rank() == 0:
+            for line in doubts:
+                print(f"warning: {source}: {printable(line)}", file=sys.stderr, flush=True)
         if problems:
             raise OptionsError(source, problems)
-    with launch.failing_together():
+    with launch.failing_together(), explaining_parts(source, cfg):
         if test is None and not cfg.get("resume"):
             set_aside(Path(cfg.work_dir), _needed_files(cfg))
     if not has_gpu and test is None:
         keep_freed_memory()
-    with explained(source):
-        return Runner.from_cfg(cfg)
+    with explaining_parts(source, cfg):
+        runner: Any = Runner.from_cfg(cfg)
+        runner._val_evaluator = tolerant(runner._val_evaluator)
+        runner._test_evaluator = tolerant(runner._test_evaluator)
+    if cfg.resume:
+        runner.register_hook(ResumeHook())
+    built: Runner = runner
+    return built
 
 
 def _timeout(cfg: Config) -> float:
@@ -141,6 +159,18 @@ def _prepare_test(cfg: Config, checkpoint: str | Path) -> None:
             cfg.model[key] = None
 
 
+def _skip_needless_downloads(cfg: Config) -> None:
+    """Switches ``pretrained`` off where a checkpoint is loaded over it anyway, in place."""
+    model = cfg.get("model")
+    if not cfg.get("load_from") or not isinstance(model, dict):
+        return
+    with scope_of(cfg):
+        item = find(model.get("type"), MODELS)
+    network = getattr(item, "NETWORK", None)
+    if isinstance(network, str) and isinstance(model.get(network), dict):
+        model[network] = without_pretrained(model[network])
+
+
 def _needed_files(cfg: Config) -> dict[str, Any]:
     model = cfg.get("model")
     teacher = model.get("teacher_checkpoint") if isinstance(model, dict) else None
@@ -158,7 +188,9 @@ def train_pipeline(arguments: Namespace) -> None:
     """
     resume: bool | str = arguments.resume or False
     with _leaving():
-        _runner_of(arguments, resume=True if resume == "auto" else resume).train()
+        runner = _runner_of(arguments, resume=True if resume == "auto" else resume)
+        with explaining_parts(str(arguments.config), runner.cfg):
+            runner.train()
 
 
 def test_pipeline(arguments: Namespace) -> None:
@@ -171,7 +203,9 @@ def test_pipeline(arguments: Namespace) -> None:
         KTDNError: As :func:`train_pipeline`.
     """
     with _leaving():
-        _runner_of(arguments, test=arguments.checkpoint).test()
+        runner = _runner_of(arguments, test=arguments.checkpoint)
+        with explaining_parts(str(arguments.config), runner.cfg):
+            runner.test()
 
 
 def _runner_of(arguments: Namespace, **stage: Any) -> Runner:

@@ -13,6 +13,7 @@ from configs import log_of, student_config, teacher_config
 from helpers import ENCODER, one, teacher_file, write_png
 
 from ktdn_plugin import KTDN
+from ktdn_plugin.archs import encoder
 
 Prepare = Callable[[Path], object]
 OTHER_ENCODER = "test_resnet"
@@ -197,3 +198,27 @@ def test_work_directory_that_holds_what_the_run_needs(fails, pairs: Path) -> Non
     torch.save(KTDN(ENCODER).state_dict(), pairs / "work_dirs/config/iter_4.pth")
     line = one(fails(teacher_config(load_from="work_dirs/config/iter_4.pth")))
     assert "lies in the work directory of this very run" in line
+
+
+@pytest.mark.parametrize("stage", ["test", "resume", "load_from"])
+def test_weights_that_are_loaded_over_are_not_downloaded(
+    mmengine_run, pairs: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(encoder, "_with_imagenet_weights", refuse_download)
+    teacher_file(pairs)
+    cfg = student_config(train_cfg__max_iters=1, default_hooks__checkpoint__interval=1)
+    if stage == "resume":
+        assert mmengine_run("train", cfg) == 0
+    for network in ("student", "teacher"):
+        cfg["model"][network]["pretrained"] = True
+    if stage == "test":
+        assert mmengine_run("test", cfg, "teacher.pth") == 0
+    elif stage == "resume":
+        cfg["train_cfg"]["max_iters"] = 2
+        assert mmengine_run("train", cfg, "--resume") == 0
+    else:
+        assert mmengine_run("train", {**cfg, "load_from": "teacher.pth"}) == 0
+
+
+def refuse_download(*_: object) -> None:
+    raise AssertionError("a download")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from configs import log_of, set_in, student_config, teacher_config
 from helpers import ENCODER, one, teacher_file
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.checkpoints import compare_keys
@@ -202,3 +206,48 @@ def test_checkpoint_of_another_encoder_is_refused(fails, pairs: Path) -> None:
     torch.save({"params": KTDN("test_resnet").state_dict()}, pairs / "other.pth")
     line = one(fails(teacher_config(load_from="other.pth")))
     assert "load_from: other.pth: the checkpoint of another network than this KTDN: " in line
+
+
+@METRICS.register_module(force=True)
+class Fails(BaseMetric):
+    """As NIQE on flat images: it raises, in measuring or at last, or gives NaN."""
+
+    default_prefix = ""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def process(self, data_batch, data_samples) -> None:
+        if self.how == "process":
+            raise np.linalg.LinAlgError("Singular matrix")
+        self.results.append(0.0)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        if self.how == "compute":
+            return {"Fails": 1 / sum(results)}
+        return {"Fails": float("nan")}
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("process", "Fails: no value of 2 of 2 images, val/clear/00.png and 1 more (LinAlgError:"),
+        ("compute", "Fails: no figure (ZeroDivisionError: "),
+        ("nan", "Fails is nan: it is not logged"),
+    ],
+)
+def test_a_metric_that_fails(mmengine_run, pairs: Path, how: str, expected: str) -> None:
+    cfg = teacher_config(default_hooks__checkpoint__save_best=["Fails", "PSNR"])
+    cfg["val_evaluator"].append({"type": "Fails", "how": how})
+    assert mmengine_run("train", cfg) == 0
+    assert log_of(pairs).count(expected) == 1  # mmengine says equal warnings once
+    assert list(WORK.glob("best_PSNR_*.pth"))
+    assert not list(WORK.glob("best_Fails_*.pth"))
+    (scalars,) = WORK.glob("*/vis_data/scalars.json")
+    rows = [json.loads(line, parse_constant=refuse) for line in scalars.read_text().splitlines()]
+    assert [row["PSNR"] > 0 for row in rows if "PSNR" in row] == [True, True]
+
+
+def refuse(word: str) -> None:
+    raise AssertionError(f"{word} is no JSON")

@@ -66,16 +66,21 @@ def test_prefix() -> None:
     assert set(found) == {"val/PSNR", "val/SSIM"}
 
 
+def caught_lines(name: str) -> list[str]:
+    logger = MMLogger.get_instance(name)
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    return lines
+
+
 @pytest.mark.parametrize(
     ("meta", "expected"),
     [({"split": "tiny-val"}, "split tiny-val"), ({}, "unnamed split"), (None, "unnamed split")],
 )
 def test_the_split_is_logged(meta: dict | None, expected: str) -> None:
-    logger = MMLogger.get_instance(f"metrics of {expected} {meta}")
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
+    lines = caught_lines(f"metrics of {expected} {meta}")
     evaluator = evaluator_of()
     if meta is not None:
         evaluator.dataset_meta = meta
@@ -93,13 +98,21 @@ def test_missing_images_are_named() -> None:
             evaluator_of().process(data_samples=[one])
 
 
-def test_too_small_images_are_named() -> None:
-    one = sample(image(0, 10, 40), image(1, 10, 40), "val/03.png")
-    with pytest.raises(KTDNError, match=r"^SSIM: val/03.png: an image of 40 x 10 pixels is too"):
-        evaluator_of().process(data_samples=[one])
-    other = sample(image(0, 10, 40), image(1, 10, 41), "val/03.png")
-    with pytest.raises(KTDNError, match=r"^PSNR: val/03.png: images of .* cannot be compared"):
-        evaluator_of().process(data_samples=[other])
+def test_images_without_a_figure_are_named() -> None:
+    lines = caught_lines("figures")
+    small = sample(image(0, 10, 40), image(1, 10, 40), "val/03.png")
+    other = sample(image(0, 10, 40), image(1, 10, 41), "val/04.png")
+    good = sample(image(0), image(1), "val/05.png")
+    found = measure(evaluator_of(), [small, other, good])
+    alone = measure(evaluator_of(), [good])
+    assert found["SSIM"] == alone["SSIM"]
+    (psnr_line,) = (line for line in lines if line.startswith("PSNR: no value"))
+    assert "PSNR: no value of 1 of 3 images, val/04.png (images of " in psnr_line
+    (ssim_line,) = (line for line in lines if line.startswith("SSIM: no value"))
+    assert "of 2 of 3 images, val/03.png and 1 more (an image of 40 x 10 pixels is" in ssim_line
+    assert ssim_line.endswith("; the mean is the others'")
+    assert measure(evaluator_of(), [other]) == {"PSNR": None, "SSIM": None}
+    assert lines[-1].endswith("; there is no figure")
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,28 @@ def test_teacher_and_narrower_student_of_another_kind(
     assert mmengine_run("test", cfg, "work_dirs/config/iter_6.pth", "--work-dir", "tested") == 0
 
 
+class Normed(PlainRestorer):
+    """A network that is told its parts as OpenMMLab's are: by names of registries of its own."""
+
+    def __init__(self, width: int, norm_cfg: dict) -> None:
+        assert norm_cfg == {"type": "BN"}
+        super().__init__(width)
+
+
+def test_what_mmengines_own_runner_takes_is_taken(mmengine_run: Callable, pairs: Path) -> None:
+    MODELS.register_module(module=Normed, force=True)
+    cfg = teacher_config(
+        model__generator={"type": "Normed", "width": 8, "norm_cfg": {"type": "BN"}},
+        val_dataloader2=None,
+        env_cfg__my_own=3,
+        default_hooks__checkpoint__interval=0,
+        train_cfg__max_iters=1,
+    )
+    profiler = {"type": "ProfilerHook", "on_trace_ready": {"type": "log_trace"}, "by_epoch": False}
+    cfg["custom_hooks"] = [{**profiler, "profile_times": 1}]
+    assert mmengine_run("train", cfg) == 0
+
+
 def distiller(**changes: object) -> nn.Module:
     network = {"type": "PlainRestorer", "width": 6}
     section = {

@@ -226,6 +226,64 @@ def test_a_validation_that_was_cut_off_is_made_up_for(
     assert best[0] == best[1]
 
 
+def test_a_changed_schedule_is_followed(mmengine_run: Callable, pairs: Path) -> None:
+    """A cosine that was 2 long does not stay at its end."""
+    warm_up = {"type": "LinearLR", "start_factor": 0.5, "by_epoch": False, "end": 2}
+    cosine = {"type": "CosineAnnealingLR", "by_epoch": False, "eta_min": 1e-6}
+    short, long = ([warm_up, {**cosine, "T_max": n, "end": n}] for n in (2, 8))
+    plain = teacher_config(param_scheduler=long, train_cfg__max_iters=6)
+    assert mmengine_run("train", plain, "--work-dir", "straight") == 0
+    for schedule, iterations in ((short, 2), (long, 4), (long, 6)):
+        cfg = teacher_config(param_scheduler=schedule, train_cfg__max_iters=iterations)
+        if iterations == 4:
+            cfg["optim_wrapper"]["optimizer"]["lr"] = 0.5
+        assert mmengine_run("train", cfg, "--work-dir", "cut", "--resume") == 0
+    logs = [
+        "".join(path.read_text() for path in sorted((pairs / name).glob("*/*.log")))
+        for name in ("straight", "cut")
+    ]
+    rates = [re.findall(r"Iter\(train\) \[(\d)/\d\] +lr: (\S+)", log) for log in logs]
+    assert len(rates[0]) == 6
+    assert rates[0][2:] == rates[1][2:]
+    changed = "Resuming with another param_scheduler.T_max: 8, was 2; the learning rate goes on by"
+    assert logs[1].count(changed) == 1
+    said = "The state's learning rates go on, [[0.001], [0.001]]; the options' are others, [[0.5]"
+    assert logs[1].count(said) == 1
+
+
+def test_another_kind_of_schedule_is_not_resumed(
+    mmengine_run: Callable, pairs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cfg = teacher_config(train_cfg__max_iters=2)
+    assert mmengine_run("train", cfg) == 0
+    cfg["param_scheduler"] = {"type": "LinearLR", "by_epoch": False, "end": 2}
+    cfg["train_cfg"]["max_iters"] = 4
+    capfd.readouterr()
+    assert mmengine_run("train", cfg, "--resume") == 1
+    (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
+    assert "another optimizer or scheduler (param_scheduler); change them back" in line
+
+
+def test_a_changed_batch_goes_on_where_the_samples_were(
+    mmengine_run: Callable, pairs: Path
+) -> None:
+    cfg = teacher_config(train_cfg__max_iters=2)
+    assert mmengine_run("train", cfg) == 0
+    cfg["train_cfg"]["max_iters"] = 4
+    cfg["train_dataloader"]["batch_size"] = 1
+    assert mmengine_run("train", cfg, "--resume") == 0
+    log = log_of(pairs)
+    assert "Resuming with another samples an iteration: 1, was 2." in log
+    assert "Not exact any more: batches are made of other samples." in log
+    samples = [
+        read_checkpoint(pairs / f"work_dirs/config/iter_{number}.pth")["message_hub"][
+            "runtime_info"
+        ]["ktdn_progress"]["samples"]
+        for number in (2, 4)
+    ]
+    assert samples == [4, 6]
+
+
 def test_another_models_training_is_not_resumed(
     mmengine_run: Callable, pairs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
