@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 
 from ktdn_plugin import launch
 from ktdn_plugin.acceleration import AMP, SkippedSteps, accelerate, match_layout
+from ktdn_plugin.basicsr.check_structure import check_model_options
 from ktdn_plugin.basicsr.kept import keep_newest, save_best
 from ktdn_plugin.basicsr.loaders import share_out
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.options import Options, complete_model_options
 from ktdn_plugin.basicsr.trial import try_network
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
-from ktdn_plugin.errors import KTDNError, NotFiniteError
+from ktdn_plugin.errors import KTDNError, NotFiniteError, OptionsError
 from ktdn_plugin.transfer import Step
 
 # Once, though each iteration would have it to say.
@@ -53,6 +54,10 @@ class KTDNBaseModel(ModelMethods, SRModel):
 
     def __init__(self, opt: Options) -> None:
         complete_model_options(opt)
+        # Another loop than ours has not looked at them.
+        problems = check_model_options(opt, self.STAGE) if self.STAGE else []
+        if problems:
+            raise OptionsError(f"options of '{opt['name']}'", problems)
         super().__init__(opt)
 
     def init_training_settings(self) -> None:

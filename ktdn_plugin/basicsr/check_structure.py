@@ -48,6 +48,7 @@ TRAIN_KEYS: dict[str, tuple[str, ...]] = {
     "KTDNTeacherModel": ("pixel_opt", "laplacian_opt", *STEP_KEYS),
     "SRModel": ("pixel_opt", "perceptual_opt"),
 }  # fmt: skip
+MODEL_OF_STAGE = {"student": "KTDNModel", "teacher": "KTDNTeacherModel"}
 
 MODULES = (
     lambda value: (
@@ -165,11 +166,33 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
             "path.strict_load_t: a teacher that is loaded in part teaches nothing; leave it out"
         )
     if is_train and not is_other and opt.get("model_type"):
-        train_keys = (*COMMON_TRAIN_KEYS, *TRAIN_KEYS[opt["model_type"]])
-        problems += unknown_keys(opt.get("train"), train_keys, "train.")
+        problems += _unknown_train_keys(opt, opt["model_type"])
     problems += _check_best_metric(opt.get("val"))
     problems += _check_teacher_measured(opt) if is_train else []
     return problems + check_dataset_structure(opt.get("datasets"), is_train)
+
+
+def check_model_options(opt: Options, stage: str) -> list[str]:
+    """Checks what our models read under ``train``, in options that any loop has read.
+
+    Args:
+        opt: The options, numbers as numbers.
+        stage: Whose keys they are: ``student`` or ``teacher``.
+
+    Returns:
+        One line for each problem. A model that is made from ours may have keys of its own.
+    """
+    types = {key: kind for key, kind in _TYPES.items() if key.startswith("train.")}
+    return check_types(opt, types, "") + _unknown_train_keys(opt, MODEL_OF_STAGE[stage])
+
+
+def _unknown_train_keys(opt: Options, model: str) -> list[str]:
+    return unknown_keys(
+        opt.get("train"),
+        (*COMMON_TRAIN_KEYS, *TRAIN_KEYS[model]),
+        "train.",
+        only_mistyped=opt["model_type"] != model,
+    )
 
 
 def _check_best_metric(val: Any) -> list[str]:

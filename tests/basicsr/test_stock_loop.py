@@ -212,3 +212,17 @@ def test_basicsrs_own_model_trains_ktdn_and_little_is_changed(project: Path, run
     key = next(key for key in content["params"] if key.endswith("running_var"))
     assert torch.equal(content["params"][key], content["params_ema"][key])
     assert not torch.equal(content["params"][key], torch.ones_like(content["params"][key]))
+
+
+def test_models_check_their_own_options_in_any_loop(project: Path, run) -> None:
+    text = shipped("train_teacher.yml", ["train/clear", "val/clear"], name="wrong", amp="fp8")
+    text = text.replace("ema_decay:", "ema_decai:")
+    (project / "options.yml").write_text(text, encoding="utf-8")
+    done = run("-opt", "options.yml", program=("train.py",))
+    assert done.returncode == 1
+    # The traceback is that loop's; its last lines are ours.
+    assert done.stderr.splitlines()[-2:] == [
+        "ktdn_plugin.errors.OptionsError: options of 'wrong': train.amp: 'fp8' must be off, bf16 or"
+        " fp16",
+        "options of 'wrong': train.ema_decai: unknown key; did you mean 'ema_decay'?",
+    ]
