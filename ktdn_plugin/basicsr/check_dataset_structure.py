@@ -110,7 +110,7 @@ def check_dataset_structure(datasets: Any, is_train: bool) -> list[str]:
         required = ["batch_size_per_gpu"] if phase == "train" else []
         backend = dataset.get("io_backend")
         if kind in KNOWN_DATASETS and isinstance(backend, dict):
-            problems += _check_backend(dataset, backend, where)
+            problems += _check_backend(backend, where)
         problems += _check_combinations(dataset, str(phase), where)
         if phase == "train" and kind == "SingleImageDataset":
             problems.append(f"{where}.type: SingleImageDataset has no clear images to learn from")
@@ -140,16 +140,10 @@ def _check_combinations(dataset: dict[str, Any], phase: str, where: str) -> list
     return []
 
 
-def _check_backend(dataset: dict[str, Any], backend: dict[str, Any], where: str) -> list[str]:
+def _check_backend(backend: dict[str, Any], where: str) -> list[str]:
     known = ("disk", "lmdb")
     kind = backend.get("type")
     if kind not in known:
         hint = did_you_mean(kind, known)
         return [f"{where}.io_backend.type: {kind!r} must be disk or lmdb{hint}"]
-    problems = unknown_keys(backend, ("type",), f"{where}.io_backend.")
-    if kind == "lmdb" and dataset.get("meta_info_file") and dataset["type"] not in OUR_DATASETS:
-        problems.append(
-            f"{where}.meta_info_file: {dataset['type']} reads every image of an LMDB, whatever "
-            "the file names; make an LMDB of the split alone"
-        )
-    return problems
+    return unknown_keys(backend, ("type",), f"{where}.io_backend.")

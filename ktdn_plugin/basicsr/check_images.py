@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ktdn_plugin import launch
 from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.data.first_look import check_depth, check_sides
@@ -13,6 +15,8 @@ from ktdn_plugin.data.image_sets import hazy_name, open_lmdbs, some
 from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
+
+_logger = logging.getLogger("basicsr")
 
 
 def check_images(
@@ -54,6 +58,11 @@ def _build(dataset: dict[str, Any]) -> Any:
 
 
 def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
+    if dataset.get("meta_info_file") and launch.rank() == 0:
+        _logger.warning(
+            f"{dataset['name']}: {dataset['type']} reads every image of an LMDB; what "
+            f"meta_info_file names, {dataset['meta_info_file']}, is not looked at."
+        )
     images = open_lmdbs({key: Path(dataset[key]) for key in reversed(roots)})
     for one in images:
         one.check()  # LMDB's library is about to map it, which a damaged page would end

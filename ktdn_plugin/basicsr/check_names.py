@@ -130,13 +130,23 @@ def _check_named(
     if not isinstance(section, dict) or not section.get("type"):
         return [f"{where}.type: missing"]
     name = section["type"]
-    names = list(registry.keys())
-    if name not in names:
-        return [f"{where}: there is no '{name}'{did_you_mean(name, names)}"]
+    items = registry if isinstance(registry, dict) else dict(iter(registry))
+    item = find_registered(name, items)
+    if item is None:
+        return [f"{where}: there is no '{name}'{did_you_mean(name, items)}"]
     if len(section) == 1 and not given:
         return []
-    items = registry if isinstance(registry, dict) else dict(iter(registry))
-    return _check_arguments(section, items[name], where, given, extra)
+    return _check_arguments(section, item, where, given, extra)
+
+
+def find_registered(name: str, registry: Any) -> Any:
+    """Returns what a name stands for in one of BasicSR's registries, None where it is unknown.
+
+    BasicSR registers what is also in Real-ESRGAN under names such as ``RealESRGANModel_basicsr``,
+    and takes these where there are no others.
+    """
+    items = dict(iter(registry)) if not isinstance(registry, dict) else registry
+    return items.get(name, items.get(f"{name}_basicsr"))
 
 
 def _check_built(section: Any, registry: Any, where: str) -> list[str]:
@@ -163,7 +173,7 @@ def build_to_look_at(section: Mapping[str, Any], registry: Any, device: str = "m
     """
     import torch
 
-    item = dict(iter(registry))[section["type"]]
+    item = find_registered(section["type"], registry)
     plain = item.__module__ == "basicsr.losses.basic_loss" and item.__name__ != "PerceptualLoss"
     if not (plain or item.__module__.startswith("ktdn_plugin.")):
         return None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ktdn_plugin.basicsr.check_dataset_structure import KNOWN_DATASETS
 from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean
 from ktdn_plugin.text_files import EXPONENT, LARGEST_YAML, parse_yaml, read_text
 
@@ -74,6 +75,13 @@ STEP_MODELS = ("KTDNModel", "KTDNTeacherModel")
 """The models whose training step has switches: mixed precision, frozen batch norm, ..."""
 
 
+STOCK_MODELS = ("SRModel", *STEP_MODELS)
+DEFAULTED = (
+    "name", "io_backend", "use_hflip", "use_rot", "num_worker_per_gpu", "save_img", "suffix",
+)  # fmt: skip
+"""Keys of any plugin's sections that are filled in where they are missing."""
+
+
 def normalize(opt: Options) -> None:
     """Brings what BasicSR's own options files write in several ways to one, in place.
 
@@ -83,10 +91,14 @@ def normalize(opt: Options) -> None:
     datasets = opt.get("datasets")
     sections = [opt, *(opt.get(key) for key in ("train", "val", "logger", "path", "datasets"))]
     sections += list(datasets.values()) if isinstance(datasets, dict) else []
+    others = _sections_of_others(opt)
     for section in sections:
         if isinstance(section, dict):
+            # What others read may have to be there, if without a value.
+            kept = id(section) in others
             for key in [key for key, value in section.items() if value is None]:
-                del section[key]
+                if key in DEFAULTED or not kept:
+                    del section[key]
     for path in WHOLE_NUMBERS:
         *folders, last = path.split(".")
         section = opt.get(folders[0]) if folders else opt
@@ -96,6 +108,16 @@ def normalize(opt: Options) -> None:
     train = opt.get("train")
     if isinstance(train, dict) and train.get("amp") is False:
         train["amp"] = "off"  # which YAML 1.1 reads as false
+
+
+def _sections_of_others(opt: Options) -> set[int]:
+    """Returns the identities of the sections that other plugins' models and datasets read."""
+    found = [] if opt.get("model_type") in STOCK_MODELS else [opt.get("train"), opt.get("val")]
+    datasets = opt.get("datasets")
+    for dataset in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(dataset, dict) and str(dataset.get("type")) not in KNOWN_DATASETS:
+            found.append(dataset)
+    return {id(section) for section in found}
 
 
 def set_defaults(opt: Options) -> None:

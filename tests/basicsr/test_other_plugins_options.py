@@ -7,6 +7,7 @@ import copy
 import pytest
 from helpers import student_options, teacher_options
 
+from ktdn_plugin import register
 from ktdn_plugin.basicsr.check_structure import check_structure
 from ktdn_plugin.basicsr.options import normalize
 
@@ -98,3 +99,37 @@ def test_ours_take_no_other_keys(options) -> None:
         opt = options()
         opt["val"][key] = True
         assert problems(opt)[0].startswith(f"val.{key}: unknown key")
+
+
+def test_what_others_read_stays_without_a_value() -> None:
+    opt = recurrent()
+    opt["train"]["fix_flow"] = None
+    opt["train"]["optim_g"]["betas"] = None
+    opt["val"]["metrics"] = None
+    opt["datasets"]["train"] |= {"dataroot_flow": None, "io_backend": None}
+    normalize(opt)
+    assert opt["train"]["fix_flow"] is opt["val"]["metrics"] is None
+    assert opt["datasets"]["train"]["dataroot_flow"] is None
+    assert "io_backend" not in opt["datasets"]["train"]  # which has a default
+
+
+def test_what_ours_read_is_as_if_it_were_not_there() -> None:
+    opt = teacher_options()
+    opt["train"]["clip_grad"] = opt["val"]["suffix"] = opt["datasets"]["train"][
+        "meta_info_file"
+    ] = None
+    normalize(opt)
+    assert "clip_grad" not in opt["train"]
+    assert "meta_info_file" not in opt["datasets"]["train"]
+
+
+def test_names_that_basicsr_shares_with_real_esrgan_are_known() -> None:
+    register()
+    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+    from ktdn_plugin.basicsr.check_names import find_registered
+
+    model = find_registered("RealESRGANModel", MODEL_REGISTRY)
+    assert model is MODEL_REGISTRY.get("RealESRGANModel")
+    assert find_registered("UNetDiscriminatorSN", ARCH_REGISTRY) is not None
+    assert find_registered("RealESRGANModle", MODEL_REGISTRY) is None
