@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import sys
 import time
 from collections.abc import Sequence
 from types import ModuleType
@@ -32,6 +31,7 @@ from ktdn_plugin.commands import (
     toolbox,
 )
 from ktdn_plugin.commands.parsing import Parser
+from ktdn_plugin.console import make_console_safe, print_lines
 from ktdn_plugin.errors import (
     KTDNError,
     OptionsError,
@@ -39,7 +39,6 @@ from ktdn_plugin.errors import (
     PreemptedError,
     is_out_of_memory,
     out_of_memory_line,
-    printable,
 )
 
 SECONDS_TO_SPEAK = 3
@@ -86,6 +85,7 @@ def _parser(program: str, text: str, modules: Sequence[ModuleType]) -> argparse.
 
 
 def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    make_console_safe()  # before --help, whose text may not go into the console's encoding either
     arguments = parser.parse_args(argv)
     # OpenCV says of a broken file what the one line below says better.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -95,7 +95,7 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         flag = {"train": "--auto_resume", "mmengine": "--resume"}.get(arguments.command)
         hint = f" {flag} goes on from the newest state, if one was saved." if flag else ""
-        print("Interrupted." + hint, file=sys.stderr)
+        print_lines("Interrupted." + hint, to_stderr=True)
         return 130
     except PreemptedError as stopped:
         if os.environ.get("RANK", "0") == "0":  # one of several processes is enough to hear
@@ -114,8 +114,7 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             time.sleep(SECONDS_TO_SPEAK)
             if not error.is_worth_saying:
                 return 1
-        for line in lines:
-            print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+        print_lines(*(f"error: {line}" for line in lines), to_stderr=True)
         return 1
     return 0
 

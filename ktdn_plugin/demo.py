@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data import make_demo_dataset
 from ktdn_plugin.data.images import list_images, read_image
 from ktdn_plugin.errors import KTDNError
@@ -100,11 +101,11 @@ def run_demo(
     """
     output = output.absolute()
     how = TOOLBOXES[toolbox]
-    print(f"Demo in {output}", flush=True)
+    print_lines(f"Demo in {output}")
     make_demo_dataset(output / "data", seed)
     _copy_options(options_folder() / how.options, output / "options")
     for number, (words, text) in enumerate(zip(how.stages, TEXTS, strict=True), start=1):
-        print(f"\n[{number}/{len(TEXTS)}] {text}", flush=True)
+        print_lines("", f"[{number}/{len(TEXTS)}] {text}")
         changes = list(overrides) if "train" in words else []
         if toolbox == "mmengine" and overrides:
             words, more = _after_other_iterations(output, words)
@@ -140,7 +141,7 @@ def _after_other_iterations(
 
 
 def _run_stage(output: Path, words: Sequence[str]) -> None:
-    print(f"$ cd {shlex.quote(str(output))} && {shlex.join(words)}", flush=True)
+    print_lines(f"$ cd {shlex.quote(str(output))} && {shlex.join(words)}")
     # One process: the demo may itself run under a launcher, whose variables are not its stages'.
     launched = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
     launched |= {"SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
@@ -170,10 +171,10 @@ def _show(output: Path, results: str) -> None:
         table.append((*before, *after))
     _write_table(output / "metrics.csv", names, table)
     write_image(output / "comparison.png", comparison_sheet(rows))
-    print("\nphoto        hazy PSNR / SSIM    dehazed PSNR / SSIM")
+    print_lines("", "photo        hazy PSNR / SSIM    dehazed PSNR / SSIM")
     for name, row in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
-        print(f"{name:12} {row[0]:9.2f} / {row[1]:.3f} {row[2]:15.2f} / {row[3]:.3f}")
-    print(f"\nPicture: {output / 'comparison.png'}\nTable:   {output / 'metrics.csv'}")
+        print_lines(f"{name:12} {row[0]:9.2f} / {row[1]:.3f} {row[2]:15.2f} / {row[3]:.3f}")
+    print_lines("", f"Picture: {output / 'comparison.png'}", f"Table:   {output / 'metrics.csv'}")
 
 
 def _caption(measured: Measured) -> str:

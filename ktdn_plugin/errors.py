@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import signal
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -124,11 +125,19 @@ def out_of_memory_line(error: BaseException, lower: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escapes what would break a line or move a terminal's cursor: a file's words are anybody's."""
+    """Escapes what would break a line or act on a terminal: a file's words are anybody's.
+
+    Those are control characters, what changes the direction of text or cannot be seen, and what is
+    no character at all, as in names that are not UTF-8. Spaces of all widths stay.
+    """
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        letter if _is_printable(letter) else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
+
+
+def _is_printable(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

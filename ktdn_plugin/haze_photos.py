@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.clouds import Window
 from ktdn_plugin.data.depth import read_depth
 from ktdn_plugin.data.haze import make_transmission, synthesize_haze
@@ -71,9 +72,9 @@ def haze_photos(
             grey = np.repeat(_as_bytes(haze.transmission)[..., None], 3, axis=2)
             write_image(output / f"{file.stem}_transmission.png", grey)
     if len(files) == 1:
-        print(f"Hazy photo: {output / f'{files[0].stem}_hazy.png'}")
+        print_lines(f"Hazy photo: {output / f'{files[0].stem}_hazy.png'}")
     else:
-        print(f"{len(files)} hazy photos: {output}")
+        print_lines(f"{len(files)} hazy photos: {output}")
 
 
 def seed_of(seed: int, position: int) -> int:

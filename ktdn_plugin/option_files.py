@@ -6,6 +6,7 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 
 
@@ -30,4 +31,4 @@ def copy_options_folder(folder: Path) -> None:
         raise KTDNError(f"{folder}: exists already; name another folder by -o") from error
     except OSError as error:
         raise KTDNError(f"{folder}: cannot be written ({error})") from error
-    print(f"Options: {folder}")
+    print_lines(f"Options: {folder}")

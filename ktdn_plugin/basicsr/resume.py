@@ -11,6 +11,7 @@ from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.checkpoints.networks import is_training_state
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.resuming import (
     compare_progress,
@@ -56,7 +57,7 @@ def _newest(opt: Options, folder: Path) -> tuple[Path, State] | None:
         try:
             return file, _read(opt, file)
         except KTDNError as error:
-            print(f"Passed over while looking for a state to resume from: {error}", flush=True)
+            print_lines(f"Passed over while looking for a state to resume from: {error}")
     return None
 
 

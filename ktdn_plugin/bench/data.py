@@ -43,6 +43,7 @@ from ktdn_plugin.bench.data_readers import (
     read_with_workers,
 )
 from ktdn_plugin.bench.machine import describe_machine
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.drafts import explained
 from ktdn_plugin.errors import KTDNError
 
@@ -118,12 +119,11 @@ def run_bench_data(
     with _one_thread(), _temporary_folder() as folder:
         check_room(folder, sizes, [sub.window[2:] for sub in subs])
         for line in describe_machine(torch.device("cpu")):
-            print(line)
+            print_lines(line)
         source = "made of photographs" if hazy is None else f"of {hazy} and {clear}"
-        print(f"images {len(found)} pairs {source}, {_shown(sizes)}")
-        print(f"parts  {len(subs)} sub-images, {side} x {side}, every {side // 2} pixels")
-        print(f"crops  {size} x {size}, flipped and turned; all files in the page cache\n")
-        sys.stdout.flush()
+        print_lines(f"images {len(found)} pairs {source}, {_shown(sizes)}")
+        print_lines(f"parts  {len(subs)} sub-images, {side} x {side}, every {side // 2} pixels")
+        print_lines(f"crops  {size} x {size}, flipped and turned; all files in the page cache", "")
         with explained(folder, "free some space, or set TMPDIR to a folder on another disk"):
             _write_files(folder, found, subs, seed)
         counts = [sum(sub.image == number for sub in subs) for number in range(len(found))]
@@ -133,9 +133,9 @@ def run_bench_data(
             checked = min(max(CHECKED, len(found)), len(plan.draws))
             check_equal(folder, readers, [sub.window for sub in subs], size, checked)
             _take_turns(readers, seconds, samples)
-        print("\n".join(format_table(readers)))
+        print_lines(*format_table(readers))
         cores = ", ".join(f"{WANTED * _median(each):.1f} ({each.name})" for each in readers)
-        print(f"\ncores that read {WANTED} samples a second: {cores}", flush=True)
+        print_lines("", f"cores that read {WANTED} samples a second: {cores}")
         for number in workers:
             if number:
                 _measure_workers(plan, number, seconds)
@@ -273,7 +273,7 @@ def format_table(readers: Sequence[Reader]) -> list[str]:
 
 
 def _measure_workers(plan: _Plan, workers: int, seconds: float) -> None:
-    print(f"\n{workers} workers of a data loader, batches of {BATCH_SIZE}:", flush=True)
+    print_lines("", f"{workers} workers of a data loader, batches of {BATCH_SIZE}:")
     with _open_readers(plan) as readers:
         for reader in tqdm(readers, "workers", unit="reader", disable=None, leave=False):
             speed = read_with_workers(reader.samples, workers, seconds)

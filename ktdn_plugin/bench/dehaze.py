@@ -21,6 +21,7 @@ from ktdn_plugin.bench.dehaze_table import DehazeRow, format_rows
 from ktdn_plugin.bench.dehaze_worker import LEAST, PLAIN, WHOLE, DehazeJob, DehazeWorker
 from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.bench.process import WorkerError
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.inference.devices import PRECISIONS, find_device, find_precision
 from ktdn_plugin.inference.memory import Memory
@@ -78,9 +79,11 @@ def run_bench_dehaze(
     else:
         network = KTDN(encoder)
     for line in describe_machine(place):
-        print(line)
+        print_lines(line)
     drawn = f"{encoder}, drawn weights" if checkpoint is None else str(checkpoint)
-    print(f"network  {drawn}; median of {steps} runs after {warmup}; 8-bit image in and out\n")
+    print_lines(
+        f"network  {drawn}; median of {steps} runs after {warmup}; 8-bit image in and out", ""
+    )
     rows: list[DehazeRow] = []
     ways = [(name, bound) for name in names for bound in (None, *max_memory)]
     total = len(parsed) * (1 + len(ways)) * (steps + warmup)
@@ -100,8 +103,8 @@ def run_bench_dehaze(
                 writes=True,
             )
             rows += _measure_size(job, ways, needed, steps, warmup, bar)
-    print("\n".join(format_rows(rows)), flush=True)
-    print(_explanation(place))
+    print_lines(*format_rows(rows))
+    print_lines("", *_explanation(place).splitlines())
     failed = [row for row in rows if row.error is not None and row.way != PLAIN]
     if failed:
         raise KTDNError(
@@ -114,7 +117,7 @@ def _explanation(device: torch.device) -> str:
         "tensors on the GPU" if device.type == "cuda" else "the whole process, its libraries too"
     )
     return (
-        f"\npeak: {counted}. speed, memory: in relation to the first row of the size.\n"
+        f"peak: {counted}. speed, memory: in relation to the first row of the size.\n"
         "off, PSNR: largest difference from its result, of values in [0, 1], and PSNR of the two, "
         "before rounding to 8 bit."
     )

@@ -21,6 +21,7 @@ from ktdn_plugin.bench.process import WorkerError
 from ktdn_plugin.bench.table import Row, format_table
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, PLAIN, variant_names
 from ktdn_plugin.bench.worker import Answer, Job, Worker
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.inference.devices import find_device
 from ktdn_plugin.system_memory import available
@@ -71,13 +72,15 @@ def run_bench(
 
         load_training_options(options, place, seed)
     for line in describe_machine(place):
-        print(line)
-    print(f"step   {encoder}, batch {batch_size}, {size} x {size}, median of {steps} steps\n")
+        print_lines(line)
+    print_lines(
+        f"step   {encoder}, batch {batch_size}, {size} x {size}, median of {steps} steps", ""
+    )
     job = Job(PLAIN, encoder, batch_size, size, str(place), seed)
     rows = measure_variants(job, names, steps, warmup)
-    print("\n".join(format_table(rows)), flush=True)
+    print_lines(*format_table(rows))
     if options is not None:
-        print("\n" + _data_share(options, encoder, place, steps, warmup, seed), flush=True)
+        print_lines("", _data_share(options, encoder, place, steps, warmup, seed))
     failed = [row.variant for row in rows if row.error is not None]
     if failed:
         raise KTDNError(

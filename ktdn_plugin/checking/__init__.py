@@ -17,6 +17,7 @@ from ktdn_plugin.checking.reading import SetFacts, make_pool, measure_set
 from ktdn_plugin.checking.sets import ImageSet, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
 from ktdn_plugin.checking.stores import describe_store
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.interrupts import held_back
 from ktdn_plugin.data.sources import FileImages
 
@@ -58,16 +59,16 @@ def check_data(
         ]
         _print(own)
         findings += own
-        print(_summary(image_set, measured, own))
+        print_lines(_summary(image_set, measured, own))
         if image_set.store is not None:
-            print(describe_store(image_set.store))
+            print_lines(describe_store(image_set.store))
     copies = judge_copies(sets, facts)
     _print(copies)
     findings += copies
-    print(_duplicates_summary(sets, copies))
+    print_lines(_duplicates_summary(sets, copies))
     _draw(output, findings, sets)
     count = Counter(finding.severity for finding in findings)
-    print(f"{_of(count['error'], 'error')}, {_of(count['warning'], 'warning')}.")
+    print_lines(f"{_of(count['error'], 'error')}, {_of(count['warning'], 'warning')}.")
     return findings
 
 
@@ -96,8 +97,7 @@ def _measure(sets: Sequence[ImageSet]) -> list[SetFacts]:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        print(finding)
+    print_lines(*findings)
 
 
 def _summary(image_set: ImageSet, facts: SetFacts, findings: Sequence[Finding]) -> str:
@@ -133,11 +133,11 @@ def _draw(output: Path, findings: Sequence[Finding], sets: Sequence[ImageSet]) -
     rows, total = choose_rows(findings)
     if not rows:
         older = f"; {output} is older, of another check" if output.exists() else ""
-        print(f"No picture: there is nothing to look at{older}")
+        print_lines(f"No picture: there is nothing to look at{older}")
         return
     write_sheet(output, rows, sets)
     left_out = f" ({len(rows)} of {total}, the worst)" if total > len(rows) else ""
-    print(f"Picture to look at: {output}{left_out}")
+    print_lines(f"Picture to look at: {output}{left_out}")
 
 
 def _of(count: int, thing: str) -> str:

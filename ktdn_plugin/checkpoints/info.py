@@ -29,6 +29,7 @@ from ktdn_plugin.checkpoints.networks import (
     ktdn_weights,
     without_settings,
 )
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, SeveralErrors, printable
 
 INPUT = "RGB in [0, 1], any size"
@@ -137,9 +138,10 @@ def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
         except KTDNError as error:
             problems += error.lines
     if as_json:
-        print(json.dumps(without_infinity(found), indent=2, allow_nan=False))
+        print_lines(*json.dumps(without_infinity(found), indent=2, allow_nan=False).split("\n"))
     elif found:
-        print("\n\n".join("\n".join(_lines(one)) for one in found), flush=True)
+        for number, one in enumerate(found):
+            print_lines(*([""] if number else []), *_lines(one))
     if problems:
         raise SeveralErrors(problems)
 

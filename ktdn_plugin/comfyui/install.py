@@ -7,6 +7,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 
 FOLDER = "comfyui_ktdn"
@@ -55,8 +56,8 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
                 raise
     except OSError as error:
         raise KTDNError(f"{target}: cannot be written ({error.strerror or error})") from error
-    print(f"Node: {target}")
-    print(f"Restart ComfyUI; put trained KTDN files into {_models_folder(nodes)}.")
+    print_lines(f"Node: {target}")
+    print_lines(f"Restart ComfyUI; put trained KTDN files into {_models_folder(nodes)}.")
     return target
 
 

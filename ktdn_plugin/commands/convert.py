@@ -31,6 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ktdn_plugin.checkpoints.convert import convert
+    from ktdn_plugin.console import print_lines
 
     made = convert(
         arguments.source,
@@ -40,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> None:
         encoder=arguments.encoder,
         overwrite=arguments.overwrite,
     )
-    print(
+    print_lines(
         f"{arguments.source} ({made.source}) -> {arguments.target} ({made.target}): KTDN with "
         f"{made.encoder}, {' and '.join(made.weights)}"
     )

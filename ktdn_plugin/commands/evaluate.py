@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ktdn_plugin.commands.machine import add_machine, machine_of
@@ -122,7 +121,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.errors import printable
+    from ktdn_plugin.console import print_lines
     from ktdn_plugin.evaluation import evaluate
 
     evaluation = evaluate(
@@ -143,8 +142,7 @@ def _run(arguments: argparse.Namespace) -> None:
         **machine_of(arguments),
     )
     if evaluation.problems:
-        for problem in evaluation.problems:
-            print(f"error: {printable(problem)}", file=sys.stderr)
+        print_lines(*(f"error: {problem}" for problem in evaluation.problems), to_stderr=True)
         count = len(evaluation.problems)
-        print(f"{count} problem{'s' * (count > 1)}; the rest is measured", file=sys.stderr)
+        print_lines(f"{count} problem{'s' * (count > 1)}; the rest is measured", to_stderr=True)
         raise SystemExit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.curves.figure import draw_figure, pixels_of
 from ktdn_plugin.curves.runs import log_of, read_run
 from ktdn_plugin.errors import KTDNError
@@ -40,4 +41,4 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
         matplotlib.rcdefaults()
         picture = pixels_of(draw_figure([read_run(run) for run in runs]))
     write_image(output, picture)
-    print(f"Picture: {output}")
+    print_lines(f"Picture: {output}")

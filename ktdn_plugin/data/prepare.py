@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE, write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
 from ktdn_plugin.data.drafts import free_bytes, place_for
@@ -91,7 +92,7 @@ def prepare(
         outside, names = count_outside(source) if chosen else (0, [])
         if outside:
             count = "1 image" if outside == 1 else f"{outside} images"
-            print(f"Leaves out {count} of {source} outside {' and '.join(names)}.")
+            print_lines(f"Leaves out {count} of {source} outside {' and '.join(names)}.")
     sources = measure(listing)
     info = StoreInfo(
         dataset=listing.dataset,
@@ -106,10 +107,14 @@ def prepare(
         kept = "'ktdn check-data' lists them" if form == "store" else f"{INFO_FILE} lists them"
         where = f"all {len(listing.missing)} are kept in {destination}: {kept}"
         lines = first_of(listing.missing, where)
-        print(f"Goes on with an incomplete or altered copy, without what is unusable: {lines}")
+        print_lines(
+            f"Goes on with an incomplete or altered copy, without what is unusable: {lines}"
+        )
     write = _write_store if form == "store" else _write_basicsr
     info = write(listing, sources, info, destination, workers)
-    print(f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}.")
+    print_lines(
+        f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
+    )
     return info
 
 
@@ -154,7 +159,7 @@ def _write_store(
     destination: Path,
     workers: int | None,
 ) -> StoreInfo:
-    print(f"Making {destination}: {info.name}, {_counted(info)}.", flush=True)
+    print_lines(f"Making {destination}: {info.name}, {_counted(info)}.")
     pages = sum(each.pixel_bytes // PAGE + 2 for each in sources)
     needed = pages * PAGE + pages * PAGE // 100 + RESERVE
     draft = destination.parent / f".{destination.name}.part" / "data.mdb"
@@ -163,11 +168,11 @@ def _write_store(
     pairs = np.array(listing.pairs, np.int32).reshape(-1, 2) if listing.pairs else None
     with StoreWriter(destination, _plan(listing)) as writer:
         if writer.begun_anew:
-            print("An earlier, unfinished try was of other files: begins anew.", flush=True)
+            print_lines("An earlier, unfinished try was of other files: begins anew.")
         left = [each for each in sources if not writer.has(each.side, each.number, each.version)]
         done = len(sources) - len(left)
         if done:
-            print(f"Goes on: {done} of {len(sources)} images are there already.", flush=True)
+            print_lines(f"Goes on: {done} of {len(sources)} images are there already.")
         results = in_order(_decode, left, workers)
         bar = tqdm(total=len(sources), initial=done, unit="image", disable=None)
         try:
@@ -208,7 +213,9 @@ def _write_basicsr(
     destination: Path,
     workers: int | None,
 ) -> StoreInfo:
-    print(f"Making LMDBs of BasicSR's format in {destination}: {info.name}, {_counted(info)}.")
+    print_lines(
+        f"Making LMDBs of BasicSR's format in {destination}: {info.name}, {_counted(info)}."
+    )
     times = [0] * len(listing.clear)
     for _, number in listing.pairs:
         times[number] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.image_sets import some
 from ktdn_plugin.dehaze.compare import side_by_side
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
@@ -111,7 +111,7 @@ def dehaze_all(
     except KeyboardInterrupt:
         again = "the same command without --overwrite" if overwrite else "the same command"
         left = f"{run.done + run.skipped} of {len(jobs)} are done; {again} goes on with the others."
-        print(left, file=sys.stderr)
+        print_lines(left, to_stderr=True)
         raise
     finally:
         run.end()
@@ -263,22 +263,23 @@ class _Run:
             KTDNError: If some could not be dehazed or measured: a line each.
         """
         count = len(self.jobs)
+        rows = with_means(self.rows)
+        if rows:
+            write_table(table, rows)
         if self.unknown:  # before the table, which measures them as if they were this run's
             note = "made earlier, perhaps by another checkpoint or from another photo"
-            print(f"{note}: {some(self.unknown)}")
-        if self.rows:
-            rows = with_means(self.rows)
-            print(format_table(rows))
-            write_table(table, rows)
-            print(f"Table: {table}")
+            print_lines(f"{note}: {some(self.unknown)}")
+        if rows:
+            print_lines(*format_table(rows))
+            print_lines(f"Table: {table}")
         for note, labels in self.notes.items():
-            print(f"{note}: {some(labels)}")
+            print_lines(f"{note}: {some(labels)}")
         if self.skipped:
             them = "does it again" if self.skipped == 1 else "does them again"
             were = "was" if self.skipped == 1 else "were"
-            print(f"{self.skipped} of {count} {were} there already; --overwrite {them}")
+            print_lines(f"{self.skipped} of {count} {were} there already; --overwrite {them}")
         if self.done:
-            print(f"Dehazed: {output}" + (f" ({self.done} of {count})" if count > 1 else ""))
+            print_lines(f"Dehazed: {output}" + (f" ({self.done} of {count})" if count > 1 else ""))
         lines = []
         for failures, what in ((self.failed, "dehazed"), (self.unmeasured, "measured")):
             if failures:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.errors import printable
 from ktdn_plugin.metrics import UNNAMED_SPLIT, Measured
 
 COLUMNS = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
@@ -38,22 +39,23 @@ def with_means(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def format_table(rows: Sequence[Row]) -> str:
+def format_table(rows: Sequence[Row]) -> list[str]:
     """Words the table for a terminal, a part for each split.
 
     Args:
         rows: With their means.
     """
-    wide = max(len("image"), *(len(row.name) for row in rows))
+    names = [printable(row.name) for row in rows]
+    wide = max(map(len, ("image", *names)))
     lines = []
     for split in dict.fromkeys(row.split for row in rows):
         lines.append(f"split: {split}" if split else UNNAMED_SPLIT)
         lines.append(f"{'image':{wide}}   hazy PSNR / SSIM   dehazed PSNR / SSIM")
-        for row in rows:
+        for row, name in zip(rows, names, strict=True):
             if row.split == split:
                 before, after = (f"{one.psnr:.2f} / {one.ssim:.3f}" for one in row[2:])
-                lines.append(f"{row.name:{wide}}   {before:>16}   {after:>19}")
-    return "\n".join(lines)
+                lines.append(f"{name:{wide}}   {before:>16}   {after:>19}")
+    return lines
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

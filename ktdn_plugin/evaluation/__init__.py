@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.listing import headers_bar
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.measures import ON_RGB, ON_Y, OURS, Measure
@@ -106,11 +107,11 @@ def evaluate(
     _measure(truth, methods, saving, evaluation)
     if table.is_empty:
         raise KTDNError(f"no image could be measured: {_some(evaluation.problems)}")
-    print(table.screen(per_image))
     write_table(output, table)
-    print(f"Table: {output}, {markdown_of(output)}")
+    print_lines(*table.screen(per_image))
+    print_lines(f"Table: {output}, {markdown_of(output)}")
     if saving.folders:
-        print(f"Images: {', '.join(map(str, saving.folders.values()))}")
+        print_lines(f"Images: {', '.join(map(str, saving.folders.values()))}")
     return evaluation
 
 
@@ -154,7 +155,7 @@ def _tell_extra(method: Method) -> None:
     count = len(method.extra)
     if count:
         several = "s are" if count > 1 else " is"
-        print(
+        print_lines(
             f"{method.name}: {count} further image{several} of no ground truth, left out: "
             f"{_some(method.extra, EXTRA_NAMED_AT_MOST)}"
         )

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.evaluation.measures import Measure
 from ktdn_plugin.metrics import RGB8
@@ -51,10 +52,10 @@ def open_measures(names: Sequence[str], device: str) -> list[Measure]:
         )
     version, terms = licence()
     # Before it is loaded, so that whoever may not use it can stop.
-    print(
+    print_lines(
         f"{', '.join(names)}: by pyiqa {version}, whose licence allows non-commercial use only "
         f"({terms})",
-        file=sys.stderr,
+        to_stderr=True,
     )
     configs = _load(names)
     for name in names:

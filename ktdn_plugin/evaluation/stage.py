@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from ktdn_plugin.checkpoints.metadata import find_metadata, stage_of
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.safe_loading import load_tensors
 
@@ -21,8 +21,8 @@ def tell_teacher(path: Path) -> None:
     except KTDNError:
         return
     if stage_of(metadata) == "teacher":
-        print(
+        print_lines(
             f"warning: {path} is a teacher, which reconstructs clear images; the student of its "
             "training dehazes",
-            file=sys.stderr,
+            to_stderr=True,
         )

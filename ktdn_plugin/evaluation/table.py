@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ktdn_plugin.errors import printable
 from ktdn_plugin.evaluation.measures import Measure
 from ktdn_plugin.metrics import UNNAMED_SPLIT
 
@@ -74,7 +75,7 @@ class Table:
             if count < len(self.images)
         ]
 
-    def screen(self, per_image: bool) -> str:
+    def screen(self, per_image: bool) -> list[str]:
         """Words the means, and each image's figures where they are wanted."""
         rows = [list(self._row(method, None)) for method in self.methods]
         head = ["method", *(measure.name for measure in self.measures)]
@@ -91,7 +92,7 @@ class Table:
                 for method in self.methods
             ]
             lines += ["", *_aligned([head, *single], left=2)]
-        return "\n".join(lines)
+        return lines
 
     def title(self) -> str:
         """Says what the figures are of."""
@@ -169,6 +170,7 @@ def _heading(measure: Measure) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

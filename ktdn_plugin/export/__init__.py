@@ -16,6 +16,7 @@ from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.checkpoints.networks import load_network
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.export.format import Format
 from ktdn_plugin.export.graph import explained, record
@@ -70,7 +71,7 @@ def export_checkpoint(
         content, folded = _export(network, target)
     except KTDNError as error:
         raise KTDNError(f"{checkpoint}: {error}") from error
-    print(
+    print_lines(
         f"KTDN with encoder {network.encoder.name}, {folded} batch norms folded, exported by torch "
         f"{torch.__version__} in {time.monotonic() - start:.0f} s"
     )
@@ -82,13 +83,15 @@ def export_checkpoint(
             f"{difference:.1e}, more than {TOLERANCE:.0e}; is there another version of torch?"
         )
     _write(output, content)
-    print(
+    print_lines(
         f"{output}: {len(content) / 1e6:.1f} MB; largest difference to the checkpoint in torch "
         f"{difference:.1e} (at most {TOLERANCE:.0e}), on images from 1 x 1 to "
         f"{max(height for _, height, _ in SHAPES)} rows"
     )
     path = json.dumps(str(output), ensure_ascii=False)
-    print(f"\nTo run it, on images of any size:\n\n{target.usage.format(path=path)}", end="")
+    print_lines(
+        "", "To run it, on images of any size:", "", *target.usage.format(path=path).splitlines()
+    )
 
 
 def _export(network: KTDN, target: Format) -> tuple[bytes, int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ktdn_plugin.checking.output import check_is_none_of, check_output
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.haze_statistics import at_working_size, measure_haze
 from ktdn_plugin.errors import KTDNError
@@ -80,9 +81,9 @@ def compare_haze(
         format_groups(measured),
     ):
         if text:
-            print(text)
+            print_lines(*text.split("\n"))
     write_image(output, draw_comparison(sheet, measured))
-    print(f"Picture: {output}")
+    print_lines(f"Picture: {output}")
 
 
 def _measure(

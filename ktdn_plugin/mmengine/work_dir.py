@@ -9,6 +9,7 @@ from typing import Any
 
 from ktdn_plugin import launch
 from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.earlier_runs import keep_aside
 from ktdn_plugin.errors import KTDNError
 
@@ -25,7 +26,7 @@ def find_checkpoint(work_dir: Path) -> Path | None:
             if "optimizer" in read_checkpoint(path):
                 return path
         except KTDNError as error:
-            print(f"Passed over while looking for a checkpoint to resume: {error}", flush=True)
+            print_lines(f"Passed over while looking for a checkpoint to resume: {error}")
     return None
 
 
@@ -49,4 +50,4 @@ def set_aside(work_dir: Path, needed: Mapping[str, Any]) -> None:
             )
     if launch.rank() == 0:
         target = keep_aside(work_dir)
-        print(f"An earlier run in {work_dir} is kept as {target}.", flush=True)
+        print_lines(f"An earlier run in {work_dir} is kept as {target}.")

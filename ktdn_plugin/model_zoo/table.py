@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ktdn_plugin.archs.variants import VARIANTS, list_models
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.model_zoo.costs import SIZES, ModelDescription, describe_model
 
@@ -31,8 +32,8 @@ def print_models(pattern: str = "", sizes: Sequence[tuple[int, int]] = SIZES) ->
             f"there is no model '{pattern}'{did_you_mean(pattern, VARIANTS)} "
             f"(there are {', '.join(VARIANTS)})"
         )
-    print("\n".join(format_models([describe_model(name, sizes) for name in names])))
-    print(f"\n{FOOTNOTE}")
+    print_lines(*format_models([describe_model(name, sizes) for name in names]))
+    print_lines("", FOOTNOTE)
 
 
 def format_models(models: Sequence[ModelDescription]) -> list[str]:

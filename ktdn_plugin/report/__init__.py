@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
@@ -11,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.charts import draw_charts
 from ktdn_plugin.report.contents import Contents, gather, parse_given
@@ -82,13 +82,13 @@ def write_report(
         raise KTDNError(f"{output}: cannot be written ({error.strerror or error})") from error
     write_whole(output, lambda file: file.write(page))
     for note in contents.notes:
-        print(f"Not shown: {note}")
-    print(f"Report: {output} ({len(page) / 1e6:.1f} MB, {_counted(shown, contents)})")
+        print_lines(f"Not shown: {note}")
+    print_lines(f"Report: {output} ({len(page) / 1e6:.1f} MB, {_counted(shown, contents)})")
     if len(page) > LARGE:
-        print(
+        print_lines(
             f"warning: {output} is large ({len(page) / 1e6:.0f} MB); --max-width {max_width // 2} "
             f"or --photos {max(1, len(shown) // 2)} makes it smaller",
-            file=sys.stderr,
+            to_stderr=True,
         )
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 
 FILE = "ktdn_arch.py"
@@ -81,7 +82,7 @@ def write_shim(destination: Path, program: str | None = None, overwrite: bool = 
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
-    print(f"{path}: KTDN for {program}; in its options: network_g type KTDN, scale 1")
+    print_lines(f"{path}: KTDN for {program}; in its options: network_g type KTDN, scale 1")
     return path
 
 
