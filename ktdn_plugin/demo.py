@@ -6,7 +6,6 @@ It makes a small dataset, then runs the very commands a person would: ``train`` 
 
 from __future__ import annotations
 
-import csv
 import os
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ktdn_plugin.console import print_lines
+from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.data import make_demo_dataset
 from ktdn_plugin.data.images import list_images, read_image
 from ktdn_plugin.errors import KTDNError
@@ -182,9 +182,9 @@ def _caption(measured: Measured) -> str:
 
 
 def _write_table(path: Path, names: Sequence[str], table: Sequence[Sequence[float]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        measured = ("hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
-        writer.writerow(("split", "image", *measured))
-        for name, row in zip(names, table, strict=True):
-            writer.writerow((SPLIT, name, *(f"{value:.4f}" for value in row)))
+    head = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
+    lines = [
+        (SPLIT, name, *(f"{value:.4f}" for value in row))
+        for name, row in zip(names, table, strict=True)
+    ]
+    write_csv(path, [head, *lines])

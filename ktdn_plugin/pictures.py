@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, printable
 
 Pixels = NDArray[np.uint8]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -66,8 +66,10 @@ def comparison_sheet(
             raise ValueError(f"row {number} has {len(row)} images for {len(columns)} columns")
 
     header_font, font = (ImageFont.load_default(size) for size in (HEADER_SIZE, TEXT_SIZE))
-    names = [_shortened(name, header_font, max_cell_width) for name in columns]
-    captions = [[_shortened(text, font, max_cell_width) for _, text in row] for row in rows]
+    names = [_shortened(printable(name), header_font, max_cell_width) for name in columns]
+    captions = [
+        [_shortened(printable(text), font, max_cell_width) for _, text in row] for row in rows
+    ]
     images = [_equally_tall([image for image, _ in row], max_cell_width) for row in rows]
 
     header, line = round(HEADER_SIZE * LINE), round(TEXT_SIZE * LINE)

@@ -12,6 +12,7 @@ from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
+from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import explained
 
 
@@ -72,10 +73,8 @@ def _write_table(opt: Options, rows: list[dict[str, Any]]) -> None:
         *(opt["val"].get("metrics") or {}),
         "checkpoint",
     ]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows({**row, "checkpoint": checkpoint} for row in rows)
+    found: list[dict[str, Any]] = [{**row, "checkpoint": checkpoint or ""} for row in rows]
+    write_csv(path, [columns, *([row.get(name, "") for name in columns] for row in found)])
 
 
 def _build(opt: Options) -> tuple[list[Any], Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ktdn_plugin.curves.runs import Curve, Run
 from ktdn_plugin.curves.thinning import moving_average
+from ktdn_plugin.errors import printable
 from ktdn_plugin.pictures import Pixels
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def _look(number: int, name: str) -> _Look:
 
 
 def _text(text: str) -> str:
-    return text.replace("$", r"\$")  # two of them would enclose a formula
+    return printable(text).replace("$", r"\$")  # two of them would enclose a formula
 
 
 def _united(names: Iterable[Iterable[Any]]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ktdn_plugin.data.order import Draw
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, printable
 
 AT_MOST = 0.01
 """Share of the training images that may be unreadable."""
@@ -47,7 +47,7 @@ class SkippingDataset(Dataset):
             try:
                 sample = self.dataset[Draw(draw.turn, number)]
             except KTDNError as error:
-                message = " ".join(str(error).splitlines())
+                message = printable(str(error))
                 failures.append(f"{number} {message}")
             else:
                 return {**sample, FAILURES: "\n".join(failures)}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import printable
 from ktdn_plugin.metrics import UNNAMED_SPLIT, Measured
 
@@ -68,10 +66,8 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         KTDNError: If it cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for row in rows:
-        figures = (f"{value:.4f}" for value in (*row.hazy, *row.dehazed))
-        writer.writerow((row.split or UNNAMED_SPLIT, row.name, *figures))
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    lines = [
+        (row.split or UNNAMED_SPLIT, row.name, *(f"{v:.4f}" for v in (*row.hazy, *row.dehazed)))
+        for row in rows
+    ]
+    write_csv(path, [COLUMNS, *lines])

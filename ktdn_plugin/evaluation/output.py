@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.data.sources import FileImages
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.methods import Method
@@ -40,7 +41,7 @@ def write_table(path: Path, table: Table) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KTDNError(f"-o {path}: cannot be written ({error.strerror or error})") from error
-    write_whole(path, lambda file: file.write(table.as_csv().encode()))
+    write_csv(path, table.as_rows())
     write_whole(markdown_of(path), lambda file: file.write(table.as_markdown().encode()))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ktdn_plugin.errors import printable
@@ -99,12 +97,10 @@ class Table:
         count = f"{len(self.images)} image{'s' * (len(self.images) != 1)}"
         return f"{f'split {self.split}' if self.split else UNNAMED_SPLIT}, {count}"
 
-    def as_csv(self) -> str:
-        """Gives a line for each image and method, and one for each method's mean."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
+    def as_rows(self) -> Iterator[list[str]]:
+        """Returns the cells of a CSV: a row for each image and method, and for each's mean."""
         names = [measure.name for measure in self.measures]
-        writer.writerow(["split", "image", "method", *names])
+        yield ["split", "image", "method", *names]
         for image in (*self.images, MEAN):
             for method in self.methods:
                 values = [
@@ -112,8 +108,7 @@ class Table:
                     for name in names
                 ]
                 cells = ["" if value is None else f"{value:.6f}" for value in values]
-                writer.writerow([self.split or UNNAMED_SPLIT, image, method, *cells])
-        return file.getvalue()
+                yield [self.split or UNNAMED_SPLIT, image, method, *cells]
 
     def as_markdown(self) -> str:
         """Gives both tables, the best of each column, and of each image, in bold."""
@@ -187,4 +182,4 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> 
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return printable(text).replace("|", r"\|")

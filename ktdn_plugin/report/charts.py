@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from ktdn_plugin.curves.runs import Curve
 from ktdn_plugin.curves.thinning import Values, moving_average, thin
 from ktdn_plugin.report.axes import LOGARITHMIC_FROM, Axis, linear_axis, log_axis, short
 from ktdn_plugin.report.contents import NamedRun
+from ktdn_plugin.report.escaping import escape
 
 WIDTH, HEIGHT = 340, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 26

@@ -6,13 +6,13 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import date
-from html import escape
 from importlib import resources
 from string import Template
 from urllib.parse import quote
 
 from ktdn_plugin import __version__
 from ktdn_plugin.report.charts import Chart
+from ktdn_plugin.report.escaping import escape
 from ktdn_plugin.report.photo_html import photo_section
 from ktdn_plugin.report.photos import Photo
 from ktdn_plugin.report.results_html import headline, results_section

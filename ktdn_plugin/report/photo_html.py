@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from ktdn_plugin.report.embedding import DIFFERENCE_GAIN
+from ktdn_plugin.report.escaping import escape
 from ktdn_plugin.report.numbers import exact, heading, rounded, united
 from ktdn_plugin.report.photos import Layer, Photo
 

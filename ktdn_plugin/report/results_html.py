@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
-from html import escape
 
+from ktdn_plugin.csv_files import format_csv
+from ktdn_plugin.report.escaping import escape
 from ktdn_plugin.report.numbers import exact, heading, rounded, united
 from ktdn_plugin.report.photos import Photo
 from ktdn_plugin.report.summary import HAZY, Cell, Entry, Group, direction
@@ -111,9 +110,8 @@ def _all_figures(photos: Sequence[Photo]) -> str:
         for line in photo.lines
     ]
     header = ["split", "photo", "image", *metrics, "source"]
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([header, *rows])
-    uri = "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode()
+    text = format_csv([header, *rows])
+    uri = "data:text/csv;base64," + base64.b64encode(text.encode()).decode()
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "\n".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows

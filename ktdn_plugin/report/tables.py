@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ktdn_plugin.csv_files import CSVLine, parse_csv
 from ktdn_plugin.data.names import key_of
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.metrics import UNNAMED_SPLIT
@@ -77,15 +77,15 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}") from error
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = [name.strip() for name in next(lines, [])]
+        lines = parse_csv(text)
+        header = [name.strip() for name in next(lines, CSVLine(1, [])).cells]
         columns = {name.lower(): number for number, name in enumerate(header)}
         if not any(_parted(name)[1].startswith(METRICS) for name in columns):
             near = [*METRICS, *(f"{stage}_{metric}" for stage in STAGES for metric in METRICS)]
             hints = (did_you_mean(name, near) for name in header)
             hint = next((hint for hint in hints if hint), "")
             raise KTDNError(f"{path}: no table of figures (no column psnr or ssim){hint}")
-        cells = [(lines.line_num, line) for line in lines if any(cell.strip() for cell in line)]
+        cells = [line for line in lines if any(cell.strip() for cell in line.cells)]
     except csv.Error as error:
         raise KTDNError(f"{path}: broken CSV ({error}); write the table again") from error
     if not cells:

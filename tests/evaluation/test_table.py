@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from ktdn_plugin.csv_files import format_csv
 from ktdn_plugin.evaluation.measures import Measure
 from ktdn_plugin.evaluation.table import Table
 
@@ -60,7 +61,7 @@ def test_a_method_without_any_figure_does_not_take_the_others_means() -> None:
 
 def test_csv_has_each_image_and_the_means() -> None:
     made = table({"a": [(10, 0.5), (math.inf, None)], "b|c": [(12, 0.9), (1, 0.1)]})
-    rows = list(csv.DictReader(io.StringIO(made.as_csv())))
+    rows = list(csv.DictReader(io.StringIO(format_csv(made.as_rows()))))
     assert [(row["image"], row["method"]) for row in rows] == [
         (image, method) for image in ("i0", "i1", "mean") for method in ("a", "b|c")
     ]
