@@ -146,7 +146,7 @@ class SyntheticHazeDataset(ClearDataset):
         name = self.clear.name(index)
         clear = self.clear.read(index)
         if self.augmentation is None:
-            seed = zlib.crc32(f"{self.seed}/{Path(name).name}".encode())
+            seed = zlib.crc32(f"{self.seed}/{Path(name).name}".encode("utf-8", "surrogatepass"))
             hazy = self._lay_haze(index, clear, seed, (0, 0, *clear.shape[:2]))
             return {"hazy": to_tensor(hazy), "clear": to_tensor(clear), "name": name}
         draw = self._draw(index, clear)

@@ -220,7 +220,7 @@ class Content:
 
     def add(self, side: str, name: str, sha256: str, size: Sequence[int]) -> None:
         """Adds an image; hazy ones come before clear ones, each side in order."""
-        self._digest.update(f"{side} {name} {sha256}\n".encode())
+        self._digest.update(f"{side} {name} {sha256}\n".encode("utf-8", "surrogatepass"))
         self._pixel_bytes += int(size[0]) * int(size[1]) * CHANNELS
 
     def complete(self, info: StoreInfo) -> StoreInfo:
