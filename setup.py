@@ -59,8 +59,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "basicsr = ktdn_plugin.cli:basicsr",
-            "ktdn = ktdn_plugin.cli:main",
+            "basicsr = ktdn_plugin.__main__:basicsr",
+            "ktdn = ktdn_plugin.__main__:ktdn",
         ]
     },
     classifiers=[

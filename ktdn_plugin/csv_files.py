@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.errors import printable
+from ktdn_plugin.storage.atomic import write_whole
 
 # What spreadsheets take for the start of a formula, full-width forms included, and the apostrophe
 # that keeps them from it.

@@ -5,9 +5,17 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ktdn_plugin.storage.atomic import delete_leftovers
+
 
 def keep_aside(folder: Path) -> Path:
-    """Renames a folder after the time, and gives its new place."""
+    """Renames a folder after the time, without what killed processes left in it half-written.
+
+    Returns:
+        Its new place.
+    """
+    for place in (folder, *(one for one in folder.rglob("*") if one.is_dir())):
+        delete_leftovers(place)
     stamp = f"{folder.name}_archived_{time.strftime('%Y%m%d_%H%M%S')}"
     target, number = folder.with_name(stamp), 1
     while target.exists():  # two runs within a second

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.atomic import write_folder_whole
 
 
 def options_folder() -> Path:
@@ -26,9 +27,26 @@ def copy_options_folder(folder: Path) -> None:
         KTDNError: If the folder exists already or cannot be written.
     """
     try:
-        shutil.copytree(options_folder(), folder, ignore=shutil.ignore_patterns("__*"))
+        if folder.exists() or folder.is_symlink():
+            raise FileExistsError
+        write_folder_whole(folder, _copy)
     except FileExistsError as error:
         raise KTDNError(f"{folder}: exists already; name another folder by -o") from error
-    except OSError as error:
-        raise KTDNError(f"{folder}: cannot be written ({error})") from error
+    except (OSError, shutil.Error) as error:
+        raise KTDNError(
+            f"{folder}: cannot be written ({_reason(error)}); free some space or name another "
+            "folder by -o"
+        ) from error
     print_lines(f"Options: {folder}")
+
+
+def _copy(folder: Path) -> None:
+    ignored = shutil.ignore_patterns("__*")
+    shutil.copytree(options_folder(), folder, ignore=ignored, dirs_exist_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    """Returns what went wrong first; copytree goes on, and lists (source, target, reason)."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return str(error.args[0][0][2])
+    return error.strerror or str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ktdn_plugin.errors import KTDNError, printable
+from ktdn_plugin.storage.atomic import write_whole
 
 Pixels = NDArray[np.uint8]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -121,15 +121,9 @@ def write_image(path: Path, rgb: Pixels) -> None:
     try:
         image.save(content, kind, **options)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A sibling, so that the renaming stays within one file system.
-        draft = path.parent / f".{secrets.token_hex(8)}.part"
-        try:
-            draft.write_bytes(content.getbuffer())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
         raise KTDNError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_whole(path, lambda file: file.write(content.getbuffer()))
 
 
 def _as_picture(rgb: Pixels) -> Image.Image:

@@ -159,3 +159,19 @@ def test_memory_that_does_not_suffice(
     assert cli.main(words.split()) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: out of memory: lower {lower}"), line
+
+
+def test_an_interruption_while_the_command_is_loaded(run) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'ktdn_plugin.commands':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from ktdn_plugin import __main__ as commands\n"
+        "sys.exit(getattr(commands, sys.argv[1])())"
+    )
+    for entry in ("ktdn", "basicsr"):
+        done = run(entry, program=("-c", code))
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")

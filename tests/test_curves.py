@@ -572,7 +572,7 @@ def test_bad_input_keeps_the_earlier_picture(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-EXPECTED = "expected a run's folder, such as experiments/NAME"
+EXPECTED = "expected a run's folder, such as experiments/NAME or work_dirs/NAME"
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -641,3 +641,25 @@ def test_run_given_twice(tmp_path: Path) -> None:
     other = tmp_path / "x" / ".." / "run"
     (tmp_path / "x").mkdir()
     assert message([run, other], tmp_path) == f"{other}: given twice, also as {run}; leave one out"
+
+
+def test_runs_of_mmengine_are_drawn_as_well(tmp_path: Path) -> None:
+    lines = [
+        *({"lr": 0.1, "loss": 3.0, "loss_pix": 1 / i, "iter": i, "step": i} for i in (1, 2, 3)),
+        {"psnr": 20.5, "step": 3},
+    ]
+    folder = tmp_path / "work_dirs" / "run"
+    log = folder / "20260101_000000" / "vis_data" / "scalars.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    run = read_run(folder)
+    assert list(run.losses) == ["loss_pix"]
+    assert run.metrics["val", "psnr"].last == (3, 20.5)
+    ours = make_run(tmp_path / "experiments" / "ours", train(1, l_rec=0.1))
+    draw_curves([folder, ours], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").is_file()
+    with pytest.raises(KTDNError, match="no run itself; give one or several of: .*run$"):
+        read_run(tmp_path / "work_dirs")
+    log.write_text("")
+    with pytest.raises(KTDNError, match="run: the run has logged nothing yet"):
+        read_run(folder)

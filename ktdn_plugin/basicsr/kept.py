@@ -50,11 +50,3 @@ def save_best(model: Any, name: str, iteration: int | str) -> None:
     networks = [model.net_g, *([model.net_g_ema] if averaged else [])]
     with launch.failing_together():
         model.save_network(networks, "net_g", "best", ["params", "params_ema"][: len(networks)])
-
-
-def clear_drafts(opt: Options) -> None:
-    """Deletes what a run that was killed while saving left half-written."""
-    if opt["rank"] == 0:
-        for key in ("models", "training_states"):
-            for draft in Path(opt["path"][key]).glob(".*.tmp"):
-                draft.unlink(missing_ok=True)

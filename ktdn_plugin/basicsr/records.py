@@ -13,6 +13,7 @@ from typing import Any
 
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.system_memory import peak_taken
 
 _logger = logging.getLogger("basicsr")
@@ -81,9 +82,7 @@ class Records:
                 continue
             if row["iter"] <= (validated if row["kind"] == "val" else self.start):
                 kept.append(line)
-        draft = self.path.with_name(f".{FILE}.tmp")
-        draft.write_text("".join(kept), encoding="utf-8")
-        draft.replace(self.path)
+        write_whole(self.path, lambda file: file.write("".join(kept).encode()))
 
     def training(
         self,

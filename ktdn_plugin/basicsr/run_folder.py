@@ -11,6 +11,7 @@ from pathlib import Path
 from ktdn_plugin import __version__
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.earlier_runs import keep_aside
+from ktdn_plugin.storage.atomic import write_whole
 
 LOGGERS = ("basicsr", "ktdn_plugin")
 
@@ -69,7 +70,9 @@ def copy_options(opt: Options, source: Path, text: str) -> None:
     if opt["rank"] == 0:
         head = f"# {time.asctime()}\n# {' '.join(sys.argv)}\n\n"
         copy = Path(opt["path"]["experiments_root"]) / source.name
-        copy.write_text(head + text, encoding="utf-8")
+        write_whole(
+            copy, lambda file: file.write(f"{head}{text}".encode("utf-8", "backslashreplace"))
+        )
 
 
 def start_log(opt: Options) -> logging.Logger:

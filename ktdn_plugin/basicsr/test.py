@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from argparse import Namespace
 from pathlib import Path

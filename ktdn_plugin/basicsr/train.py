@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin import launch
-from ktdn_plugin.basicsr.kept import clear_drafts, keep_newest, save_best
+from ktdn_plugin.basicsr.kept import keep_newest, save_best
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare
 from ktdn_plugin.basicsr.provenance import Provenance
@@ -62,7 +62,6 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
                 copy_options(opt, arguments.opt, text)
                 open_log_file(opt, "train")
                 if state is not None:
-                    clear_drafts(opt)
                     bring_best(opt)
             from ktdn_plugin.data.workers import explaining_workers
 

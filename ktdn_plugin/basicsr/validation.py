@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -25,9 +27,10 @@ from tqdm import tqdm
 
 from ktdn_plugin import launch
 from ktdn_plugin.attention import heat_picture, recorded_attention
-from ktdn_plugin.errors import explained, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.pictures import comparison_sheet
+from ktdn_plugin.storage.atomic import write_whole
 
 Figures = dict[str, float]
 Failure = tuple[str, str, str]
@@ -133,7 +136,7 @@ def _run(
         if model.device.type == "cuda":
             torch.cuda.empty_cache()  # whole photographs differ in size, and leave gaps
         if model.opt["val"]["save_img"]:
-            imwrite(images["img"], str(_result_path(model.opt, data, name, current_iter)))
+            _write_png(_result_path(model.opt, data, name, current_iter), images["img"])
         values = []
         for metric, options in metrics.items():
             value, reason = _measure(images, options)
@@ -166,7 +169,7 @@ def _report_failures(name: str, failures: list[list[Failure]], images: int) -> N
         rest = "the mean is the others'" if len(found) < images else "there is no figure"
         get_root_logger().warning(
             f"val.metrics.{metric}: {name}: no value of {len(found)} of {images} images, "
-            f"{image}{more} ({reason}); {rest}."
+            f"{printable(image)}{more} ({printable(reason)}); {rest}."
         )
 
 
@@ -176,6 +179,16 @@ def _result_path(opt: dict[str, Any], data: Any, name: str, current_iter: int | 
     if opt["is_train"]:
         return folder / stem / f"{stem}_{current_iter}.png"
     return folder / name / f"{stem}_{opt['val']['suffix'] or opt['name']}.png"
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes an image as BasicSR has it, BGR or grey; its own writer leaves cut files behind."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KTDNError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
+    _, content = cv2.imencode(".png", image)
+    write_whole(path, lambda file: file.write(content.tobytes()))
 
 
 def _with_bar(loader: DataLoader, opt: dict[str, Any], text: str) -> Iterator[tuple[int, Any]]:

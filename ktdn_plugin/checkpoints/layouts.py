@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.checkpoints import StateDict, is_safetensors, save_checkpoint, select_weights
 from ktdn_plugin.checkpoints.metadata import (
     KEY,
@@ -22,6 +21,7 @@ from ktdn_plugin.checkpoints.metadata import (
 from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
 from ktdn_plugin.checkpoints.published_layout import DEAD, dead_entries, is_published, to_published
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.atomic import write_whole
 
 LAYOUTS = ("ktdn", "published", "safetensors", "mmengine")
 """Ours, which is BasicSR's; that of KTDN's authors; one set of weights; mmengine's Runner's."""

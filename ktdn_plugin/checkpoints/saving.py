@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.storage.atomic import write_whole
 
 
 def save_checkpoint(content: Any, path: str | Path) -> None:

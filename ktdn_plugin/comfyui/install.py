@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.atomic import temporary_beside
 
 FOLDER = "comfyui_ktdn"
 """The node's folder inside ``custom_nodes``."""
@@ -43,8 +43,9 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
     source = Path(str(resources.files("ktdn_plugin.comfyui"))) / "node"
     try:
         # What is replaced ends in there as well, be it a folder or a link to one.
-        with tempfile.TemporaryDirectory(dir=nodes, prefix=f".{FOLDER}.") as aside:
-            new, old = Path(aside) / "new", Path(aside) / "old"
+        with temporary_beside(target) as aside:
+            aside.mkdir()
+            new, old = aside / "new", aside / "old"
             shutil.copytree(source, new, ignore=shutil.ignore_patterns("__pycache__"))
             if target.exists():
                 target.rename(old)

@@ -11,7 +11,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     text = "draw losses and validation figures of training runs into one picture"
     parser = commands.add_parser("curves", help=text, description=text)
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder: experiments/NAME"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="a run's folder: experiments/NAME, work_dirs/NAME",
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("curves.png"), help="picture (curves.png)"

@@ -13,7 +13,7 @@ MORE = """\
 Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha channel, EXIF data, colour
 profile and other metadata. Each result is there whole or not at all, and results that are there
 are skipped: after an interruption, the same command goes on, and one with another checkpoint or
-precision, or another photo of that name, is refused (OUT/.ktdn-dehaze.json keeps what results were
+precision, or another photo of that name, is refused (OUT/.ktdn-dehaze keeps what results were
 made with, and from). Files that cannot be dehazed do not stop the others; they are named at the
 end, and the exit code is 1.
 """

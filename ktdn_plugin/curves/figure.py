@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ktdn_plugin.curves.runs import Curve, Run
+from ktdn_plugin.curves.run import Curve, Run
 from ktdn_plugin.curves.thinning import moving_average
 from ktdn_plugin.errors import printable
 from ktdn_plugin.pictures import Pixels

@@ -1,4 +1,4 @@
-"""What training runs have logged: one JSON object a line of ``metrics.jsonl`` in a run's folder."""
+"""What training runs have logged: ``metrics.jsonl`` in a run's folder, or what mmengine writes."""
 
 from __future__ import annotations
 
@@ -7,63 +7,22 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ktdn_plugin.curves.run import Curve, Point, Run, number_of
+from ktdn_plugin.curves.scalars import LOGS, read_scalars
 from ktdn_plugin.curves.thinning import Values, thin
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
-Point = tuple[float, float]  # iteration and value
-
 LOG = "metrics.jsonl"
-EXPECTED = "expected a run's folder, such as experiments/NAME"
+EXPECTED = "expected a run's folder, such as experiments/NAME or work_dirs/NAME"
+HOMES = ("experiments", "work_dirs")  # where the commands put runs
 # What a validation's line holds besides.
 NO_METRICS = {"kind", "iter", "epoch", "set", "split", "fingerprint"}
-LARGEST = 1e100  # which no float32 reaches; what is beyond would overflow in the arithmetic here
 MOST_LISTED = 8
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One figure over the iterations, thinned out for drawing.
-
-    Attributes:
-        x: Iterations, rising.
-        y: Values; NaN where none is finite.
-        highest: Highest of all finite values, thinned out or not; None where there is none.
-        lowest: Lowest of these.
-        last: Last of these.
-        broken: First iteration whose value is NaN or infinite.
-    """
-
-    x: Values
-    y: Values
-    highest: Point | None
-    lowest: Point | None
-    last: Point | None
-    broken: float | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training run has logged.
-
-    Attributes:
-        folder: The run's folder.
-        losses: Training losses by their names.
-        rates: Learning rates, one for each of the optimizer's groups of parameters.
-        metrics: Validation figures by data set and name.
-        teacher: The teacher's own figures on the same data.
-    """
-
-    folder: Path
-    losses: dict[str, Curve]
-    rates: list[Curve]
-    metrics: dict[tuple[str, str], Curve]
-    teacher: dict[tuple[str, str], float]
 
 
 def read_run(folder: Path) -> Run:
@@ -79,6 +38,11 @@ def read_run(folder: Path) -> Run:
             line that is cut short, as of a training that was killed, is none of these.
     """
     log = log_of(folder)
+    if log.name != LOG:
+        run = read_scalars(folder)
+        if run is None:
+            raise KTDNError(f"{folder}: the run has logged nothing yet; let it train a while")
+        return run
     losses, rates, metrics = _Logged(), _Logged(), _Logged()
     teacher: dict[tuple[str, str], float] = {}
     for iteration, record in _records(log):
@@ -91,7 +55,7 @@ def read_run(folder: Path) -> Run:
                 rates.add(group, iteration, rate)
         elif record["kind"] in ("val", "teacher"):
             for name in (name for name in record if name not in NO_METRICS):
-                key, value = (_set_of(record), name), _number(record[name])
+                key, value = (_set_of(record), name), number_of(record[name])
                 if record["kind"] == "val":
                     metrics.add(key, iteration, record[name])
                 elif value is not None and math.isfinite(value):
@@ -115,7 +79,7 @@ class _Logged(defaultdict[Any, tuple["array[float]", "array[float]"]]):
 
     def add(self, key: object, iteration: float, value: object) -> None:
         # JSON's null is what a training writes of a figure that was not finite.
-        number = math.nan if value is None and key in self else _number(value)
+        number = math.nan if value is None and key in self else number_of(value)
         if number is None:
             return
         x, y = self[key]
@@ -154,7 +118,7 @@ def _records(log: Path) -> Iterator[tuple[float, dict[str, Any]]]:
             except (ValueError, RecursionError):
                 broken = number  # the last one, perhaps, of a training that was killed
                 continue
-            iteration = _number(record.get("iter")) if isinstance(record, dict) else None
+            iteration = number_of(record.get("iter")) if isinstance(record, dict) else None
             if iteration is None or not math.isfinite(iteration) or "kind" not in record:
                 raise KTDNError(
                     f'{log}, line {number}: nothing that a training logs ("kind" and "iter" are '
@@ -163,33 +127,27 @@ def _records(log: Path) -> Iterator[tuple[float, dict[str, Any]]]:
             yield iteration, record
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return math.inf if abs(value) > LARGEST else float(value)
-
-
 def log_of(folder: Path) -> Path:
     """Finds a run's log.
 
     Raises:
         KTDNError: If the folder is no run's; it says which ones are near.
     """
-    log = folder / LOG
-    if log.is_file():
+    log = _own_log(folder)
+    if log is not None:
         return log
-    owner = next((parent for parent in folder.parents if (parent / LOG).is_file()), None)
+    owner = next((parent for parent in folder.parents if _own_log(parent)), None)
     if owner is not None and folder.exists():
         raise KTDNError(f"{folder}: lies inside a run; give the run's folder: {owner}")
-    inside = _runs_in(folder) or _runs_in(folder / "experiments")
+    inside = next(filter(None, (_runs_in(folder / home) for home in ("", *HOMES))), [])
     if inside:
         raise KTDNError(f"{folder}: no run itself; give one or several of: {_listed(inside)}")
     if folder.is_dir():
         wrong = f"holds no {LOG}"
     else:
         wrong = "is a file" if folder.exists() else "there is no such folder"
-    guess = Path("experiments") / folder
-    if (guess / LOG).is_file():
+    guess = next((Path(home, folder) for home in HOMES if _own_log(Path(home, folder))), None)
+    if guess is not None:
         hint = f"; did you mean '{guess}'?"
     else:
         beside = _runs_in(folder.parent)
@@ -200,7 +158,13 @@ def log_of(folder: Path) -> Path:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    return sorted(log.parent for log in folder.glob(f"*/{LOG}") if log.is_file())
+    return sorted(one for one in folder.glob("*/") if _own_log(one))
+
+
+def _own_log(folder: Path) -> Path | None:
+    """Finds the log of BasicSR's loop, or the newest of mmengine's in a work directory."""
+    found = [folder / LOG, *sorted(folder.glob(LOGS), reverse=True)]
+    return next((log for log in found if log.is_file()), None)
 
 
 def _listed(runs: Sequence[Path]) -> str:

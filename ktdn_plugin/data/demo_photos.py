@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import operator
-import secrets
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_rgb
+from ktdn_plugin.storage.atomic import temporary_beside
 
 TRAINING_PHOTOS = ("astronaut.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 """Both motorcycles are one scene, a stereo pair, and so stay on one side of the split.
@@ -71,16 +70,12 @@ def make_demo_dataset(folder: Path, seed: int = 0, haze_per_photo: int = 12) -> 
     try:
         if _is_whole(folder, made_with):
             return
-        # A sibling, so that the renaming at the end stays within one file system.
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
-        try:
+        with temporary_beside(folder) as draft:
             _write_pairs(draft, seed, haze_per_photo)
             record = json.dumps({"made_with": made_with, "bytes": _sizes(draft)}, indent=1)
             (draft / RECORD).write_text(record + "\n", encoding="utf-8")
             _put(draft, folder, made_with)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise KTDNError(f"{folder}: the demo dataset cannot be written here ({reason})") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ktdn_plugin.data.names import COMPARE
 from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource, identity
@@ -38,6 +40,20 @@ class Job:
     def is_video(self) -> bool:
         """Whether it is a video."""
         return isinstance(self.source, FileSource) and self.source.is_video
+
+
+class Plan(NamedTuple):
+    """What is written where.
+
+    Attributes:
+        jobs: What is to be done.
+        clashes: A line for each place that several would be written to.
+        left_out: How many these are; none of them is in ``jobs``.
+    """
+
+    jobs: list[Job]
+    clashes: list[str]
+    left_out: int
 
 
 def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
@@ -82,8 +98,8 @@ def plan(
     one_file: bool,
     form: str | None,
     compare: bool,
-) -> list[Job]:
-    """Says what is written where.
+) -> Plan:
+    """Plans what is written where.
 
     Args:
         sources: What is to be dehazed.
@@ -94,7 +110,7 @@ def plan(
         compare: Whether a comparison is drawn of each photograph.
 
     Raises:
-        KTDNError: If two results would have one name, or the format is not the file's.
+        KTDNError: If the format is not the file's.
     """
     if one_file and form:
         kind = PHOTO_SUFFIXES.get(
@@ -103,21 +119,38 @@ def plan(
         if kind not in (None, PHOTO_SUFFIXES[FORMATS[form]]):
             raise KTDNError(f"-o {output}: is no file of --format {form}; leave one of them out")
     jobs = []
-    taken: dict[str, Job] = {}
+    taken: defaultdict[str, list[Job]] = defaultdict(list)
     for source in dict.fromkeys(sources):  # each of them once
         path = output if one_file else output / source.name.with_suffix(_suffix(source, form))
         job = Job(source, path, None)
         if compare and not job.is_video:
             job = Job(source, path, path.with_name(f"{path.stem}{COMPARE}.png"))
-        for written in (job.output, job.compare):
-            # Some file systems take names that differ in case only for one.
-            if written and (twin := taken.setdefault(str(written).casefold(), job)) is not job:
-                raise KTDNError(
-                    f"{twin.source.label} and {source.label} would both be written to {written}; "
-                    "rename one, or dehaze them in separate runs with separate -o"
-                )
         jobs.append(job)
-    return jobs
+        for written in (job.output, job.compare):
+            if (place := _folded(written)) is not None:
+                taken[place].append(job)
+    # Which of them was meant nobody knows: none is done.
+    clashes = {tuple(there): place for place, there in reversed(taken.items()) if len(there) > 1}
+    left_out = {job for there in clashes for job in there}
+    return Plan(
+        [job for job in jobs if job not in left_out],
+        [_clash(there, place) for there, place in reversed(clashes.items())],
+        len(left_out),
+    )
+
+
+def _clash(there: Sequence[Job], place: str) -> str:
+    written = next(path for path in (there[0].output, there[0].compare) if _folded(path) == place)
+    first, *others = (job.source.label for job in there)
+    return (
+        f"{first} and {', '.join(others)} would {'both' if len(others) == 1 else 'all'} be written "
+        f"to {written}; rename one, or dehaze them in separate runs with separate -o"
+    )
+
+
+def _folded(path: Path | None) -> str | None:
+    """Returns a path as some file systems take it, for which case makes no difference."""
+    return None if path is None else str(path).casefold()
 
 
 def _suffix(source: AnySource, form: str | None) -> str:

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
+from ktdn_plugin.dehaze.journal import Entry, Journal, read_record
 from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
+from ktdn_plugin.storage.atomic import digest_of
 from ktdn_plugin.storage.kinds import check_regular
-
-RECORD = ".ktdn-dehaze.json"
-_CHUNK = 1 << 20
-_SECONDS = 1.0  # at least, between two writings of the file
 
 
 class Record:
-    """The file in which the output folder says what its results were made with, and from.
+    """What the output folder says its results were made with, and from.
 
     Each result's entry has ``checkpoint`` (its file's name), ``sha256`` (the checkpoint's),
-    ``precision``, for JPEG and WebP ``quality``, and once the result is there ``source``: see
-    :func:`describe_source`.
+    ``precision``, for JPEG and WebP ``quality``, and ``source``: see :func:`describe_source`.
 
     Args:
         folder: The output folder; None where the output is a file, beside which none is left.
@@ -51,8 +44,7 @@ class Record:
         self.quality = QUALITY if quality is None else quality
         self._digest = _digest(checkpoint)
         self._results = {} if folder is None else read_record(folder)
-        self._is_begun = self._is_behind = False
-        self._written = 0.0
+        self._journal = None if folder is None else Journal(folder)
 
     def check(self, there: Iterable[Job]) -> list[Job]:
         """Compares results that are there with what is to be made now.
@@ -92,51 +84,25 @@ class Record:
                     )
         return unknown
 
-    def add(self, job: Job, jobs: Sequence[Job], kept: Collection[Job]) -> None:
-        """Notes of a result that has just been written what it was made with, and from.
-
-        At the first one, what the others will be made with is noted, too: should the run be
-        killed, that is known of all that it leaves.
+    def add(self, job: Job, result: Path) -> None:
+        """Writes what a result is made with, and from.
 
         Args:
-            job: The one that is written.
-            jobs: All results.
-            kept: Those that were there, and are not to be replaced.
+            job: The result's.
+            result: Its file, which is whole and not yet in its place.
 
         Raises:
-            KTDNError: If the file cannot be begun.
+            KTDNError: If it cannot be written.
         """
-        if self.folder is None:
-            return
-        if not self._is_begun:
-            for one in jobs:
-                if one in kept:
-                    continue
-                self._results.pop(self._name(one), None)
-                if not one.output.exists():  # of one that is, nothing is known until it is done
-                    self._results[self._name(one)] = self._entry(one)
-        self._results[self._name(job)] = {
-            **self._entry(job), "source": describe_source(job.source)
-        }  # fmt: skip
-        self._is_behind = True
-        if not self._is_begun:
-            self._write()
-            self._is_begun = True
-        elif time.monotonic() - self._written > _SECONDS:
-            self.end()
-
-    def end(self) -> None:
-        """Writes what is not yet written of what was noted."""
-        if self._is_behind:
-            # On a full disk they stay results of which not all is known, which is said later.
-            with contextlib.suppress(KTDNError):
-                self._write()
+        if self._journal is not None:
+            entry = {**self._entry(job), "source": describe_source(job.source)}
+            self._journal.append(self._name(job), entry, result)
 
     def _name(self, job: Job) -> str:
         return (job.output.relative_to(self.folder) if self.folder else job.output).as_posix()
 
-    def _entry(self, job: Job) -> dict[str, Any]:
-        entry: dict[str, Any] = {
+    def _entry(self, job: Job) -> Entry:
+        entry: Entry = {
             "checkpoint": self.checkpoint.name,
             "sha256": self._digest,
             "precision": self.precision,
@@ -144,13 +110,6 @@ class Record:
         if PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY:
             entry["quality"] = self.quality
         return entry
-
-    def _write(self) -> None:
-        assert self.folder is not None
-        text = json.dumps({"results": self._results}, indent=0)
-        write_whole(self.folder / RECORD, lambda file: file.write(text.encode()))
-        self._is_behind = False
-        self._written = time.monotonic()
 
 
 def describe_source(source: AnySource) -> dict[str, Any]:
@@ -187,43 +146,6 @@ def _shown(source: dict[str, Any], now: dict[str, Any]) -> str:
     number = f", image {source['number']}" if "number" in source else ""
     same = all(source.get(key) == now.get(key) for key in ("path", "number"))
     return f"{path}{number}{', which has changed since' if same else ''}"
-
-
-def read_record(folder: Path) -> dict[str, dict[str, Any]]:
-    """Reads what a folder's results were made with.
-
-    Returns:
-        Entries by the results' paths within the folder, as :class:`Record` has them; empty where
-        there is no record.
-
-    Raises:
-        KTDNError: If it cannot be read or is broken.
-    """
-    path = folder / RECORD
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))["results"]
-        if not all(isinstance(entry, dict) for entry in results.values()):
-            raise TypeError("no entries")
-    except FileNotFoundError:
-        return {}
-    except NotADirectoryError:
-        return {}  # which is told of where it is to be written
-    except OSError as error:
-        raise KTDNError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise KTDNError(
-            f"{path}: broken; remove it, and what is in its folder counts as made by anything"
-        ) from error
-    return dict(results)
-
-
-def digest_of(path: Path) -> str:
-    """Gives a file's SHA-256; raises OSError where it cannot be read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.image_sets import some
 from ktdn_plugin.dehaze.compare import side_by_side
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
-from ktdn_plugin.dehaze.outputs import Job, check_apart, check_places, is_one_file, plan
+from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
 from ktdn_plugin.dehaze.record import Record
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
@@ -88,13 +88,16 @@ def dehaze_all(
     sources, videos = find_sources(inputs, output)
     truth = Truth(ground_truth, split, sources)
     truth.check_any()
-    jobs = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)
+    planned = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)
+    jobs = planned.jobs
+    if planned.clashes and (stop_at_errors or not jobs):
+        raise SeveralErrors(planned.clashes)
     _check_options(jobs, form, quality)
     check_places(jobs, output, truth.files)
     record = None
     if checkpoint is not None:
         record = Record(None if one_file else output, checkpoint, precision, quality)
-    run = _Run(jobs, load, truth, record, quality=quality, overwrite=overwrite)
+    run = _Run(planned, load, truth, record, quality=quality, overwrite=overwrite)
     if truth.left:
         count = len(truth.left)
         several = "s are" if count > 1 else " is"
@@ -113,8 +116,6 @@ def dehaze_all(
         left = f"{run.done + run.skipped} of {len(jobs)} are done; {again} goes on with the others."
         print_lines(left, to_stderr=True)
         raise
-    finally:
-        run.end()
     table = output.with_name(f"{output.stem}_metrics.csv") if one_file else output / "metrics.csv"
     run.report(output, table)
 
@@ -139,7 +140,7 @@ class _Run:
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        planned: Plan,
         load: Callable[[], Network],
         truth: Truth,
         record: Record | None,
@@ -147,7 +148,8 @@ class _Run:
         quality: int | None,
         overwrite: bool,
     ) -> None:
-        self.jobs = jobs
+        self.planned = planned
+        self.jobs = jobs = planned.jobs
         self.truth = truth
         self.record = record
         self.quality = quality
@@ -184,12 +186,11 @@ class _Run:
         elif isinstance(job.source, FileSource) and job.source.is_video:
             label = job.source.label
             dehazed = partial(self._dehazed, label)
-            self.notes[dehaze_video(job.source.path, job.output, dehazed)].append(label)
+            note = dehaze_video(job.source.path, job.output, dehazed, self._recording(job))
+            self.notes[note].append(label)
             hazy = None
         else:
             hazy = self._do_photo(job)
-        if job not in self.there and self.record:
-            self.record.add(job, self.jobs, self.there)
         if not job.is_video:
             self._show(job, hazy)
         if job in self.there:
@@ -197,10 +198,10 @@ class _Run:
         else:
             self.done += 1
 
-    def end(self) -> None:
-        """Keeps what is left to be kept in mind, also where the work was broken off."""
-        if self.record:
-            self.record.end()
+    def _recording(self, job: Job) -> Callable[[Path], None] | None:
+        """Returns what records a result, given its file before it takes its place."""
+        record = self.record
+        return None if record is None else lambda written: record.add(job, written)
 
     def _dehazed(self, label: str, pixels: Any) -> Any:
         assert self.network is not None  # else there is nothing to do
@@ -214,7 +215,7 @@ class _Run:
         photo = job.source.read()
         check_size(job.output, *photo.pixels.shape[:2])  # before minutes are spent on it
         result = Photo(self._dehazed(job.source.label, photo.pixels), photo.alpha, photo.metadata)
-        write_photo(job.output, result, self.quality)
+        write_photo(job.output, result, self.quality, before_move=self._recording(job))
         for note in photo.notes:
             self.notes[note].append(job.source.label)
         for what in not_kept(job.output, result):
@@ -262,7 +263,7 @@ class _Run:
         Raises:
             KTDNError: If some could not be dehazed or measured: a line each.
         """
-        count = len(self.jobs)
+        count = len(self.jobs) + self.planned.left_out
         rows = with_means(self.rows)
         if rows:
             write_table(table, rows)
@@ -281,10 +282,14 @@ class _Run:
         if self.done:
             print_lines(f"Dehazed: {output}" + (f" ({self.done} of {count})" if count > 1 else ""))
         lines = []
+        if self.planned.clashes:
+            what = "results would have one name"
+            lines += [f"{self.planned.left_out} of {count} are left out, whose {what}:"]
+            lines += self.planned.clashes
         for failures, what in ((self.failed, "dehazed"), (self.unmeasured, "measured")):
             if failures:
                 lines += [f"{len(failures)} of {count} could not be {what}:", *failures]
-        tried = self.done + self.skipped + len(self.failed)
+        tried = self.done + self.skipped + len(self.failed) + self.planned.left_out
         if tried < count:
             lines.append(f"{count - tried} were not tried; the same command goes on with them")
         if lines:

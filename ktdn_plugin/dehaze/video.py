@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.atomic import temporary_beside
 
 VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """Suffixes that videos are written with, and the codecs: what every OpenCV has."""
@@ -34,13 +34,19 @@ class Shape(NamedTuple):
     frames: int
 
 
-def dehaze_video(path: Path, output: Path, dehaze: Callable[[Frame], Frame]) -> str:
+def dehaze_video(
+    path: Path,
+    output: Path,
+    dehaze: Callable[[Frame], Frame],
+    before_move: Callable[[Path], Any] | None = None,
+) -> str:
     """Dehazes a video; the result is there whole, or as it was before.
 
     Args:
         path: The video.
         output: The file to write, with one of the suffixes of :data:`VIDEO_CODECS`.
         dehaze: Gives for an RGB image (h, w, 3), 0 to 255, another one.
+        before_move: Is called with the whole result, before it takes the place of ``output``.
 
     Returns:
         What the result lacks, in a line.
@@ -49,7 +55,7 @@ def dehaze_video(path: Path, output: Path, dehaze: Callable[[Frame], Frame]) -> 
         KTDNError: If the video cannot be decoded or ends before it should, or the result cannot
             be written.
     """
-    with _opened(path) as (video, shape), _drafted(output) as draft:
+    with _opened(path) as (video, shape), _drafted(output, before_move) as draft:
         count = _convert(video, shape, path, draft, dehaze)
         if shape.frames and count < shape.frames - max(1, shape.frames * MISSING_AT_MOST):
             raise KTDNError(
@@ -114,18 +120,17 @@ def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
 
 
 @contextlib.contextmanager
-def _drafted(output: Path) -> Iterator[Path]:
+def _drafted(output: Path, before_move: Callable[[Path], Any] | None) -> Iterator[Path]:
     """Gives a name beside the output, whose file moves there if nothing goes wrong."""
-    draft = output.with_name(f".{secrets.token_hex(8)}{output.suffix.lower()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        draft.replace(output)
+        with temporary_beside(output, output.suffix.lower()) as draft:
+            yield draft
+            if before_move is not None:
+                before_move(draft)
+            draft.replace(output)
     except OSError as error:
         raise KTDNError(f"{output}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
 
 
 def _check_written(draft: Path, output: Path, count: int) -> None:

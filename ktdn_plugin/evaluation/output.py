@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.data.sources import FileImages
 from ktdn_plugin.errors import KTDNError
@@ -14,6 +13,7 @@ from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.evaluation.truth import GroundTruth
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.pictures import write_image
+from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.writable import check_writable
 
 

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
@@ -23,6 +22,7 @@ from ktdn_plugin.export.graph import explained, record
 from ktdn_plugin.export.onnx_file import OnnxFile
 from ktdn_plugin.export.torch_file import TorchFile
 from ktdn_plugin.folding import fold_batch_norms
+from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.writable import check_writable
 
 TOLERANCE = 1e-4

@@ -10,7 +10,7 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
-from ktdn_plugin.atomic import write_whole
+from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.storage.plain_values import NUMPY, NumpyType, numpy_number
 
 WHOLE_FILES = "ktdn_whole_files"

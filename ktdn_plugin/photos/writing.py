@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.exif import PREFIX
 from ktdn_plugin.photos.formats import LOSSY, PHOTO_SUFFIXES
@@ -19,6 +18,7 @@ from ktdn_plugin.photos.metadata import XMP_KEYWORD
 from ktdn_plugin.photos.photo import MOST_TEXT, Metadata, Photo, to_8_bit
 from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
 from ktdn_plugin.photos.tiff import LIMIT, TooLargeError, read_exif, write_tiff
+from ktdn_plugin.storage.atomic import write_whole
 
 QUALITY = 95
 
@@ -81,7 +81,13 @@ def _not_kept(kind: str, photo: Photo) -> list[str]:
     return [what for what, is_lost in found.items() if is_lost]
 
 
-def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> None:
+def write_photo(
+    path: str | Path,
+    photo: Photo,
+    quality: int | None = None,
+    *,
+    before_move: Callable[[Path], Any] | None = None,
+) -> None:
     """Writes a photograph, whole or not at all; an existing file is replaced.
 
     16 bit stay 16 bit in PNG and TIFF and become 8 in JPEG and WebP. What else a format has no
@@ -93,6 +99,7 @@ def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> N
         photo: The photograph.
         quality: Of JPEG and WebP, 1 to 100; 95 where absent, but a WebP that was compressed
             without loss stays so.
+        before_move: Is called with the whole file, before it takes the place of ``path``.
 
     Raises:
         KTDNError: If the suffix is another one, the format has no room for so large an image, or
@@ -112,14 +119,14 @@ def write_photo(path: str | Path, photo: Photo, quality: int | None = None) -> N
         ) from error
     if kind == "TIFF":
         try:
-            write_whole(path, lambda file: write_tiff(file, photo))
+            write_whole(path, lambda file: write_tiff(file, photo), before_move=before_move)
         except TooLargeError as error:
             raise KTDNError(f"{path}: {error}") from error
     elif kind == "PNG":
-        write_whole(path, lambda file: _write_png(file, photo))
+        write_whole(path, lambda file: _write_png(file, photo), before_move=before_move)
     else:
         content = _lossy(photo, kind, quality)
-        write_whole(path, lambda file: file.write(content))
+        write_whole(path, lambda file: file.write(content), before_move=before_move)
 
 
 def _format(path: Path) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ktdn_plugin.atomic import write_whole
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.charts import draw_charts
@@ -18,6 +17,7 @@ from ktdn_plugin.report.page import make_page
 from ktdn_plugin.report.photos import Photo, list_photos, make_photo
 from ktdn_plugin.report.scenes import scenes_of_flags
 from ktdn_plugin.report.summary import summarize
+from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.writable import check_writable
 
 MAX_WIDTH = 1200

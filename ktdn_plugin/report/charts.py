@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ktdn_plugin.curves.figure import SMOOTHED_FROM, summary
-from ktdn_plugin.curves.runs import Curve
+from ktdn_plugin.curves.run import Curve
 from ktdn_plugin.curves.thinning import Values, moving_average, thin
 from ktdn_plugin.report.axes import LOGARITHMIC_FROM, Axis, linear_axis, log_axis, short
 from ktdn_plugin.report.contents import NamedRun

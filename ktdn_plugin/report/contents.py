@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktdn_plugin.curves.figure import run_names
-from ktdn_plugin.curves.runs import Run, read_run
+from ktdn_plugin.curves.run import Run
+from ktdn_plugin.curves.runs import read_run
+from ktdn_plugin.curves.saved_options import saved_sets
+from ktdn_plugin.curves.scalars import read_scalars, read_test
 from ktdn_plugin.data.images import SUFFIXES, list_images
 from ktdn_plugin.data.names import key_of, without_comparisons
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
 from ktdn_plugin.report.recorded import scenes_of_record
-from ktdn_plugin.report.saved_options import saved_sets
-from ktdn_plugin.report.scalars import read_scalars, read_test
 from ktdn_plugin.report.scenes import CLEAR_ONLY, SceneSet, kind_of, scenes_of_run
 from ktdn_plugin.report.tables import Row, Table, read_table
 

@@ -9,9 +9,10 @@ from typing import Any
 from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.names import key_of
 from ktdn_plugin.data.store import Store, is_store
-from ktdn_plugin.dehaze.record import digest_of, read_record
+from ktdn_plugin.dehaze.journal import read_record
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.scenes import Pair, Scene, SceneSet
+from ktdn_plugin.storage.atomic import digest_of
 
 
 def scenes_of_record(folder: Path) -> SceneSet | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ktdn_plugin.curves.saved_options import SavedSet
 from ktdn_plugin.data.configured import (
     Configured,
     configure_clear,
@@ -23,7 +24,6 @@ from ktdn_plugin.data.sources import Images
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.truth import open_ground_truth, open_images
 from ktdn_plugin.metrics import to_rgb8
-from ktdn_plugin.report.saved_options import SavedSet
 
 RGB8 = NDArray[np.uint8]
 

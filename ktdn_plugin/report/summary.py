@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ktdn_plugin.curves.figure import HIGHER_IS_BETTER, LOWER_IS_BETTER
-from ktdn_plugin.curves.runs import Curve, Point
+from ktdn_plugin.curves.run import Curve, Point
 from ktdn_plugin.report.contents import Contents, NamedRun
 from ktdn_plugin.report.photos import MEASURED, Line, Photo
 from ktdn_plugin.report.tables import Row

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.atomic import write_whole
 
 FILE = "ktdn_arch.py"
 MARK = "Written by 'ktdn shim'"
@@ -73,15 +72,7 @@ def write_shim(destination: Path, program: str | None = None, overwrite: bool = 
             raise KTDNError(f"{path}: exists and was not written by us; move it away")
         if not overwrite:
             raise KTDNError(f"{path}: exists already; --overwrite replaces it")
-    draft = folder / f".{FILE}.{os.getpid()}.tmp"
-    try:
-        draft.write_text(shim_text(program), encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise KTDNError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    write_whole(path, lambda file: file.write(shim_text(program).encode()))
     print_lines(f"{path}: KTDN for {program}; in its options: network_g type KTDN, scale 1")
     return path
 

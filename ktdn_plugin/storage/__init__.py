@@ -1,1 +1,1 @@
-"""Files that hold tensors: read without trusting them."""
+"""Files: written whole or not at all, and read without trusting them."""

@@ -14,7 +14,7 @@ from skimage import data
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.cli import main
-from ktdn_plugin.dehaze.record import RECORD
+from ktdn_plugin.dehaze.journal import FOLDER
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +56,8 @@ def dehaze(checkpoint: Path, capsys: pytest.CaptureFixture) -> Callable[..., tup
 
 
 def files(folder: Path | str) -> list[str]:
-    """Lists all that lies in a folder, hidden files too, but for the record of a run."""
-    return [name for name in all_files(folder) if name != RECORD]
+    """Lists all that lies in a folder, hidden files too, but for the journals of runs."""
+    return [name for name in all_files(folder) if FOLDER not in name]
 
 
 def all_files(folder: Path | str) -> list[str]:

@@ -15,7 +15,7 @@ from skimage import data
 
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.data.store import Store
-from ktdn_plugin.dehaze.record import RECORD
+from ktdn_plugin.dehaze.journal import FOLDER, RECORD, read_record
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -36,7 +36,7 @@ def test_another_checkpoint_and_another_precision(
 ) -> None:
     assert dehaze("photos", "-o", "out")[0] == 0
     before = {name: Path("out", name).read_bytes() for name in all_files("out")}
-    assert RECORD in before
+    assert any(name.startswith(f"{FOLDER}/") for name in before)
     code, out, err = dehaze("photos", "-o", "out", "--checkpoint", other)
     assert (code, out) == (1, "")
     assert err == (
@@ -64,7 +64,7 @@ def test_one_photo_done_anew_leaves_the_others_what_they_are(
     old = pixels("out/a.png")
     assert dehaze("photos/a.png", "-o", "out", "--overwrite", "--checkpoint", other)[0] == 0
     assert (pixels("out/a.png") != old).any()
-    results = json.loads(Path("out", RECORD).read_text())["results"]
+    results = read_record(Path("out"))
     assert {name: entry["checkpoint"] for name, entry in results.items()} == {
         "a.png": "other.pth", "deeper/b.jpg": "net.pth", "deeper/c.webp": "net.pth"
     }  # fmt: skip
@@ -117,9 +117,10 @@ def test_another_photo_of_the_same_name(here: Path, dehaze: Command) -> None:
     assert result.read_bytes() != before
     assert dehaze("trip_b/1.png", "-o", "trips")[1].startswith("1 of 1 was there already")
     # Of a record that says nothing of sources, as earlier versions' do.
-    text = json.loads(Path("trips", RECORD).read_text())
-    del text["results"]["1.png"]["source"]
-    Path("trips", RECORD).write_text(json.dumps(text))
+    entry = read_record(Path("trips"))["1.png"]
+    del entry["source"]
+    shutil.rmtree(Path("trips", FOLDER))
+    Path("trips", RECORD).write_text(json.dumps({"results": {"1.png": entry}}))
     assert "perhaps by another checkpoint or from another photo" in dehaze(
         "trip_b/1.png", "-o", "trips"
     )[1]  # fmt: skip
@@ -133,7 +134,7 @@ def test_another_image_of_a_store(here: Path, dehaze: Command) -> None:
             Image.fromarray(image).save(Path(name, side, f"1_{side}.png"))
         prepare(Path(name), Path(f"{name} store"), split="val")
     assert dehaze("one store", "-o", "out")[0] == 0
-    entry = json.loads(Path("out", RECORD).read_text())["results"]["hazy/1_hazy.png"]["source"]
+    entry = read_record(Path("out"))["hazy/1_hazy.png"]["source"]
     fingerprint = Store("one store").info.fingerprint
     assert entry == {
         "path": str(Path("one store").absolute()), "fingerprint": fingerprint, "number": 0

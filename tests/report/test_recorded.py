@@ -10,7 +10,7 @@ from report.conftest import CLEAR, DEHAZED, picture, save
 
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.dehaze import dehaze_all
-from ktdn_plugin.dehaze.record import RECORD
+from ktdn_plugin.dehaze.journal import RECORD
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ktdn_plugin.report.saved_options import saved_sets
+from ktdn_plugin.curves.saved_options import saved_sets
 
 
 def test_of_a_log_before_the_options_file(project) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ktdn_plugin.curves.runs import LARGEST, Curve, Point, Run
+from ktdn_plugin.curves.run import Curve, Point, Run, number_of
+from ktdn_plugin.curves.saved_options import saved_sets
 from ktdn_plugin.curves.thinning import thin
-from ktdn_plugin.report.saved_options import saved_sets
 
 LOGS = "*/vis_data/scalars.json"
 # What a line holds besides losses and figures.
@@ -35,13 +35,13 @@ def read_scalars(folder: Path) -> Run | None:
         at = 0.0
         for record in _records(log):
             if "lr" in record:
-                at = _number(record.get("step")) or at
+                at = number_of(record.get("step")) or at
                 _put(rates, at, record["lr"])
                 for name in (name for name in record if name.startswith("loss_")):
                     _put(losses.setdefault(name, []), at, record[name])
             else:
                 # Of a validation mmengine logs the epoch, 0 in a run that counts iterations.
-                at = max(at, _number(record.get("step")) or 0)
+                at = max(at, number_of(record.get("step")) or 0)
                 for name in (name for name in record if name not in _OTHERS):
                     _put(metrics.setdefault(name.lower(), []), at, record[name])
     if not (losses or rates or metrics):
@@ -62,7 +62,7 @@ def read_test(folder: Path) -> dict[str, float]:
     for log in sorted(folder.glob("*/*.json"), reverse=True):
         for record in _records(log):
             if "step" not in record:
-                numbers = {key.lower(): _number(value) for key, value in record.items()}
+                numbers = {key.lower(): number_of(value) for key, value in record.items()}
                 return {k: v for k, v in numbers.items() if v is not None and k not in _OTHERS}
     return {}
 
@@ -79,14 +79,8 @@ def _records(log: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return math.inf if abs(value) > LARGEST else float(value)
-
-
 def _put(points: list[Point], at: float, value: object) -> None:
-    number = _number(value)
+    number = number_of(value)
     if number is None:
         return
     while points and points[-1][0] >= at:  # resumed from an earlier state

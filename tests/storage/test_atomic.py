@@ -1,0 +1,119 @@
+"""Files and folders are whole or not there, whatever they are called and whoever was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ktdn_plugin
+from ktdn_plugin.earlier_runs import keep_aside
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.option_files import copy_options_folder
+from ktdn_plugin.pictures import write_image
+from ktdn_plugin.storage import atomic
+from ktdn_plugin.storage.atomic import temporary_beside, write_whole
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    resource = pytest.importorskip("resource", reason="there are no such limits on this system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def killed_while_writing(path: Path) -> Path:
+    """Leaves what a process leaves that is killed while it writes a file."""
+    pytest.importorskip("fcntl", reason="processes are not forked on this system")
+    child = os.fork()
+    if not child:
+        write_whole(path, lambda file: os._exit(0))
+    os.waitpid(child, 0)
+    (left,) = path.parent.glob(".ktdn-*")
+    return left
+
+
+@pytest.fixture(autouse=True)
+def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_cleared", set())
+
+
+def test_names_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX") if hasattr(os, "pathconf") else 200
+    for number, suffix in enumerate((".pth", ".png")):
+        path = tmp_path / f"{'n' * (longest - 4)}{suffix}"
+        if suffix == ".pth":
+            write_whole(path, lambda file: file.write(b"content"))
+        else:
+            write_image(path, np.zeros((2, 2, 3), np.uint8))
+        assert len(list(tmp_path.iterdir())) == number + 1
+    with pytest.raises(KTDNError, match="give it a shorter name"):
+        write_whole(tmp_path / ("n" * (longest + 1)), lambda file: file.write(b""))
+
+
+def test_the_next_run_deletes_what_a_killed_one_left(tmp_path: Path) -> None:
+    left = killed_while_writing(tmp_path / "net.pth")
+    write_whole(tmp_path / "other.pth", lambda file: file.write(b"content"))
+    assert not left.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]
+
+
+def test_an_earlier_run_is_kept_without_what_it_left_half_written(tmp_path: Path) -> None:
+    (tmp_path / "run/models").mkdir(parents=True)
+    killed_while_writing(tmp_path / "run/models/net.pth")
+    (tmp_path / "run/models/.mine.tmp").touch()
+    kept = keep_aside(tmp_path / "run")
+    assert [path.name for path in (kept / "models").iterdir()] == [".mine.tmp"]
+
+
+def test_what_others_are_writing_stays(tmp_path: Path) -> None:
+    left = killed_while_writing(tmp_path / "net.pth")
+    _, machine, _, token = left.name.split("-")
+    ours, others, old = (
+        left.with_name(name)
+        for name in (
+            f".ktdn-{machine}-{os.getppid()}-{token}",
+            f".ktdn-00000000-1-{token}",
+            f".ktdn-00000000-2-{token}",
+        )
+    )
+    for path in (ours, others, old):
+        path.touch()
+    day_and_more = time.time() - 25 * 60 * 60
+    os.utime(old, (day_and_more, day_and_more))
+    with temporary_beside(tmp_path / "net.pth"):
+        assert set(tmp_path.iterdir()) == {ours, others}
+
+
+def test_options_on_a_full_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "options"
+    with full_disk(100), pytest.raises(KTDNError, match="options: cannot be written") as error:
+        copy_options_folder(folder)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+    copy_options_folder(folder)
+    assert (folder / "train_ktdn.yml").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["options"]
+
+
+def test_a_test_s_image_on_a_full_disk(tmp_path: Path) -> None:
+    ktdn_plugin.register()  # without which BasicSR cannot be imported
+    from ktdn_plugin.basicsr.validation import _write_png
+
+    noise = np.random.RandomState(0).randint(0, 256, (40, 40, 3), np.uint8)
+    path = tmp_path / "val" / "0001_name.png"
+    with full_disk(1000), pytest.raises(KTDNError, match=r"0001_name\.png: cannot be saved"):
+        _write_png(path, noise)
+    assert list(path.parent.iterdir()) == []
+    _write_png(path, noise)
+    _write_png(path, noise[..., 0])
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
