@@ -658,7 +658,7 @@ def test_runs_of_mmengine_are_drawn_as_well(tmp_path: Path) -> None:
     ours = make_run(tmp_path / "experiments" / "ours", train(1, l_rec=0.1))
     draw_curves([folder, ours], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").is_file()
-    with pytest.raises(KTDNError, match="no run itself; give one or several of: .*run$"):
+    with pytest.raises(KTDNError, match=r"no run itself; give one or several of: .*run$"):
         read_run(tmp_path / "work_dirs")
     log.write_text("")
     with pytest.raises(KTDNError, match="run: the run has logged nothing yet"):
