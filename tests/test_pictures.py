@@ -174,12 +174,10 @@ def test_failed_writing_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     write_image(path, plain(RED))
     before = path.read_bytes()
 
-    def full(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:10])
+    def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(KTDNError, match="No space left on device"):
         write_image(path, plain(BLUE))
     assert path.read_bytes() == before
@@ -190,7 +188,7 @@ def test_unwritable_places_are_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "file" / "out.png", tmp_path / "folder.png"):
-        with pytest.raises(KTDNError, match="cannot be written") as caught:
+        with pytest.raises(KTDNError, match=r"cannot be (made|saved|written)") as caught:
             write_image(path, plain(RED))
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)

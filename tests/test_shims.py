@@ -8,6 +8,7 @@ they build networks.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -239,14 +240,13 @@ def test_what_is_there_is_kept(checkout: Checkout, capsys: pytest.CaptureFixture
 def test_a_folder_that_cannot_be_written(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def full(self: Path, text: str, encoding: str) -> None:
-        self.touch()
+    def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
     before = set(checkout.file.parent.iterdir())
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["shim", str(checkout.root)]) == 1
-    assert "ktdn_arch.py: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert "ktdn_arch.py: cannot be saved (No space left on device)" in capsys.readouterr().err
     assert set(checkout.file.parent.iterdir()) == before
 
 
