@@ -22,7 +22,7 @@ from ktdn_plugin.data.decoding import Source, in_order
 from ktdn_plugin.data.drafts import check_free, explained, lock_draft, move
 from ktdn_plugin.data.listing import Listing
 from ktdn_plugin.data.store import StoreInfo, checksum
-from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, put
+from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, lmdb_path, put
 from ktdn_plugin.photos.png_chunks import is_plain_png
 
 COMPRESSION = 1  # quick to decode; BasicSR's own tools choose it, too
@@ -132,7 +132,7 @@ def _write_side(
 ) -> None:
     lines: list[str] = []
     entries: list[tuple[bytes, bytes | memoryview]] = []
-    environment = lmdb.open(str(folder), map_size=ROOM)
+    environment = lmdb.open(lmdb_path(folder), map_size=ROOM)
     results = in_order(_encode, sources, workers)
     with contextlib.closing(environment), contextlib.closing(results):
         for source, (png, sha256) in results:

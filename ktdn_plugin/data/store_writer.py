@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class StoreWriter:
                     LmdbFile(self.draft).check()
             except DamagedLmdbError:
                 return False  # cut off before there was anything in it, or damaged since
-            self._environment = lmdb.open(str(self.draft), map_size=ROOM, metasync=False)
+            self._environment = lmdb.open(lmdb_path(self.draft), map_size=ROOM, metasync=False)
             with self._environment.begin() as transaction:
                 found = transaction.get(PLAN_KEY)
             if found is None:
@@ -231,6 +232,11 @@ class Content:
             fingerprint=self._digest.hexdigest()[:16],
             tool=f"ktdn-plugin {ktdn_plugin.__version__}",
         )
+
+
+def lmdb_path(path: Path) -> str | bytes:
+    """Returns a path as LMDB takes it, though its name be no UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def put(environment: lmdb.Environment, entries: Entries) -> None:
