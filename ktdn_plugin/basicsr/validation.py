@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ktdn_plugin import launch
 from ktdn_plugin.attention import heat_picture, recorded_attention
-from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory, printable
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.storage.atomic import write_whole
