@@ -207,7 +207,7 @@ def test_a_library_s_own_error_is_told_of_its_file(here: Path) -> None:
 
 
 def test_a_full_disk_ends_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise KTDNError("x: cannot be saved (full)") from OSError(28, "No space left on device")
 
     monkeypatch.setattr("ktdn_plugin.dehaze.run.write_photo", full)
