@@ -99,7 +99,7 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         return 130
     except PreemptedError as stopped:
         if os.environ.get("RANK", "0") == "0":  # one of several processes is enough to hear
-            print(printable(str(stopped)), file=sys.stderr, flush=True)
+            print_lines(stopped, to_stderr=True)
         return stopped.exit_code
     except Exception as error:
         lines = _lines(error, getattr(arguments, "memory_depends_on", IMAGE_SIZE))
