@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from mmengine.runner import Runner
 import ktdn_plugin.registry  # noqa: F401  # the scope, for configs that set no default
 from ktdn_plugin import launch
 from ktdn_plugin.acceleration import keep_freed_memory
-from ktdn_plugin.errors import KTDNError, OptionsError, printable
+from ktdn_plugin.console import print_lines
+from ktdn_plugin.errors import KTDNError, OptionsError
 from ktdn_plugin.mmengine.build_errors import explaining_parts, find
 from ktdn_plugin.mmengine.check import check_config, scope_of
 from ktdn_plugin.mmengine.config import load_config
@@ -93,8 +93,7 @@ def build_runner(
         doubts: list[str] = []
         problems = check_config(cfg, training=test is None, warn=doubts.append)
         if launch.rank() == 0:
-            for line in doubts:
-                print(f"warning: {source}: {printable(line)}", file=sys.stderr, flush=True)
+            print_lines(*(f"warning: {source}: {line}" for line in doubts), to_stderr=True)
         if problems:
             raise OptionsError(source, problems)
     with launch.failing_together(), explaining_parts(source, cfg):
