@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ktdn_plugin.checking.findings import Finding, Side
 from ktdn_plugin.checking.stores import judge_store
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
-from ktdn_plugin.data.listing import FOLDERS
 from ktdn_plugin.data.lmdb_files import is_lmdb
 from ktdn_plugin.data.sources import FileImages, Images, StoreImages
 from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.names import side_of_folder
 
 BASICSR_LMDBS = ("hazy.lmdb", "clear.lmdb")
 
@@ -145,8 +145,7 @@ def _parts_of(path: Path, dataset: str) -> list[Path]:
 
 
 def _holds_sides(folder: Path) -> bool:
-    names = {name for names in FOLDERS.values() for name in names}
-    return any(p.name.lower() in names and p.is_dir() for p in folder.iterdir())
+    return any(side_of_folder(p.name) and p.is_dir() for p in folder.iterdir())
 
 
 def _open_folder(path: Path, dataset: str, split: str | None) -> ImageSet:

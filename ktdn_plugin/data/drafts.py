@@ -18,6 +18,10 @@ LOCK_FILE = "writer.lock"
 FULL_BYTES = 4 * 2**20  # what a full disk may have left
 
 
+class DiskError(KTDNError):
+    """A disk is full, or cannot be written to."""
+
+
 @contextlib.contextmanager
 def explained(path: Path, hint: str) -> Iterator[None]:
     """Words what goes wrong with a disk."""
@@ -32,7 +36,7 @@ def explained(path: Path, hint: str) -> Iterator[None]:
             os.strerror(errno.EIO) in text and left < FULL_BYTES
         ):
             text = f"the disk is full, {left / 2**20:.0f} MiB are left"
-        raise KTDNError(f"{path}: cannot be written ({text}); {hint}") from error
+        raise DiskError(f"{path}: cannot be written ({text}); {hint}") from error
 
 
 def free_bytes(path: Path) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.listing import (
-    FOLDERS,
     Listing,
     file_image_size,
     first_of,
@@ -18,8 +17,10 @@ from ktdn_plugin.data.listing import (
     name_within,
     refuse,
 )
-from ktdn_plugin.data.names import without_role
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.folders import Found, find_folders, find_images
+from ktdn_plugin.scenes.names import WORDS, Side, key_of, without_role
+from ktdn_plugin.scenes.pairing import Named, pair
 
 
 def list_folders(
@@ -39,44 +40,76 @@ def list_folders(
     split = _own_name(root) if split is None else _checked_name(split)
     if not root.is_dir():
         raise KTDNError(f"{root}: no such folder")
-    sides = _sides(root, hazy, clear)
-    if "clear" not in sides:
-        where = "--hazy" if hazy is not None else f"its folder '{sides['hazy'].name}'"
-        raise KTDNError(
-            f"{root}: {where} holds hazy images, but there is no folder of clear ones beside it "
-            f"({', '.join(FOLDERS['clear'])}); name it with --clear"
-        )
-    found = {
-        side: _by_key(folder, root)
-        for side, folder in sides.items()
-        if side == "clear" or not clear_only
-    }
-    clears = found["clear"]
-    if "hazy" not in found:
-        return Listing("folders", split, root, list(clears.values()), keys=list(clears))
-
-    hazies = found["hazy"]
-    unpaired = [
-        f"{name_within(path, root)} has no {other} image"
-        for paths, others, other in ((hazies, clears, "clear"), (clears, hazies, "hazy"))
-        for key, path in paths.items()
-        if key not in others
-    ]
+    found = _find(root, hazy, clear, clear_only=clear_only)
+    clears = _named(found.clear, found.folders.get("clear", root), root)
+    keys = [without_role(image.keys[0]) for image in clears]
+    alone = Listing("folders", split, root, found.clear, keys=keys)
+    if not found.hazy:
+        _refuse_equal(root, keys, clears)
+        return alone
+    hazies = _named(found.hazy, found.folders.get("hazy", root), root)
+    pairing = pair(hazies, clears)
+    problems = (
+        list(dict.fromkeys(pairing.faults.values())) if clear_only else pairing.problems(clears)
+    )
     if not allow_incomplete:
-        refuse(root, "not all images have a partner", unpaired, "add or remove them")
-    keys = [key for key in hazies if key in clears]
-    if not keys:
-        lines = first_of(unpaired)
-        raise KTDNError(f"{root}: no hazy image has a clear one of the same name: {lines}")
-    return Listing(
-        "folders",
-        split,
-        root,
-        clear=[clears[key] for key in keys],
-        hazy=[hazies[key] for key in keys],
-        pairs=[(number, number) for number in range(len(keys))],
-        keys=keys,
-        missing=unpaired,
+        refuse(root, "not all images have a partner", problems, "rename, add or remove them")
+    if clear_only:
+        return replace(alone, missing=problems)
+    pairs = [(h, c) for h, c in enumerate(pairing.partners) if c is not None]
+    if not pairs:
+        raise KTDNError(f"{root}: no hazy image has a clear one: {first_of(problems)}")
+    paired = [hazies[number] for number, _ in pairs]
+    keys = [without_role(image.keys[0]) for image in paired]
+    _refuse_equal(root, keys, paired)
+    return _only(replace(alone, hazy=found.hazy, missing=problems), pairs, keys)
+
+
+def _find(
+    root: Path, hazy: str | Path | None, clear: str | Path | None, *, clear_only: bool
+) -> Found:
+    if hazy is None and clear is None:
+        return find_images(root, clear_only=clear_only)
+    if clear is None:
+        raise KTDNError(
+            f"{root}: --hazy holds hazy images, but there is no folder of clear ones beside it "
+            f"({', '.join(WORDS['clear'])}); name it with --clear"
+        )
+    folders: dict[Side, Path] = {"clear": _place(root, Path(clear))}
+    clears, hazies = list_images(folders["clear"]), []
+    if hazy is not None and not clear_only:
+        folders["hazy"] = _place(root, Path(hazy))
+        hazies = list_images(folders["hazy"])
+        if folders["hazy"].resolve() != folders["clear"].resolve():
+            clears = [path for path in clears if folders["hazy"] not in path.parents]
+    return Found(hazies, clears, folders)
+
+
+def _named(paths: Sequence[Path], folder: Path, root: Path) -> list[Named]:
+    return [Named(name_within(path, root), (key_of(path, folder),)) for path in paths]
+
+
+def _refuse_equal(root: Path, keys: Sequence[str], images: Sequence[Named]) -> None:
+    """Refuses images that would be called alike, in a store's keys or in a table."""
+    first: dict[str, Named] = {}
+    for key, image in zip(keys, images, strict=True):
+        if first.setdefault(key, image) is not image:
+            both = f"{first[key].label} and {image.label}"
+            raise KTDNError(f"{root}: {both} are the same image to us; rename or remove one")
+
+
+def _only(listing: Listing, pairs: Sequence[tuple[int, int]], keys: Sequence[str]) -> Listing:
+    """Leaves out the images that are of none of some pairs."""
+    hazy, clear = (
+        {number: place for place, number in enumerate(sorted({each[side] for each in pairs}))}
+        for side in (0, 1)
+    )
+    return replace(
+        listing,
+        hazy=[listing.hazy[number] for number in hazy],
+        clear=[listing.clear[number] for number in clear],
+        pairs=[(hazy[one], clear[other]) for one, other in pairs],
+        keys=list(keys),
     )
 
 
@@ -102,10 +135,8 @@ def check_folders(listing: Listing, *, allow_incomplete: bool, where: str = "") 
             sizes[path] = file_image_size(path)
         except KTDNError as error:
             problems.append(str(error).replace(str(path), listing.name_of(path), 1))
-    # Clear images alone count as pairs with themselves.
-    partners = listing.hazy or listing.clear
     kept = []
-    for number, (one, other) in enumerate(zip(partners, listing.clear, strict=True)):
+    for number, (one, other) in enumerate(_pairs_of(listing)):
         if one not in sizes or other not in sizes:
             continue
         if sizes[one] == sizes[other]:
@@ -119,14 +150,18 @@ def check_folders(listing: Listing, *, allow_incomplete: bool, where: str = "") 
         refuse(listing.root, what, problems, "mend, add or remove them", where)
     if not kept:
         raise KTDNError(f"{listing.root}: no image can be used: {first_of(problems)}")
-    return replace(
-        listing,
-        clear=[listing.clear[number] for number in kept],
-        hazy=[listing.hazy[number] for number in kept if listing.hazy],
-        pairs=[(number, number) for number in range(len(kept)) if listing.hazy],
-        keys=[listing.keys[number] for number in kept],
-        missing=problems,
-    )
+    keys = [listing.keys[number] for number in kept]
+    usable = replace(listing, missing=problems)
+    if not listing.pairs:
+        return replace(usable, clear=[listing.clear[number] for number in kept], keys=keys)
+    return _only(usable, [listing.pairs[number] for number in kept], keys)
+
+
+def _pairs_of(listing: Listing) -> list[tuple[Path, Path]]:
+    """Lists the files of each pair; clear images alone count as pairs with themselves."""
+    if not listing.pairs:
+        return [(path, path) for path in listing.clear]
+    return [(listing.hazy[one], listing.clear[other]) for one, other in listing.pairs]
 
 
 def count_outside(root: Path) -> tuple[int, list[str]]:
@@ -135,7 +170,9 @@ def count_outside(root: Path) -> tuple[int, list[str]]:
     Returns:
         How many there are, and the names of the folders.
     """
-    chosen = list(_sides(root, None, None).values())
+    chosen = list(find_folders(root).values())
+    if not chosen:
+        return 0, []
     folders, names = [folder.resolve() for folder in chosen], [folder.name for folder in chosen]
     try:
         parents = Counter(path.parent for path in list_images(root, announces=False))
@@ -161,53 +198,9 @@ def _checked_name(split: str) -> str:
     return split
 
 
-def _sides(root: Path, hazy: str | Path | None, clear: str | Path | None) -> dict[str, Path]:
-    given = {"hazy": hazy, "clear": clear}
-    if hazy is not None or clear is not None:
-        return {side: _found(root, Path(path)) for side, path in given.items() if path is not None}
-    try:
-        folders = sorted(path for path in root.iterdir() if path.is_dir())
-    except OSError as error:
-        raise KTDNError(f"{root}: {error.strerror or error}") from error
-    sides = {}
-    for side, names in FOLDERS.items():
-        fitting = [path for path in folders if path.name.lower() in names]
-        if len(fitting) > 1:
-            both = " and ".join(f"'{path.name}'" for path in fitting)
-            raise KTDNError(f"{root}: {both} may both hold {side} images; say which: --{side}")
-        if fitting:
-            sides[side] = fitting[0]
-    if not sides:
-        _refuse_deeper(root)
-        return {"clear": root}
-    return sides
-
-
-def _found(root: Path, path: Path) -> Path:
+def _place(root: Path, path: Path) -> Path:
     """Gives a folder that was named, in the root or from where one is."""
     for candidate in (root / path, path):
         if candidate.is_dir():
             return candidate
     raise KTDNError(f"{root / path}: no such folder")
-
-
-def _refuse_deeper(root: Path) -> None:
-    """Refuses to take hazy images for clear ones only because they lie deeper."""
-    for parent, folders, _ in os.walk(root):
-        if any(name.lower() in FOLDERS["hazy"] for name in folders):
-            raise KTDNError(
-                f"{root}: hazy images lie deeper, in {parent}; name that folder instead, or both "
-                "sides with --hazy and --clear"
-            )
-
-
-def _by_key(folder: Path, root: Path) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for path in list_images(folder):
-        within = path.relative_to(folder).with_suffix("")
-        key = within.with_name(without_role(within.name)).as_posix()
-        if key in paths:
-            both = " and ".join(name_within(each, root) for each in (paths[key], path))
-            raise KTDNError(f"{root}: {both} are the same image to us; rename or remove one")
-        paths[key] = path
-    return paths

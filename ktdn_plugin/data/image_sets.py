@@ -92,13 +92,13 @@ def _open(opt: dict[str, Any], root: Path, paired: bool) -> ImageSet:
             allow_incomplete=opt.get("allow_incomplete", False),
             check_files=False,  # a hundred thousand of them would take minutes
         )
-        return _of_listing(listing, split_name(listing.dataset, listing.split, listing.missing))
+        return of_listing(listing, split_name(listing.dataset, listing.split, listing.missing))
     split = opt.get("split") or ""
     if opt.get("meta_info_file"):
         return ImageSet(*_of_meta_file(opt, root, paired), split)
     if not paired:
         # Not all that there is: hazy images may lie beside the clear ones.
-        return _of_listing(list_dataset(root, FOLDERS_LAYOUT, clear_only=True), split)
+        return of_listing(list_dataset(root, FOLDERS_LAYOUT, clear_only=True), split)
     if not opt.get("dataroot_lq"):
         raise KTDNError(
             f"dataroot_lq: missing; {root} is no store and no layout is given, so the hazy images' "
@@ -110,7 +110,7 @@ def _open(opt: dict[str, Any], root: Path, paired: bool) -> ImageSet:
     if opt.get("filename_tmpl"):
         clear = list_images(root)
         return ImageSet(FileImages(_hazy_files(opt, clear, root)), FileImages(clear), split)
-    return _of_listing(list_dataset(root, FOLDERS_LAYOUT, hazy=hazy, clear=root), split)
+    return of_listing(list_dataset(root, FOLDERS_LAYOUT, hazy=hazy, clear=root), split)
 
 
 def _of_store(opt: dict[str, Any], store: Store, paired: bool) -> ImageSet:
@@ -146,7 +146,8 @@ def _refuse(opt: dict[str, Any], keys: tuple[str, ...], what: str) -> None:
             )
 
 
-def _of_listing(listing: Listing, split: str) -> ImageSet:
+def of_listing(listing: Listing, split: str) -> ImageSet:
+    """Opens what was listed, each pair with its own hazy and clear image."""
     clear = listing.clear
     if not listing.hazy:
         return ImageSet(None, FileImages(clear, listing.center), split)

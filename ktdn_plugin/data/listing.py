@@ -19,12 +19,6 @@ PATIENCE = 3  # seconds after which a bar shows that headers are being read
 
 Item = TypeVar("Item")
 
-FOLDERS = {
-    "hazy": ("hazy", "haze", "foggy", "lq", "input", "inputs"),
-    "clear": ("clear", "gt", "clean", "groundtruth", "ground_truth", "target", "targets"),
-}
-"""Names of folders (lower case) that tell what lies in them."""
-
 
 @dataclass(frozen=True)
 class Listing:
@@ -99,15 +93,6 @@ def headers_bar(items: Iterable[Item]) -> Iterable[Item]:
         items, "Reading headers", unit="image", leave=False, delay=PATIENCE, disable=None
     )
     return bar
-
-
-def side_of_folder(path: Path, root: Path) -> str | None:
-    """Tells by the nearest folder below the root whether a file is hazy or clear."""
-    for folder in reversed(path.relative_to(root).parts[:-1]):
-        for side, names in FOLDERS.items():
-            if folder.lower() in names:
-                return side
-    return None
 
 
 def first_of(lines: Sequence[str], where: str = "") -> str:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE, write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
-from ktdn_plugin.data.drafts import free_bytes, place_for
+from ktdn_plugin.data.drafts import DiskError, free_bytes, place_for
 from ktdn_plugin.data.folder_listing import check_folders, count_outside
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing, first_of
@@ -181,11 +181,12 @@ def _write_store(
                 for each, image in results:
                     writer.add(each.side, each.number, image, each.name, each.version)
                     bar.update()
+        except DiskError:  # says so itself
+            raise
         except KTDNError as error:
-            hint = "the same command goes on from there"
-            if hint in str(error):  # a full disk's
-                raise
-            raise KTDNError(f"{error}; what is done so far is kept: {hint}") from error
+            raise KTDNError(
+                f"{error}; what is done so far is kept: the same command goes on from there"
+            ) from error
         return writer.finish(info, pairs)
 
 

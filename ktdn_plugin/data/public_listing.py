@@ -13,11 +13,11 @@ from ktdn_plugin.data.listing import (
     headers_bar,
     name_within,
     refuse,
-    side_of_folder,
 )
 from ktdn_plugin.data.public_datasets import DATASETS, PublicDataset, Size
 from ktdn_plugin.data.sources import centered
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.scenes.names import side_of_folder
 
 Key = tuple[int, str]
 """A scene's number, and what tells its hazy images apart; '' is the clear one's."""
@@ -122,7 +122,8 @@ class _Copy:
             self._report(path, f"another image than {name_within(first, self.root)}")
 
     def _recognize(self, path: Path) -> tuple[str, Key] | None:
-        by_folder = side_of_folder(path, self.root)
+        folders = reversed(path.relative_to(self.root).parts[:-1])
+        by_folder = next(filter(None, map(side_of_folder, folders)), None)
         for side, pattern in self.known.patterns.items():
             match = pattern.fullmatch(path.stem)
             if match and by_folder in (None, side):

@@ -36,6 +36,9 @@ class Images(Protocol):
     def read(self, number: int) -> NDArray[np.uint8]:
         """Gives an image, (h, w, 3), not to be written to; a store's is read where it is used."""
 
+    def select(self, numbers: Sequence[int]) -> Images:
+        """Returns some of the images, in an order of their own."""
+
 
 class FileImages:
     """Image files; each use of one decodes it.
@@ -68,6 +71,10 @@ class FileImages:
         """Decodes the file."""
         image = read_image(self.paths[number])
         return image if self.center is None else cut(image, centered(image.shape, self.center))
+
+    def select(self, numbers: Sequence[int]) -> FileImages:
+        """Returns some of the files."""
+        return FileImages([self.paths[number] for number in numbers], self.center)
 
 
 class BasicSRImages:
@@ -110,6 +117,10 @@ class BasicSRImages:
         """Decodes the image."""
         content = self._file.get(self.keys[number].encode())
         return decode_image(content, self.describe(number))
+
+    def select(self, numbers: Sequence[int]) -> BasicSRImages:
+        """Returns the images of some of the keys."""
+        return BasicSRImages(self.path, [self.keys[number] for number in numbers])
 
 
 class StoreImages:
@@ -154,6 +165,11 @@ class StoreImages:
     def read(self, number: int) -> NDArray[np.uint8]:
         """Gives the image as it lies in the file."""
         return self.store.pixels(self.side, self._number(number))
+
+    def select(self, numbers: Sequence[int]) -> StoreImages:
+        """Returns some of the side's images."""
+        chosen = np.array([self._number(number) for number in numbers], np.int32)
+        return StoreImages(self.store, self.side, chosen)
 
 
 def centered(size: Sequence[int], wanted: tuple[int, int]) -> Window:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ktdn_plugin.data.names import COMPARE
 from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource, identity
 from ktdn_plugin.dehaze.video import VIDEO_CODECS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
+from ktdn_plugin.scenes.names import COMPARE
 from ktdn_plugin.writable import check_writable
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import list_images
-from ktdn_plugin.data.names import Names, key_of, sides_of
 from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.dehaze.inputs import AnySource, FileSource, StoreSource, identity
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.photos import read_photo
 from ktdn_plugin.photos.photo import to_8_bit
+from ktdn_plugin.scenes.folders import find_images
+from ktdn_plugin.scenes.names import clear_beside_hazy, key_of
+from ktdn_plugin.scenes.pairing import Named, pair
 
 RGB8 = NDArray[np.uint8]
 
@@ -63,25 +63,27 @@ class Truth:
     ) -> None:
         self.place = place
         self.split = split or ""
-        self.files: list[Path] = []
-        self._clear: dict[str, dict[str, Clear]] = defaultdict(dict)
         self.sources = list(sources)
         self.left: list[AnySource] = []
-        listed = list(self._listed())
-        self._check_split()
-        keys = [key_of(Path(name)) for name, _ in listed]
-        hazy = sides_of(keys).others if self.files else set()
-        pool = [(key, one) for key, (_, one) in zip(keys, listed, strict=True) if key not in hazy]
-        if self.files:
-            pool = self._apart(pool)
-            self.files = [one.path for _, one in pool if one.path]
-        for key, clear in pool:
-            self._clear[key][clear.label] = clear
-        self._found = self._paired()
+        is_folder = place is not None and not (place.is_dir() and is_store(place))
+        self._check_split(is_folder)
+        if place is not None and is_folder:
+            paths = self._apart(place)
+            clear = [Clear(str(path), self.split, partial(_read, path), path) for path in paths]
+            keys = [[key_of(path, place)] for path in paths]
+        else:
+            clear, keys = self._of_store()
+        self.files = [one.path for one in clear if one.path]
+        self._clear = clear
+        self._pairing = pair(
+            [Named(source.label, [key_of(source.name)]) for source in self.sources],
+            [Named(one.label, each) for one, each in zip(clear, keys, strict=True)],
+        )
+        self._number = {source: number for number, source in enumerate(self.sources)}
 
-    def _check_split(self) -> None:
+    def _check_split(self, is_folder: bool) -> None:
         """Refuses a split's name that no table would show."""
-        if not self.split or self.files:
+        if not self.split or is_folder:
             return
         of_stores = [source.store for source in self.sources if isinstance(source, StoreSource)]
         if self.place is not None:
@@ -106,7 +108,7 @@ class Truth:
         photos = [one for one in self.sources if not (isinstance(one, FileSource) and one.is_video)]
         if self.place is None or not photos:
             return
-        if any(len(self._found[one]) == 1 and not self._is_itself(one) for one in photos):
+        if any(self._found(one) and not self._is_itself(one) for one in photos):
             return
         try:
             self.clear_of(photos[0])
@@ -116,71 +118,58 @@ class Truth:
             what = f"none of the {len(photos)} photos has its ground truth"
             raise KTDNError(f"{error}; {what}") from error
 
+    def _found(self, source: AnySource) -> Clear | None:
+        number = self._pairing.partners[self._number[source]]
+        return None if number is None else self._clear[number]
+
     def _is_itself(self, source: AnySource) -> bool:
         """Tells whether what is found for a hazy image is that image."""
-        clear = self._found[source][0]
+        clear = self._found(source)
         return bool(
             isinstance(source, FileSource)
+            and clear
             and clear.path
             and identity(source.path) == identity(clear.path)
         )
 
-    def _apart(self, pool: list[tuple[str, Clear]]) -> list[tuple[str, Clear]]:
-        """Tells hazy images from clear ones where the folders of both are not apart."""
-        assert self.place is not None
+    def _apart(self, place: Path) -> list[Path]:
+        """Finds the clear images, and leaves out of the sources those that are clear images."""
+        if not place.is_dir():
+            raise KTDNError(f"--gt {place}: no such folder or store")
+        found = find_images(place)
         files = [source for source in self.sources if isinstance(source, FileSource)]
-        clear = sides_of(key_of(source.name) for source in files).clear
+        there = {identity(path) for path in found.clear}
+        clear = clear_beside_hazy(key_of(source.name) for source in files)
         left = {source for source in files if key_of(source.name) in clear}
-        there = {identity(one.path) for _, one in pool if one.path}
         here = {source: identity(source.path) for source in files if source not in left}
         both = {source for source in here if source.is_of_folder and here[source] in there}
         # Of a folder within that of the ground truth, all is hazy; else what is in both is clear.
-        place = self.place.resolve()
-        hazy = {source for source in both if place in _root(source).resolve().parents}
+        within = place.resolve()
+        hazy = {source for source in both if within in _root(source).resolve().parents}
         left |= both - hazy
         self.left = [source for source in self.sources if source in left]
         self.sources = [source for source in self.sources if source not in left]
         if self.left and not self.sources:
             raise KTDNError(
-                f"--gt {self.place}: all that is to be dehazed is ground truth itself, such as "
+                f"--gt {place}: all that is to be dehazed is ground truth itself, such as "
                 f"{self.left[0].label}; name hazy images, which end in _hazy or lie in a folder "
                 "of their own"
             )
         gone = {here[source] for source in hazy}
-        return [(key, one) for key, one in pool if not (one.path and identity(one.path) in gone)]
+        return [path for path in found.clear if identity(path) not in gone]
 
-    def _paired(self) -> dict[AnySource, list[Clear]]:
-        found = Names(self._clear).find_all(
-            [key_of(source.name) for source in self.sources], may_be_numbered=True
-        )
-        paired = {}
-        for source, keys in zip(self.sources, found, strict=True):
-            clear = {label: one for key in keys for label, one in self._clear[key].items()}
-            paired[source] = list(clear.values())
-        return paired
-
-    def _listed(self) -> Iterator[tuple[PurePosixPath, Clear]]:
+    def _of_store(self) -> tuple[list[Clear], list[list[str]]]:
         if self.place is None:
-            return
-        if self.place.is_dir() and is_store(self.place):
-            yield from self._of_store(Store(self.place))
-            return
-        if not self.place.is_dir():
-            raise KTDNError(f"--gt {self.place}: no such folder or store")
-        self.files = list_images(self.place)
-        for path in self.files:
-            name = PurePosixPath(path.relative_to(self.place).as_posix())
-            yield name, Clear(str(path), self.split, partial(_read, path), path)
-
-    def _of_store(self, store: Store) -> Iterator[tuple[PurePosixPath, Clear]]:
+            return [], []
+        store = Store(self.place)
         if "clear" not in store.sides:
             raise KTDNError(f"--gt {store.path}: this store has no clear images")
-        found = [_of_store(store, number) for number in range(store.info.counts["clear"])]
-        for number, clear in enumerate(found):
-            yield PurePosixPath(store.name("clear", number)), clear
+        count = store.info.counts["clear"]
+        keys = [[key_of(Path(store.name("clear", number)))] for number in range(count)]
         # Results carry the names of the hazy images, which need not be those of the clear ones.
         for hazy, number in [] if store.pairs is None else store.pairs:
-            yield PurePosixPath(store.name("hazy", int(hazy))), found[int(number)]
+            keys[int(number)].append(key_of(Path(store.name("hazy", int(hazy)))))
+        return [_of_store(store, number) for number in range(count)], keys
 
     def is_of(self, source: AnySource) -> bool:
         """Tells whether there is to be ground truth for something."""
@@ -201,22 +190,19 @@ class Truth:
             if isinstance(source, StoreSource) and source.clear is not None:
                 return _of_store(source.store, source.clear)
             return None
-        found = self._found[source]
-        if len(found) > 1:
-            raise KTDNError(
-                f"{source.label}: {found[0].label} and {found[1].label} may both be its ground "
-                "truth; put hazy and clear images into folders of equal structure"
+        number = self._number[source]
+        if number in self._pairing.faults:
+            names = {Path(one.label).stem for one in self._clear} - {source.name.stem}
+            near = (
+                "" if number in self._pairing.ambiguous else did_you_mean(source.name.stem, names)
             )
-        if not found:
-            names = {PurePosixPath(key).name for key in self._clear}
-            near = did_you_mean(source.name.stem, names - {source.name.stem})
-            raise KTDNError(f"{source.label}: no image of this name in --gt {self.place}{near}")
+            raise KTDNError(f"{self._pairing.faults[number]} (--gt {self.place}){near}")
         if self._is_itself(source):
             raise KTDNError(
                 f"{source.label}: is itself the image of this name in --gt {self.place}; name "
                 "another folder of clear images"
             )
-        return found[0]
+        return self._found(source)
 
 
 def _root(source: FileSource) -> Path:

@@ -19,7 +19,6 @@ from ktdn_plugin.evaluation.methods import (
     check_names,
     open_baselines,
     open_checkpoints,
-    open_hazy,
     open_results,
 )
 from ktdn_plugin.evaluation.output import Saving, check_table, markdown_of, write_table
@@ -92,16 +91,18 @@ def evaluate(
         from ktdn_plugin.inference.devices import find_device
 
         find_device(device)
-    truth = open_ground_truth(ground_truth, dataset, split, allow_incomplete=allow_incomplete)
-    hazies = open_hazy(truth, hazy)
-    methods = [*open_baselines(hazies, baselines), *open_results(truth, results)]
+    truth = open_ground_truth(
+        ground_truth, dataset, split, hazy=hazy, allow_incomplete=allow_incomplete
+    )
+    methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, results)]
     _check_sizes(truth, methods)
-    methods += open_checkpoints(hazies, checkpoints, device=device, **network)
+    methods += open_checkpoints(truth.hazy, checkpoints, device=device, **network)
     check_names(methods)
     saving = Saving(save, methods, truth, overwrite=overwrite)
     measures = _open_measures(y, metrics, device)
+    _tell_extra("--hazy", truth.extra)
     for method in methods:
-        _tell_extra(method)
+        _tell_extra(method.name, method.extra)
     table = Table(truth.split, measures, {one.name: one.about for one in methods}, truth.titles)
     evaluation = Evaluation(table, [])
     _measure(truth, methods, saving, evaluation)
@@ -151,13 +152,12 @@ def _check_sizes(truth: GroundTruth, methods: Sequence[Method]) -> None:
         raise KTDNError(f"{_some(wrong)}; sizes must be equal, nothing is resized here")
 
 
-def _tell_extra(method: Method) -> None:
-    count = len(method.extra)
-    if count:
-        several = "s are" if count > 1 else " is"
+def _tell_extra(name: str, extra: Sequence[str]) -> None:
+    if extra:
+        several = "s are" if len(extra) > 1 else " is"
         print_lines(
-            f"{method.name}: {count} further image{several} of no ground truth, left out: "
-            f"{_some(method.extra, EXTRA_NAMED_AT_MOST)}"
+            f"{name}: {len(extra)} further image{several} of no ground truth, left out: "
+            f"{_some(extra, EXTRA_NAMED_AT_MOST)}"
         )
 
 

@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ktdn_plugin.data.names import key_of, without_comparisons
 from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.pairing import Pairing
 from ktdn_plugin.evaluation.truth import GroundTruth, has_both_sides, open_images
 from ktdn_plugin.metrics import RGB8
+from ktdn_plugin.scenes.names import key_of, without_comparisons
 
 HAZY, DARK_CHANNEL = "hazy", "dcp"
 BASELINES = (HAZY, DARK_CHANNEL)
-
-
-class Hazy(NamedTuple):
-    """Each scene's hazy image: images, and their numbers."""
-
-    images: Images
-    numbers: list[int]
 
 
 class Method:
@@ -90,19 +83,6 @@ class Checkpoint(Method):
             raise KTDNError(f"{self.describe(scene)}: {error}") from error
 
 
-def open_hazy(truth: GroundTruth, path: Path | None) -> Hazy | None:
-    """Finds the hazy images: in the folder or store that is named, or beside the ground truth.
-
-    Raises:
-        KTDNError: If the folder is not there, or its images do not pair.
-    """
-    if path is None:
-        return None if truth.hazy is None else Hazy(truth.hazy, list(range(len(truth.hazy))))
-    images = open_images(path, "--hazy", "hazy")
-    pairing = truth.scenes.pair(_names(images), f"--hazy: {path}")
-    return Hazy(images, pairing.numbers)
-
-
 def open_results(truth: GroundTruth, results: Sequence[str]) -> list[Method]:
     """Opens folders and stores of anyone's images.
 
@@ -166,11 +146,11 @@ def _is_equal(images: Images, number: int, truth: GroundTruth, scene: int) -> bo
         return False  # which is told of when it is measured
 
 
-def open_baselines(hazy: Hazy | None, baselines: Sequence[str]) -> list[Method]:
+def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method]:
     """Prepares the methods that need no training.
 
     Args:
-        hazy: The hazy images.
+        hazy: Each scene's hazy image.
         baselines: Some of :data:`BASELINES`.
 
     Raises:
@@ -178,7 +158,8 @@ def open_baselines(hazy: Hazy | None, baselines: Sequence[str]) -> list[Method]:
     """
     methods = []
     for name in baselines:
-        images, numbers = _required(hazy, f"--baseline {name}")
+        images = _required(hazy, f"--baseline {name}")
+        numbers = range(len(images))
         if name == HAZY:
             methods.append(Method(name, "the hazy images as they are", images, numbers))
         else:
@@ -186,11 +167,13 @@ def open_baselines(hazy: Hazy | None, baselines: Sequence[str]) -> list[Method]:
     return methods
 
 
-def open_checkpoints(hazy: Hazy | None, checkpoints: Sequence[str], **options: Any) -> list[Method]:
+def open_checkpoints(
+    hazy: Images | None, checkpoints: Sequence[str], **options: Any
+) -> list[Method]:
     """Loads trained networks.
 
     Args:
-        hazy: The hazy images.
+        hazy: Each scene's hazy image.
         checkpoints: Each ``FILE`` or ``NAME=FILE``.
         options: For :class:`~ktdn_plugin.Dehazer`: device, precision, memory, encoder.
 
@@ -203,9 +186,10 @@ def open_checkpoints(hazy: Hazy | None, checkpoints: Sequence[str], **options: A
         from ktdn_plugin.inference import Dehazer
 
         name, path = named(text)
-        images, numbers = _required(hazy, f"--checkpoint {text}")
+        images = _required(hazy, f"--checkpoint {text}")
         tell_teacher(path)
-        methods.append(Checkpoint(name, str(path), images, numbers, Dehazer(path, **options)))
+        network = Dehazer(path, **options)
+        methods.append(Checkpoint(name, str(path), images, range(len(images)), network))
     return methods
 
 
@@ -241,7 +225,7 @@ def _names(images: Images) -> list[str]:
     return [images.name(number) for number in range(len(images))]
 
 
-def _required(hazy: Hazy | None, flag: str) -> Hazy:
+def _required(hazy: Images | None, flag: str) -> Images:
     if hazy is None:
         raise KTDNError(f"{flag}: needs hazy images, and there are none beside --gt; say --hazy")
     return hazy

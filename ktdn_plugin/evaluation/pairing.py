@@ -1,13 +1,8 @@
-"""Which image of a folder belongs to which ground truth: by names alone, by one rule.
+"""Which image of a folder of results belongs to which ground truth, by names alone.
 
-An image belongs to a ground truth
-
-1. if their names are equal, but for the ending of the file;
-2. else if its name is the ground truth's, or its hazy image's, with or without what says which of
-   the two it is (``_GT``, ``_hazy``, ...), and with whatever a method adds behind ``_``, ``-``,
-   ``.`` or a space, unless that begins with a digit: of ``01_GT``, ``01``, ``01_hazy``,
-   ``01_dehazed`` and ``01_hazy_ktdn_test`` do, ``01_2`` and ``011`` do not. Of several ground
-   truths that fit, the one with the longest name is meant.
+Names belong together as :class:`ktdn_plugin.scenes.names.Names` says, those of the ground truth
+and those of its hazy image alike: of ``01_GT``, ``01``, ``01_hazy``, ``01_dehazed`` and
+``01_hazy_ktdn_test`` do, ``01_2`` and ``011`` do not. An equal name goes first.
 
 Folders count only where names alone do not tell ground truths apart. Where several hazy images
 share a clear one, the hazy images' names are the ground truths'. Two images for one ground truth,
@@ -22,8 +17,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import PurePath
 
-from ktdn_plugin.data.names import beginnings, without_role
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.scenes.names import Names, without_role
 
 NAMED_AT_MOST = 5
 
@@ -90,10 +85,11 @@ class Scenes:
             Scene(title, key, frozenset((key, cut, other, without_role(other))))
             for title, key, cut, other in zip(titles, exact, short, others, strict=True)
         ]
-        self._by_name: dict[str, set[int]] = defaultdict(set)
-        for index, scene in enumerate(self.scenes):
-            for name in scene.names:
-                self._by_name[name.casefold()].add(index)
+        self._owners: dict[str, set[int]] = defaultdict(set)
+        for index, keys in enumerate(zip(exact, others, strict=True)):
+            for key in keys:
+                self._owners[key].add(index)
+        self._names = Names(self._owners)
 
     def pair(self, names: Sequence[str], where: str) -> Pairing:
         """Finds each scene's image.
@@ -117,7 +113,7 @@ class Scenes:
         rivals: dict[int, int] = {}
         used = set(numbers.values())
         for number, key in enumerate(keys):
-            fitting = set() if number in used else self._beginning(key)
+            fitting = set() if number in used else self._scenes_of(key)
             if not fitting <= numbers.keys():
                 if len(fitting) > 1:
                     exact = _some(sorted(self.scenes[index].exact for index in fitting))
@@ -145,13 +141,8 @@ class Scenes:
         depth = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
         return [PurePath(*path.parts[depth:]).with_suffix("").as_posix() for path in paths]
 
-    def _beginning(self, key: str) -> set[int]:
-        """Finds the scenes whose name, the longest that there is, a key begins with."""
-        whole = key.casefold()
-        for part in (whole, *beginnings(whole)):
-            if part in self._by_name:
-                return set(self._by_name[part])
-        return set()
+    def _scenes_of(self, key: str) -> set[int]:
+        return {index for name in self._names.match(key).names for index in self._owners[name]}
 
     def _only(self, found: Sequence[int], names: Sequence[str], scene: Scene, where: str) -> int:
         if len(found) > 1:

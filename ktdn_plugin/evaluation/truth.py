@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE
-from ktdn_plugin.data.image_sets import HAZY_LMDB, ImageSet, open_image_set
+from ktdn_plugin.data.image_sets import HAZY_LMDB, ImageSet, of_listing, open_image_set
 from ktdn_plugin.data.images import list_images
-from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, LAYOUTS, list_dataset
+from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
+from ktdn_plugin.data.listing import first_of
 from ktdn_plugin.data.lmdb_files import is_lmdb
 from ktdn_plugin.data.sources import FileImages, Images, StoreImages
 from ktdn_plugin.data.store import Store, is_store, split_name
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.evaluation.pairing import Scenes
+from ktdn_plugin.scenes.names import key_of
+from ktdn_plugin.scenes.pairing import Named, Pairing, pair
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class GroundTruth:
         hazy: The hazy image of each scene.
         scenes: The scenes' names.
         split: The split's name, empty where it has none; it says so where images are missing.
+        extra: Hazy images of no clear one, which are left out.
     """
 
     clear: Images
     hazy: Images | None
     scenes: Scenes
     split: str
+    extra: Sequence[str] = ()
 
     @property
     def titles(self) -> list[str]:
@@ -39,7 +45,12 @@ class GroundTruth:
 
 
 def open_ground_truth(
-    path: Path, dataset: str | None, split: str | None, *, allow_incomplete: bool = False
+    path: Path,
+    dataset: str | None,
+    split: str | None,
+    *,
+    hazy: Path | None = None,
+    allow_incomplete: bool = False,
 ) -> GroundTruth:
     """Opens the ground truth, without decoding any image.
 
@@ -48,19 +59,75 @@ def open_ground_truth(
             ones in it; with ``dataset``, a public dataset as it is unpacked.
         dataset: One of :data:`ktdn_plugin.data.layouts.LAYOUTS`.
         split: Which split of a public dataset; the name of a split that has none of its own.
+        hazy: Folder or store of the hazy images, in place of those beside the ground truth.
         allow_incomplete: Take what is there of an incomplete copy, or of incomplete pairs.
 
     Raises:
-        KTDNError: If it is not there, is not what is said, or its images' names are ambiguous.
+        KTDNError: If it is not there, is not what is said, or its images' names are ambiguous, or
+            a clear image has no hazy one and that is not allowed.
     """
     require_folder(path, "--gt")
     if is_lmdb(path) or (path / INFO_FILE).is_file():
         images = _open_lmdb(path, dataset, split)
     else:
         images = _open_folder(path, dataset, split, allow_incomplete)
+    if hazy is None:
+        return _scenes_of(images, path)
+    given = open_images(hazy, "--hazy", "hazy")
+    pairing = pair_images(given, hazy, images.clear, path)
+    if pairing.alone and not allow_incomplete:
+        lonely = [f"{images.clear.describe(number)} has no hazy image" for number in pairing.alone]
+        raise KTDNError(f"--hazy {hazy}: {first_of(lonely)}")
+    pairs = sorted((c, h) for h, c in enumerate(pairing.partners) if c is not None)
+    if not pairs:
+        raise KTDNError(f"--hazy {hazy}: {first_of(list(pairing.faults.values()))}")
+    split = images.split
+    if pairing.alone:
+        split = f"{split or 'unnamed'} (incomplete: {len(pairing.alone)} missing)"
+    images = ImageSet(
+        given.select([h for _, h in pairs]), images.clear.select([c for c, _ in pairs]), split
+    )
+    extra = [given.describe(number) for number in pairing.faults]
+    return _scenes_of(images, path, extra)
+
+
+def pair_images(hazy: Images, hazy_root: Path, clear: Images, clear_root: Path) -> Pairing:
+    """Finds the clear image of each hazy one, see :func:`ktdn_plugin.scenes.pairing.pair`.
+
+    Args:
+        hazy: Hazy images.
+        hazy_root: The folder, or store, that they lie in.
+        clear: Clear images; of several that are the same, the first is meant.
+        clear_root: The folder, or store, that they lie in.
+
+    Raises:
+        KTDNError: If a hazy image may have several, or several one.
+    """
+    first = {clear.describe(number): number for number in reversed(range(len(clear)))}
+    numbers = sorted(first.values())
+    pairing = pair(_named(hazy, hazy_root), _named(clear.select(numbers), clear_root))
+    if pairing.ambiguous:
+        raise KTDNError(first_of([pairing.faults[number] for number in sorted(pairing.ambiguous)]))
+    return pairing._replace(
+        partners=[None if c is None else numbers[c] for c in pairing.partners],
+        alone=[numbers[c] for c in pairing.alone],
+    )
+
+
+def keys_of(images: Images, root: Path) -> list[str]:
+    """Returns the names of images within the folder, or store, that they lie in."""
+    names = [Path(name) for name in _names(images)]
+    return [key_of(name, root if root in name.parents else None) for name in names]
+
+
+def _named(images: Images, root: Path) -> list[Named]:
+    return [Named(images.describe(n), (key,)) for n, key in enumerate(keys_of(images, root))]
+
+
+def _scenes_of(images: ImageSet, path: Path, extra: Sequence[str] = ()) -> GroundTruth:
     hazy = None if images.hazy is None else _names(images.hazy)
     scenes = Scenes(_names(images.clear), hazy, str(path))
-    return GroundTruth(images.clear, images.hazy, scenes, images.split)
+    return GroundTruth(images.clear, images.hazy, scenes, images.split, extra)
 
 
 def open_images(path: Path, flag: str, side: str) -> Images:
@@ -121,23 +188,10 @@ def _open_folder(
     path: Path, dataset: str | None, split: str | None, allow_incomplete: bool
 ) -> ImageSet:
     layout = dataset or FOLDERS_LAYOUT
-    try:
-        listing = list_dataset(path, layout, split, allow_incomplete=allow_incomplete)
-    except KTDNError as error:
-        if layout != FOLDERS_LAYOUT or " are the same image to us" not in str(error):
-            raise
-        public = ", ".join(name for name in LAYOUTS if name != FOLDERS_LAYOUT)
-        raise KTDNError(
-            f"{error}; if this is a public dataset, say --dataset ({public})"
-        ) from error
+    listing = list_dataset(path, layout, split, allow_incomplete=allow_incomplete)
     name = split or ""
     if layout != FOLDERS_LAYOUT:
         name = split_name(listing.dataset, listing.split, listing.missing)
     elif listing.missing:
         name = f"{name or 'unnamed'} (incomplete: {len(listing.missing)} missing)"
-    if not listing.hazy:
-        clear = FileImages(listing.clear, listing.center)
-        return ImageSet(None, clear, name)
-    hazy = FileImages([listing.hazy[number] for number, _ in listing.pairs])
-    partners = [listing.clear[number] for _, number in listing.pairs]
-    return ImageSet(hazy, FileImages(partners, listing.center), name)
+    return of_listing(listing, name)

@@ -1,4 +1,4 @@
-"""Real pairs: the same scene with haze and without, in files of equal names."""
+"""Real pairs: the same scene with haze and without, in files whose names pair."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.listing import first_of
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.names import key_of
+from ktdn_plugin.scenes.pairing import Named, pair
 
 
 class Files(NamedTuple):
@@ -37,25 +40,30 @@ def find_pairs(hazy_folder: Path, clear_folder: Path, only: Sequence[str] = ()) 
 
     Args:
         hazy_folder: Hazy photographs.
-        clear_folder: Clear ones of equal names; endings may differ.
+        clear_folder: Clear ones, see :func:`ktdn_plugin.scenes.pairing.pair`.
         only: Patterns such as ``nh_haze_*``, of which a name must fit one; none lets all in.
 
     Raises:
-        KTDNError: A folder or a partner is missing, both are one folder, a name is there twice, or
-            none is left.
+        KTDNError: A folder or a partner is missing, both are one folder, it is not clear which
+            belong together, or none is left.
     """
     if hazy_folder.resolve() == clear_folder.resolve():
         raise KTDNError(f"{clear_folder}: given as hazy and as clear folder; name two folders")
-    hazy, clear = (_by_name(folder) for folder in (hazy_folder, clear_folder))
-    for here, there, folder in ((hazy, clear, clear_folder), (clear, hazy, hazy_folder)):
-        alone = [path for name, path in here.items() if name not in there]
-        if alone:
-            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise KTDNError(f"{alone[0]}: no image of this name in {folder}{more}")
-    names = [name for name in hazy if not only or _fits(name, only)]
-    if not names:
+    hazy, clear = (
+        [Named(str(path), [key_of(path, folder)]) for path in list_images(folder)]
+        for folder in (hazy_folder, clear_folder)
+    )
+    pairing = pair(hazy, clear)
+    if problems := pairing.problems(clear):
+        raise KTDNError(first_of(problems))
+    files = [
+        Files(one.keys[0], Path(one.label), Path(clear[partner].label))
+        for one, partner in zip(hazy, pairing.partners, strict=True)
+        if partner is not None and (not only or _fits(one.keys[0], only))
+    ]
+    if not files:
         raise KTDNError(f"{hazy_folder}: no name fits --only {' '.join(only)}")
-    return [Files(name, hazy[name], clear[name]) for name in names]
+    return files
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
@@ -78,13 +86,3 @@ def read_pair(files: Files) -> Pair:
 def group_of(name: str) -> str:
     """Tells what comes before a name's first digit: ``nh_haze_20_1`` is of ``nh_haze``."""
     return re.split(r"\d", Path(name).name)[0].strip("_-. ")
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise KTDNError(f"{path}: {found[name].name} has the same name; move one of them away")
-        found[name] = path
-    return found

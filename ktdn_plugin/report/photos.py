@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.images import read_image
-from ktdn_plugin.data.names import Names
 from ktdn_plugin.metrics import SSIM_WINDOW, measure
 from ktdn_plugin.report.contents import Contents, Results
 from ktdn_plugin.report.embedding import Embedded, difference, embed
 from ktdn_plugin.report.scenes import Pair, Scene
 from ktdn_plugin.report.tables import Row, Table
+from ktdn_plugin.scenes.names import Names
 
 RGB8 = NDArray[np.uint8]
 Kind = Literal["hazy", "result", "clear", "difference"]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.data.images import read_image
-from ktdn_plugin.data.names import key_of
 from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.dehaze.journal import read_record
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.scenes import Pair, Scene, SceneSet
+from ktdn_plugin.scenes.names import key_of
 from ktdn_plugin.storage.atomic import digest_of
 
 

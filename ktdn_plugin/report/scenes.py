@@ -19,11 +19,12 @@ from ktdn_plugin.data.configured import (
     configure_synthetic,
 )
 from ktdn_plugin.data.images import list_images, read_image
-from ktdn_plugin.data.names import Names, key_of
+from ktdn_plugin.data.listing import first_of
 from ktdn_plugin.data.sources import Images
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.truth import open_ground_truth, open_images
+from ktdn_plugin.evaluation.truth import keys_of, open_ground_truth, open_images, pair_images
 from ktdn_plugin.metrics import to_rgb8
+from ktdn_plugin.scenes.names import Names, key_of
 
 RGB8 = NDArray[np.uint8]
 
@@ -65,7 +66,7 @@ class SceneSet:
     Args:
         name: The set's name; empty where it has none.
         split: The name of the split; empty where it has none.
-        scenes: The photographs by their keys, see :func:`ktdn_plugin.data.names.key_of`.
+        scenes: The photographs by their keys, see :func:`ktdn_plugin.scenes.names.key_of`.
     """
 
     def __init__(self, name: str, split: str, scenes: Mapping[str, Scene]) -> None:
@@ -136,17 +137,17 @@ def scenes_of_flags(hazy: Path | None, clear: Path | None) -> SceneSet:
     """
     given = None if hazy is None else open_images(hazy, "--hazy", "hazy")
     if clear is None:
-        assert given is not None, "one of the two is given"
-        return _scene_set("", given, _keys(given, hazy), None)
+        assert hazy is not None, "one of the two is given"
+        assert given is not None
+        return _scene_set("", given, keys_of(given, hazy), None)
     truth = open_ground_truth(clear, None, None)
-    clear_keys = _keys(truth.clear, clear)
-    if given is None and truth.hazy is not None:
-        return _scene_set(truth.split, truth.hazy, _keys(truth.hazy, clear), truth.clear)
-    if given is None:
-        return _scene_set(truth.split, None, clear_keys, truth.clear)
-    keys = _keys(given, hazy)
-    numbers = _partners(keys, clear_keys)
-    return _scene_set(truth.split, given, keys, truth.clear, numbers)
+    if hazy is None or given is None:
+        named = truth.clear if truth.hazy is None else truth.hazy
+        return _scene_set(truth.split, truth.hazy, keys_of(named, clear), truth.clear)
+    pairing = pair_images(given, hazy, truth.clear, clear)
+    if len(pairing.faults) == len(given):
+        raise KTDNError(f"--hazy and --gt {clear}: {first_of(list(pairing.faults.values()))}")
+    return _scene_set(truth.split, given, keys_of(given, hazy), truth.clear, pairing.partners)
 
 
 def _scene_set(
@@ -170,22 +171,6 @@ def _scene_set(
 
 def _read_both(hazy: Callable[[], RGB8] | None, clear: Callable[[], RGB8] | None) -> Pair:
     return Pair(None if hazy is None else hazy(), None if clear is None else clear())
-
-
-def _keys(images: Images, root: Path | None) -> list[str]:
-    names = [Path(images.name(number)) for number in range(len(images))]
-    return [key_of(name, root if root in name.parents else None) for name in names]
-
-
-def _partners(hazy: Sequence[str], clear: Sequence[str]) -> list[int | None]:
-    """Finds the clear image of each hazy one, by name; several may share one."""
-    found = Names(clear).find_all(hazy, may_be_numbered=True)
-    if not any(len(keys) == 1 for keys in found):
-        raise KTDNError(
-            f"--hazy and --gt: no hazy image has a clear one of its name ('{hazy[0]}' and "
-            f"'{clear[0]}', for instance)"
-        )
-    return [clear.index(keys[0]) if len(keys) == 1 else None for keys in found]
 
 
 def _hazy_files(root: Path) -> dict[str, Scene]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktdn_plugin.csv_files import CSVLine, parse_csv
-from ktdn_plugin.data.names import key_of
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.metrics import UNNAMED_SPLIT
+from ktdn_plugin.scenes.names import key_of
 
 NAMES = ("image", "photo", "name", "file", "filename", "path")
 METHODS = ("method", "model", "results")

@@ -348,11 +348,16 @@ def test_unpaired_images_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (("train/hazy/a.png", "train/clear/a.png"), "hazy images lie deeper"),
+        (
+            ("train/hazy/a.png", "train/clear/a.png", "val/hazy/a.png", "val/clear/a.png"),
+            "hazy images lie deeper",
+        ),
+        (("train/hazy/a.png", "clear/a.png"), "no folder of clear ones"),
         (("hazy/a.png", "gt/a.png", "clear/a.png"), "'clear' and 'gt' may both hold clear images"),
         (("hazy/a.png", "other/a.png"), "no folder of clear ones"),
+        (("a.png", "a.jpg"), "a.jpg and a.png are the same image to us"),
         (("hazy/a.png", "clear/b.png"), "not all images have a partner"),
-        (("hazy/a.png", "hazy/a.jpg", "clear/a.png"), "hazy/a.jpg and hazy/a.png are the same"),
+        (("hazy/a.png", "hazy/a.jpg", "clear/a.png"), "hazy/a.jpg and hazy/a.png may both be"),
         (("notes.txt",), "holds no image"),
     ],
 )

@@ -53,7 +53,7 @@ def test_images_that_do_not_pair(refused) -> None:
     assert "01.jpg" in line
     assert "01.png may all be the image of '01_GT'" in line
     line = refused("--gt", "val/clear", "--hazy", "ours", "--baseline", "dcp")
-    assert line.startswith("--hazy: ours: has no image of '02_GT' of")
+    assert line == f"--hazy ours: {Path('val/clear/02_GT.png')} has no hazy image"
 
 
 def test_sizes_that_differ(refused) -> None:

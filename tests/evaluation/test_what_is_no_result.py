@@ -14,7 +14,7 @@ from helpers import ENCODER
 from ktdn_plugin import KTDN
 from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.methods import Hazy, open_baselines
+from ktdn_plugin.evaluation.methods import open_baselines
 from ktdn_plugin.evaluation.output import Saving
 from ktdn_plugin.evaluation.truth import open_ground_truth
 from ktdn_plugin.metrics import psnr
@@ -79,7 +79,7 @@ def test_too_little_memory_names_each_photo_once(scenes, evaluate) -> None:
 
 def test_saved_images_stay_in_their_folder(scenes, evaluate) -> None:
     truth = open_ground_truth(Path("val"), None, None)
-    methods = open_baselines(Hazy(truth.hazy, [0, 1, 2]), ["dcp"])
+    methods = open_baselines(truth.hazy, ["dcp"])
     for name in ("../x", "/x", "a/../../x"):
         object.__setattr__(truth.scenes.scenes[1], "title", name)
         with pytest.raises(KTDNError, match="would be written outside the folder"):

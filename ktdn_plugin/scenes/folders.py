@@ -1,0 +1,103 @@
+"""Where in a folder hazy and clear images lie, told by its folders' names, else by its files'."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ktdn_plugin.data.images import list_images
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.names import WORDS, Side, key_of, side_of_folder, sides_of_names
+
+
+class Found(NamedTuple):
+    """The images of a folder.
+
+    Attributes:
+        hazy: Hazy images; none where clear images stand alone.
+        clear: Clear images.
+        folders: The folders that they were searched in, by their side, where there are such.
+    """
+
+    hazy: list[Path]
+    clear: list[Path]
+    folders: dict[Side, Path]
+
+
+def find_images(root: Path, *, clear_only: bool = False) -> Found:
+    """Finds a folder's hazy and clear images; reads none.
+
+    They lie in a folder each, which are called so, anywhere below; else names end in ``_hazy`` or
+    ``_GT``, or words alike; else all are clear images.
+
+    Args:
+        root: The folder.
+        clear_only: Do not look for hazy images in a folder of their own.
+
+    Raises:
+        KTDNError: If there is no such folder or it holds no image, or it does not tell which are
+            hazy and which are clear.
+    """
+    if not root.is_dir():
+        raise KTDNError(f"{root}: no such folder")
+    folders = find_folders(root)
+    if folders:
+        hazy = [] if clear_only or "hazy" not in folders else list_images(folders["hazy"])
+        return Found(hazy, list_images(folders["clear"]), folders)
+    paths = list_images(root)
+    by_key: dict[str, list[Path]] = {}
+    for path in paths:
+        by_key.setdefault(key_of(path, root), []).append(path)
+    sides = sides_of_names(by_key)
+    if sides is None:
+        return Found([], paths, {})
+    hazy, clear = (sorted(path for key in keys for path in by_key[key]) for keys in sides)
+    return Found(hazy, clear, {})
+
+
+def find_folders(root: Path) -> dict[Side, Path]:
+    """Finds the folders of hazy and of clear images that lie beside each other.
+
+    Returns:
+        Both, or that of clear images alone, or none.
+
+    Raises:
+        KTDNError: If there are several that would do, or hazy images without clear ones beside.
+    """
+    pairs: list[dict[Side, list[Path]]] = []
+    lonely: Path | None = None
+    clear: list[Path] = []
+    for parent, names, _ in os.walk(root):
+        names[:] = sorted(name for name in names if name[0] != ".")
+        found: dict[Side, list[Path]] = {"hazy": [], "clear": []}
+        for name in names:
+            if side := side_of_folder(name):
+                found[side].append(Path(parent, name))
+        if found["hazy"] and found["clear"]:
+            pairs.append(found)
+            names.clear()  # what lies deeper is a part of these
+        elif found["hazy"]:
+            lonely = lonely or found["hazy"][0]
+        elif Path(parent) == root:
+            clear = found["clear"]
+    places = [each["hazy"][0] for each in pairs] + ([lonely] if lonely else [])
+    if len(places) > 1:
+        both = " and ".join(str(place.parent) for place in places[:2])
+        raise KTDNError(
+            f"{root}: hazy images lie deeper, in {both}; name one of these folders instead, or "
+            "both sides with --hazy and --clear"
+        )
+    if lonely:
+        raise KTDNError(
+            f"{lonely.parent}: its folder '{lonely.name}' holds hazy images, but there is no "
+            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); name it with --clear"
+        )
+    chosen: dict[Side, list[Path]] = pairs[0] if pairs else {"clear": clear}
+    for side, fitting in chosen.items():
+        if len(fitting) > 1:
+            both = " and ".join(f"'{path.name}'" for path in fitting)
+            raise KTDNError(
+                f"{fitting[0].parent}: {both} may both hold {side} images; say which: --{side}"
+            )
+    return {side: fitting[0] for side, fitting in chosen.items() if fitting}
