@@ -1,11 +1,16 @@
-"""Measures of pyiqa's: where it is not installed, what it gives, and weights that do not come."""
+"""Measures of pyiqa's: where it is not installed, what it gives, and weights that do not come.
+
+They run on a stand-in, and on pyiqa where it is installed: its licence allows no more.
+"""
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +18,45 @@ import pytest
 from ktdn_plugin.data.images import read_image
 
 NO_PYIQA = "pyiqa is not installed (extra 'metrics')"
+STAND_IN = Path(__file__).parents[1] / "pyiqa_stand_in"
+METADATA = """Metadata-Version: 2.4
+Name: pyiqa
+Version: 0.0.1
+License-Expression: PolyForm-Noncommercial-1.0.0
+"""
+
+
+@pytest.fixture(params=["stand-in", "pyiqa"])
+def pyiqa(request, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Installs the stand-in for the time of a test, or takes what is installed."""
+    if request.param == "pyiqa":
+        return pytest.importorskip("pyiqa", reason=NO_PYIQA)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]:
+        monkeypatch.delitem(sys.modules, name)
+    about = tmp_path_factory.mktemp("site")
+    (about / "pyiqa-0.0.1.dist-info").mkdir()
+    (about / "pyiqa-0.0.1.dist-info" / "METADATA").write_text(METADATA)
+    for folder in (about, STAND_IN):
+        monkeypatch.syspath_prepend(folder)
+    module = importlib.import_module("pyiqa")
+    assert Path(module.__file__).is_relative_to(STAND_IN)
+    names = [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]
+    yield module
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("pyiqa", ["stand-in"], indirect=True)
+def test_the_stand_in_says_what_pyiqa_says(pyiqa: ModuleType) -> None:
+    ours = importlib.import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]:
+        del sys.modules[name]
+    sys.path.remove(str(STAND_IN))
+    real = pytest.importorskip("pyiqa.default_model_configs", reason=NO_PYIQA).DEFAULT_CONFIGS
+    for name, config in ours.items():
+        assert config["metric_opts"]["type"] == real[name]["metric_opts"]["type"]
+        for key in ("metric_mode", "lower_better"):
+            assert config.get(key) == real[name].get(key)
 
 
 def test_not_installed(scenes, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,8 +76,7 @@ def test_ours_are_not_pyiqas(scenes, evaluate, monkeypatch: pytest.MonkeyPatch) 
     assert out.splitlines()[1].split() == ["method", "psnr", "ssim", "psnr_y"]
 
 
-def test_figures_are_pyiqas(scenes, evaluate) -> None:
-    pyiqa = pytest.importorskip("pyiqa", reason=NO_PYIQA)
+def test_figures_are_pyiqas(scenes, evaluate, pyiqa: ModuleType) -> None:
     words = ("--gt", "val/clear", "--metrics", "gmsd", "vif", "entropy", "ms_ssim", "gmsd")
     code, out, err = evaluate("ours", "theirs", *words)
     first = err.splitlines()[0]
@@ -67,8 +110,9 @@ def test_figures_are_pyiqas(scenes, evaluate) -> None:
         ("fid", "measures sets of images or captions, not an image; leave it out"),
     ],
 )
-def test_what_pyiqa_does_not_have(scenes, evaluate, metric: str, message: str) -> None:
-    pytest.importorskip("pyiqa", reason=NO_PYIQA)
+def test_what_pyiqa_does_not_have(
+    scenes, evaluate, pyiqa: ModuleType, metric: str, message: str
+) -> None:
     code, _, err = evaluate("ours", "--gt", "val", "--metrics", metric)
     assert code == 1
     assert message in err.splitlines()[-1]
@@ -77,11 +121,9 @@ def test_what_pyiqa_does_not_have(scenes, evaluate, metric: str, message: str) -
 
 @pytest.mark.parametrize("metric", ["niqe", "lpips"])
 def test_weights_that_cannot_be_downloaded(
-    scenes, evaluate, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes, evaluate, pyiqa: ModuleType, metric: str, tmp_path: Path, monkeypatch
 ) -> None:
-    pytest.importorskip("pyiqa", reason=NO_PYIQA)
-    import pyiqa.utils.download_util as download
-
+    download = importlib.import_module("pyiqa.utils.download_util")
     # No cache, and no way out, whatever the machine has.
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "DEFAULT_CACHE_DIR", str(tmp_path / "cache"))
@@ -106,12 +148,10 @@ class Harm:
 
 
 def test_weights_that_would_run_code_are_refused(
-    scenes, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes, evaluate, pyiqa: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pyiqa", reason=NO_PYIQA)
-    import pyiqa.utils.download_util as download
-    from pyiqa.archs.musiq_arch import default_model_urls
-
+    download = importlib.import_module("pyiqa.utils.download_util")
+    default_model_urls = importlib.import_module("pyiqa.archs.musiq_arch").default_model_urls
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
     monkeypatch.setattr(download, "DEFAULT_CACHE_DIR", str(tmp_path))
     file = tmp_path / default_model_urls["koniq10k"].rsplit("/", 1)[1]
