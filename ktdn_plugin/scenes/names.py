@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 Side = Literal["hazy", "clear"]
@@ -166,11 +166,14 @@ class Names:
             may_be_numbered: Whether ``51_2`` belongs to ``51``, as hazes of one scene do, rather
                 than being a scene of its own.
         """
-        for form, index in zip(_FORMS, self._indices, strict=True):
-            if found := _near(index.get(form(name), []), name, form):
+        forms = [
+            (form, form(name), index) for form, index in zip(_FORMS, self._indices, strict=True)
+        ]
+        for form, whole, index in forms:
+            if found := _near(index.get(whole, []), name, form):
                 return Match(found, True, form is _bare_file)
-        for form, index in zip(_FORMS[1:], self._indices[1:], strict=True):
-            for part in _beginnings(form(name), may_be_numbered):
+        for form, whole, index in forms[1:]:
+            for part in _beginnings(whole, may_be_numbered):
                 if found := _near(index.get(part, []), name, form):
                     return Match(found, False, form is _bare_file)
         return Match([])
@@ -190,7 +193,7 @@ def _beginnings(name: str, may_be_numbered: bool) -> Iterator[str]:
 
 def _near(found: list[str], name: str, form: Callable[[str], str]) -> list[str]:
     """Leaves out images of the same file name in another folder: another scene's, likely."""
-    if form is not _bare_file or not other_folder(name):
+    if not found or form is not _bare_file or not other_folder(name):
         return found
     return [key for key in found if other_folder(key) in ("", other_folder(name))]
 
@@ -206,7 +209,7 @@ def _bare(name: str) -> str:
 
 
 def _bare_file(name: str) -> str:
-    file = _cut(PurePosixPath(name).name, _ROLE_OR_RESULT).casefold()
+    file = _cut(name.rpartition("/")[2], _ROLE_OR_RESULT).casefold()
     return unicodedata.normalize("NFC", file)
 
 
