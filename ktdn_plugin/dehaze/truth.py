@@ -75,11 +75,12 @@ class Truth:
             clear, keys = self._of_store()
         self.files = [one.path for one in clear if one.path]
         self._clear = clear
+        photos = dict.fromkeys(source for source in self.sources if not _is_video(source))
+        self._number = {source: number for number, source in enumerate(photos)}
         self._pairing = pair(
-            [Named(source.label, [key_of(source.name)]) for source in self.sources],
+            [Named(source.label, [key_of(source.name)]) for source in photos],
             [Named(one.label, each) for one, each in zip(clear, keys, strict=True)],
         )
-        self._number = {source: number for number, source in enumerate(self.sources)}
 
     def _check_split(self, is_folder: bool) -> None:
         """Refuses a split's name that no table would show."""
@@ -105,7 +106,7 @@ class Truth:
         Raises:
             KTDNError: If there is none for any.
         """
-        photos = [one for one in self.sources if not (isinstance(one, FileSource) and one.is_video)]
+        photos = list(self._number)
         if self.place is None or not photos:
             return
         if any(self._found(one) and not self._is_itself(one) for one in photos):
@@ -203,6 +204,10 @@ class Truth:
                 "another folder of clear images"
             )
         return self._found(source)
+
+
+def _is_video(source: AnySource) -> bool:
+    return isinstance(source, FileSource) and source.is_video
 
 
 def _root(source: FileSource) -> Path:

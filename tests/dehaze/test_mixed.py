@@ -14,6 +14,8 @@ from PIL import Image
 from skimage import data
 
 from ktdn_plugin.dehaze import dehaze_all
+from ktdn_plugin.dehaze.inputs import find_sources
+from ktdn_plugin.dehaze.truth import Truth
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import measure
 
@@ -100,6 +102,15 @@ def test_copies_of_the_ground_truth_beside_the_photos(mixed: None) -> None:
         shutil.copy(f"nh/0{number}_GT.png", "gt")
     run("nh", truth="gt")
     assert figures() == right(1, 2)
+
+
+def test_videos_and_photos_named_twice_are_no_rivals(mixed: None) -> None:
+    Path("01_hazy.mp4").touch()
+    named = [Path("nh/01_hazy.png"), Path("01_hazy.mp4"), Path("nh/01_hazy.png")]
+    sources, _ = find_sources(named, Path("out"))
+    truth = Truth(Path("nh"), None, sources)
+    truth.check_any()
+    assert truth.clear_of(sources[0]).path == Path("nh/01_GT.png")
 
 
 def test_no_photo_is_its_own_ground_truth(mixed: None) -> None:
