@@ -95,7 +95,7 @@ def run_bench_data(
 
     Args:
         hazy: Folder of hazy images; pairs are made of photographs where it is absent.
-        clear: Folder of the clear ones, of equal names.
+        clear: Folder of the clear ones.
         pairs: Pairs to measure with, at most.
         size: Height and width of a crop.
         samples: Samples that each reader reads, at most; as many as the time allows where absent.

@@ -50,7 +50,7 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int, least: int) ->
 
     Args:
         hazy: A user's folder of hazy images, or None for made pairs.
-        clear: The folder of the clear ones, of equal names.
+        clear: The folder of the clear ones.
         count: How many pairs, at most.
         least: Height and width that every image must have.
 

@@ -55,7 +55,7 @@ def _add_data(subjects: argparse._SubParsersAction) -> None:
     text = "training crops a second and a core: BasicSR's dataset and ours, files, LMDBs, store"
     parser = subjects.add_parser("data", help=text, description=text)
     parser.add_argument("--hazy", type=Path, help="folder of hazy images (made of photographs)")
-    parser.add_argument("--clear", type=Path, help="folder of the clear ones, of equal names")
+    parser.add_argument("--clear", type=Path, help="folder of the clear ones")
     parser.add_argument("--pairs", type=int, default=6, help="pairs to read from, at most (6)")
     parser.add_argument("--size", type=int, default=256, help="crop in pixels (256)")
     parser.add_argument("--samples", type=int, help="samples of each reader, at most (no limit)")

@@ -58,7 +58,7 @@ def _add_compare_haze(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("compare-haze", help=text, description=text)
     parser.add_argument("hazy", type=Path, metavar="HAZY_FOLDER", help="real hazy photos")
     parser.add_argument(
-        "clear", type=Path, metavar="CLEAR_FOLDER", help="the same scenes, files of equal names"
+        "clear", type=Path, metavar="CLEAR_FOLDER", help="the same scenes without haze"
     )
     parser.add_argument(
         "-o",

@@ -53,7 +53,7 @@ def open_image_set(opt: dict[str, Any], paired: bool) -> ImageSet:
               of equal keys where pairs are wanted, or the folder with both that
               ``ktdn prepare --format basicsr`` makes;
             - a folder, all images in it and below it (of its clear ones, where it has hazy and
-              clear ones in it), with ``dataroot_lq`` another one of equal names; or what
+              clear ones in it), with ``dataroot_lq`` another one; or what
               ``meta_info_file`` names, hazy names by ``filename_tmpl``.
 
             ``split`` names the split of what has no name of its own.

@@ -29,8 +29,8 @@ def list_dataset(
 
     Args:
         root: The folder that it was unpacked into.
-        dataset: One of ``LAYOUTS``. ``folders`` is any folder with a hazy and a clear one in it,
-            whose images pair by name, or with clear images alone.
+        dataset: One of ``LAYOUTS``. ``folders`` is any folder with hazy and clear images in it, see
+            :func:`ktdn_plugin.scenes.folders.find_images`, or with clear images alone.
         split: Which part of a public dataset; needed where there are several. For ``folders``, a
             name that the images shall go by.
         clear_only: Take the clear images alone.

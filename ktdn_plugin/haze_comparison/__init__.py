@@ -43,7 +43,7 @@ def compare_haze(
 
     Args:
         hazy_folder: Hazy photographs.
-        clear_folder: The same scenes without haze, in files of equal names.
+        clear_folder: The same scenes without haze.
         output: Picture to write, ending in .png, .jpg or .jpeg; replaces an existing one.
         seed: Of the made hazes.
         per_photo: How many hazes to make over each clear photograph, 1 or more.
