@@ -22,8 +22,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         default="folders",
         metavar="NAME",
         help="how SOURCE is laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze, reside-its, "
-        "reside-ots, sots-indoor, sots-outdoor, or folders (the default): sub-folders hazy and "
-        "clear (or GT) whose images pair by name, or clear images alone",
+        "reside-ots, sots-indoor, sots-outdoor, or folders (the default): hazy and clear images "
+        "in sub-folders called so, or whose names end so (01_hazy, 01_GT), or clear images alone",
     )
     parser.add_argument(
         "--split",
