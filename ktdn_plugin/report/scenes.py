@@ -146,7 +146,8 @@ def scenes_of_flags(hazy: Path | None, clear: Path | None) -> SceneSet:
         return _scene_set(truth.split, truth.hazy, keys_of(named, clear), truth.clear)
     pairing = pair_images(given, hazy, truth.clear, clear)
     if len(pairing.faults) == len(given):
-        raise KTDNError(f"--hazy and --gt {clear}: {first_of(list(pairing.faults.values()))}")
+        what = first_of(list(pairing.faults.values()))
+        raise KTDNError(f"--hazy {hazy}: no hazy image has a clear one in --gt {clear}: {what}")
     return _scene_set(truth.split, given, keys_of(given, hazy), truth.clear, pairing.partners)
 
 
