@@ -9,6 +9,7 @@ import importlib
 import pickle
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -27,10 +28,11 @@ License-Expression: PolyForm-Noncommercial-1.0.0
 
 
 @pytest.fixture(params=["stand-in", "pyiqa"])
-def pyiqa(request, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def pyiqa(request, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """Installs the stand-in for the time of a test, or takes what is installed."""
     if request.param == "pyiqa":
-        return pytest.importorskip("pyiqa", reason=NO_PYIQA)
+        yield pytest.importorskip("pyiqa", reason=NO_PYIQA)
+        return
     for name in [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]:
         monkeypatch.delitem(sys.modules, name)
     about = tmp_path_factory.mktemp("site")
