@@ -27,14 +27,19 @@ License-Expression: PolyForm-Noncommercial-1.0.0
 """
 
 
+def forget_pyiqa() -> dict[str, ModuleType]:
+    """Takes pyiqa out of the modules that are loaded; gives what was there."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]
+    return {name: sys.modules.pop(name) for name in names}
+
+
 @pytest.fixture(params=["stand-in", "pyiqa"])
 def pyiqa(request, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """Installs the stand-in for the time of a test, or takes what is installed."""
     if request.param == "pyiqa":
         yield pytest.importorskip("pyiqa", reason=NO_PYIQA)
         return
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]:
-        monkeypatch.delitem(sys.modules, name)
+    loaded = forget_pyiqa()
     about = tmp_path_factory.mktemp("site")
     (about / "pyiqa-0.0.1.dist-info").mkdir()
     (about / "pyiqa-0.0.1.dist-info" / "METADATA").write_text(METADATA)
@@ -42,17 +47,15 @@ def pyiqa(request, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.syspath_prepend(folder)
     module = importlib.import_module("pyiqa")
     assert Path(module.__file__).is_relative_to(STAND_IN)
-    names = [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]
     yield module
-    for name in names:
-        sys.modules.pop(name, None)
+    forget_pyiqa()
+    sys.modules.update(loaded)
 
 
 @pytest.mark.parametrize("pyiqa", ["stand-in"], indirect=True)
 def test_the_stand_in_says_what_pyiqa_says(pyiqa: ModuleType) -> None:
     ours = importlib.import_module("pyiqa.default_model_configs").DEFAULT_CONFIGS
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]:
-        del sys.modules[name]
+    forget_pyiqa()
     sys.path.remove(str(STAND_IN))
     real = pytest.importorskip("pyiqa.default_model_configs", reason=NO_PYIQA).DEFAULT_CONFIGS
     for name, config in ours.items():
