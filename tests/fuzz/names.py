@@ -69,10 +69,14 @@ def names_of(seed: int, case: int) -> list[str]:
     """Draws the names of a case; no two are one to any file system or pairing."""
     draw = random.Random(f"{seed}/{case}")
     pools = draw.sample(ALPHABETS, draw.randint(1, 4))
+    texts = (
+        "".join(draw.choice(draw.choice(pools)) for _ in range(draw.randint(1, 24)))
+        for _ in range(PHOTOS)
+    )
+    # Two bytes that are no UTF-8 each may be a letter together, which the folder then has.
     return [
-        "".join(draw.choice(draw.choice(pools)) for _ in range(draw.randint(1, 24))).lstrip(".")
-        + f"_{number}"
-        for number in range(PHOTOS)
+        os.fsdecode(os.fsencode(f"{text.lstrip('.')}_{number}"))
+        for number, text in enumerate(texts)
     ]
 
 
