@@ -120,7 +120,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
         (b"\xef\xbb\xbf\n<HTML><head>", "open the link in a browser, and download the file"),
         (LFS, "fetch the file itself by 'git lfs pull'"),
         (
-            gzip.compress(b"net"),
+            gzip.compress(b"net", mtime=0),
             "not a checkpoint file but an archive (gzip); give the file",
         ),
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ""),
