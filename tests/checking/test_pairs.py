@@ -13,8 +13,19 @@ import pytest
 from checking.conftest import Check, Image, add_haze, problems, read, write
 from helpers import one
 
+from ktdn_plugin.checking.duplicates import make_thumbnail
 from ktdn_plugin.checking.reading import measure_scene
-from ktdn_plugin.checking.scenes import SAME, UNRELATED, ClearView
+from ktdn_plugin.checking.scenes import (
+    BEYOND_DOUBT,
+    CLEARLY,
+    ELSEWHERE,
+    LIKE,
+    MARGIN,
+    SAME,
+    UNRELATED,
+    ClearView,
+    _vector,
+)
 from ktdn_plugin.checking.sets import open_sets
 from ktdn_plugin.data.images import image_size
 
@@ -185,6 +196,34 @@ def test_an_image_is_decoded_once(healthy: Path, monkeypatch: pytest.MonkeyPatch
     assert [Path(path).parent.name for path in read_paths] == ["clear", "hazy", "hazy"]
     assert facts.pairs[0].match.here > SAME
     assert facts.pairs[1].match.here < UNRELATED
+
+
+def test_each_threshold_lies_between_what_it_tells_apart(photos: dict[str, Image]):
+    """Of the densest haze with noise, of other scenes, and of shifted pairs."""
+    noise, names = np.random.RandomState(0), list(photos)
+    good, wrong, shifted, likeness = [], [], [], []
+    thumbnails = [_vector(make_thumbnail(clear, flat=1)) for clear in photos.values()]
+    for number, clear in enumerate(photos.values()):
+        dense = add_haze(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
+        hazy = np.clip(dense + noise.randn(*dense.shape), 0, 255).astype(np.uint8)
+        good.append(ClearView(clear).compare(hazy, 0, 0).match.here)
+        other = cv2.resize(photos[names[number - 1]], clear.shape[1::-1])
+        wrong.append(ClearView(other).compare(hazy, 0, 0).match)
+        cut = np.ascontiguousarray(hazy[:, 40:])
+        shifted.append(ClearView(clear[:, :-40]).compare(cut, 0, 0).match)
+        own = _vector(make_thumbnail(hazy, flat=1))
+        likeness.append([float(own @ thumbnail) for thumbnail in thumbnails])
+    assert max(match.here for match in wrong) < UNRELATED < SAME <= min(good)
+    assert max(match.best for match in wrong) < ELSEWHERE <= min(match.best for match in shifted)
+    assert 1 < CLEARLY <= min(match.best / match.here for match in shifted)
+    assert SAME < BEYOND_DOUBT < max(good)
+    table = np.array(likeness)
+    count, own = len(table), table.diagonal()
+    others = np.sort(table[~np.eye(count, dtype=bool)].reshape(count, count - 1))
+    # Of one photograph, nearly all sky, no more is left than chance.
+    assert others[:, -1].max() < LIKE <= np.sort(own)[1]
+    chance = (others[:, -1] - others[:, -2]).max()
+    assert chance < MARGIN <= np.sort(own - others[:, -1])[1]
 
 
 @pytest.fixture
