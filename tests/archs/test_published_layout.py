@@ -25,12 +25,10 @@ LAYERS = {
 
 
 @pytest.fixture(scope="module")
-def small_weights(published_shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The published layout in a few bytes: one number for each entry, seen in its full shape."""
+def published_weights(published_shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The published layout, each entry filled with a number of its own."""
     return {
-        key: torch.tensor(number if key.endswith("num_batches_tracked") else number / 1000).expand(
-            shape
-        )
+        key: torch.full(shape, number if key.endswith("num_batches_tracked") else number / 1000)
         for number, (key, shape) in enumerate(published_shapes.items(), start=1)
     }
 
@@ -50,9 +48,9 @@ def test_manifest_is_that_of_the_published_checkpoint(
 
 
 def test_round_trip(
-    full_network: KTDN, published_shapes: dict[str, tuple[int, ...]], small_weights: dict
+    full_network: KTDN, published_shapes: dict[str, tuple[int, ...]], published_weights: dict
 ) -> None:
-    full_network.load_state_dict(from_published(small_weights))
+    full_network.load_state_dict(from_published(published_weights))
     ours = full_network.state_dict()
 
     published = to_published(ours)
@@ -61,7 +59,7 @@ def test_round_trip(
         f"module.{key}": shape for key, shape in published_shapes.items()
     }
     assert list(published["model"]) == [f"module.{key}" for key in published_shapes]
-    for key, value in small_weights.items():
+    for key, value in published_weights.items():
         if key not in DEAD:
             assert torch.equal(published["model"][f"module.{key}"], value), key
     assert published["model"]["module.enhancer.batch1.weight"].eq(1).all()
@@ -72,43 +70,43 @@ def test_round_trip(
     assert all(torch.equal(back[key], value) for key, value in ours.items())
 
 
-def test_names(small_weights: dict[str, Tensor]) -> None:
-    ours = from_published(small_weights)
+def test_names(published_weights: dict[str, Tensor]) -> None:
+    ours = from_published(published_weights)
     assert len(ours) == 988
     for theirs, name in LAYERS.items():
-        assert ours[name] is small_weights[theirs]
+        assert ours[name] is published_weights[theirs]
 
 
 @pytest.mark.parametrize("module", ["module.", ""])
 @pytest.mark.parametrize("wrapped", [True, False])
 @pytest.mark.parametrize("load", [load_published, load_weights])
 def test_loads_from_a_file(
-    full_network: KTDN, small_weights: dict, load, wrapped: bool, module: str, tmp_path: Path
+    full_network: KTDN, published_weights: dict, load, wrapped: bool, module: str, tmp_path: Path
 ) -> None:
     with torch.no_grad():
         for value in full_network.state_dict().values():
             value.zero_()
-    content = {module + key: value for key, value in small_weights.items()}
+    content = {module + key: value for key, value in published_weights.items()}
     torch.save({"model": content} if wrapped else content, tmp_path / "KTDN.pth")
     load(full_network, tmp_path / "KTDN.pth")
-    assert_holds(full_network, small_weights)
+    assert_holds(full_network, published_weights)
 
 
 def test_what_we_write_loads_again(
-    full_network: KTDN, small_weights: dict[str, Tensor], tmp_path: Path
+    full_network: KTDN, published_weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    full_network.load_state_dict(from_published(small_weights))
+    full_network.load_state_dict(from_published(published_weights))
     torch.save(to_published(full_network.state_dict()), tmp_path / "ours.pth")
     with torch.no_grad():
         for value in full_network.state_dict().values():
             value.zero_()
     load_published(full_network, tmp_path / "ours.pth")
-    assert_holds(full_network, small_weights)
+    assert_holds(full_network, published_weights)
 
 
-def test_recognised_by_its_layers(small_weights: dict[str, Tensor], full_network: KTDN) -> None:
-    assert is_published(small_weights)
-    assert is_published({f"module.{key}": value for key, value in small_weights.items()})
+def test_recognised_by_its_layers(published_weights: dict[str, Tensor], full_network: KTDN) -> None:
+    assert is_published(published_weights)
+    assert is_published({f"module.{key}": value for key, value in published_weights.items()})
     assert not is_published(full_network.state_dict())
 
 
@@ -121,10 +119,10 @@ def test_file_in_another_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("load", [load_published, load_weights])
-def test_network_with_another_encoder(small_weights: dict, load, tmp_path: Path) -> None:
+def test_network_with_another_encoder(published_weights: dict, load, tmp_path: Path) -> None:
     network = KTDN("test_resnet")
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    torch.save({"model": small_weights}, tmp_path / "KTDN.pth")
+    torch.save({"model": published_weights}, tmp_path / "KTDN.pth")
     with pytest.raises(KTDNError, match=r"KTDN\.pth: the checkpoint of another network") as caught:
         load(network, tmp_path / "KTDN.pth")
     assert "\n" not in str(caught.value)
@@ -133,9 +131,9 @@ def test_network_with_another_encoder(small_weights: dict, load, tmp_path: Path)
 
 
 def test_published_file_that_lacks_a_layer(
-    full_network: KTDN, small_weights: dict[str, Tensor], tmp_path: Path
+    full_network: KTDN, published_weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    content = {key: v for key, v in small_weights.items() if not key.startswith("attention2.")}
+    content = {key: v for key, v in published_weights.items() if not key.startswith("attention2.")}
     torch.save({"model": content}, tmp_path / "KTDN.pth")
     with pytest.raises(KTDNError, match=r"12 of 988 entries are missing \(such as fam4"):
         load_published(full_network, tmp_path / "KTDN.pth")
