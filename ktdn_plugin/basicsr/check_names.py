@@ -145,6 +145,8 @@ def find_registered(name: str, registry: Any) -> Any:
     BasicSR registers what is also in Real-ESRGAN under names such as ``RealESRGANModel_basicsr``,
     and takes these where there are no others.
     """
+    if not isinstance(name, str):
+        return None
     items = dict(iter(registry)) if not isinstance(registry, dict) else registry
     return items.get(name, items.get(f"{name}_basicsr"))
 

@@ -183,6 +183,8 @@ def check_model_options(opt: Options, stage: str) -> list[str]:
         One line for each problem. A model that is made from ours may have keys of its own.
     """
     types = {key: kind for key, kind in _TYPES.items() if key.startswith("train.")}
+    if opt.get("train", {}).get("freeze_bn") == -1:  # what false is completed to
+        del types["train.freeze_bn"]
     return check_types(opt, types, "") + _unknown_train_keys(opt, MODEL_OF_STAGE[stage])
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -302,7 +303,9 @@ def test_looking_at_a_model_leaves_it_on_the_cpu(
     """With sync_bn it would go to the process' GPU, and the teacher beside it would not."""
     teacher_file(pairs)
     monkeypatch.chdir(pairs)
-    monkeypatch.setattr(restorer.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(
+        restorer, "dist", SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True)
+    )
     monkeypatch.setattr(restorer, "get_device", lambda: "meta")
     cfg = load_config(write_config(pairs, student_config(model__sync_bn=True)))
     assert check_config(cfg, training=True) == []
