@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from logging import FileHandler
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def start_log(opt: Options) -> logging.Logger:
     for name in LOGGERS:
         one = logging.getLogger(name)
         one.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
+        # An earlier run in this process, as in a notebook, must not get this one's lines, nor
+        # this one those of a run that never had a file.
+        for earlier in [h for h in one.handlers if isinstance(h, (MemoryHandler, FileHandler))]:
+            one.removeHandler(earlier)
+            earlier.close()
         one.addHandler(kept)
     logger.info(
         f"ktdn-plugin {__version__}, BasicSR {basicsr.__version__}, torch {torch.__version__}, "
@@ -102,7 +108,7 @@ def open_log_file(opt: Options, kind: str) -> None:
         return
     stamp = time.strftime("%Y%m%d_%H%M%S")
     path = Path(opt["path"]["log"]) / f"{kind}_{opt['name']}_{stamp}.log"
-    file = logging.FileHandler(path, "a", encoding="utf-8")
+    file = FileHandler(path, "a", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
     for name in LOGGERS:
         logger = logging.getLogger(name)

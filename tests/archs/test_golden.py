@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ktdn_plugin import KTDN, load_published
 from ktdn_plugin.checkpoints import from_published
 
 TOLERANCE = 1e-5
+assert_close = partial(torch.testing.assert_close, check_dtype=False)
 
 
 def image(n: int, height: int, width: int) -> Tensor:
@@ -29,11 +31,11 @@ def recorded(path: Path) -> dict[str, Tensor]:
 def assert_as_recorded(network: KTDN, x: Tensor, expected: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         out, features = network(x, return_features=True)
-    torch.testing.assert_close(out, expected["out"], rtol=0, atol=TOLERANCE)
+    assert_close(out, expected["out"], rtol=0, atol=TOLERANCE)
     ours = {f"layer{k}_mean": features[f"stage{k}"].mean(dim=(2, 3)) for k in (1, 2, 3)}
     for name, value in {"mid": features["mid"], **ours}.items():
         largest = expected[name].abs().max().item()
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=TOLERANCE * largest)
+        assert_close(value, expected[name], rtol=0, atol=TOLERANCE * largest)
 
 
 def test_eval_mode_from_a_file_as_the_authors_wrote_it(
@@ -52,19 +54,22 @@ def test_eval_mode_from_a_file_as_the_authors_wrote_it(
 
 
 def test_train_mode_and_the_running_statistics_it_leaves(
-    full_network: KTDN, published_weights: dict[str, Tensor], golden_folder: Path
+    published_weights: dict[str, Tensor], golden_folder: Path
 ) -> None:
-    full_network.load_state_dict(from_published(published_weights))
-    full_network.train()
+    # In float64: batch statistics of 32 values amplify float32's rounding to 1.0e-5 or 1.15e-5,
+    # with two threads or one, and 7.6e-6 of it are the recording's.
+    network = KTDN()
+    network.load_state_dict(from_published(published_weights))
+    network.double().train()
     expected = recorded(golden_folder / "train_2x64x64.npz")
-    assert_as_recorded(full_network, image(2, 64, 64), expected)
+    assert_as_recorded(network, image(2, 64, 64).double(), expected)
 
     prefix = "after."
     after = {key[len(prefix) :]: v for key, v in expected.items() if key.startswith(prefix)}
     assert len(after) == 4
-    ours = full_network.state_dict()
+    ours = network.state_dict()
     for key, value in from_published(after).items():
-        torch.testing.assert_close(ours[key], value, rtol=TOLERANCE, atol=TOLERANCE)
+        assert_close(ours[key], value, rtol=TOLERANCE, atol=TOLERANCE)
     moved = [key for key in after if not torch.equal(after[key], published_weights[key])]
     assert moved == list(after)
 

@@ -21,6 +21,8 @@ from helpers import (
 )
 
 from ktdn_plugin import KTDN, to_published
+from ktdn_plugin.basicsr import compat
+from ktdn_plugin.basicsr.run_folder import open_log_file, start_log
 from ktdn_plugin.data.images import read_image
 from ktdn_plugin.metrics import measure
 
@@ -253,3 +255,18 @@ print(json.dumps(names))
         "KTDNTeacherModel",
         "ClearImageDataset",
     ]
+
+
+def test_runs_in_one_process_keep_their_lines_to_themselves(tmp_path: Path) -> None:
+    compat.apply()
+    for name in ("failed", "first", "second"):
+        opt = {"name": name, "rank": 0, "world_size": 1, "num_gpu": 0, "path": {"log": tmp_path}}
+        logger = start_log(opt)
+        if name != "failed":
+            open_log_file(opt, "train")
+            logger.info(f"Only of {name}.")
+    logs = {path.name.split("_")[1]: path.read_text() for path in tmp_path.glob("*.log")}
+    assert set(logs) == {"first", "second"}
+    for name, text in logs.items():
+        assert re.findall(r"name: (\w+)", text) == [name]
+        assert re.findall(r"Only of (\w+)", text) == [name]
