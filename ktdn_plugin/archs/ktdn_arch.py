@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ FEATURES = (*STAGES, "mid")
 MULTIPLE = 16
 MINIMUM = 32
 
+HEADS = {"tanh": 3, "affine": 6}
+"""What a network can end in, and how many channels its last convolution has then."""
+
 
 class KTDN(nn.Module):
     """Knowledge Transfer Dehazing Network.
@@ -33,6 +36,15 @@ class KTDN(nn.Module):
     decoder's widths follow from the encoder's; where a pixel shuffle would not come out whole, a
     1x1 convolution widens the encoder's feature by the few channels that are missing.
 
+    The paper's network draws every pixel of the image from its last feature, through tanh. The
+    other head, ``affine``, is ours: the 7x7 convolution gives each pixel and colour a gain g and
+    an offset b, and the image is ``x * (1 + g) + b``. A hazy image is
+    ``I = J t + A (1 - t)``, so that the clear one, ``J = I / t - A (1 - t) / t``, is such a gain
+    and offset of it. The image's own details go through unharmed, and nothing has to be drawn
+    again from the few channels that a small encoder leaves at full resolution. Both start at
+    zero, and the network as the identity. A teacher needs ``tanh``: it has to reconstruct its
+    input through its narrowest feature, where a gain and an offset of zero would do instead.
+
     Args:
         encoder: Name of a timm backbone with features at strides 4, 8 and 16. ``res2net101d`` is
             the published network (49.35 million parameters).
@@ -41,10 +53,22 @@ class KTDN(nn.Module):
         mean: Subtracted from the RGB input inside the network.
         std: The input is divided by it after that.
         reduction: Bottleneck of the FAMs' attentions.
+        head: What the network ends in: ``tanh``, as published, or ``affine``.
+        widths: Channels of the three skip connections, deep to shallow (strides 16, 8 and 4), for
+            a decoder wider than a narrow encoder's own; ``None`` lets them follow from the
+            encoder. With (192, 80, 160) the pixel shuffles leave 48 channels at stride 8, 32 at
+            stride 4 and 12 at full resolution.
 
     Raises:
         KTDNError: If the encoder cannot be built or its weights cannot be had.
-        ValueError: If mean or std are not three numbers, or a std is not positive.
+        ValueError: If mean or std are not three numbers, or a std is not positive; if there is no
+            such head; if a pixel shuffle of these widths would not come out whole.
+
+    Example:
+        >>> network = KTDN("mobilenetv2_100", head="affine", widths=(192, 80, 160)).eval()
+        >>> hazy = torch.rand(1, 3, 30, 40)
+        >>> torch.equal(network(hazy), hazy)  # until it is trained
+        True
     """
 
     mean: Tensor
@@ -57,8 +81,13 @@ class KTDN(nn.Module):
         mean: Sequence[float] = (0.64, 0.6, 0.58),
         std: Sequence[float] = (0.14, 0.15, 0.152),
         reduction: int = 8,
+        head: Literal["tanh", "affine"] = "tanh",
+        widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        check_head(head)
+        if widths is not None:
+            check_widths(widths)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
                 f"mean and std are three numbers each, std positive; got {mean}, {std}"
@@ -69,11 +98,9 @@ class KTDN(nn.Module):
 
         self.encoder = Encoder(encoder, pretrained)
         c4, c8, c16 = self.encoder.channels
-        wide16 = _next_multiple(c16, 4)
+        wide16, wide8, wide4 = widths or default_widths(self.encoder.channels)
         up8 = wide16 // 4
-        wide8 = _next_multiple(up8 + c8, 4) - up8
         up4 = (up8 + wide8) // 4
-        wide4 = _next_multiple(up4 + c4, 16) - up4
         up1 = (up4 + wide4) // 16
         self.project4 = _projection(c4, wide4)
         self.project8 = _projection(c8, wide8)
@@ -84,7 +111,13 @@ class KTDN(nn.Module):
         self.fam4 = FAM(up4, reduction)
         self.shuffle = nn.PixelShuffle(2)
         self.em = EM(up1, up1)
-        self.tail = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(up1, 3, 7), nn.Tanh())
+        self.head = head
+        self.tail = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(up1, HEADS[head], 7))
+        if head == "tanh":
+            self.tail.append(nn.Tanh())
+        else:
+            for parameter in self.tail.parameters():
+                nn.init.zeros_(parameter)
 
     @overload
     def forward(self, x: Tensor, return_features: Literal[False] = False) -> Tensor: ...
@@ -106,8 +139,9 @@ class KTDN(nn.Module):
             return_features: Also give the features, see :meth:`forward_features`.
 
         Returns:
-            Images (n, 3, h, w) in (-1, 1), not clamped; clamp to [0, 1] to save or measure them.
-            With ``return_features`` a pair of these and the features.
+            Images (n, 3, h, w), not clamped: in (-1, 1) with the head ``tanh``, of any value with
+            ``affine``; clamp to [0, 1] to save or measure them. With ``return_features`` a
+            pair of these and the features.
 
         Raises:
             ValueError: If ``x`` is not (n, 3, h, w).
@@ -118,6 +152,8 @@ class KTDN(nn.Module):
         up = self.fam4(self.shuffle(torch.cat([up, self.project8(features["stage2"])], dim=1)))
         up = torch.cat([up, self.project4(features["stage1"])], dim=1)
         image = self.tail(self.em(self.shuffle(self.shuffle(up))))[..., :height, :width]
+        if self.head == "affine":
+            image = apply_affine(x, image)
         return (image, features) if return_features else image
 
     def forward_features(self, x: Tensor, names: Iterable[str] = FEATURES) -> dict[str, Tensor]:
@@ -183,6 +219,82 @@ def _compute_features(
     if "mid" in names:
         features["mid"] = network.fam16(network.project16(features["stage3"]))
     return {name: features[name] for name in names}
+
+
+def apply_affine(x: Tensor, tail: Tensor) -> Tensor:
+    """Applies the gain and the offset of the head ``affine``.
+
+    Args:
+        x: RGB images (n, 3, h, w).
+        tail: Three channels of gain g, then three of offset b: (n, 6, h, w), of any precision.
+
+    Returns:
+        ``x * (1 + g) + b``, (n, 3, h, w), in the wider of both formats.
+    """
+    gain, offset = tail.chunk(2, dim=1)
+    # Not 1 + gain first: bfloat16 keeps three digits of that, and x would lose its own.
+    return x + (x * gain + offset)
+
+
+def check_head(head: Any) -> None:
+    """Makes sure that a network can end in this.
+
+    Raises:
+        ValueError: If there is no such head.
+    """
+    if not isinstance(head, str) or head not in HEADS:
+        hint = did_you_mean(head, HEADS) if isinstance(head, str) else ""
+        raise ValueError(f"KTDN has no head {head!r}{hint} (it has {', '.join(HEADS)})")
+
+
+def default_widths(channels: Sequence[int]) -> tuple[int, int, int]:
+    """Returns the narrowest skip connections with which all pixel shuffles come out whole.
+
+    Args:
+        channels: The encoder's channels, shallow to deep (strides 4, 8 and 16).
+
+    Returns:
+        Channels of the skip connections, deep to shallow, none below the encoder's.
+    """
+    c4, c8, c16 = channels
+    wide16 = _next_multiple(c16, 4)
+    up8 = wide16 // 4
+    wide8 = _next_multiple(up8 + c8, 4) - up8
+    up4 = (up8 + wide8) // 4
+    return wide16, wide8, _next_multiple(up4 + c4, 16) - up4
+
+
+def check_widths(widths: Any) -> None:
+    """Makes sure that pixel shuffles of these widths come out whole.
+
+    Args:
+        widths: Channels of the skip connections, deep to shallow.
+
+    Raises:
+        ValueError: If one does not; the message names it and the nearest numbers that do.
+    """
+    if (
+        not isinstance(widths, Sequence)
+        or len(widths) != 3
+        or any(type(width) is not int or width < 1 for width in widths)
+    ):
+        raise ValueError(
+            "widths are three whole numbers from 1 up, the channels of the skip connections at "
+            f"strides 16, 8 and 4, such as [192, 80, 160]; got {widths!r}"
+        )
+    above = 0  # channels that come from the pixel shuffle before, which the next one shares
+    for width, stride, parts in zip(widths, (16, 8, 4), (4, 4, 16), strict=True):
+        total = above + width
+        if total % parts:
+            below = total // parts * parts - above
+            nearest = [one for one in (below, below + parts) if one > 0]
+            beside = f" beside the {above} that come from below" if above else ""
+            raise ValueError(
+                f"widths {list(widths)}: {width} channels at stride {stride}{beside} do not fit "
+                f"a pixel shuffle by {2 if parts == 4 else 4}, which takes a multiple of {parts}; "
+                f"the nearest that fit: {' and '.join(map(str, nearest))}"
+            )
+        above = total // parts
 
 
 def check_feature_names(names: Iterable[str]) -> tuple[str, ...]:
