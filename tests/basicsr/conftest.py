@@ -17,7 +17,8 @@ from helpers import records_of, write_options
 
 from ktdn_plugin import cli
 
-PATIENCE = 180  # seconds; two processes load the toolboxes first, beside other tests
+LOADING = 600  # seconds; two processes load torch and the toolboxes, beside other tests
+PATIENCE = 60  # seconds until a process that has loaded everything counts as hanging
 
 
 class Pair:
@@ -25,6 +26,8 @@ class Pair:
 
     def __init__(self) -> None:
         self.processes = [self._start(rank) for rank in range(2)]
+        for rank in range(2):
+            assert self._next_line(rank, LOADING) == "ready\n", f"process {rank} did not start"
 
     def _start(self, rank: int) -> subprocess.Popen:
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
@@ -44,14 +47,15 @@ class Pair:
         request = json.dumps({"folder": str(folder), "words": words, "port": port})
         for process in self.processes:
             print(request, file=process.stdin, flush=True)
-        answers = []
-        for rank, process in enumerate(self.processes):
-            ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
-            if not ready:
-                self.close()
-                pytest.fail(f"process {rank} hangs: {words}")
-            answers.append(json.loads(process.stdout.readline()))
-        return answers
+        return [json.loads(self._next_line(rank, PATIENCE)) for rank in range(2)]
+
+    def _next_line(self, rank: int, patience: float) -> str:
+        process = self.processes[rank]
+        ready, _, _ = select.select([process.stdout], [], [], patience)
+        if not ready:
+            self.close()
+            pytest.fail(f"process {rank} of {process.args} is silent for {patience} s")
+        return process.stdout.readline()
 
     def close(self) -> None:
         for process in self.processes:

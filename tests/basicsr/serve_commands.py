@@ -1,5 +1,7 @@
 """One of two processes that run a command together, again and again: a JSON line in, one out.
 
+The first line out is "ready".
+
 What takes seconds, loading torch and BasicSR, is done once; each command joins the other process
 anew, at a port of its own.
 """
@@ -38,5 +40,6 @@ if __name__ == "__main__":
     register()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a command prints is no answer
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), file=answers, flush=True)
