@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ LARGEST_YAML = 2**17
 LARGEST_TEXT = 2**28
 """Bytes of a list of images: some million names."""
 
+LONGEST_WAIT = 60
+"""Seconds for a pipe's writer to come to its end."""
+
 DEEPEST = 32
 EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 """Numbers that YAML 1.1 takes for texts."""
@@ -25,26 +30,31 @@ _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _CORE = ("str", "int", "float", "bool", "null", "seq", "map")
 
 
-def read_text(path: str | Path, at_most: int = LARGEST_TEXT) -> str:
+def read_text(path: str | Path, at_most: int = LARGEST_TEXT, *, may_be_pipe: bool = False) -> str:
     """Reads a text file.
 
     Args:
         path: The file.
         at_most: Bytes that it may have.
+        may_be_pipe: Read a pipe as well, such as a shell's ``<(command)``, whose text is there
+            only once: for callers that read it no second time.
 
     Raises:
         KTDNError: If it cannot be read, is no regular file (a pipe or a device may never end), is
-            larger, or is not UTF-8.
+            larger, or is not UTF-8; if a pipe's writer takes too long.
     """
     try:
         # A named pipe would wait for a writer in opening already.
         flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, os.O_RDONLY | flags)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise KTDNError(f"{path}: not a file; save the text as one, and name that")
         with os.fdopen(descriptor, "rb") as file:
-            content = file.read(at_most + 1)
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISREG(mode):
+                content = file.read(at_most + 1)
+            elif may_be_pipe and stat.S_ISFIFO(mode):
+                content = _read_pipe(descriptor, path, at_most + 1)
+            else:
+                raise KTDNError(f"{path}: not a file; save the text as one, and name that")
     except OSError as error:
         raise KTDNError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # a NUL in its name
@@ -55,6 +65,21 @@ def read_text(path: str | Path, at_most: int = LARGEST_TEXT) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise KTDNError(f"{path}: not a text file in UTF-8") from error
+
+
+def _read_pipe(descriptor: int, path: str | Path, at_most: int) -> bytes:
+    """Reads a pipe to its end, or some bytes of it."""
+    content = b""
+    until = time.monotonic() + LONGEST_WAIT
+    while len(content) < at_most:
+        ready, _, _ = select.select([descriptor], [], [], max(until - time.monotonic(), 0))
+        if not ready:
+            raise KTDNError(f"{path}: nothing has ended this pipe within {LONGEST_WAIT} seconds")
+        chunk = os.read(descriptor, at_most - len(content))
+        if not chunk:
+            break
+        content += chunk
+    return content
 
 
 class _Loader(yaml.SafeLoader):

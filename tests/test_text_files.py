@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from ktdn_plugin import text_files
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.text_files import LARGEST_YAML, parse_yaml, read_text
 
@@ -70,6 +73,27 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(KTDNError, match=f"{path}: (not a file|cannot be read)"):
             read_text(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+def test_a_pipe_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    pipe = f"/dev/fd/{reader}"
+    try:
+        os.write(writer, "a: é\n".encode())
+        threading.Timer(0.2, lambda: (os.write(writer, b"b: 2\n"), os.close(writer))).start()
+        assert read_text(pipe, may_be_pipe=True) == "a: é\nb: 2\n"
+    finally:
+        os.close(reader)
+
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(text_files, "LONGEST_WAIT", 0.1)
+    with pytest.raises(KTDNError, match="nothing has ended this pipe within"):
+        read_text(tmp_path / "pipe", may_be_pipe=True)
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
+        with pytest.raises(KTDNError, match="larger than 100,000 bytes"):
+            read_text(f"/dev/fd/{endless.stdout.fileno()}", 100_000, may_be_pipe=True)
+        endless.kill()
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:

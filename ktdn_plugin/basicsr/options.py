@@ -36,9 +36,22 @@ def load_options(path: str | Path) -> Options:
     Raises:
         KTDNError: If it cannot be read, is no YAML mapping, or wants Python objects built.
     """
-    content = parse_yaml(read_text(path, LARGEST_YAML), str(path))
+    return parse_options(read_text(path, LARGEST_YAML), str(path))
+
+
+def parse_options(text: str, source: str) -> Options:
+    """Parses an options file's text.
+
+    Args:
+        text: The text.
+        source: The file, for messages.
+
+    Raises:
+        KTDNError: If it is no YAML mapping, or wants Python objects built.
+    """
+    content = parse_yaml(text, source)
     if not isinstance(content, dict):
-        raise KTDNError(f"{path}: not an options file (no 'key: value' lines)")
+        raise KTDNError(f"{source}: not an options file (no 'key: value' lines)")
     return content
 
 

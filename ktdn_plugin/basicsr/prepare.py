@@ -16,8 +16,8 @@ from ktdn_plugin.basicsr.compat import improve_every_model
 from ktdn_plugin.basicsr.options import (
     Options,
     apply_overrides,
-    load_options,
     normalize,
+    parse_options,
     raise_problems,
     set_debug,
     set_defaults,
@@ -27,15 +27,30 @@ from ktdn_plugin.basicsr.options import (
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
 from ktdn_plugin.basicsr.run_folder import check_folder
 from ktdn_plugin.errors import explained
+from ktdn_plugin.text_files import LARGEST_YAML, read_text
 
 
-def prepare(arguments: Namespace, root: Path, is_train: bool) -> tuple[Options, State | None]:
-    """Loads, completes and checks options, joins the other processes, seeds.
+def read_options_text(arguments: Namespace) -> str:
+    """Reads the options' text, once: what a shell composes by ``<(command)`` comes no second time.
+
+    It may also lie in an earlier run's folder, which is renamed later.
+
+    Raises:
+        KTDNError: If it cannot be read.
+    """
+    return read_text(arguments.opt, LARGEST_YAML, may_be_pipe=True)
+
+
+def prepare(
+    arguments: Namespace, text: str, root: Path, is_train: bool
+) -> tuple[Options, State | None]:
+    """Parses, completes and checks options, joins the other processes, seeds.
 
     Nothing has been written when this raises.
 
     Args:
-        arguments: The command's flags, see :func:`ktdn_plugin.cli.add_basicsr_flags`.
+        arguments: The command's flags, see :mod:`ktdn_plugin.commands.toolbox`.
+        text: The options' text, see :func:`read_options_text`.
         root: The project's root; runs go to ``experiments`` and ``results`` in it.
         is_train: Whether to train or to test.
 
@@ -46,7 +61,7 @@ def prepare(arguments: Namespace, root: Path, is_train: bool) -> tuple[Options, 
         KTDNError: One line for each problem.
     """
     source = str(arguments.opt)
-    opt = load_options(source)
+    opt = parse_options(text, source)
     apply_overrides(opt, arguments.force_yml or [])
     normalize(opt)
     raise_problems(source, check_structure(opt, is_train))

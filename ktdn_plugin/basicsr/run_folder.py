@@ -70,7 +70,10 @@ def copy_options(opt: Options, source: Path, text: str) -> None:
     """Writes the options file's text, with the command, into the run's folder."""
     if opt["rank"] == 0:
         head = f"# {time.asctime()}\n# {' '.join(sys.argv)}\n\n"
-        copy = Path(opt["path"]["experiments_root"]) / source.name
+        # A pipe's name is a number; under this one the run's other readers find the options.
+        is_named = source.suffix in (".yml", ".yaml")
+        name = source.name if is_named else f"{opt['name']}.yml"
+        copy = Path(opt["path"]["experiments_root"]) / name
         write_whole(
             copy, lambda file: file.write(f"{head}{text}".encode("utf-8", "backslashreplace"))
         )

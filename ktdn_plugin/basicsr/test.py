@@ -9,7 +9,7 @@ from typing import Any
 
 from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import prepare
+from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import explained
@@ -28,7 +28,8 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
     failed = True
     try:
         with launch.explaining_lost_processes():
-            opt, _ = prepare(arguments, root, is_train=False)
+            text = read_options_text(arguments)
+            opt, _ = prepare(arguments, text, root, is_train=False)
             opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
             _test(opt, str(arguments.opt))
         failed = False
@@ -80,6 +81,7 @@ def _build(opt: Options) -> tuple[list[Any], Any]:
     from basicsr.models import build_model
 
     from ktdn_plugin.basicsr.loaders import build_eval_loader
+    from ktdn_plugin.basicsr.trial import naming_networks
 
     sets = [dataset for _, dataset in sorted(opt["datasets"].items())]
     loaders = [
@@ -87,4 +89,5 @@ def _build(opt: Options) -> tuple[list[Any], Any]:
         for dataset in sets
         if dataset["phase"] != "train"
     ]
-    return loaders, build_model(opt)
+    with naming_networks(opt):
+        return loaders, build_model(opt)

@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ktdn_plugin import launch
 from ktdn_plugin.basicsr.kept import keep_newest, save_best
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import prepare
+from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.provenance import Provenance
 from ktdn_plugin.basicsr.records import Records, Stopwatch
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
@@ -32,7 +32,6 @@ from ktdn_plugin.basicsr.run_folder import (
 )
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, explained
-from ktdn_plugin.text_files import read_text
 from ktdn_plugin.training.preemption import noticing_signals
 
 _logger = logging.getLogger("basicsr")
@@ -51,9 +50,8 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     failed = True
     try:
         with launch.explaining_lost_processes():
-            opt, state = prepare(arguments, root, is_train=True)
-            # Read now: the file may lie in an earlier run's folder, which is about to be renamed.
-            text = read_text(arguments.opt)
+            text = read_options_text(arguments)
+            opt, state = prepare(arguments, text, root, is_train=True)
             start_log(opt)
             run = _Run(opt, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.
@@ -79,6 +77,7 @@ class _Run:
         from basicsr.models import build_model
 
         from ktdn_plugin.basicsr.loaders import TrainingBatches, build_eval_loader
+        from ktdn_plugin.basicsr.trial import naming_networks
 
         self.opt = opt
         self.start = state["iter"] if state else 0
@@ -91,7 +90,8 @@ class _Run:
                 if dataset["phase"] == "val" and opt.get("val") is not None
             ]
         with explained(source):
-            self.model = build_model(opt)
+            with naming_networks(opt):
+                self.model = build_model(opt)
             if state is not None:
                 self.batches.start_at(restore(self.model, opt, state, self.progress()))
         datasets = [loader.dataset for loader in self.val_loaders]

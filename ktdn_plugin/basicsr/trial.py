@@ -23,6 +23,37 @@ from ktdn_plugin.transfer import FrozenTeacher
 Features = dict[str, Tensor]
 
 
+@contextmanager
+def naming_networks(opt: Options) -> Iterator[None]:
+    """Names the network that cannot be built, where building a model of BasicSR's fails.
+
+    Args:
+        opt: The run's options.
+
+    Raises:
+        KTDNError: In place of what one of its networks raises when it is built by itself.
+    """
+    from basicsr.archs import build_network
+
+    try:
+        yield
+    except (KTDNError, OSError, ImportError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        for key in [key for key in opt if key.startswith("network_")]:
+            try:
+                build_network(opt[key])
+            except Exception as reason:  # somebody else's network: anything
+                first = (str(reason).splitlines() or [""])[0]
+                raise KTDNError(
+                    f"{key}: {opt[key]['type']} cannot be built from these values "
+                    f"({type(reason).__name__}: {first[:300]}); --debug shows where"
+                ) from error
+        raise
+
+
 def name_compared(network: nn.Module, train: Options, letter: str, loss: Any) -> nn.Module:
     """Names the features that a loss compares, as ``train.features_g`` or ``features_t`` says.
 

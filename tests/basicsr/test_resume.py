@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -72,6 +73,22 @@ def test_the_options_kept_with_a_run_start_it_again(pairs: Path, run) -> None:
     done = run("train", "-opt", kept)
     assert done.returncode == 0, done.stderr
     assert "total_iter: 2" in (pairs / kept).read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="needs a system with pipes by name")
+def test_options_come_out_of_a_pipe(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pairs)
+    text = write_options(pairs, teacher_options(1)).read_text()
+    reader, writer = os.pipe()  # what a shell makes of <(command)
+    os.write(writer, text.encode())
+    os.close(writer)
+    try:
+        assert cli.main(["train", "-opt", f"/dev/fd/{reader}"]) == 0
+    finally:
+        os.close(reader)
+    kept = "experiments/teacher/teacher.yml"
+    assert (pairs / kept).read_text().endswith(text)
+    assert cli.main(["train", "-opt", kept, "--auto_resume"]) == 0
 
 
 def test_resume_with_another_optimizer(pairs: Path, run) -> None:
