@@ -148,15 +148,23 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         known: The names that exist.
 
     Returns:
-        ``"; did you mean 'X'?"``, or an empty string where nothing is similar.
+        ``"; did you mean 'X'?"``, or an empty string where nothing is similar. Of names that are
+        equally similar X is the first.
     """
     wanted = str(name)
     by_lower = {candidate.lower(): candidate for candidate in known}
     other = OTHER_NAMES.get(wanted.lower())
     if other in by_lower:
         return f"; did you mean '{other}'?"
-    near = difflib.get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+    matcher = difflib.SequenceMatcher(b=wanted.lower())
+
+    def similarity(candidate: str) -> float:
+        matcher.set_seq1(candidate)
+        return matcher.ratio()
+
+    # Not get_close_matches, which of equally similar ones takes the last in the alphabet.
+    best = max(by_lower, key=similarity, default="")
+    return f"; did you mean '{by_lower[best]}'?" if similarity(best) >= 0.6 else ""
 
 
 @contextmanager

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ktdn_plugin.errors import printable
+
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window (sigma 1.5) in pixels; no image may be smaller."""
 
@@ -103,7 +105,8 @@ def describe_missing(metric: str, missing: Sequence[tuple[str, str]], images: in
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     rest = "the mean is the others'" if len(missing) < images else "there is no figure"
     return (
-        f"{metric}: no value of {len(missing)} of {images} images, {name}{more} ({reason}); {rest}"
+        f"{metric}: no value of {len(missing)} of {images} images, "
+        f"{printable(name)}{more} ({printable(reason)}); {rest}"
     )
 
 

@@ -31,6 +31,8 @@ TOP_KEYS = (
 )  # fmt: skip
 PATH_KEYS = ("resume_state", "ignore_resume_networks", "experiments_root", "results_root")
 PATH_PREFIXES = ("pretrain_network_", "strict_load_", "param_key_")
+OLD_PATH_PREFIX = "pretrain_model_"
+"""Of the keys that BasicSR's first versions read, and today's passes over without a word."""
 VAL_KEYS = ("val_freq", "save_img", "suffix", "metrics", "pbar", "best_metric")
 LOGGER_KEYS = (
     "print_freq", "save_checkpoint_freq", "keep_checkpoints", "use_tb_logger", "wandb",
@@ -155,9 +157,10 @@ def check_structure(opt: Options, is_train: bool) -> list[str]:
         opt.get("path"),
         [*PATH_KEYS, *(prefix + letter for prefix in PATH_PREFIXES for letter in "gt")],
         "path.",
-        allow=lambda key: key.startswith(PATH_PREFIXES),
+        allow=lambda key: key.startswith((*PATH_PREFIXES, OLD_PATH_PREFIX)),
         only_mistyped=is_other,
     )
+    problems += _check_old_keys(opt.get("path"))
     wandb = (opt.get("logger") or {}).get("wandb") if isinstance(opt.get("logger"), dict) else None
     if isinstance(wandb, dict) and wandb.get("project") and not opt["logger"].get("use_tb_logger"):
         problems.append("logger.wandb: needs logger.use_tb_logger: true, whose values it sends on")
@@ -195,6 +198,16 @@ def _unknown_train_keys(opt: Options, model: str) -> list[str]:
         "train.",
         only_mistyped=opt["model_type"] != model,
     )
+
+
+def _check_old_keys(path: Any) -> list[str]:
+    """Names the keys whose checkpoints would not be loaded, whichever plugin the model is of."""
+    return [
+        f"path.{key}: BasicSR ignores this key of its first versions; did you mean "
+        f"'{PATH_PREFIXES[0]}{key.removeprefix(OLD_PATH_PREFIX)}'?"
+        for key in (path if isinstance(path, dict) else ())
+        if key.startswith(OLD_PATH_PREFIX)
+    ]
 
 
 def _check_best_metric(val: Any) -> list[str]:

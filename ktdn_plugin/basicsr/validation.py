@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from ktdn_plugin import launch
 from ktdn_plugin.attention import heat_picture, recorded_attention
-from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory, printable
+from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory
 from ktdn_plugin.foreign_networks import explaining_sizes
+from ktdn_plugin.metrics import describe_missing
 from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.storage.atomic import write_whole
 
@@ -164,13 +165,8 @@ def _report_failures(name: str, failures: list[list[Failure]], images: int) -> N
     for metric, image, reason in (one for part in failures for one in part):
         by_metric.setdefault(metric, []).append((image, reason))
     for metric, found in by_metric.items():
-        image, reason = found[0]
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        rest = "the mean is the others'" if len(found) < images else "there is no figure"
-        get_root_logger().warning(
-            f"val.metrics.{metric}: {name}: no value of {len(found)} of {images} images, "
-            f"{printable(image)}{more} ({printable(reason)}); {rest}."
-        )
+        line = describe_missing(f"val.metrics.{metric}: {name}", found, images)
+        get_root_logger().warning(f"{line}.")
 
 
 def _result_path(opt: dict[str, Any], data: Any, name: str, current_iter: int | str) -> Path:
