@@ -31,7 +31,7 @@ OUR_KEYS = (
 KNOWN_DATASETS = {
     "ClearImageDataset": OUR_KEYS,
     "PairedHazeDataset": (*OUR_KEYS, "dataroot_lq", "filename_tmpl"),
-    "SyntheticHazeDataset": (*OUR_KEYS, "haze", "dataroot_depth"),
+    "SyntheticHazeDataset": (*OUR_KEYS, "haze", "degradation", "dataroot_depth"),
     "PairedImageDataset": PAIRED_KEYS,
     "SingleImageDataset": tuple(key for key in PAIRED_KEYS if key != "dataroot_gt"),
 }
@@ -73,6 +73,7 @@ _DATASET_TYPES: dict[str, Kind] = {
     "allow_incomplete": FLAG,
     "color_jitter": SECTION,
     "haze": SECTION,
+    "degradation": SECTION,
     "dataroot_depth": TEXT,
     "on_error": (lambda value: value in ("raise", "skip"), "raise or skip"),
     "skip_at_most": SHARE,

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from ktdn_plugin.basicsr.options import with_numbers
 from ktdn_plugin.data.configured import configure_clear, configure_paired, configure_synthetic
 
-NUMBERS = ("gt_size", "use_scale", "color_jitter", "haze")
+NUMBERS = ("gt_size", "use_scale", "color_jitter", "haze", "degradation")
 """Options that are numbers, or sections of them."""
 
 
@@ -73,7 +73,7 @@ class PairedHazeDataset(ClearImageDataset):
 
 
 class SyntheticHazeDataset(ClearImageDataset):
-    """Clear images over which non-homogeneous haze is laid when they are asked for.
+    """Clear images over which haze is laid when they are asked for.
 
     In training each use of an image gets another haze; in validation an image keeps its own.
 
@@ -83,6 +83,8 @@ class SyntheticHazeDataset(ClearImageDataset):
             - ``haze``: ranges of ``density``, ``airlight``, ``tint``, ``veil`` and ``coverage``,
               each ``[low, high]``, and ``octaves``, see
               :func:`ktdn_plugin.data.haze.synthesize_haze`;
+            - ``degradation``: other kinds of haze, and what cameras do before and after it, see
+              :class:`ktdn_plugin.haze.degradation.Degradation`;
             - ``dataroot_depth``: a folder with a depth map for each image, of its name.
 
     Raises:

@@ -134,14 +134,19 @@ class Augmentation:
         )
         return brightness, contrast, saturation, random.uniform(-jitter.hue, jitter.hue)
 
-    def place(self, image: NDArray[Any], draw: Draw) -> NDArray[Any]:
-        """Scales, flips and turns what was cut out of an image, (h, w, 3) of any dtype."""
+    def resize(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Scales what was cut out of an image, (h, w) or (h, w, 3) of any dtype."""
         if image.shape[0] != self.size:
             # Averaging when shrinking, so that nothing is aliased.
             how = cv2.INTER_AREA if image.shape[0] > self.size else cv2.INTER_CUBIC
             image = cv2.resize(np.ascontiguousarray(image), (self.size, self.size), None, 0, 0, how)
             if image.dtype != np.uint8:
                 image = image.clip(0, 1)  # cubic splines overshoot
+        return image
+
+    def place(self, image: NDArray[Any], draw: Draw) -> NDArray[Any]:
+        """Scales, flips and turns what was cut out of an image, (h, w, 3) of any dtype."""
+        image = self.resize(image)
         # OpenCV's copies cost less than to read through numpy's views in reversed order later on.
         if draw.hflip or draw.vflip:
             image = cv2.flip(image, -1 if draw.hflip and draw.vflip else int(draw.hflip))

@@ -16,6 +16,7 @@ from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.image_sets import ImageSet, open_image_set
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.haze.degradation import Degradation
 
 HAZE_KEYS = ("density", "airlight", "tint", "veil", "coverage", "octaves")
 
@@ -72,7 +73,8 @@ def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
 
     Args:
         opt: As for :func:`configure_clear`, with ``haze``, ranges for
-            :func:`~ktdn_plugin.data.haze.synthesize_haze`, and ``dataroot_depth``.
+            :func:`~ktdn_plugin.data.haze.synthesize_haze`, ``degradation``, see
+            :class:`~ktdn_plugin.haze.degradation.Degradation`, and ``dataroot_depth``.
         training: Random crops, another haze at each use; whole images with their own haze if not.
 
     Raises:
@@ -84,10 +86,15 @@ def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
         names = [images.clear.name(number) for number in range(len(images.clear))]
         depth = DepthMaps.of_folder(Path(opt["dataroot_depth"]), names)
     haze = _check_haze(opt.get("haze") or {})
+    changes = opt.get("degradation") or {}
+    degradation = Degradation.of(changes) if changes else None
     # Other ranges are other data.
-    text = json.dumps({key: list(v) if isinstance(v, tuple) else v for key, v in haze.items()})
-    which = f" {zlib.crc32(text.encode()):08x}" if haze else ""
-    dataset = SyntheticHazeDataset(images.clear, _augmentation(opt, training), haze, depth=depth)
+    text = json.dumps(haze) + (json.dumps(changes) if changes else "")
+    which = f" {zlib.crc32(text.encode()):08x}" if haze or changes else ""
+    augmentation = _augmentation(opt, training)
+    dataset = SyntheticHazeDataset(
+        images.clear, augmentation, haze, depth=depth, degradation=degradation
+    )
     return Configured(dataset, images, f"{images.split or 'unnamed'} + synthetic haze{which}")
 
 

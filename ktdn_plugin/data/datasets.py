@@ -22,6 +22,7 @@ from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.sources import Images, Window, cut
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.haze.degradation import Degradation, degrade
 
 Sample = dict[str, Any]
 """``hazy`` and ``clear``, float32 RGB tensors (3, h, w) in [0, 1], and ``name``."""
@@ -122,6 +123,8 @@ class SyntheticHazeDataset(ClearDataset):
         haze: Ranges for :func:`ktdn_plugin.data.haze.synthesize_haze`; its defaults where absent.
         seed: Seed of the hazes of whole images.
         depth: A depth map of each image, where there are any.
+        degradation: Kinds of haze, and what cameras do before and after it; without it, clouds of
+            haze alone.
     """
 
     def __init__(
@@ -131,11 +134,13 @@ class SyntheticHazeDataset(ClearDataset):
         haze: Mapping[str, Any] | None = None,
         seed: int = 0,
         depth: DepthMaps | None = None,
+        degradation: Degradation | None = None,
     ) -> None:
         super().__init__(clear, augmentation)
         self.haze = dict(haze or {})
         self.seed = seed
         self.depth = depth
+        self.degradation = degradation
 
     def __getitem__(self, index: int) -> Sample:
         """Gives ``hazy``, ``clear`` and ``name``.
@@ -147,20 +152,55 @@ class SyntheticHazeDataset(ClearDataset):
         clear = self.clear.read(index)
         if self.augmentation is None:
             seed = zlib.crc32(f"{self.seed}/{Path(name).name}".encode("utf-8", "surrogatepass"))
-            hazy = self._lay_haze(index, clear, seed, (0, 0, *clear.shape[:2]))
+            hazy, clear = self._lay_haze(index, clear, seed, (0, 0, *clear.shape[:2]))
             return {"hazy": to_tensor(hazy), "clear": to_tensor(clear), "name": name}
         draw = self._draw(index, clear)
-        hazy = self._lay_haze(index, clear, random.getrandbits(32), draw.window)
-        tensors = self._finish([hazy, cut(clear, draw.window)], draw)
+        sides = self._lay_haze(index, clear, random.getrandbits(32), draw.window)
+        tensors = self._finish(list(sides), draw)
         return {"hazy": tensors[0], "clear": tensors[1], "name": name}
 
     def _lay_haze(
         self, index: int, clear: NDArray[np.uint8], seed: int, window: Window
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Lays the haze of a whole image over a part of it: clouds are larger than most crops."""
         frame = clear.shape[0], clear.shape[1]
-        depth = None if self.depth is None else self.depth.crop(index, frame, window)
         part = cut(clear, window)
-        return synthesize_haze(
-            part, seed, frame=frame, at=window[:2], depth=depth, **self.haze
-        ).hazy
+        if self.degradation is not None:
+            return self._degrade(index, part, seed, frame, window)
+        depth = None if self.depth is None else self.depth.crop(index, frame, window)
+        haze = synthesize_haze(part, seed, frame=frame, at=window[:2], depth=depth, **self.haze)
+        return haze.hazy, part
+
+    def _degrade(
+        self,
+        index: int,
+        part: NDArray[np.uint8],
+        seed: int,
+        frame: tuple[int, int],
+        window: Window,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Degrades a part of an image, at the size at which it is used.
+
+        Noise and JPEG's blocks are then of the size of those in a person's photograph, and a part
+        that gets smaller costs no more than others.
+        """
+        assert self.degradation is not None
+        distance = None if self.depth is None else self.depth.relative(index, frame, window)
+        at = window[:2]
+        if self.augmentation is not None:
+            side = part.shape[0]
+            part = self.augmentation.resize(part)
+            distance = None if distance is None else self.augmentation.resize(distance)
+            if side != len(part):
+                factor = len(part) / side
+                height, width = (max(len(part), round(edge * factor)) for edge in frame)
+                frame = height, width
+                top, left = (
+                    min(round(start * factor), edge - len(part))
+                    for start, edge in zip(at, frame, strict=True)
+                )
+                at = top, left
+        hazy = degrade(
+            part, seed, self.degradation, self.haze, frame=frame, at=at, distance=distance
+        )
+        return hazy, part

@@ -90,3 +90,16 @@ class DepthMaps:
         """
         depth: NDArray[np.float32] = cut(read_depth(self.paths[index], frame), window)
         return depth
+
+    def relative(self, index: int, frame: tuple[int, int], window: Window) -> NDArray[np.float32]:
+        """Reads a part of a depth map as :meth:`crop` does, with 0 nearest and 1 farthest.
+
+        Raises:
+            KTDNError: As :meth:`crop` does.
+        """
+        depth = read_depth(self.paths[index], frame)
+        nearest, farthest = depth.min(), depth.max()
+        if nearest == farthest:
+            return cut(np.ones_like(depth), window)
+        distance: NDArray[np.float32] = (cut(depth, window) - nearest) / (farthest - nearest)
+        return distance

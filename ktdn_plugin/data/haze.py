@@ -172,15 +172,19 @@ def make_transmission(
     optical_depth *= thickest
     if depth is not None:
         optical_depth *= _as_depth(depth, window.height, window.width)
-    light = np.array(
-        [
-            brightness * (1.0 - blueness),
-            brightness * (1.0 - GREEN_TINT * blueness),
-            brightness,
-        ],
-        dtype=np.float32,
-    )
-    return _exp_of_minus(optical_depth), light
+    return exp_of_minus(optical_depth), _bluish(brightness, blueness)
+
+
+def draw_airlight(
+    stream: np.random.RandomState, airlight: Range = AIRLIGHT, tint: Range = TINT
+) -> Floats:
+    """Draws the airlight of a haze that has no clouds, (3,) RGB; see ``synthesize_haze``."""
+    return _bluish(_draw(stream, "airlight", airlight), _draw(stream, "tint", tint))
+
+
+def _bluish(brightness: float, blueness: float) -> Floats:
+    shares = (1.0 - blueness, 1.0 - GREEN_TINT * blueness, 1.0)
+    return np.array([brightness * share for share in shares], dtype=np.float32)
 
 
 def _window(height: int, width: int, frame: tuple[int, int] | None, at: tuple[int, int]) -> Window:
@@ -259,8 +263,8 @@ def _draw(
     return first + (last - first) * float(stream.random_sample())
 
 
-def _exp_of_minus(values: Floats) -> Floats:
-    """``exp(-values)`` for values of 0 or more, to 1e-5 relative, equal on every machine."""
+def exp_of_minus(values: Floats) -> Floats:
+    """Computes ``exp(-values)`` for values of 0 or more, to 1e-5 relative, alike on any machine."""
     # Some processors flush what is smaller than a normal number to zero.
     bounded = np.minimum(values, np.float32(OPAQUE))
     halvings = np.floor(bounded * (1.0 / math.log(2.0)))

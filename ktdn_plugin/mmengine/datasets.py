@@ -124,7 +124,7 @@ class PairedHazeDataset(ClearImageDataset):
 
 @DATASETS.register_module()
 class SyntheticHazeDataset(ClearImageDataset):
-    """Clear images over which non-homogeneous haze is laid when they are asked for.
+    """Clear images over which haze is laid when they are asked for.
 
     With ``gt_size`` each use of an image gets another haze; without, an image keeps its own.
 
@@ -132,14 +132,16 @@ class SyntheticHazeDataset(ClearImageDataset):
         dataroot_gt: As for :class:`ClearImageDataset`.
         **options: As for :class:`ClearImageDataset`, and ``haze``, ranges of ``density``,
             ``airlight``, ``tint``, ``veil`` and ``coverage``, and ``octaves``, see
-            :func:`ktdn_plugin.data.haze.synthesize_haze`; ``dataroot_depth``, a folder with a depth
-            map for each image, of its name.
+            :func:`ktdn_plugin.data.haze.synthesize_haze`; ``degradation``, other kinds of haze and
+            what cameras do before and after it, see
+            :class:`ktdn_plugin.haze.degradation.Degradation`; ``dataroot_depth``, a folder with a
+            depth map for each image, of its name.
 
     Raises:
         KTDNError: If an option is wrong, or the images are not there.
     """
 
-    OPTIONS = (*ClearImageDataset.OPTIONS, "haze", "dataroot_depth")
+    OPTIONS = (*ClearImageDataset.OPTIONS, "haze", "degradation", "dataroot_depth")
     configure = staticmethod(configure_synthetic)
 
 

@@ -137,6 +137,7 @@ def test_haze_made_on_the_fly_and_resumed(pairs: Path, train) -> None:
     opt["datasets"]["train"] |= {
         "type": "SyntheticHazeDataset",
         "haze": {"density": [1, 2], "veil": [0, 0.1]},
+        "degradation": {"kinds": {"clouds": 0.5, "depth": 0.5}, "noise": {"share": 0.5}},
         "use_scale": [0.8, 1.2],
         "color_jitter": {"saturation": 0.2},
         "num_worker_per_gpu": 1,
@@ -213,6 +214,8 @@ def test_nothing_can_be_read(pairs: Path, run) -> None:
         ({"haze": {"densty": [1, 2]}}, "haze.densty: unknown key; did you mean 'density'?"),
         ({"haze": {"density": [2, 1]}}, "haze.density must be (low, high)"),
         ({"haze": {"octaves": 0}}, "haze.octaves must lie in [1, 10], got 0"),
+        ({"degradation": {"jpg": {}}}, "degradation.jpg: unknown key; did you mean 'jpeg'?"),
+        ({"degredation": {}}, "degredation: unknown key; did you mean 'degradation'?"),
         ({"dataroot_depth": "val/hazy"}, "val/hazy: has no depth map for 4 of 6 images"),
         ({"dataroot_gt": "nowhere"}, "dataroot_gt: no such folder: nowhere"),
     ],

@@ -26,7 +26,11 @@ from ktdn_plugin.checkpoints import read_state_dict
 AVERAGE = {"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1}
 SAMPLES = {
     "paired": {"type": "PairedHazeDataset"},
-    "synthetic": {"type": "SyntheticHazeDataset", "use_scale": [0.8, 1.0]},
+    "synthetic": {
+        "type": "SyntheticHazeDataset",
+        "use_scale": [0.8, 1.0],
+        "degradation": {"kinds": {"clouds": 0.5, "depth": 0.5}, "jpeg": {"share": 0.5}},
+    },
 }
 
 
