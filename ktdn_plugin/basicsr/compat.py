@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ktdn_plugin import launch
 from ktdn_plugin.archs import KTDN
@@ -104,12 +105,20 @@ def _joining(launcher: str, stock: Function) -> Function:
 
 
 def _wrapping_without_gpu(stock: Function) -> Function:
-    """BasicSR's own names a GPU to ``DistributedDataParallel``, whether there is one or not."""
+    """BasicSR's own names a GPU to ``DistributedDataParallel``, whether there is one or not.
+
+    And its first process validates alone: a KTDN without an average would share its batch
+    statistics with processes that are training, or gone. They follow the first process' batches
+    anyway, so nobody needs the others'.
+    """
 
     def model_to_device(self: Any, net: nn.Module) -> nn.Module:
         if self.opt["dist"] and self.device.type == "cpu":
-            return ModelMethods.model_to_device(self, net)
-        wrapped: nn.Module = stock(self, net)
+            wrapped = ModelMethods.model_to_device(self, net)
+        else:
+            wrapped = stock(self, net)
+        if isinstance(wrapped, DistributedDataParallel) and isinstance(wrapped.module, KTDN):
+            wrapped.broadcast_buffers = False
         return wrapped
 
     return model_to_device

@@ -187,16 +187,19 @@ basicsr.train.train_pipeline(".")
 """
 
 
-def test_basicsrs_own_model_trains_ktdn_and_little_is_changed(project: Path, run) -> None:
-    text = shipped("train_ktdn.yml", ["train", "val"], name="stock", total_iter=2)
+def for_basicsrs_own_model(**changes: object) -> str:
+    text = shipped("train_ktdn.yml", ["train", "val"], name="stock", total_iter=2, **changes)
     text = text.replace("KTDNModel", "SRModel")
     for root in ("train", "val"):
         line = f"    dataroot_gt: {root}\n"
         text = text.replace(line, f"{line}    layout: folders\n")
     text = re.sub(r"(?ms)^network_t:.*?\n\n", "", without(text, "pretrain_network_t"))
     # What BasicSR's own model takes: its loss, and numbers as PyYAML knows them.
-    text = edited(without(text, "encoder_lr"), {"lr": "1.0e-4", "eta_min": "1.0e-7"})
-    (project / "options.yml").write_text(text, encoding="utf-8")
+    return edited(without(text, "encoder_lr"), {"lr": "1.0e-4", "eta_min": "1.0e-7"})
+
+
+def test_basicsrs_own_model_trains_ktdn_and_little_is_changed(project: Path, run) -> None:
+    (project / "options.yml").write_text(for_basicsrs_own_model(), encoding="utf-8")
     done = run("-opt", "options.yml", program=("-c", CHANGES))
     assert done.returncode == 0, done.stderr
     changed = json.loads(next(line for line in done.stdout.splitlines() if line[:1] == "["))
@@ -212,6 +215,15 @@ def test_basicsrs_own_model_trains_ktdn_and_little_is_changed(project: Path, run
     key = next(key for key in content["params"] if key.endswith("running_var"))
     assert torch.equal(content["params"][key], content["params_ema"][key])
     assert not torch.equal(content["params"][key], torch.ones_like(content["params"][key]))
+
+
+def test_basicsrs_own_model_in_two_processes_without_an_average(project: Path, run) -> None:
+    text = without(for_basicsrs_own_model(batch_size_per_gpu=1, val_freq=1), "ema_decay")
+    start(run, project, text, "--launcher", "pytorch", program=TWO)
+    log = log_of(project, "stock")
+    assert len(losses_of(log, "l_pix")) == 2
+    assert log.count("# psnr:") == 3  # after each iteration, by the first process alone, and last
+    assert list(saved(project, "stock", "latest")) == ["params"]
 
 
 def test_models_check_their_own_options_in_any_loop(project: Path, run) -> None:
