@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -55,6 +54,17 @@ def saved_iteration(folder: Path) -> int:
     return int(state.stem)
 
 
+def assert_uninterrupted(folder: Path) -> None:
+    """Compares the run with one that nothing has interrupted, bit by bit."""
+    for name in ("net_g_latest.pth", "net_g_best.pth"):
+        one, two = (
+            torch.load(models(folder, run) / name, weights_only=True)
+            for run in ("whole", "teacher")
+        )
+        assert_same(one, two, name)
+    assert records_of(folder, "teacher") == records_of(folder, "whole")
+
+
 def test_signal_to_all_processes_of_a_job(pairs: Path, run) -> None:
     path = write_options(pairs, options(workers=2))
     done = run("train", "-opt", path)
@@ -77,36 +87,29 @@ def test_signal_to_all_processes_of_a_job(pairs: Path, run) -> None:
 
     done = run("train", "-opt", path, "--auto_resume")
     assert done.returncode == 0, done.stderr
-    for name in ("net_g_latest.pth", "net_g_best.pth"):
-        one, two = (
-            torch.load(folder / name, weights_only=True)
-            for folder in (models(pairs, "whole"), models(pairs, "teacher"))
-        )
-        assert_same(one, two, name)
-    assert records_of(pairs, "teacher") == records_of(pairs, "whole")
+    assert_uninterrupted(pairs)
 
 
-def test_signal_to_one_of_two_processes(pairs: Path) -> None:
+def test_signal_to_one_of_two_processes(pairs: Path, two_processes) -> None:
     opt = options(workers=0)
     opt["datasets"]["train"]["batch_size_per_gpu"] = 1
     path = write_options(pairs, opt)
-    codes = []
-    for asked_to_stop in (True, False):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        both = [start(pairs, path, rank=rank, port=port) for rank in range(2)]
-        if asked_to_stop:
-            wait_for_iteration(pairs, both[0])
-            both[1].send_signal(signal.SIGUSR1)
-        said = [process.communicate(timeout=120)[1] for process in both]
-        codes.append([process.returncode for process in both])
-        if asked_to_stop:
-            iteration = saved_iteration(pairs)
-            assert f"stopped by SIGUSR1 after iteration {iteration}," in said[0]
-            assert "stopped" not in said[1]  # one of them is enough to hear
-    assert codes == [[128 + signal.SIGUSR1] * 2, [0, 0]], said
-    text = (pairs / "experiments/teacher/metrics.jsonl").read_text()
-    rows = [json.loads(line) for line in text.splitlines()]
-    trained = [row["iter"] for row in rows if row["kind"] == "train"]
-    assert trained == [*range(1, ITERATIONS + 1)]
+    words = ("train", "-opt", str(path), "--auto_resume")
+    assert [answer["code"] for answer in two_processes.run(pairs, *words)] == [0, 0]
+    shutil.move(pairs / "experiments/teacher", pairs / "experiments/whole")
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    both = [start(pairs, path, rank=rank, port=port) for rank in range(2)]
+    wait_for_iteration(pairs, both[0])
+    both[1].send_signal(signal.SIGUSR1)
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [128 + signal.SIGUSR1] * 2, said
+    iteration = saved_iteration(pairs)
+    assert iteration < ITERATIONS
+    assert f"stopped by SIGUSR1 after iteration {iteration}," in said[0]
+    assert "stopped" not in said[1]  # one of them is enough to hear
+
+    assert [answer["code"] for answer in two_processes.run(pairs, *words)] == [0, 0]
+    assert_uninterrupted(pairs)
