@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.models import FeatureInfo
+from torch import nn
 
 from ktdn_plugin import KTDN, Encoder, KTDNError
+from ktdn_plugin.archs import encoder
 
 BACKBONES = (
     "test_resnet",
@@ -23,6 +26,7 @@ BACKBONES = (
 def test_odd_size_and_a_gradient_for_every_parameter(name: str) -> None:
     torch.manual_seed(0)
     network = KTDN(name)
+    assert all(module.training for module in network.modules())
     x = torch.rand(2, 3, 33, 41)
     output, features = network(x, return_features=True)
     assert output.shape == x.shape
@@ -69,6 +73,33 @@ def test_looking_at_a_backbone_draws_no_random_numbers() -> None:
         torch.manual_seed(7)
         weights.append(Encoder(name).state_dict())
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_stride_that_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FeatureInfo, "reduction", lambda self, idx=None: [4, 8, 16, 16])
+    with pytest.raises(KTDNError, match=r"features at strides \[4, 8, 16, 16\]; KTDN needs 4"):
+        encoder._inspect_backbone.__wrapped__("test_resnet")
+
+
+class _Backbone(nn.Module):
+    """Has, beside what its feature needs, a weight in between and a block behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.spare = nn.Parameter(torch.ones(4))
+        self.blocks = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [self.blocks[0](self.stem(x))]
+
+
+def test_what_no_feature_needs_is_dropped_or_frozen() -> None:
+    body = _Backbone()
+    encoder._drop_unused_tail(body, 1)
+    assert len(body.blocks) == 1
+    trained = [name for name, p in body.named_parameters() if p.requires_grad]
+    assert trained == ["stem.weight", "stem.bias", "blocks.0.weight", "blocks.0.bias"]
 
 
 @pytest.mark.parametrize("prefix", ["hf-hub:timm/", "hf_hub:timm/", "timm/"])

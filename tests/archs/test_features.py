@@ -103,9 +103,11 @@ def test_extractor_shares_the_weights() -> None:
     assert all(p is ours[name] for name, p in extractor.named_parameters())
 
 
-def test_cut_encoder_keeps_mode_and_type() -> None:
+def test_cut_encoder_keeps_mode_and_type_and_draws_no_random_numbers() -> None:
     network = KTDN("test_convnext").double().eval()
+    before = torch.get_rng_state()
     extractor = network.feature_extractor(["stage1"])
+    assert torch.equal(torch.get_rng_state(), before)
     assert not extractor.encoder.training
     assert extractor(torch.rand(1, 3, 32, 32).double())["stage1"].dtype == torch.float64
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -116,8 +117,11 @@ def test_true_takes_timm_s_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_weights_that_nobody_publishes() -> None:
+    hub_log = logging.getLogger("huggingface_hub")
+    before = hub_log.level
     with pytest.raises(KTDNError, match="'resnetblur18': timm publishes no weights for it"):
         Encoder("resnetblur18", pretrained=True)
+    assert hub_log.level == before  # which was raised for the client's own warnings
 
 
 OFFLINE = """

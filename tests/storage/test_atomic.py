@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,21 +78,56 @@ def test_an_earlier_run_is_kept_without_what_it_left_half_written(tmp_path: Path
 
 def test_what_others_are_writing_stays(tmp_path: Path) -> None:
     left = killed_while_writing(tmp_path / "net.pth")
-    _, machine, _, token = left.name.split("-")
-    ours, others, old = (
+    _, machine, gone, token = left.name.split("-")
+    ours, others, strange, old = (
         left.with_name(name)
         for name in (
             f".ktdn-{machine}-{os.getppid()}-{token}",
+            f".ktdn-00000000-{gone}-{token}",
+            f".ktdn-{machine}-{10**30}-{token}",  # of which nothing can be told
             f".ktdn-00000000-1-{token}",
-            f".ktdn-00000000-2-{token}",
         )
     )
-    for path in (ours, others, old):
+    for path in (ours, others, strange, old):
         path.touch()
     day_and_more = time.time() - 25 * 60 * 60
     os.utime(old, (day_and_more, day_and_more))
     with temporary_beside(tmp_path / "net.pth"):
-        assert set(tmp_path.iterdir()) == {ours, others}
+        assert set(tmp_path.iterdir()) == {ours, others, strange}
+
+
+def test_a_file_takes_its_name_when_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"old")
+    seen = []
+
+    def flush(number: int) -> None:
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            seen.append((os.fstat(number).st_size, path.read_bytes()))
+        else:
+            seen.append((os.path.samestat(os.fstat(number), tmp_path.stat()), path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    write_whole(path, lambda file: file.write(b"content"))
+    assert seen[0] == (7, b"old")
+    if os.name != "nt":  # where no folder can be flushed
+        assert seen[1:] == [(True, b"content")]
+
+
+def test_what_is_looked_at_before_may_keep_it_from_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"old")
+
+    def refuse(temporary: Path) -> None:
+        assert temporary.read_bytes() == b"new"
+        raise KTDNError("not this one")
+
+    with pytest.raises(KTDNError, match="not this one"):
+        write_whole(path, lambda file: file.write(b"new"), before_move=refuse)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_options_on_a_full_disk(tmp_path: Path) -> None:

@@ -130,10 +130,12 @@ def test_all_that_checkpoints_hold(zipped: bool, protocol: int, file: Path) -> N
 
 def test_names_and_shapes_without_the_numbers(file: Path) -> None:
     for zipped in (True, False):
-        torch.save({"params": {"a": WEIGHT}}, file, _use_new_zipfile_serialization=zipped)
-        found = load_tensors(file, without_numbers=True)["params"]["a"]
-        assert found.is_meta
-        assert found.shape == WEIGHT.shape
+        content = {"params": {"a": WEIGHT, "b": WEIGHT[0].double()}}
+        torch.save(content, file, _use_new_zipfile_serialization=zipped)
+        for key, value in load_tensors(file, without_numbers=True)["params"].items():
+            assert value.is_meta
+            assert value.shape == content["params"][key].shape
+            assert value.dtype == content["params"][key].dtype
     save_file({"a": WEIGHT}, file)
     assert load_tensors(file, without_numbers=True)["a"].is_meta
 
@@ -228,6 +230,11 @@ def test_storages_that_inflate(file: Path) -> None:
 # Pickles that build too much
 
 
+# OrderedDict([("k", VALUE)])
+IN_ORDER = b"ccollections\nOrderedDict\n(X\x01\x00\x00\x00k"
+WRAPPED = b"t\x85\x85R"
+
+
 def nested(depth: int, close: bytes) -> bytes:
     return entry(b"N" + close * depth)
 
@@ -251,6 +258,19 @@ def nested(depth: int, close: bytes) -> bytes:
             + b".",
             "more than 10,000,000 values",
         ),
+        # A long text, a thousand times.
+        (
+            entry(
+                b"(X" + struct.pack("<i", 10**6) + b"a" * 10**6 + b"q\x00" + b"h\x00" * 999 + b"t"
+            ),
+            "more than 10,000,000 values",
+        ),
+        # Dictionaries that are built by a call, each in the one before it.
+        (entry(IN_ORDER * 70 + b"N" + WRAPPED * 70), "nested more than 64 deep"),
+        (entry(b"K\x01(\x85"), "a value too few"),  # what lies before the mark
+        (entry(b"}K\x01a"), "a dict in place of a list"),
+        (entry(b"}(K\x01u"), "entries of no dictionary"),
+        (entry(b"}}b"), "a state of a dict"),
         (entry(b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6), "a thousand digits"),
         (entry(b"cbuiltins\nbytearray\n\x8a\x06" + b"\x7f" * 6 + b"\x85R"), "bytes that are none"),
         (entry(b"}(" + b"G" + struct.pack(">d", 2.0**61) + b"Nu"), "a key of the kind float"),
@@ -339,6 +359,54 @@ def test_a_header_without_end(tmp_path: Path) -> None:
     for read in (load_tensors, safe_loading.read_header):
         with refused(path, "its header of 52428800 bytes is too long"):
             read(path)
+
+
+def legacy(path: Path, count: int = 12, little: bool = True, missing: bool = False) -> Path:
+    """Writes two tensors as torch did before 1.6; what is said of them may be wrong.
+
+    Args:
+        path: The file.
+        count: The numbers of each that the pickle tells of.
+        little: Whether the numbers' bytes are said to be in the usual order.
+        missing: Leave the second one's numbers out.
+    """
+    one = tensor(count)
+    other = one.replace(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001")
+    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"int": 4}}
+    keys = ["0"] if missing else ["0", "1"]
+    parts = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, system)]
+    parts += [b"\x80\x02}(X\x01\x00\x00\x00a" + one + b"X\x01\x00\x00\x00b" + other + b"u."]
+    parts += [pickle.dumps(keys, 2)]
+    parts += [struct.pack("<q", 12) + NUMBERS for _ in keys]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def test_legacy_files_that_contradict_themselves(file: Path) -> None:
+    found = load_tensors(legacy(file))
+    assert torch.equal(found["a"], WEIGHT)
+    assert torch.equal(found["b"], WEIGHT)
+    with refused(legacy(file, count=13), "a tensor of another size than its numbers"):
+        load_tensors(file)
+    with refused(legacy(file, missing=True), "tensors without numbers"):
+        load_tensors(file)
+    with refused(legacy(file, little=False), "an unknown version"):
+        load_tensors(file)
+    # Each by itself would fit into the file, both together would not.
+    count = file.stat().st_size // 4 - 10
+    with refused(legacy(file, count=count), "tensors larger than the file"):
+        load_tensors(file)
+
+
+def test_numbers_in_the_other_order(file: Path) -> None:
+    for order in (b"little", b"big"):
+        archive(file, entry(tensor()), _0=NUMBERS)
+        with zipfile.ZipFile(file, "a") as made:
+            made.writestr("net/byteorder", order)
+        if order == b"little":
+            assert torch.equal(load_tensors(file)["a"], WEIGHT)
+    with refused(file, "big-endian"):
+        load_tensors(file)
 
 
 def test_legacy_storages_are_bounded_by_the_file(file: Path) -> None:
