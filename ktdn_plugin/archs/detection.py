@@ -1,4 +1,4 @@
-"""What a KTDN's weights say of the network that they are of: its encoder and its reduction.
+"""What a KTDN's weights say of the network that they are of: its encoder, head and widths.
 
 Weights name layers and have shapes; of timm's backbones mostly one alone has just these. A table
 made once, ``known_encoders.json``, says which to look at; each is built (on torch's ``meta``
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ktdn_plugin.archs.encoder import Encoder
+from ktdn_plugin.archs.ktdn_arch import HEADS, check_widths, default_widths
 from ktdn_plugin.checkpoints.published_layout import LANDMARKS
 from ktdn_plugin.errors import KTDNError
 
@@ -100,9 +101,7 @@ def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
     pairs = []
     for name in ("fam16", "fam8", "fam4"):
         key = f"{name}.channel_attention.attention.0.weight"
-        if key not in weights or weights[key].ndim != 4:
-            raise KTDNError(f"no whole KTDN: it lacks '{key}'")
-        squeezed, channels = weights[key].shape[:2]
+        squeezed, channels = _shape(weights, key)[:2]
         if not weights[key].numel():
             raise KTDNError(f"no KTDN: '{key}' has no numbers")
         pairs.append((channels, squeezed))
@@ -111,6 +110,70 @@ def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
 
 def _gives(reduction: int, pairs: Iterable[tuple[int, int]]) -> bool:
     return all(max(channels // reduction, 1) == squeezed for channels, squeezed in pairs)
+
+
+def find_head(weights: Mapping[str, Tensor]) -> str:
+    """Finds what a network ends in.
+
+    Args:
+        weights: A KTDN's state dict in our layout.
+
+    Raises:
+        KTDNError: If its last convolution is missing, or no head of ours.
+    """
+    count = _shape(weights, "tail.1.weight")[0]
+    for head, channels in HEADS.items():
+        if channels == count:
+            return head
+    raise KTDNError(
+        f"no KTDN of ours: its last convolution has {count} channels, not "
+        + " or ".join(f"{channels} ({head})" for head, channels in HEADS.items())
+    )
+
+
+def find_widths(weights: Mapping[str, Tensor]) -> list[int] | None:
+    """Finds the channels of the skip connections.
+
+    Args:
+        weights: A KTDN's state dict in our layout.
+
+    Returns:
+        Deep to shallow; None where they are those that follow from the encoder, and where they
+        are no network's, which a comparison of all shapes finds.
+
+    Raises:
+        KTDNError: If a layer that tells is missing.
+    """
+    widths, names = _widths_of(weights), ("project16", "project8", "project4")
+    own = [  # a projection that is missing changes nothing
+        _shape(weights, f"{name}.weight")[1] if f"{name}.weight" in weights else width
+        for name, width in zip(names, widths, strict=True)
+    ]
+    try:
+        check_widths(widths)
+    except ValueError:
+        return None
+    return None if default_widths(own[::-1]) == tuple(widths) else widths
+
+
+def fits_widths(weights: Mapping[str, Tensor], widths: Sequence[int] | None) -> bool:
+    """Returns whether a KTDN's weights have these skip connections, None being the encoder's."""
+    return find_widths(weights) is None if widths is None else _widths_of(weights) == [*widths]
+
+
+def _widths_of(weights: Mapping[str, Tensor]) -> list[int]:
+    """Returns what the layers behind the pixel shuffles say of the widths before them."""
+    up16, up8, up4, up1 = (
+        _shape(weights, f"{name}.weight")[1]
+        for name in ("fam16.conv1", "fam8.conv1", "fam4.conv1", "tail.1")
+    )
+    return [up16, 4 * up4 - up8, 16 * up1 - up4]
+
+
+def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
+    if key not in weights or weights[key].ndim != 4:
+        raise KTDNError(f"no whole KTDN: it lacks '{key}'")
+    return tuple(weights[key].shape)
 
 
 def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:

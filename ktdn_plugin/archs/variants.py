@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import inspect
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ktdn_plugin.archs.detection import are_the_same
 from ktdn_plugin.archs.ktdn_arch import KTDN
@@ -23,13 +23,22 @@ class Variant(NamedTuple):
     Attributes:
         encoder: Its timm backbone; timm publishes ImageNet weights of each.
         text: What it is for, in a few words.
+        head: What it ends in, see :class:`~ktdn_plugin.archs.KTDN`.
+        widths: Channels of its skip connections; None where they follow from the encoder.
     """
 
     encoder: str
     text: str
+    head: Literal["tanh", "affine"] = "tanh"
+    widths: tuple[int, int, int] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What :class:`~ktdn_plugin.archs.KTDN` is built with."""
+        return {"encoder": self.encoder, "head": self.head, "widths": self.widths}
 
 
-# Nothing but the encoder differs: the decoder's widths follow from it. Both small encoders are
+# Both small encoders are
 # made of convolutions, batch norms that fold into them, and ReLUs: no layer norm, no squeeze and
 # excitation, no attention, so that exported networks run wherever convolutions do.
 VARIANTS: dict[str, Variant] = {
@@ -81,7 +90,7 @@ def create_model(
             :func:`~ktdn_plugin.checkpoints.load_weights` takes; it has the encoder's weights too.
             What its metadata says of the other arguments is taken, unless they are given.
         **kwargs: Other arguments of :class:`~ktdn_plugin.archs.KTDN`: ``mean``, ``std``,
-            ``reduction``.
+            ``reduction``, ``head``, ``widths``.
 
     Returns:
         The network, in training mode on the CPU.
@@ -99,12 +108,12 @@ def create_model(
             "'pretrained' out"
         )
     if checkpoint is None:
-        return KTDN(variant.encoder, pretrained, **kwargs)
+        return KTDN(**{**variant.arguments, "pretrained": pretrained, **kwargs})
     content = read_checkpoint(checkpoint)
     told = settings_told(select_weights(content, checkpoint), checkpoint)
     told |= network_of(find_metadata(content, checkpoint), checkpoint)
     told.pop("encoder", None)
-    network = KTDN(variant.encoder, **{**told, **kwargs})
+    network = KTDN(**{**variant.arguments, **told, **kwargs})
     try:
         load_content(network, content, checkpoint)
     except KTDNError as error:

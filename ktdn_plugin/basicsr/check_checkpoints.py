@@ -11,12 +11,8 @@ import torch
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.check_names import build_to_look_at
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.checkpoints import (
-    compare_keys,
-    read_checkpoint,
-    select_weights,
-)
-from ktdn_plugin.checkpoints.loading import check_settings, settings_in
+from ktdn_plugin.checkpoints import read_checkpoint, select_weights
+from ktdn_plugin.checkpoints.loading import check_settings, find_difference, settings_in
 from ktdn_plugin.checkpoints.networks import SETTINGS
 from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
@@ -69,7 +65,7 @@ def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str
     weights = from_published(weights) if is_published(weights) else weights
     told = settings_in(weights, built)
     weights = {key: value for key, value in weights.items() if key not in told}
-    problem = compare_keys(built.state_dict(), weights)
+    problem = find_difference(built, weights)
     if problem:
         raise KTDNError(
             f"{path}: the checkpoint of another network than {network['type']}"

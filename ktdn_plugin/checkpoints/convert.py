@@ -37,7 +37,7 @@ from ktdn_plugin.checkpoints.networks import (
 )
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
-PUBLISHED = {"encoder": "res2net101d", "reduction": 8}
+PUBLISHED = {"encoder": "res2net101d", "reduction": 8, "head": "tanh", "widths": None}
 """The one network that the published layout has names for."""
 
 SUFFIXES = {".safetensors": "safetensors", ".pth": "ktdn", ".pt": "ktdn"}

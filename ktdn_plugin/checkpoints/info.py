@@ -161,7 +161,7 @@ def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     network = found["network"]
     source = {
         key: "" if key in found["from_metadata"] else " (found from the weights)"
-        for key in ("encoder", "reduction")
+        for key in ("encoder", "reduction", "head", "widths")
     }
     averaged = " (averaged)" if found["metadata"].get(AVERAGED) is True else ""
     yield "layout", f"{NAMES[found['layout']]}, {' and '.join(found['weights'])}{averaged}"
@@ -172,6 +172,10 @@ def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "encoder", network["encoder"] + source["encoder"]
     if "reduction" in network:
         yield "reduction", str(network["reduction"]) + source["reduction"]
+    if "head" in network:
+        yield "head", network["head"] + source["head"]
+    if network.get("widths"):
+        yield "widths", ", ".join(map(str, network["widths"])) + source["widths"]
     if found["parameters"] is not None:
         yield "parameters", f"{found['parameters']:,d}"
     yield "dtype", found["dtype"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def load_content(
     weights = without_prefix(weights, network.state_dict())
     told = settings_in(weights, network)
     weights = {key: value for key, value in weights.items() if key not in told}
-    problem = compare_keys(network.state_dict(), weights)
+    problem = find_difference(network, weights)
     if problem:
         raise KTDNError(
             f"{path}: the checkpoint of another network than this {type(network).__name__}: "
@@ -65,6 +66,39 @@ def load_content(
         )
     check_settings(network, {**weights, **told}, content, path)
     network.load_state_dict(weights)
+
+
+def find_difference(network: nn.Module, weights: StateDict) -> str:
+    """Says in one line why weights do not fit a network.
+
+    Args:
+        network: The network. Of a KTDN, head and widths are said by name: the shapes that differ
+            for it are many.
+        weights: The file's, in the network's own layout.
+
+    Returns:
+        An empty string where they fit.
+    """
+    from ktdn_plugin.archs import KTDN
+    from ktdn_plugin.archs.detection import find_head, find_widths
+
+    own = network.state_dict()
+    problem = compare_keys(own, weights)
+    if problem and isinstance(network, KTDN):
+        with contextlib.suppress(KTDNError):
+            for key, find in (("head", find_head), ("widths", find_widths)):
+                wanted, found = find(own), find(weights)
+                if found != wanted:
+                    return (
+                        f"the file's has {key}: {_written(found)}, this one {key}: "
+                        f"{_written(wanted)}; set {key}: {_written(found)} for the network, or "
+                        "name another checkpoint"
+                    )
+    return problem
+
+
+def _written(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def settings_in(weights: StateDict, network: nn.Module) -> StateDict:
@@ -93,10 +127,10 @@ def check_settings(network: nn.Module, weights: StateDict, content: Any, path: s
         path: The file.
 
     Raises:
-        KTDNError: If encoder, mean, std or reduction is another one.
+        KTDNError: If encoder, mean, std, reduction, head or widths are other ones.
     """
     from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.archs.detection import are_the_same, fits_reduction
+    from ktdn_plugin.archs.detection import are_the_same, fits_reduction, fits_widths
     from ktdn_plugin.checkpoints.metadata import (
         find_metadata,
         found_of,
@@ -120,6 +154,12 @@ def check_settings(network: nn.Module, weights: StateDict, content: Any, path: s
         elif key == "reduction":
             own = "another one"
             agrees = fits_reduction(weights, said)
+        elif key == "head":
+            own = network.head
+            agrees = own == said
+        elif key == "widths":
+            own = "other ones"
+            agrees = fits_widths(weights, said)
         else:
             buffer = network.get_buffer(key).flatten()
             if buffer.is_meta:

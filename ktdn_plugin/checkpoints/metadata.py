@@ -5,7 +5,8 @@ safetensors as JSON in the header. They hold no times and no paths: a resumed ru
 that was never interrupted does.
 
 ``network``
-    ``type``, and of a KTDN ``encoder``, ``mean``, ``std`` and ``reduction``.
+    ``type``, and of a KTDN ``encoder``, ``mean``, ``std``, ``reduction``, ``head`` and ``widths``
+    (null where they follow from the encoder). Older files lack the last two: weights tell them.
 ``found``
     Of files that were converted: which of the network's values the source did not tell. They were
     found from the weights, or are the defaults.
@@ -34,7 +35,8 @@ from torch import Tensor, nn
 
 from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.detection import find_reduction
+from ktdn_plugin.archs.detection import find_reduction, find_widths
+from ktdn_plugin.archs.ktdn_arch import HEADS
 from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
@@ -70,12 +72,15 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     """
     if not isinstance(network, KTDN):
         return {"type": type(network).__name__}
+    weights = network.state_dict()
     return {
         "type": KTDN.__name__,
         "encoder": network.encoder.name,
         "mean": settings_of(network.mean),
         "std": settings_of(network.std),
-        "reduction": find_reduction(network.state_dict()),
+        "reduction": find_reduction(weights),
+        "head": network.head,
+        "widths": find_widths(weights),
     }
 
 
@@ -205,7 +210,7 @@ def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
         path: The file, for messages.
 
     Returns:
-        Any of ``encoder``, ``mean``, ``std`` and ``reduction``, for
+        Any of ``encoder``, ``mean``, ``std``, ``reduction``, ``head`` and ``widths``, for
         :class:`~ktdn_plugin.archs.KTDN`.
 
     Raises:
@@ -254,9 +259,18 @@ def _are_three(value: Any) -> bool:
     )
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
 _IS_VALID: dict[str, Callable[[Any], bool]] = {
     "encoder": lambda value: isinstance(value, str) and 0 < len(value) <= 200,
     "mean": _are_three,
     "std": lambda value: _are_three(value) and min(value) > 0,
-    "reduction": lambda value: type(value) is int and 0 < value < 2**31,
+    "reduction": _is_count,
+    "head": lambda value: isinstance(value, str) and value in HEADS,
+    "widths": lambda value: (
+        value is None
+        or (isinstance(value, list) and len(value) == 3 and all(map(_is_count, value)))
+    ),
 }

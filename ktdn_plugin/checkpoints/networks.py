@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.detection import check_is_ktdn, find_encoders, find_reduction
+from ktdn_plugin.archs.detection import (
+    check_is_ktdn,
+    find_encoders,
+    find_head,
+    find_reduction,
+    find_widths,
+)
 from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint, select_weights
 from ktdn_plugin.checkpoints.metadata import (
     find_metadata,
@@ -29,7 +35,7 @@ _logger = logging.getLogger(__name__)
 SETTINGS = ("mean", "std")
 """The buffers of a KTDN that are in no checkpoint, but in what :func:`keep_settings` was given."""
 
-OPTIONS = ("encoder", *SETTINGS, "reduction")
+OPTIONS = ("encoder", *SETTINGS, "reduction", "head", "widths")
 """What a KTDN is built with."""
 
 
@@ -108,10 +114,17 @@ def describe_state(content: Mapping[str, Any]) -> str:
     )
 
 
+_FROM_SHAPES: dict[str, Callable[[Mapping[str, Tensor]], Any]] = {
+    "reduction": find_reduction,
+    "head": find_head,
+    "widths": find_widths,
+}
+
+
 class Completed(NamedTuple):
     """All that a network has to be built with, and how sure that is."""
 
-    options: dict[str, Any]  # encoder, mean, std and reduction
+    options: dict[str, Any]  # those that OPTIONS names
     found: list[str]  # those that no file has told: from the weights, or the defaults
     others: list[str]  # encoders that would fit as well as the one that was found
 
@@ -126,12 +139,12 @@ def complete_options(
 
     Args:
         weights: A KTDN's state dict in our layout.
-        options: Any of ``encoder``, ``mean``, ``std`` and ``reduction``.
+        options: Any of :data:`OPTIONS`.
         path: The file, for messages.
         guesses: Which of ``options`` had been found in this way when the file was written.
 
     Returns:
-        All four.
+        All of them.
 
     Raises:
         KTDNError: If the weights do not tell.
@@ -143,8 +156,9 @@ def complete_options(
     complete |= options
     others: list[str] = []
     try:
-        if "reduction" not in complete:
-            complete["reduction"] = find_reduction(weights)
+        for key, find in _FROM_SHAPES.items():
+            if key not in complete:
+                complete[key] = find(weights)
         if "encoder" not in complete:
             complete["encoder"], *others = find_encoders(weights)
     except KTDNError as error:

@@ -26,7 +26,7 @@ from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.writable import check_writable
 
 TOLERANCE = 1e-4
-"""Largest difference to the network in torch that is rounding; the output is in (-1, 1)."""
+"""Largest difference to the network in torch that is rounding; an image is in [0, 1]."""
 
 SHAPES = (
     (1, 64, 64),
@@ -111,10 +111,11 @@ def describe(network: KTDN) -> dict[str, str]:
     return {
         "model": "KTDN",
         "encoder": network.encoder.name,
+        "head": network.head,
         "mean": f"{mean} (subtracted inside)",
         "std": f"{std} (divided by inside)",
         "input": "RGB images (batch, 3, height, width), float32 in [0, 1], of any size from 1 x 1",
-        "output": "RGB images of the same shape, float32 in (-1, 1); clip to [0, 1]",
+        "output": "RGB images of the same shape, float32; clip to [0, 1]",
         "ktdn_plugin": __version__,
         "torch": torch.__version__,
     }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ktdn_plugin.archs import KTDN
+from ktdn_plugin.archs.ktdn_arch import apply_affine
 from ktdn_plugin.blocks import FAM
 from ktdn_plugin.blocks.em import POOL_SIZES
 from ktdn_plugin.inference.pools import Pool
@@ -30,7 +31,7 @@ _LOOK = 4  # rows around a pixel that the last two convolutions, 3x3 and 7x7, lo
 _REFINE = 2  # rows around a pixel that the enhancing module's first two look at
 
 Emit = Callable[[int, int, Tensor], None]
-"""Takes the result's rows from one number to before another, (n, 3, ., W) in (-1, 1)."""
+"""Takes the result's rows from one number to before another, (n, 3, ., W), not clamped."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Engine(nn.Module):
         self.fam16, self.fam8, self.fam4 = network.fam16, network.fam8, network.fam4
         self.em = network.em
         self.tail = network.tail
+        self.head = network.head
         self.dtype = dtype
         # Mean and std stay in float32: the image is brought into the network's range there.
         for module in self.children():
@@ -117,7 +119,7 @@ class Engine(nn.Module):
             heights: Stripes of the phases.
         """
         stage1, stage2, up8 = self.encode(image, size, heights)
-        self.decode(stage1, stage2, up8, emit, heights.decoder)
+        self.decode(stage1, stage2, up8, image, emit, heights.decoder)
 
     def encode(
         self, image: Rows, size: tuple[int, int], heights: Heights
@@ -156,9 +158,18 @@ class Engine(nn.Module):
         return [*stages, self.parts[2](stages[1])]
 
     def decode(
-        self, stage1: Tensor, stage2: Tensor, up8: Tensor, emit: Emit, height: int | None
+        self,
+        stage1: Tensor,
+        stage2: Tensor,
+        up8: Tensor,
+        image: Rows,
+        emit: Emit,
+        height: int | None,
     ) -> None:
-        """Makes the image out of what :meth:`encode` gives, in stripes of so many rows."""
+        """Makes the result out of what :meth:`encode` gives, in stripes of so many rows.
+
+        The head ``affine`` takes the image's rows as well.
+        """
         rows4 = stage1.shape[2]
         height = 4 * rows4 if height is None else height
 
@@ -180,7 +191,12 @@ class Engine(nn.Module):
             both = F.pixel_shuffle(F.pixel_shuffle(both, 2), 2)
             return both[:, :, top - 4 * first : bottom - 4 * first]
 
-        self._enhance(full, 4 * rows4, 4 * stage1.shape[3], height, emit)
+        def finish(top: int, bottom: int, values: Tensor) -> None:
+            # The image stays in float32, whatever the gain is computed in.
+            is_affine = self.head == "affine"
+            emit(top, bottom, apply_affine(image(top, bottom), values) if is_affine else values)
+
+        self._enhance(full, 4 * rows4, 4 * stage1.shape[3], height, finish)
 
     def _attend_channels(self, up4: Rows, rows: int, height: int) -> tuple[Tensor, Tensor]:
         """Runs the third FAM up to its channel attention.

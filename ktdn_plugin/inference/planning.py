@@ -138,17 +138,16 @@ class _Size:
             with metering() as meter:
                 features = self._rehearse_encoder(twin, Heights())
                 meter.peak = 0
-                twin.decode(*features, lambda top, bottom, image: None, height)
+                twin.decode(*features, self._image, lambda *rows: None, height)
             self._decoded[height] = _with_margin(meter.peak)
         return self._decoded[height]
 
     def _rehearse_encoder(self, twin: Engine, heights: Heights) -> tuple[Tensor, Tensor, Tensor]:
         twin.adopt_halos(self._planner.engine)
+        return twin.encode(self._image, self._size, heights)
 
-        def image(top: int, bottom: int) -> Tensor:
-            return torch.empty(self._count, 3, bottom - top, self._size[1], device="meta")
-
-        return twin.encode(image, self._size, heights)
+    def _image(self, top: int, bottom: int) -> Tensor:
+        return torch.empty(self._count, 3, bottom - top, self._size[1], device="meta")
 
 
 def _first_that_fits(

@@ -67,7 +67,7 @@ def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Model
     variant = find_variant(name)
     # Tensors on 'meta' have shapes and no content.
     with torch.device("meta"):
-        network = KTDN(variant.encoder).eval()
+        network = KTDN(**variant.arguments).eval()
     return ModelDescription(
         name=name,
         encoder=variant.encoder,

@@ -35,8 +35,9 @@ _TEMPLATE = '''\
 """KTDN, the Knowledge Transfer Dehazing Network, for {program}: a network of scale 1.
 
 {mark}. The package ktdn-plugin has to be installed in the same Python. An options
-file's network_g: type KTDN, the published network, with encoder, pretrained, mean, std and
-reduction where others are wanted; or type ktdn_small, ktdn_tiny, with all of these but the encoder.
+file's network_g: type KTDN, the published network, with encoder, pretrained, mean, std, reduction,
+head and widths where others are wanted; or type ktdn_small, ktdn_tiny, with all of these but the
+encoder.
 """
 
 {imports}

@@ -33,15 +33,22 @@ class Kind(NamedTuple):
     encoder: str
     last_norms: tuple[str, ...]
     cuts: tuple[bool, bool]
+    head: str = "tanh"
+    widths: tuple[int, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.encoder if self.head == "tanh" else self.head
 
 
 KINDS = {
-    kind.encoder: kind
+    kind.name: kind
     for kind in (
         Kind("test_resnet", ("bn2.weight",), (True, True)),
         Kind("resnet18", ("bn2.weight",), (True, True)),
         Kind("test_convnext", LAST_NORMS, (True, True)),
         Kind("test_efficientnet", LAST_NORMS, (False, False)),
+        Kind("test_resnet", ("bn2.weight",), (True, True), "affine", (48, 20, 40)),
         # Squeeze and excitation in the second stage: of the whole image.
         Kind("ghostnet_050", LAST_NORMS, (True, False)),
     )
@@ -49,9 +56,10 @@ KINDS = {
 
 
 @functools.cache
-def networks(encoder: str) -> tuple[KTDN, Engine]:
-    network = KTDN(encoder).eval()
-    draw_weights(network, KINDS[encoder].last_norms)
+def networks(name: str) -> tuple[KTDN, Engine]:
+    kind = KINDS[name]
+    network = KTDN(kind.encoder, head=kind.head, widths=kind.widths).eval()
+    draw_weights(network, kind.last_norms)
     return network, Engine(network, CPU, torch.float32)
 
 
@@ -110,14 +118,14 @@ def assert_same(network: KTDN, engine: Engine, x: Tensor, cuts: tuple[bool, bool
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("encoder", KINDS)
+@pytest.mark.parametrize("name", KINDS)
 @torch.no_grad()
-def test_every_height_gives_the_plain_networks_image(encoder: str) -> None:
-    network, engine = networks(encoder)
+def test_every_height_gives_the_plain_networks_image(name: str) -> None:
+    network, engine = networks(name)
     cuts = engine.halo(0) is not None, engine.halo(1) is not None
-    assert cuts == KINDS[encoder].cuts
+    assert cuts == KINDS[name].cuts
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12 if KINDS[name].head == "tanh" else 4, deadline=None)
     @given(SIZES, SIZES, st.integers(1, 2))
     @example(1, 1, 1)
     @example(16, 150, 2)  # padded to 32: of no larger cell is anything left
@@ -192,6 +200,18 @@ def test_weights_of_five_dimensions_are_left_as_they_are() -> None:
     engine = Engine(network, CPU, torch.float32)
     assert engine.fam4.other.stride() == (6, 3, 1, 1, 1)
     assert engine.fam4.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_half_precision_keeps_the_image_that_gain_and_offset_change() -> None:
+    engine = Engine(KTDN("test_resnet", head="affine"), CPU, torch.bfloat16)
+    x = image(1, 50, 40)
+    for heights in every_kind((True, True)):
+        assert torch.equal(dehaze(engine, x, heights), x)
+    pixels = np.random.RandomState(0).randint(0, 65536, (1, 50, 40, 3)).astype(np.uint16)
+    frames = Frames(pixels, CPU)
+    engine.run(frames.read, frames.size, frames.write, Heights(32, 32, CELL))
+    assert np.array_equal(frames.result, pixels)
 
 
 @torch.no_grad()

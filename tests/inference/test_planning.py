@@ -26,8 +26,8 @@ MB = 2**20
 
 
 @functools.cache
-def planner(encoder: str = "test_resnet") -> Planner:
-    network = KTDN(encoder).eval()
+def planner(encoder: str = "test_resnet", head: str = "tanh") -> Planner:
+    network = KTDN(encoder, head=head).eval()
     draw_weights(network, ("bn2.weight",))
     return Planner(Engine(network, CPU, torch.float32))
 
@@ -113,10 +113,18 @@ class Live(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
+@pytest.mark.parametrize(
+    ("encoder", "head"),
+    [
+        ("test_resnet", "tanh"),
+        ("test_resnet", "affine"),
+        ("test_convnext", "tanh"),
+        ("test_efficientnet", "tanh"),
+    ],
+)
 @torch.no_grad()
-def test_the_rehearsal_counts_no_less_than_the_run_has(encoder: str) -> None:
-    engine = planner(encoder).engine
+def test_the_rehearsal_counts_no_less_than_the_run_has(encoder: str, head: str) -> None:
+    engine = planner(encoder, head).engine
     size = (192, 2048)
     frames = Frames(torch.rand(1, 3, *size), CPU)
     cut = engine.halo(0) is not None

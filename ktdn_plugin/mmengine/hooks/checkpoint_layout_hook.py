@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ktdn_plugin.checkpoints import compare_keys, select_weights
-from ktdn_plugin.checkpoints.loading import check_settings, settings_in
+from ktdn_plugin.checkpoints.loading import check_settings, find_difference, settings_in
 from ktdn_plugin.checkpoints.metadata import KEY
 from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
@@ -96,6 +96,7 @@ def fit_weights(
         weights = {**rest, **weights}
     problem = compare_keys(wanted, weights)
     if problem:
+        problem = find_difference(part, network) or problem
         name = type(getattr(model, "network", model)).__name__
         raise KTDNError(f"{source}: the checkpoint of another network than this {name}: {problem}")
     check_settings(part, network, checkpoint, source)
