@@ -45,7 +45,10 @@ FORMS = ("onnx", "pt2")
 @functools.cache
 def network() -> KTDN:
     torch.manual_seed(0)
-    built = KTDN(ENCODER, mean=MEAN).eval()
+    # The enhancing module has a tanh as well: the affine head is the one that adds to a graph.
+    built = KTDN(ENCODER, mean=MEAN, head="affine", widths=(48, 20, 40)).eval()
+    for parameter in built.tail.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.05)
     for norm in batch_norms(built):
         norm.running_mean.normal_(0, 0.3)
         norm.running_var.uniform_(0.5, 1.5)
@@ -129,6 +132,7 @@ def test_what_is_in_an_onnx_file(folder: Path) -> None:
 
 def check_metadata(metadata: dict[str, str]) -> None:
     assert metadata["encoder"] == ENCODER
+    assert metadata["head"] == "affine"
     assert json.loads(metadata["mean"].split(" (")[0]) == list(MEAN)
     assert json.loads(metadata["std"].split(" (")[0]) == [0.14, 0.15, 0.152]
     assert "RGB" in metadata["input"]

@@ -43,8 +43,12 @@ def _installed() -> None:
 
 @pytest.fixture(scope="module")
 def network() -> KTDN:
+    return _network()
+
+
+def _network(head: str = "tanh", widths: tuple[int, ...] | None = None) -> KTDN:
     torch.manual_seed(0)
-    network = KTDN(ENCODER).eval()
+    network = KTDN(ENCODER, head=head, widths=widths).eval()
     _stir(network)
     return network
 
@@ -116,7 +120,9 @@ NAMES = list(_contents(KTDN(ENCODER)))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_loads(name: str, network: KTDN, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("head", "widths"), [("tanh", None), ("affine", (64, 32, 36))])
+def test_every_file_loads(name: str, head: str, widths: object, tmp_path: Path) -> None:
+    network = _network(head, widths)
     path = tmp_path / name
     content = _contents(network)[name]
     if name.endswith("safetensors"):
@@ -365,7 +371,7 @@ def test_a_damaged_ktdn_is_named(tmp_path: Path) -> None:
     weights = KTDN(ENCODER).state_dict()
     del weights["tail.1.weight"]
     torch.save({"params": weights}, tmp_path / "net_g.pth")
-    with pytest.raises(KTDNError, match=r"net_g\.pth: its weights do not fit .*tail\.1\.weight"):
+    with pytest.raises(KTDNError, match=r"net_g\.pth: no whole KTDN: it lacks 'tail\.1\.weight'"):
         ModelLoader().load_from_file(tmp_path / "net_g.pth")
 
 

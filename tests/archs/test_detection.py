@@ -15,8 +15,11 @@ from ktdn_plugin.archs.detection import (
     are_the_same,
     digest_of,
     find_encoders,
+    find_head,
     find_reduction,
+    find_widths,
     fits_reduction,
+    fits_widths,
     shapes_of,
 )
 from ktdn_plugin.archs.variants import VARIANTS
@@ -188,6 +191,25 @@ def test_reduction(reduction: int) -> None:
     assert not fits_reduction(weights, 4)
 
 
+@pytest.mark.parametrize("widths", [None, (64, 32, 36), (256, 128, 64), (4, 3, 15)])
+@pytest.mark.parametrize("encoder", ["test_convnext", "resnet18"])
+def test_head_and_widths(encoder: str, widths: tuple[int, ...] | None) -> None:
+    with torch.device("meta"):
+        for head in ("tanh", "affine"):
+            weights = KTDN(encoder, head=head, widths=widths).state_dict()
+            assert find_head(weights) == head
+        found = find_widths(weights)
+        again = KTDN(encoder, widths=found).state_dict()
+    own = encoder == "resnet18" and widths == (256, 128, 64)  # what its features are already
+    assert found == (None if widths is None or own else list(widths))
+    assert {k: v.shape for k, v in weights.items() if k[:4] != "tail"} == {
+        k: v.shape for k, v in again.items() if k[:4] != "tail"
+    }
+    assert fits_widths(weights, widths)
+    assert fits_widths(weights, found)
+    assert not fits_widths(weights, (64, 32, 52))
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -203,6 +225,12 @@ def test_reduction(reduction: int) -> None:
          "no whole KTDN: it lacks 'fam8.conv1.weight'"),
         (lambda w: {k: v for k, v in w.items() if "fam4.channel" not in k},
          "no whole KTDN: it lacks 'fam4.channel_attention.attention.0.weight'"),
+        (lambda w: {k: v for k, v in w.items() if "fam8.conv1" not in k},
+         "no whole KTDN: it lacks 'fam8.conv1.weight'"),
+        (lambda w: {k: v for k, v in w.items() if "tail" not in k},
+         "no whole KTDN: it lacks 'tail.1.weight'"),
+        (lambda w: w | {"tail.1.weight": torch.ones(4, 3, 7, 7)},
+         "its last convolution has 4 channels, not 3 (tanh) or 6 (affine)"),
         (lambda w: w | {"fam4.channel_attention.attention.0.weight": torch.ones(99, 2, 1, 1)},
          "the bottlenecks of its attentions are"),
     ],

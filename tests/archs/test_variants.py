@@ -40,7 +40,7 @@ def test_a_named_network_is_ktdn_with_its_encoder(name: str) -> None:
     assert network.training
     assert network.encoder.name == VARIANTS[name].encoder
     assert network.mean.flatten().tolist() == [0.5] * 3
-    wanted = KTDN(VARIANTS[name].encoder, reduction=4).state_dict()
+    wanted = KTDN(**VARIANTS[name].arguments, reduction=4).state_dict()
     assert {k: v.shape for k, v in network.state_dict().items()} == {
         k: v.shape for k, v in wanted.items()
     }
@@ -111,7 +111,7 @@ def test_encoder_weights_of_a_file_are_taken(tmp_path: Path) -> None:
         ("ktdn_tiny", {"reductoin": 4}, "no argument 'reductoin'; did you mean 'reduction'?"),
         ("ktdn_tiny", {"pretrain": True}, "no argument 'pretrain'; did you mean 'pretrained'?"),
         ("ktdn_tiny", {"encoder": "resnet18"}, "use KTDN(encoder=...)"),
-        ("ktdn_tiny", {"scale": 4}, "(it takes mean, std, reduction)"),
+        ("ktdn_tiny", {"scale": 4}, "(it takes mean, std, reduction, head, widths)"),
     ],
 )
 def test_wrong_names_and_arguments(name: str, kwargs: dict, message: str) -> None:

@@ -30,6 +30,7 @@ from ktdn_plugin import KTDNError, cli, load_network
 from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
 from ktdn_plugin.checkpoints.convert import convert
 from ktdn_plugin.checkpoints.metadata import find_metadata
+from ktdn_plugin.checkpoints.networks import OPTIONS
 from ktdn_plugin.checkpoints.published_layout import DEAD
 
 NAMES = {"ktdn": "a.pth", "mmengine": "b.pth", "safetensors": "c.safetensors"}
@@ -161,6 +162,8 @@ def fails(*words: str, source: Path, target: Path, **options: object) -> None:
     [
         ({"encoder": "test_resnet"}, "encoder test_resnet, not res2net101d"),
         ({"reduction": 4}, "reduction 4, not 8"),
+        ({"head": "affine"}, "head affine, not tanh"),
+        ({"widths": (64, 32, 36)}, "widths [64, 32, 36], not None"),
         ({"mean": (0.5, 0.5, 0.5)}, "mean [0.5, 0.5, 0.5], not [0.64, 0.6, 0.58]"),
     ],
 )
@@ -220,7 +223,7 @@ def test_encoder_that_the_file_does_not_tell(tmp_path: Path) -> None:
     made = convert(tmp_path / "net.pth", target, encoder="test_efficientnet_ln")
     assert made.source == "bare"
     assert load_network(target).encoder.name == "test_efficientnet_ln"
-    assert metadata_of(target)["found"] == ["mean", "std", "reduction"]
+    assert metadata_of(target)["found"] == [*OPTIONS[1:]]
 
 
 def test_what_was_found_is_said_and_warned_of(
@@ -229,13 +232,13 @@ def test_what_was_found_is_said_and_warned_of(
     torch.save(network(encoder="resnet18").state_dict(), tmp_path / "net.pth")
     convert(tmp_path / "net.pth", tmp_path / "a.safetensors")
     convert(tmp_path / "a.safetensors", tmp_path / "b.pth", "mmengine")
-    assert metadata_of(tmp_path / "b.pth")["found"] == ["encoder", "mean", "std", "reduction"]
+    assert metadata_of(tmp_path / "b.pth")["found"] == [*OPTIONS]
     caplog.clear()
     assert load_network(tmp_path / "b.pth").encoder.name == "resnet18"
     (record,) = caplog.records
     assert "resnet18 is taken, though resnetblur18 would fit as well" in record.getMessage()
     convert(tmp_path / "b.pth", tmp_path / "c.pth", encoder="resnetblur18")
-    assert metadata_of(tmp_path / "c.pth")["found"] == ["mean", "std", "reduction"]
+    assert metadata_of(tmp_path / "c.pth")["found"] == [*OPTIONS[1:]]
     assert load_network(tmp_path / "c.pth").encoder.name == "resnetblur18"
     assert len(caplog.records) == 1
 

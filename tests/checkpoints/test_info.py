@@ -22,6 +22,7 @@ from checkpoint_files import (
 from ktdn_plugin import cli
 from ktdn_plugin.checkpoints.convert import convert
 from ktdn_plugin.checkpoints.info import describe_checkpoint
+from ktdn_plugin.checkpoints.networks import OPTIONS
 
 
 def info(capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str, list[str]]:
@@ -50,6 +51,8 @@ def test_what_a_training_saved(tmp_path: Path, run) -> None:
         "architecture KTDN",
         "encoder test_convnext",
         "reduction 4",
+        "head affine",
+        "widths 64, 32, 36",
         f"parameters {parameters:,d}",
         "dtype float32",
         "input RGB in [0, 1], any size",
@@ -105,12 +108,13 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert first["metadata"] == METADATA
     assert first["network"] == METADATA["network"]
     assert first["weights"] == ["params", "params_ema"]
-    assert first["from_metadata"] == ["encoder", "mean", "reduction", "std"]
+    assert first["from_metadata"] == sorted(OPTIONS)
     assert first["bytes"] == path.stat().st_size
     assert second["kind"] == "training state"
     assert "models/net_g_40.pth" in second["note"]
     assert (third["layout"], third["dtype"]) == ("bare", "float16")
-    assert (first["found"], third["found"]) == ([], ["encoder", "mean", "reduction", "std"])
+    assert (first["found"], third["found"]) == ([], sorted(OPTIONS))
+    assert (third["network"]["head"], third["network"]["widths"]) == ("tanh", None)
     assert third["from_metadata"] == []
     assert third["metadata"] == {}
 
@@ -198,16 +202,18 @@ def test_an_encoder_that_is_a_guess(tmp_path: Path, capsys: pytest.CaptureFixtur
         found = {key: value.strip() for key, value in rows(out).items()}
         assert found["encoder"] == "resnet18 (found from the weights)"
         assert found["reduction"] == "8 (found from the weights)"
+        assert found["head"] == "tanh (found from the weights)"
+        assert "widths" not in found
         assert found["mean"] == "0.64, 0.6, 0.58" + end
         assert "resnet18 is taken, though resnetblur18 would fit as well" in found["note"]
         assert found["training"] == "the file tells nothing of it"
         (told,) = json.loads(info(capsys, tmp_path / name, "--json")[1])
         assert told["from_metadata"] == []
-        assert told["found"] == ["encoder", "mean", "reduction", "std"]
+        assert told["found"] == sorted(OPTIONS)
         assert "resnetblur18" in told["note"]
     (told,) = json.loads(info(capsys, tmp_path / "named.pth", "--json")[1])
     assert (told["from_metadata"], "note" in told) == (["encoder"], False)
-    assert told["metadata"]["found"] == ["mean", "std", "reduction"]
+    assert told["metadata"]["found"] == [key for key in OPTIONS if key != "encoder"]
 
 
 def test_weights_that_are_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

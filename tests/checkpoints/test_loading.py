@@ -14,7 +14,8 @@ from ktdn_plugin import KTDN, KTDNError, load_network, load_weights
 from ktdn_plugin.checkpoints.convert import convert
 from ktdn_plugin.checkpoints.networks import keep_settings
 
-TOLD = {"encoder": ENCODER, "mean": (0.5, 0.25, 0.125), "std": (0.2, 0.3, 0.4), "reduction": 4}
+SHAPED = {"reduction": 4, "head": "affine", "widths": (64, 32, 36)}
+TOLD = {"encoder": ENCODER, "mean": (0.5, 0.25, 0.125), "std": (0.2, 0.3, 0.4), **SHAPED}
 
 
 def refused(made: KTDN, path: Path, *words: str) -> None:
@@ -41,8 +42,32 @@ def test_settings(layout: str, tmp_path: Path) -> None:
         "it says mean [0.5, 0.25, 0.125], and this network has [0.64, 0.6, 0.58]",
         "ktdn_plugin.load_network(path)",
     )  # fmt: skip
-    refused(network(reduction=4), path, "mean [0.5", "; std [0.2, 0.3, 0.4], and this network has")
-    refused(network(), path, "the checkpoint of another network than this KTDN")
+    refused(network(**SHAPED), path, "mean [0.5", "; std [0.2, 0.3, 0.4], and this network has")
+    refused(network(**{**SHAPED, "reduction": 8}), path, "another network than this KTDN: 1")
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "words"),
+    [
+        ({"head": "affine"}, {}, "has head: tanh, this one head: affine; set head: tanh for the"),
+        ({}, {"head": "affine", "widths": (64, 32, 36)}, "set head: affine for the network, or"),
+        ({"widths": (64, 32, 36)}, {}, "has widths: null, this one widths: [64, 32, 36]; set wid"),
+        ({}, {"widths": (64, 32, 36)}, "set widths: [64, 32, 36] for the network, or name another"),
+    ],
+)
+def test_another_head_or_widths(own: dict, other: dict, words: str, tmp_path: Path) -> None:
+    torch.save({"params": network(**other).state_dict()}, tmp_path / "net.pth")
+    refused(network(**own), tmp_path / "net.pth", "another network than this KTDN: ", words)
+
+
+def test_what_a_file_says_wrongly_of_its_head_and_widths(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    for told, words in (
+        ({"head": "affine"}, "it says head affine, and this network has tanh"),
+        ({"widths": [64, 32, 36]}, "it says widths [64, 32, 36], and this network has other ones"),
+    ):
+        torch.save({"params": network().state_dict(), "ktdn": {"network": told}}, path)
+        refused(network(), path, words)
 
 
 def test_encoders_of_the_same_layers(tmp_path: Path) -> None:
@@ -78,14 +103,14 @@ def test_settings_among_the_weights(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save({"params": trained.state_dict()}, path)
     load_weights(network(1, **TOLD), path)
-    refused(network(reduction=4), path, "it says mean [0.5, 0.25, 0.125]")
+    refused(network(**SHAPED), path, "it says mean [0.5, 0.25, 0.125]")
     assert torch.equal(load_network(path).mean, trained.mean)
 
 
 def test_other_networks_and_files_without_a_word(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save(network(**TOLD).state_dict(), path)
-    load_weights(network(reduction=4), path)
+    load_weights(network(**SHAPED), path)
     torch.save({"params": torch.nn.Linear(2, 2).state_dict(), "ktdn": 3}, path)
     load_weights(torch.nn.Linear(2, 2), path)
 

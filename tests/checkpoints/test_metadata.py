@@ -58,7 +58,11 @@ def test_networks() -> None:
         "mean": [0.64, 0.6, 0.58],  # as it is written, not as float32 has it
         "std": [0.14, 0.15, 0.152],
         "reduction": 8,
+        "head": "tanh",
+        "widths": None,
     }
+    described = describe_network(network(head="affine", widths=(64, 32, 36)))
+    assert (described["head"], described["widths"]) == ("affine", [64, 32, 36])
     assert describe_network(nn.Linear(2, 2)) == {"type": "Linear"}
 
 

@@ -225,7 +225,8 @@ def test_another_encoder_than_it_has(tmp_path: Path) -> None:
     "described",
     [{"encoder": 3}, {"encoder": ""}, {"mean": [1, 2]}, {"mean": "abc"}, {"std": [1, 0, 1]},
      {"std": [1, float("nan"), 1]}, {"mean": [10**400] * 3}, {"encoder": "x" * 10**4},
-     {"reduction": 0}, {"reduction": True}, {"reduction": 2.5}],
+     {"reduction": 0}, {"reduction": True}, {"reduction": 2.5}, {"head": "x"}, {"head": ["tanh"]},
+     {"widths": [64, 32]}, {"widths": "abc"}, {"widths": [64, 0, 36]}, {"widths": 3}],
 )  # fmt: skip
 def test_values_that_cannot_be(described: dict, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
