@@ -48,6 +48,8 @@ def _bright(network: KTDN) -> KTDN:
     """Has a random network give images that are not cut off at 0."""
     with torch.no_grad():
         network.tail[1].bias.fill_(0.6 if network.head == "tanh" else 0.1)
+        if network.head == "affine":
+            network.tail[1].weight.normal_(0, 0.02)
     return network
 
 
