@@ -156,6 +156,8 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     other = OTHER_NAMES.get(wanted.lower())
     if other in by_lower:
         return f"; did you mean '{other}'?"
+    if not by_lower:
+        return ""
     matcher = difflib.SequenceMatcher(b=wanted.lower())
 
     def similarity(candidate: str) -> float:
@@ -163,7 +165,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         return matcher.ratio()
 
     # Not get_close_matches, which of equally similar ones takes the last in the alphabet.
-    best = max(by_lower, key=similarity, default="")
+    best = max(by_lower, key=similarity)
     return f"; did you mean '{by_lower[best]}'?" if similarity(best) >= 0.6 else ""
 
 
