@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import nn
 
+from ktdn_plugin import batch_norm
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 
 # Each process takes its part of one batch; what it finds goes to a file.
@@ -49,7 +50,10 @@ def build(kind: str) -> nn.Module:
     torch.manual_seed(0)
     if kind == "plain":
         network: nn.Module = nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.BatchNorm2d(6, affine=False)
+            nn.Conv2d(3, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.BatchNorm2d(6, affine=False, momentum=None),  # the mean over all batches
         )
     else:  # timm's batch norm with an activation in it
         network = timm.create_model("test_efficientnet", features_only=True, out_indices=(1,))
@@ -104,6 +108,17 @@ def test_alone_a_synchronised_network_is_the_network() -> None:
         network = build(kind)
         wanted = network(x)
         assert torch.equal(synchronize(build(kind))(x), wanted)
+
+
+def test_half_precision_is_normalised_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_norm, "_alone", lambda: False)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)  # of one process
+    x = 100 + torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = x.to(torch.bfloat16)
+    wanted = nn.BatchNorm2d(3)(x.float())
+    found = synchronize(nn.BatchNorm2d(3))(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=1e-2)
 
 
 def test_frozen_statistics_stay_and_scales_learn() -> None:
