@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.acceleration import autocast
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.losses import KnowledgeTransferLoss
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
@@ -30,6 +32,25 @@ class Step(NamedTuple):
 
     output: Tensor
     losses: dict[str, Tensor]
+
+
+def check_teacher(network: nn.Module, where: str) -> None:
+    """Makes sure that a network's features can be worth teaching.
+
+    Args:
+        network: The teacher, trained or to be trained.
+        where: Its section in the options.
+
+    Raises:
+        KTDNError: If it is a KTDN with the head ``affine``, which need not look at an image to
+            give it back.
+    """
+    if isinstance(network, KTDN) and network.head == "affine":
+        raise KTDNError(
+            f"{where}.head: a teacher with the head affine gives back any image by a gain and an "
+            "offset of zero, whatever its features are, and these teach nothing; take tanh here "
+            "(the default), beside which a student may have affine"
+        )
 
 
 class FrozenTeacher(nn.Module):

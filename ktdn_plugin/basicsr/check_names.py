@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ktdn_plugin.basicsr.check_structure import MODEL_OF_STAGE
 from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys, whole
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
@@ -23,6 +24,8 @@ def check_names(opt: Options, is_train: bool) -> list[str]:
     for key, network in opt.items():
         if key.startswith("network_"):
             problems += _check_built(network, registry.ARCH_REGISTRY, key)
+    if is_train and not problems:
+        problems += _check_teacher(opt, registry.ARCH_REGISTRY)
     for phase, dataset in opt["datasets"].items():
         named = {"type": dataset["type"]}
         problems += _check_named(named, registry.DATASET_REGISTRY, f"datasets.{phase}", ())
@@ -46,6 +49,24 @@ def check_names(opt: Options, is_train: bool) -> list[str]:
     if is_train:
         problems += _check_train(opt["train"])
     return problems
+
+
+def _check_teacher(opt: Options, registry: Any) -> list[str]:
+    """Checks the network that is a teacher, or is trained to be one."""
+    from ktdn_plugin.transfer import check_teacher
+
+    if opt["model_type"] == MODEL_OF_STAGE["teacher"]:
+        where = "network_g"
+    elif opt["train"].get("transfer_opt"):
+        where = "network_t"
+    else:
+        return []
+    network = build_to_look_at(opt[where], registry)
+    try:
+        check_teacher(network, where)
+    except KTDNError as error:
+        return [str(error)]
+    return []
 
 
 def _measure_nothing(metric: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from ktdn_plugin.basicsr.base_model import KTDNBaseModel
 from ktdn_plugin.basicsr.loaders import build_eval_loader
 from ktdn_plugin.basicsr.trial import name_compared, try_transfer
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.transfer import FrozenTeacher, Step, student_step
+from ktdn_plugin.transfer import FrozenTeacher, Step, check_teacher, student_step
 
 
 class KTDNModel(KTDNBaseModel):
@@ -59,6 +59,7 @@ class KTDNModel(KTDNBaseModel):
             )
         loss = build_loss(options).to(self.device)
         network = build_network(self.opt["network_t"])
+        check_teacher(network, "network_t")
         self.load_network(
             network,
             path["pretrain_network_t"],

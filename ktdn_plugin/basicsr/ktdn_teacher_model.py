@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
-from ktdn_plugin.transfer import Step, teacher_step
+from ktdn_plugin.transfer import Step, check_teacher, teacher_step
 
 
 class KTDNTeacherModel(KTDNBaseModel):
@@ -20,6 +20,15 @@ class KTDNTeacherModel(KTDNBaseModel):
     """
 
     STAGE = "teacher"
+
+    def init_training_settings(self) -> None:
+        """Builds what a training needs.
+
+        Raises:
+            KTDNError: If ``network_g`` has a head that needs no features.
+        """
+        check_teacher(self.get_bare_model(self.net_g), "network_g")
+        super().init_training_settings()
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Takes the clear images: on pairs, too, the teacher is shown and measured on these."""

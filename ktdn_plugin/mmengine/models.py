@@ -22,7 +22,13 @@ from ktdn_plugin.mmengine.restorer import (
     without_pretrained,
 )
 from ktdn_plugin.named_features import name_features
-from ktdn_plugin.transfer import FrozenTeacher, Step, student_step, teacher_step
+from ktdn_plugin.transfer import (
+    FrozenTeacher,
+    Step,
+    check_teacher,
+    student_step,
+    teacher_step,
+)
 
 
 @MODELS.register_module()
@@ -41,7 +47,7 @@ class KTDNTeacher(Restorer):
         channels_last: Lay the weights out as convolutions on tensor cores want them.
 
     Raises:
-        KTDNError: If there is no loss, or the network cannot be built.
+        KTDNError: If there is no loss, or the network cannot be built, or be a teacher.
     """
 
     NETWORK = "generator"
@@ -64,6 +70,7 @@ class KTDNTeacher(Restorer):
             sync_bn=sync_bn,
             channels_last=channels_last,
         )
+        check_teacher(self.network, "generator")
 
     def step(self, hazy: Tensor, clear: Tensor) -> Step:
         """Reconstructs the clear images."""
@@ -104,8 +111,8 @@ class KTDNDistiller(Restorer):
         channels_last: Lay the weights out as convolutions on tensor cores want them.
 
     Raises:
-        KTDNError: If the teacher's checkpoint is missing or another network's, or features cannot
-            be had.
+        KTDNError: If the teacher's checkpoint is missing or another network's, its head needs no
+            features, or features cannot be had.
     """
 
     NETWORK = "student"
@@ -173,6 +180,7 @@ class KTDNDistiller(Restorer):
             )
         # Its checkpoint holds the encoder: nothing is downloaded for it.
         network: nn.Module = MODELS.build(without_pretrained(config or {}))
+        check_teacher(network, "teacher")
         try:
             load_weights(network, checkpoint, param_key)
         except KTDNError as error:

@@ -60,6 +60,24 @@ def test_teacher_of_other_settings(fails, pairs: Path) -> None:
     assert "teacher.pth: of another network than this KTDN: it says mean [0.5, 0.5, 0.5]" in line
 
 
+def test_an_affine_teacher(fails, pairs: Path) -> None:
+    opt = student_of_a_saved_teacher(pairs)
+    opt["network_t"]["head"] = "affine"
+    section, path = fails(opt)
+    assert "network_t.head: a teacher with the head affine gives back any image by a" in section
+    assert "take tanh here (the default), beside which a student may have affine" in section
+    assert "the file's has head: tanh, this one head: affine; set head: tanh for the" in path
+
+
+def test_a_checkpoint_of_another_head(fails, pairs: Path) -> None:
+    opt = student_of_a_saved_teacher(pairs)
+    opt["network_g"] |= {"head": "affine", "widths": [48, 32, 53]}
+    opt["path"]["pretrain_network_g"] = opt["path"]["pretrain_network_t"]
+    line = one(fails(opt))
+    assert "path.pretrain_network_g: " in line
+    assert "the file's has head: tanh, this one head: affine; set head: tanh for the net" in line
+
+
 class Bomb:
     def __reduce__(self) -> tuple:
         return os.system, ("touch owned",)

@@ -72,9 +72,14 @@ def test_both_stages(pairs: Path, train: Train) -> None:
 
     opt = student_options(2)
     opt["network_t"] |= {"mean": [0.5, 0.5, 0.25], "reduction": 4}
+    opt["network_g"] |= {"head": "affine", "widths": [48, 32, 53]}  # of equal 'mid'
     train(opt)
     found = saved(pairs, "student", "latest")["ktdn"]
+    assert found["network"]["head"] == "affine"
+    assert found["network"]["widths"] == [48, 32, 53]
     assert found["run"] == {"name": "student", "iteration": 2, "total": 2, "stage": "student"}
+    tail = load_network(models(pairs, "student") / "net_g_latest.pth").tail[1]
+    assert all(parameter.abs().sum() > 0 for parameter in tail.parameters())  # it learns
     assert found["data"]["train"][0]["images"] == 6
 
 

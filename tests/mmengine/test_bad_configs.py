@@ -85,6 +85,7 @@ def test_unknown_type(fails, path: str, value: str, meant: str) -> None:
 KEYS = [
     ("model.techer", "teacher"),
     ("model.student.encodr", "encoder"),
+    ("model.student.haed", "head"),
     ("model.laplacian_loss.level", "levels"),
     ("model.transfer_loss.feature", "features"),
     ("train_dataloader.num_worker", "num_workers"),
@@ -148,6 +149,9 @@ VALUES: list[tuple[str, object, str]] = [
     ("model.student", 3, "model.student: 3 must be a dict(type=...)"),
     ("model.student.encoder", "resnet81", "'resnet81' is not a timm model; did you mean"),
     ("model.student.encoder", "test_vit", "KTDN needs 4, 8 and 16"),
+    ("model.student.head", "afine", "has no head 'afine'; did you mean 'affine'?"),
+    ("model.student.widths", [64, 32, 37], "widths [64, 32, 37]: 37 channels at stride 4"),
+    ("model.teacher.head", "affine", "teacher.head: a teacher with the head affine gives back"),
     ("model.student.pretrained", "no.pth", "no.pth: no such checkpoint file"),
     ("model.pixel_loss.criterion", "l3", "criterion 'l3' is not one of l1, mse, smooth_l1"),
     ("model.laplacian_loss.levels", 9, "allows at most levels=5"),
@@ -294,9 +298,15 @@ def checked_without_validation(cfg: dict) -> None:
         del cfg[key]
 
 
+def started_from_another_head(cfg: dict) -> None:
+    cfg["model"]["student"]["head"] = "affine"
+    cfg["load_from"] = "teacher.pth"
+
+
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
+        (started_from_another_head, "the file's has head: tanh, this one head: affine; set head:"),
         (without_losses, "no image loss is given"),
         (set_in("model.transfer_loss", None), "needs both a teacher and a transfer_loss"),
         (set_in("model.teacher", None), "needs both a teacher and a transfer_loss"),
@@ -323,6 +333,7 @@ def test_what_does_not_go_together(fails, pairs: Path, edit: Edit, expected: str
         ("model.generator.encoder.x=1", "cannot be set"),
         ("custom_hooks.1=L1Loss", "cannot be set (AttributeError"),
         ("val_evaluator.1=x,y", "cannot be set (AttributeError"),
+        ("model.generator.head=affine", "generator.head: a teacher with the head affine gives"),
         ("train_cfg.max_iters=many", "train_cfg: max_iters: 'many' must be a whole number"),
     ],
 )
