@@ -4,6 +4,7 @@ _base_ = ["_base_/runtime.py", "_base_/nh_haze.py", "_base_/schedule.py"]
 
 model = dict(
     type="KTDNDistiller",
+    # A student may have head="affine", and a narrow encoder widths: see options/train_ktdn.yml.
     student=dict(type="KTDN", encoder="res2net101d", pretrained=True),
     teacher=dict(type="KTDN", encoder="res2net101d"),  # its checkpoint holds the encoder
     # Required with a teacher: what stage 1 saved, here or on BasicSR's side.

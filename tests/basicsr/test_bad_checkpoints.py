@@ -19,6 +19,9 @@ from helpers import (
     write_options,
 )
 
+import ktdn_plugin
+from ktdn_plugin import KTDN, KTDNError
+
 
 def test_teacher_not_named(fails) -> None:
     opt = student_options()
@@ -67,6 +70,26 @@ def test_an_affine_teacher(fails, pairs: Path) -> None:
     assert "network_t.head: a teacher with the head affine gives back any image by a" in section
     assert "take tanh here (the default), beside which a student may have affine" in section
     assert "the file's has head: tanh, this one head: affine; set head: tanh for the" in path
+
+
+def test_an_affine_teacher_in_another_loop() -> None:
+    ktdn_plugin.register()  # before BasicSR, which today's torchvision lacks a module of
+    from ktdn_plugin.basicsr.ktdn_model import KTDNModel
+    from ktdn_plugin.basicsr.ktdn_teacher_model import KTDNTeacherModel
+
+    affine = {"type": "KTDN", "encoder": ENCODER, "head": "affine"}
+    teacher, student = (kind.__new__(kind) for kind in (KTDNTeacherModel, KTDNModel))
+    teacher.net_g = KTDN(ENCODER, head="affine")
+    student.device = torch.device("cpu")
+    student.opt = {
+        "train": {"transfer_opt": {"type": "KnowledgeTransferLoss"}},
+        "network_t": affine,
+        "path": {"pretrain_network_t": "teacher.pth"},
+    }
+    with pytest.raises(KTDNError, match=r"^network_g\.head: a teacher with the head affine"):
+        teacher.init_training_settings()
+    with pytest.raises(KTDNError, match=r"^network_t\.head: a teacher with the head affine"):
+        student.build_transfer()
 
 
 def test_a_checkpoint_of_another_head(fails, pairs: Path) -> None:
