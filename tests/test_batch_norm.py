@@ -115,10 +115,12 @@ def test_half_precision_is_normalised_in_float32(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)  # of one process
     x = 100 + torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     x = x.to(torch.bfloat16)
-    wanted = nn.BatchNorm2d(3)(x.float())
-    found = synchronize(nn.BatchNorm2d(3))(x)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=1e-2)
+    alone, together = nn.BatchNorm2d(3), synchronize(nn.BatchNorm2d(3))
+    for training in (True, False):  # and then by the statistics of before
+        wanted = alone.train(training)(x.float())
+        found = together.train(training)(x)
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=1e-2)
 
 
 def test_frozen_statistics_stay_and_scales_learn() -> None:

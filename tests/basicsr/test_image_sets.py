@@ -153,6 +153,7 @@ def test_haze_made_on_the_fly_and_resumed(pairs: Path, train) -> None:
     train(opt)
     opt["train"]["total_iter"] = 4
     assert train(opt, "--auto_resume") == whole
+    assert "2 of 4 done" in log_of(pairs, "parts")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
