@@ -239,7 +239,7 @@ def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
     from argparse import Namespace
 
     from ktdn_plugin import launch
-    from ktdn_plugin.basicsr.prepare import prepare
+    from ktdn_plugin.basicsr.prepare import prepare, read_options_text
     from ktdn_plugin.errors import KTDNError
 
     path = folder / "options.yml"
@@ -249,7 +249,7 @@ def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
     )
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            opt, state = prepare(flags, folder, is_train)
+            opt, state = prepare(flags, read_options_text(flags), folder, is_train)
             _build(opt, state, str(path), is_train)
     except (KTDNError, OSError) as error:
         lines = error.lines if isinstance(error, KTDNError) else [str(error)]
