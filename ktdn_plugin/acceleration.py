@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from ktdn_plugin.errors import KTDNError
+
 AMP: dict[str, torch.dtype | None] = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Names of automatic mixed precision to the dtype that autocast computes in."""
 
@@ -23,6 +25,9 @@ SKIPS_IN_A_ROW = 16
 Each halves the scale of the losses: after so many, one of 2**14, where training begins, is below 1,
 and the gradient is out of range of itself.
 """
+
+AVERAGES = ("exp_avg", "momentum_buffer")
+"""What optimisers of all kinds keep in the shape of the weight."""
 
 
 class SkippedSteps:
@@ -164,20 +169,31 @@ def _find_glibc() -> ctypes.CDLL | None:
     return libc if hasattr(libc, "mallopt") else None
 
 
-def match_layout(optimizer: torch.optim.Optimizer) -> None:
+def match_state(optimizer: torch.optim.Optimizer) -> None:
     """Lays an optimiser's averages out as its weights are; call it after ``load_state_dict``.
 
     A state that was saved without ``channels_last`` has another layout than weights with it. Fused
     optimisers do not look: on a CPU they mix the elements up without a word, on a GPU they fail.
+    Nor do they look at sizes: with averages of smaller weights they write beyond these.
 
     Args:
         optimizer: The optimiser, with its state loaded.
+
+    Raises:
+        KTDNError: If an average has another shape than its weight.
     """
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if (
-                isinstance(value, torch.Tensor)
-                and value.shape == parameter.shape
-                and value.stride() != parameter.stride()
-            ):
-                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            for key, value in state.items():
+                if not isinstance(value, torch.Tensor):
+                    continue
+                # Others may keep rows and columns, or one number for each weight.
+                is_average = key in AVERAGES or (group.get("fused") and key != "step")
+                if value.shape != parameter.shape and is_average:
+                    raise KTDNError(
+                        f"the optimizer's state is of another network: {key} of shape "
+                        f"{tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
+                    )
+                if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from ktdn_plugin.acceleration import accelerate, keep_freed_memory, match_layout
+from ktdn_plugin.acceleration import accelerate, keep_freed_memory, match_state
+from ktdn_plugin.errors import KTDNError
 
 
 def trained(channels_last: bool, state: dict | None, fused: bool) -> tuple[nn.Module, dict]:
@@ -20,7 +21,7 @@ def trained(channels_last: bool, state: dict | None, fused: bool) -> tuple[nn.Mo
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=fused)
     if state is not None:
         optimizer.load_state_dict(copy.deepcopy(state))
-        match_layout(optimizer)
+        match_state(optimizer)
     for seed in range(3):
         x = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
         optimizer.zero_grad()
@@ -35,6 +36,14 @@ def test_fused_optimizer_goes_on_in_another_layout(before: bool, after: bool) ->
     expected, _ = trained(before, state, fused=True)
     network, _ = trained(after, state, fused=True)
     torch.testing.assert_close(network.weight, expected.weight)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_state_of_another_network_is_refused(fused: bool) -> None:
+    _, state = trained(False, None, fused=fused)
+    state["state"][0]["exp_avg"] = torch.zeros(1)
+    with pytest.raises(KTDNError, match=r"another network: exp_avg of shape \(1,\) for a weight"):
+        trained(False, state, fused=fused)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")

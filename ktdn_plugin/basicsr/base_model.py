@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ktdn_plugin import launch
-from ktdn_plugin.acceleration import AMP, SkippedSteps, accelerate, match_layout
+from ktdn_plugin.acceleration import AMP, SkippedSteps, accelerate, match_state
 from ktdn_plugin.basicsr.check_structure import check_model_options
 from ktdn_plugin.basicsr.kept import keep_newest, save_best
 from ktdn_plugin.basicsr.loaders import share_out
@@ -282,7 +282,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         """Takes over optimisers, schedules, the gradient scaler and the best metrics."""
         super().resume_training(resume_state)
         for optimizer in self.optimizers:
-            match_layout(optimizer)  # channels_last may have been switched meanwhile
+            match_state(optimizer)  # channels_last may have been switched meanwhile
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         if resume_state.get("best_metric_results"):

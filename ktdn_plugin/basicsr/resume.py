@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ktdn_plugin import launch
+from ktdn_plugin.acceleration import match_state
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.checkpoints.networks import is_training_state
@@ -22,6 +23,8 @@ from ktdn_plugin.resuming import (
 
 State = dict[str, Any]
 _logger = logging.getLogger("basicsr")
+_MISFITS = (KeyError, ValueError, AssertionError, TypeError, AttributeError, IndexError)
+"""What torch raises over a state that is not this optimiser's or scheduler's."""
 
 
 def find_resume_state(opt: Options) -> State | None:
@@ -151,7 +154,9 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
             if plan.keys() != schedule_plan(saved).keys():
                 raise KeyError("train.scheduler")
         model.resume_training(state)
-    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, IndexError) as error:
+        for optimizer in model.optimizers:
+            match_state(optimizer)
+    except (KTDNError, *_MISFITS) as error:
         raise KTDNError(
             f"{file}: the state of a training with another optimizer or scheduler ({error}); "
             "change them back, or start from its network by path.pretrain_network_g"

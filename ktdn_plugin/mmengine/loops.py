@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ktdn_plugin import launch
-from ktdn_plugin.acceleration import match_layout
+from ktdn_plugin.acceleration import match_state
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
 from ktdn_plugin.data.workers import explaining_workers
@@ -110,7 +110,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             if isinstance(self.runner.optim_wrapper, OptimWrapper):
                 optimizer = self.runner.optim_wrapper.optimizer
                 # The model's channels_last may have been switched since the state was saved.
-                match_layout(optimizer)
+                match_state(optimizer)
                 optimizer.register_step_pre_hook(self._refuse_what_is_not_finite)
             # The run was cut off before, or in, this one.
             if self._iter and self._is_due() and self._validated() != self._iter:
