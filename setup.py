@@ -39,9 +39,11 @@ setup(
         "lmdb",
         "addict",
         # Imported by us as well, though the above bring them along:
+        "kornia>=0.8",  # Lab loss
         "matplotlib>=3.7",  # curves
         "numpy",
         "pillow>=11",  # photographs and their metadata, captions in pictures
+        "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
         "safetensors",  # weights files
         "scikit-image",  # SSIM, and the demo's photographs

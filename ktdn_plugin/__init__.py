@@ -23,7 +23,9 @@ _WHERE = {
     "describe_model": "ktdn_plugin.model_zoo.costs",
     "LaplacianLoss": "ktdn_plugin.losses",
     "KnowledgeTransferLoss": "ktdn_plugin.losses",
+    "LabLoss": "ktdn_plugin.losses",
     "PixelLoss": "ktdn_plugin.losses",
+    "SSIMLoss": "ktdn_plugin.losses",
     "name_features": "ktdn_plugin.named_features",
     "FrozenTeacher": "ktdn_plugin.transfer",
     "student_step": "ktdn_plugin.transfer",
@@ -53,7 +55,13 @@ if TYPE_CHECKING:
     from ktdn_plugin.data.haze_batch import synthesize_haze_batch
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.inference import Dehazer
-    from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss, PixelLoss
+    from ktdn_plugin.losses import (
+        KnowledgeTransferLoss,
+        LabLoss,
+        LaplacianLoss,
+        PixelLoss,
+        SSIMLoss,
+    )
     from ktdn_plugin.model_zoo.costs import describe_model
     from ktdn_plugin.named_features import name_features
     from ktdn_plugin.photos import Photo, read_photo, write_photo
@@ -69,10 +77,12 @@ __all__ = [
     "FrozenTeacher",
     "KTDNError",
     "KnowledgeTransferLoss",
+    "LabLoss",
     "LaplacianLoss",
     "Photo",
     "PixelAttention",
     "PixelLoss",
+    "SSIMLoss",
     "__version__",
     "create_model",
     "dark_channel_prior",

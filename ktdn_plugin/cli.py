@@ -49,6 +49,7 @@ PACKAGES = {
     "yaml": "pyyaml",
     "skimage": "scikit-image",
     "PIL": "pillow",
+    "pytorch_msssim": "pytorch-msssim",
 }
 """Packages that are not called like the modules they bring."""
 

@@ -81,7 +81,7 @@ class FrozenTeacher(nn.Module):
 
 
 def image_losses(
-    output: Tensor, clear: Tensor, losses: Mapping[str, ImageLoss]
+    output: Tensor, clear: Tensor, losses: Mapping[str, ImageLoss], clamp: bool = False
 ) -> dict[str, Tensor]:
     """Compares images by each loss, in float32 at least, whatever the network computed in.
 
@@ -89,10 +89,15 @@ def image_losses(
         output: The network's images (n, 3, h, w).
         clear: The clear images, same shape, in [0, 1].
         losses: Name to loss; a loss takes (output, clear) and returns a scalar.
+        clamp: Whether the network's images are clamped to [0, 1] first, as SRKTDN does. What
+            nobody will see is not corrected then; but where the network overshoots, no gradient
+            pulls it back, and if it does so everywhere, it learns nothing any more.
     """
     dtype = torch.promote_types(torch.promote_types(output.dtype, clear.dtype), torch.float32)
     with torch.autocast(output.device.type, enabled=False):
         output, clear = output.to(dtype), clear.to(dtype)
+        if clamp:
+            output = output.clamp(0, 1)
         return {name: loss(output, clear) for name, loss in losses.items()}
 
 
@@ -101,6 +106,7 @@ def teacher_step(
     clear: Tensor,
     losses: Mapping[str, ImageLoss],
     amp: torch.dtype | None = None,
+    clamp_output: bool = False,
 ) -> Step:
     """One forward pass of the teacher's stage: reconstruct clear images.
 
@@ -109,10 +115,11 @@ def teacher_step(
         clear: Clear RGB images (n, 3, h, w) in [0, 1], input and target alike.
         losses: Name to image loss, such as ``{"l_rec": nn.L1Loss(), "l_lap": LaplacianLoss()}``.
         amp: Precision of the network, see :func:`~ktdn_plugin.acceleration.autocast`.
+        clamp_output: See :func:`image_losses`.
     """
     with autocast(clear.device, amp):
         output = network(clear)
-    return Step(output, image_losses(output, clear, losses))
+    return Step(output, image_losses(output, clear, losses, clamp_output))
 
 
 def student_step(
@@ -123,6 +130,7 @@ def student_step(
     teacher: FrozenTeacher | None = None,
     transfer_loss: KnowledgeTransferLoss | None = None,
     amp: torch.dtype | None = None,
+    clamp_output: bool = False,
 ) -> Step:
     """One forward pass of the student's stage: dehaze, and match the teacher's features.
 
@@ -136,6 +144,7 @@ def student_step(
         transfer_loss: Compares the features; given if and only if there is a teacher.
         amp: Precision of both networks, see :func:`~ktdn_plugin.acceleration.autocast`; the losses
             are computed in float32.
+        clamp_output: See :func:`image_losses`.
 
     Returns:
         The step; with a teacher its losses have ``l_kt`` as well.
@@ -148,11 +157,11 @@ def student_step(
     if teacher is None or transfer_loss is None:
         with autocast(hazy.device, amp):
             output = student(hazy)
-        return Step(output, image_losses(output, clear, losses))
+        return Step(output, image_losses(output, clear, losses, clamp_output))
     with autocast(hazy.device, amp):
         output, features = student(hazy, return_features=True)
         targets = teacher(clear)
-    terms = image_losses(output, clear, losses)
+    terms = image_losses(output, clear, losses, clamp_output)
     with torch.autocast(hazy.device.type, enabled=False):
         terms["l_kt"] = transfer_loss(features, targets)
     return Step(output, terms)

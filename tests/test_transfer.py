@@ -219,6 +219,19 @@ class _Watched(nn.Module):
         return (one - other).abs().mean()
 
 
+def test_clamped_images_get_no_gradient_where_they_overshoot() -> None:
+    output = torch.tensor([-0.5, 0.25, 1.5]).repeat(1, 3, 1, 1).requires_grad_()
+    clear = torch.full_like(output, 0.5)
+    losses = {"l_rec": nn.L1Loss(reduction="sum")}
+    plain = image_losses(output, clear, losses)["l_rec"]
+    assert float(plain.detach()) == pytest.approx(3 * 2.25)
+    clamped = image_losses(output, clear, losses, clamp=True)["l_rec"]
+    assert float(clamped.detach()) == pytest.approx(3 * 1.25)
+    clamped.backward()
+    assert output.grad is not None
+    assert output.grad[0, 0, 0].tolist() == [0, -1, 0]
+
+
 def test_networks_run_in_the_precision_asked_for_and_image_losses_in_float32(
     student: KTDN, teacher_network: KTDN, hazy: Tensor, clear: Tensor
 ) -> None:

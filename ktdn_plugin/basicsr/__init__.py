@@ -25,11 +25,11 @@ def register() -> None:
     from ktdn_plugin.basicsr.ktdn_model import KTDNModel
     from ktdn_plugin.basicsr.ktdn_teacher_model import KTDNTeacherModel
     from ktdn_plugin.blocks import EM, FAM
-    from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss, PixelLoss
+    from ktdn_plugin.losses import LOSSES
 
     for target, items in (
         (registry.ARCH_REGISTRY, (KTDN, FAM, EM)),
-        (registry.LOSS_REGISTRY, (PixelLoss, LaplacianLoss, KnowledgeTransferLoss)),
+        (registry.LOSS_REGISTRY, LOSSES),
         (registry.DATASET_REGISTRY, DATASETS),
         (registry.MODEL_REGISTRY, (KTDNTeacherModel, KTDNModel)),
     ):

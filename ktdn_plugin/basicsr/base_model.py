@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
@@ -22,7 +23,7 @@ from ktdn_plugin.basicsr.check_structure import check_model_options
 from ktdn_plugin.basicsr.kept import keep_newest, save_best
 from ktdn_plugin.basicsr.loaders import share_out
 from ktdn_plugin.basicsr.model_methods import ModelMethods
-from ktdn_plugin.basicsr.options import Options, complete_model_options
+from ktdn_plugin.basicsr.options import Options, complete_model_options, image_loss_sections
 from ktdn_plugin.basicsr.trial import try_network
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError, OptionsError
@@ -31,11 +32,16 @@ from ktdn_plugin.transfer import Step
 # Once, though each iteration would have it to say.
 warn_once = functools.cache(lambda text: get_root_logger().warning(text))
 
-IMAGE_LOSSES = {"l_rec": "pixel_opt", "l_lap": "laplacian_opt"}
-"""Name in the log: key under ``train`` in the options; leaving the key out switches it off."""
-
 FUSED = ("Adam", "AdamW", "SGD")
 """Optimisers that torch has in one piece, for CPUs and GPUs; ``fused: false`` takes the other."""
+
+
+def _total(loss: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    """Adds up what a loss returns: ``PerceptualLoss`` has two terms, None where one is off."""
+    value = loss(image, target)
+    if isinstance(value, Tensor):
+        return value
+    return torch.stack([term for term in value if term is not None]).sum()
 
 
 class KTDNBaseModel(ModelMethods, SRModel):
@@ -74,19 +80,27 @@ class KTDNBaseModel(ModelMethods, SRModel):
         self.ema_decay = options.get("ema_decay", 0)
         if self.ema_decay > 0:
             self._build_averaged_network()
-        self.image_losses: dict[str, nn.Module] = {
-            name: build_loss(options[key]).to(self.device)
-            for name, key in IMAGE_LOSSES.items()
-            if options.get(key)
+        self.image_losses = {
+            name: functools.partial(_total, self._build_image_loss(key))
+            for name, key in image_loss_sections(options).items()
         }
         try_network(self.opt, self.get_bare_model(self.net_g), "network_g")
         self.build_transfer()
         if not self.image_losses:
             raise KTDNError(
-                "train: no image loss is switched on; give pixel_opt, laplacian_opt or both"
+                "train: no image loss is switched on; give pixel_opt, laplacian_opt, ..."
             )
         self.setup_optimizers()
         self.setup_schedulers()
+
+    def _build_image_loss(self, key: str) -> nn.Module:
+        try:
+            return build_loss(self.opt["train"][key]).to(self.device)
+        except OSError as error:
+            raise KTDNError(
+                f"train.{key}: its weights cannot be had ({error}); take torchvision's from a "
+                f"machine that is online, and put them to {VGG_PRETRAIN_PATH}"
+            ) from error
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Moves a network to the device, with the step's switches, and wraps it."""

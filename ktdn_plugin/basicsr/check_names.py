@@ -11,7 +11,7 @@ from typing import Any
 
 from ktdn_plugin.basicsr.check_structure import MODEL_OF_STAGE
 from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys, whole
-from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.options import Options, image_loss_sections
 from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
 from ktdn_plugin.optimizers import find_optimizer
 
@@ -226,13 +226,19 @@ def check_step(opt: Options) -> list[str]:
     if size is None:  # another plugin's dataset: how large its crops are is not known
         return problems
     images = torch.zeros(1, 3, size, size)
-    for key in ("pixel_opt", "laplacian_opt"):
-        loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu") if train.get(key) else None
-        if loss is not None:
+    sections = image_loss_sections(train)
+    for key in sections.values():
+        loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu")
+        if hasattr(loss, "feature_names"):
+            problems.append(
+                f"train.{key}.type: {train[key]['type']} compares features, not images; name the "
+                "section transfer_opt"
+            )
+        elif loss is not None:
             where = f"train.{key}, datasets.train.gt_size"
             problems += _try(where, lambda loss=loss: check_scalar(loss(images, images)))
-    if not any(train.get(key) for key in ("pixel_opt", "laplacian_opt", "perceptual_opt")):
-        problems.append("train: no image loss is switched on; give pixel_opt or laplacian_opt")
+    if not sections:
+        problems.append("train: no image loss is switched on; give pixel_opt, laplacian_opt, ...")
     if train.get("transfer_opt"):
         problems += _check_transfer(opt, images.to("meta"))
     return problems
@@ -296,6 +302,8 @@ def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
         action(*arguments)
     except (KTDNError, ValueError) as error:
         return [f"{where}: {error}"]
+    except ImportError:  # a package that is not there is no matter of values
+        raise
     except Exception as error:
         if is_out_of_memory(error):
             raise

@@ -41,13 +41,16 @@ DIST_KEYS = ("backend", "port", "timeout")
 COMMON_TRAIN_KEYS = ("total_iter", "warmup_iter", "ema_decay", "optim_g", "scheduler")
 STEP_KEYS = (
     "amp", "channels_last", "compile", "grad_accum_steps", "clip_grad", "freeze_bn", "sync_bn",
+    "clamp_output",
 )  # fmt: skip
+IMAGE_LOSS_KEYS = ("pixel_opt", "laplacian_opt", "ssim_opt", "lab_opt", "perceptual_opt")
+"""The usual ones; further ``NAME_opt`` are losses too, see ``image_loss_sections``."""
 TRAIN_KEYS: dict[str, tuple[str, ...]] = {
     "KTDNModel": (
-        "pixel_opt", "laplacian_opt", "transfer_opt", "features_g", "features_t",
-        "teacher_min_psnr", *STEP_KEYS,
+        *IMAGE_LOSS_KEYS, "transfer_opt", "features_g", "features_t", "teacher_min_psnr",
+        *STEP_KEYS,
     ),
-    "KTDNTeacherModel": ("pixel_opt", "laplacian_opt", *STEP_KEYS),
+    "KTDNTeacherModel": (*IMAGE_LOSS_KEYS, *STEP_KEYS),
     "SRModel": ("pixel_opt", "perceptual_opt"),
 }  # fmt: skip
 MODEL_OF_STAGE = {"student": "KTDNModel", "teacher": "KTDNTeacherModel"}
@@ -87,9 +90,8 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.ema_decay": SHARE,
     "train.optim_g": SECTION,
     "train.scheduler": SECTION,
-    "train.pixel_opt": SECTION,
-    "train.laplacian_opt": SECTION,
-    "train.transfer_opt": SECTION,
+    **{f"train.{key}": SECTION for key in (*IMAGE_LOSS_KEYS, "transfer_opt")},
+    "train.clamp_output": FLAG,
     "train.features_g": MODULES,
     "train.features_t": MODULES,
     "train.amp": (lambda value: value in ("off", "bf16", "fp16"), "off, bf16 or fp16"),
@@ -192,12 +194,17 @@ def check_model_options(opt: Options, stage: str) -> list[str]:
 
 
 def _unknown_train_keys(opt: Options, model: str) -> list[str]:
-    return unknown_keys(
-        opt.get("train"),
-        (*COMMON_TRAIN_KEYS, *TRAIN_KEYS[model]),
-        "train.",
-        only_mistyped=opt["model_type"] != model,
-    )
+    train, known = opt.get("train"), (*COMMON_TRAIN_KEYS, *TRAIN_KEYS[model])
+    if not isinstance(train, dict):
+        return []
+    is_ours = model in MODEL_OF_STAGE.values()
+    losses = {key for key in train if is_ours and key.endswith("_opt") and key not in known}
+    others = {key: value for key, value in train.items() if key not in losses}
+    problems = unknown_keys(others, known, "train.", only_mistyped=opt["model_type"] != model)
+    # A person's own losses may have any names, but for those that others have misspelt.
+    problems += unknown_keys(dict.fromkeys(losses), known, "train.", only_mistyped=True)
+    types = {key: SECTION for key in losses}
+    return problems + check_types(train, types, "train.")
 
 
 def _check_old_keys(path: Any) -> list[str]:

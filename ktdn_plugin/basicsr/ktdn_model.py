@@ -23,11 +23,12 @@ from ktdn_plugin.transfer import FrozenTeacher, Step, check_teacher, student_ste
 class KTDNModel(KTDNBaseModel):
     """Trains the student ``network_g`` beside the frozen teacher ``network_t``.
 
-    Losses, each switched on by its key under ``train`` and logged by its name: ``pixel_opt``
-    (``l_rec``), ``laplacian_opt`` (``l_lap``) and ``transfer_opt`` (``l_kt``). The teacher comes
-    from ``path.pretrain_network_t``; it stays in eval mode, gets no gradients, is in no optimiser
-    and no wrapper, and runs only as deep as the features that ``transfer_opt`` compares. Without
-    ``transfer_opt`` no teacher is loaded: the student alone, for comparison.
+    Losses, each switched on by its key under ``train`` and logged by its name: the teacher's, see
+    :class:`~ktdn_plugin.basicsr.ktdn_teacher_model.KTDNTeacherModel`, and ``transfer_opt``
+    (``l_kt``). The teacher comes from ``path.pretrain_network_t``; it stays in eval mode, gets no
+    gradients, is in no optimiser and no wrapper, and runs only as deep as the features that
+    ``transfer_opt`` compares. Without ``transfer_opt`` no teacher is loaded: the student alone, for
+    comparison.
 
     Either may be a network other than KTDN: ``train.features_g`` and ``train.features_t`` name the
     modules whose outputs are compared. Such a teacher runs as a whole.
@@ -148,6 +149,7 @@ class KTDNModel(KTDNBaseModel):
             self.teacher,
             self.transfer_loss,  # type: ignore[arg-type]
             self.amp,
+            self.opt["train"]["clamp_output"],
         )
 
     def save(self, epoch: int, current_iter: int) -> None:

@@ -14,7 +14,8 @@ class KTDNTeacherModel(KTDNBaseModel):
     """Trains ``network_g`` to give back the clear images it is shown.
 
     Losses, each switched on by its key under ``train`` and logged by its name: ``pixel_opt``
-    (``l_rec``) and ``laplacian_opt`` (``l_lap``).
+    (``l_rec``), ``laplacian_opt`` (``l_lap``) and any other ``NAME_opt`` with a registered loss
+    that compares images (``l_NAME``), such as ``ssim_opt: {type: SSIMLoss}``.
 
     Source: Wu et al., CVPRW 2020, the teacher network.
     """
@@ -36,4 +37,5 @@ class KTDNTeacherModel(KTDNBaseModel):
 
     def step(self, lq: Tensor, gt: Tensor) -> Step:
         """Reconstructs the clear images."""
-        return teacher_step(self.net_g, gt, self.image_losses, self.amp)
+        clamp = self.opt["train"]["clamp_output"]
+        return teacher_step(self.net_g, gt, self.image_losses, self.amp, clamp)

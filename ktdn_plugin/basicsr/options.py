@@ -164,6 +164,25 @@ def set_defaults(opt: Options) -> None:
             opt["path"][key] = _expanded(value, f"path.{key}")
 
 
+IMAGE_LOSSES = {"pixel_opt": "l_rec", "laplacian_opt": "l_lap"}
+"""Sections under ``train`` whose losses have names of their own in the log."""
+
+
+def image_loss_sections(train: Options) -> dict[str, str]:
+    """Returns the sections of losses that compare images, by their losses' names in the log.
+
+    Every ``NAME_opt`` is one but ``transfer_opt``, which compares features; a section that is left
+    out, or empty, switches its loss off. They are in the same order on both toolboxes' sides,
+    whatever the file's: in it gradients are added up.
+    """
+    others = sorted(key for key in train if key.endswith("_opt") and key not in IMAGE_LOSSES)
+    return {
+        IMAGE_LOSSES.get(key, f"l_{key.removesuffix('_opt')}"): key
+        for key in (*IMAGE_LOSSES, *others)
+        if train.get(key) and key != "transfer_opt"
+    }
+
+
 def complete_model_options(opt: Options) -> None:
     """Completes options that another loop has read for one of our models, in place."""
     for key in [key for key in opt if key in ("train", "val") or key.startswith("network_")]:
@@ -201,6 +220,7 @@ def _set_step_defaults(train: Options) -> None:
     train.setdefault("channels_last", False)
     train.setdefault("compile", False)
     train.setdefault("grad_accum_steps", 1)
+    train.setdefault("clamp_output", False)
     # One GPU's batch is the recipe's; several processes make the same one together.
     train.setdefault("sync_bn", True)
     # The recipe's (SRKTDN, NTIRE 2021): batch statistics are frozen for the last three quarters.

@@ -44,10 +44,18 @@ class PixelLoss(nn.Module):
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Compares images of one shape, any value range; gives a scalar, or the shape itself."""
-        if image.shape != target.shape:
-            # torch would broadcast them, with no more than a warning.
-            raise ValueError(
-                f"PixelLoss: an image of {tuple(image.shape)} and a target of "
-                f"{tuple(target.shape)} cannot be compared"
-            )
+        check_same_shape("PixelLoss", image, target)
         return self.loss_weight * CRITERIA[self.criterion](image, target, reduction=self.reduction)
+
+
+def check_same_shape(loss: str, image: Tensor, target: Tensor) -> None:
+    """Checks that images can be compared; torch would broadcast them, with a warning at most.
+
+    Raises:
+        ValueError: If their shapes differ.
+    """
+    if image.shape != target.shape:
+        raise ValueError(
+            f"{loss}: an image of {tuple(image.shape)} and a target of {tuple(target.shape)} "
+            "cannot be compared"
+        )

@@ -45,6 +45,10 @@ class KTDNTeacher(Restorer):
         data_preprocessor: By default ``DehazingDataPreprocessor``.
         sync_bn: In distributed training, batch statistics over the batches of all processes.
         channels_last: Lay the weights out as convolutions on tensor cores want them.
+        clamp_output: Clamp the network's images to [0, 1] before they are compared, see
+            :func:`ktdn_plugin.transfer.image_losses`.
+        **losses: Configs of further losses that compare images, as ``NAME_loss``, such as
+            ``ssim_loss=dict(type='SSIMLoss', loss_weight=0.3)``; in the log ``loss_NAME``.
 
     Raises:
         KTDNError: If there is no loss, or the network cannot be built, or be a teacher.
@@ -62,19 +66,28 @@ class KTDNTeacher(Restorer):
         *,
         sync_bn: bool = False,
         channels_last: bool = False,
+        clamp_output: bool = False,
+        **losses: Config | None,
     ) -> None:
         super().__init__(
             generator,
-            {"l_rec": pixel_loss, "l_lap": laplacian_loss},
+            {
+                "pixel_loss": pixel_loss,
+                "laplacian_loss": laplacian_loss,
+                **dict(sorted(losses.items())),
+            },
             data_preprocessor,
             sync_bn=sync_bn,
             channels_last=channels_last,
+            clamp_output=clamp_output,
         )
         check_teacher(self.network, "generator")
 
     def step(self, hazy: Tensor, clear: Tensor) -> Step:
         """Reconstructs the clear images."""
-        return teacher_step(self.network, clear, dict(self.image_losses.items()))
+        return teacher_step(
+            self.network, clear, dict(self.image_losses.items()), clamp_output=self.clamp_output
+        )
 
     def _predict(self, inputs: Tensor, data_samples: Samples | None) -> list[BaseDataElement]:
         # On pairs, too, the teacher is shown and measured on the clear images.
@@ -109,6 +122,10 @@ class KTDNDistiller(Restorer):
         data_preprocessor: By default ``DehazingDataPreprocessor``.
         sync_bn: In distributed training, batch statistics over the batches of all processes.
         channels_last: Lay the weights out as convolutions on tensor cores want them.
+        clamp_output: Clamp the network's images to [0, 1] before they are compared, see
+            :func:`ktdn_plugin.transfer.image_losses`.
+        **losses: Configs of further losses that compare images, as ``NAME_loss``, such as
+            ``ssim_loss=dict(type='SSIMLoss', loss_weight=0.3)``; in the log ``loss_NAME``.
 
     Raises:
         KTDNError: If the teacher's checkpoint is missing or another network's, its head needs no
@@ -133,13 +150,20 @@ class KTDNDistiller(Restorer):
         *,
         sync_bn: bool = False,
         channels_last: bool = False,
+        clamp_output: bool = False,
+        **losses: Config | None,
     ) -> None:
         super().__init__(
             student,
-            {"l_rec": pixel_loss, "l_lap": laplacian_loss},
+            {
+                "pixel_loss": pixel_loss,
+                "laplacian_loss": laplacian_loss,
+                **dict(sorted(losses.items())),
+            },
             data_preprocessor,
             sync_bn=sync_bn,
             channels_last=channels_last,
+            clamp_output=clamp_output,
         )
         if (teacher is None) != (transfer_loss is None):
             raise KTDNError(
@@ -196,6 +220,7 @@ class KTDNDistiller(Restorer):
             dict(self.image_losses.items()),
             self.teacher,
             self.transfer_loss,
+            clamp_output=self.clamp_output,
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> KTDNDistiller:

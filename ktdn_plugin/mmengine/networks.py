@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.blocks import EM, FAM
-from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss, PixelLoss
+from ktdn_plugin.losses import LOSSES
 from ktdn_plugin.mmengine.registry import MODELS
 
-for _item in (KTDN, FAM, EM, PixelLoss, LaplacianLoss, KnowledgeTransferLoss):
+for _item in (KTDN, FAM, EM, *LOSSES):
     MODELS.register_module(module=_item)

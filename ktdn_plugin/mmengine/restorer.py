@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from ktdn_plugin.acceleration import accelerate
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.batch_norm import synchronize
-from ktdn_plugin.errors import KTDNError, NotFiniteError
+from ktdn_plugin.errors import KTDNError, NotFiniteError, did_you_mean
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.mmengine.registry import MODELS
 from ktdn_plugin.transfer import Step
@@ -52,17 +53,19 @@ class Restorer(BaseModel):
         *,
         sync_bn: bool,
         channels_last: bool,
+        clamp_output: bool,
     ) -> None:
         super().__init__(data_preprocessor or PREPROCESSOR)
         built = MODELS.build(network)
         if sync_bn and dist.is_available() and dist.is_initialized():
             built = synchronize(built.to(get_device()))
         setattr(self, self.NETWORK, accelerate(built, channels_last=channels_last))
-        given = {name: options for name, options in losses.items() if options}
+        self.clamp_output = clamp_output
+        given = {_log_name(type(self), key): options for key, options in losses.items() if options}
         if not given:
             raise KTDNError(
-                f"{type(self).__name__}: no image loss is given; give pixel_loss, laplacian_loss "
-                "or both"
+                f"{type(self).__name__}: no image loss is given; give pixel_loss, laplacian_loss, "
+                "..."
             )
         self.image_losses = nn.ModuleDict(
             {name: MODELS.build(options) for name, options in given.items()}
@@ -144,6 +147,16 @@ class Restorer(BaseModel):
             result.set_data({"hazy": hazy, "dehazed": image})
             results.append(result)
         return results
+
+
+def _log_name(model: type, key: str) -> str:
+    """Returns a loss' name in the log: the part before ``_loss``, but for the usual two."""
+    usual = {"pixel_loss": "l_rec", "laplacian_loss": "l_lap"}
+    name = key.removesuffix("_loss")
+    if name in ("", key):
+        known = [*inspect.signature(model).parameters, "ssim_loss", "lab_loss"]
+        raise KTDNError(f"{model.__name__}: unknown option '{key}'{did_you_mean(key, known)}")
+    return usual.get(key, f"l_{name}")
 
 
 def without_pretrained(network: Mapping[str, Any], *, files: bool = True) -> Config:

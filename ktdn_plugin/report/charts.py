@@ -20,6 +20,7 @@ MOST_POINTS = 300  # a chart is about as many pixels wide
 MOST_DOTS = 40
 COLOURS = 8  # that the page's style sheet has; further runs differ by their lines
 NAMED = {"l_rec": "reconstruction", "l_lap": "Laplacian", "l_kt": "knowledge transfer"}
+NAMED |= {"l_ssim": "SSIM loss", "l_lab": "Lab loss", "l_perceptual": "perceptual loss"}
 NAMED |= {f"loss_{name[2:]}": text for name, text in NAMED.items()}
 
 

@@ -12,6 +12,9 @@ model = dict(
     # Each loss is switched off by None; without a teacher the student learns alone.
     pixel_loss=dict(type="PixelLoss", loss_weight=1.0, criterion="l1"),
     laplacian_loss=dict(type="LaplacianLoss", loss_weight=0.3, levels=5),  # weight: SRKTDN's
+    lab_loss=None,  # dict(type="LabLoss", loss_weight=0.5): SRKTDN's fourth, L2 in CIE Lab
+    ssim_loss=None,  # dict(type="SSIMLoss", loss_weight=0.3); further NAME_loss take any loss
+    clamp_output=False,  # True compares images clamped to [0, 1]: no gradient where they overshoot
     transfer_loss=dict(
         type="KnowledgeTransferLoss",
         loss_weight=1.0,  # SRKTDN's

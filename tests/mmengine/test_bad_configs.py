@@ -308,6 +308,8 @@ def started_from_another_head(cfg: dict) -> None:
     [
         (started_from_another_head, "the file's has head: tanh, this one head: affine; set head:"),
         (without_losses, "no image loss is given"),
+        (set_in("model.ssim_los", {"type": "SSIMLoss"}), "'ssim_los'; did you mean 'ssim_loss'?"),
+        (set_in("model.ssim_loss", {"type": "SIMLoss"}), "did you mean 'SSIMLoss'?"),
         (set_in("model.transfer_loss", None), "needs both a teacher and a transfer_loss"),
         (set_in("model.teacher", None), "needs both a teacher and a transfer_loss"),
         (checked_without_validation, "there is no val_dataloader with clear images to measure"),

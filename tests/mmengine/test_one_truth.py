@@ -24,6 +24,8 @@ from ktdn_plugin import KTDN, cli, load_weights
 from ktdn_plugin.checkpoints import read_state_dict
 
 AVERAGE = {"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1}
+SSIM = {"type": "SSIMLoss", "loss_weight": 0.3}
+LAB = {"type": "LabLoss", "loss_weight": 0.5}
 SAMPLES = {
     "paired": {"type": "PairedHazeDataset"},
     "synthetic": {
@@ -47,6 +49,7 @@ def five_basicsr_steps(folder: Path, dataset: dict, batch: int, workers: int) ->
     train |= {**dataset, "batch_size_per_gpu": batch, "num_worker_per_gpu": workers}
     if dataset["type"] == "SyntheticHazeDataset":
         del train["dataroot_lq"]
+    opt["train"] |= {"ssim_opt": SSIM, "lab_opt": LAB, "clamp_output": True}
     opt["datasets"]["val"]["type"] = "PairedHazeDataset"
     opt["path"] = {"pretrain_network_t": "teacher.pth", "pretrain_network_g": "student.pth"}
     opt["logger"]["save_checkpoint_freq"] = 5
@@ -69,6 +72,7 @@ def five_mmengine_steps(
         custom_hooks=[AVERAGE, {"type": "CheckpointLayoutHook"}],
     )
     cfg["train_dataloader"]["dataset"] |= dataset
+    cfg["model"] |= {"ssim_loss": SSIM, "lab_loss": LAB, "clamp_output": True}
     if dataset["type"] == "SyntheticHazeDataset":
         del cfg["train_dataloader"]["dataset"]["dataroot_lq"]
     assert run("train", cfg) == 0
@@ -80,6 +84,9 @@ def five_mmengine_steps(
 def test_five_student_steps_are_the_same(
     mmengine_run: Callable, pairs: Path, samples: str, batch: int, workers: int
 ) -> None:
+    # Adam makes a whole step of a gradient that is nearly zero, and so of a rounding error: with
+    # weights that nobody chose, that happens now and then.
+    torch.manual_seed(0)
     teacher_file(pairs)
     student_file(pairs)
     theirs = five_basicsr_steps(pairs, SAMPLES[samples], batch, workers)
@@ -87,7 +94,7 @@ def test_five_student_steps_are_the_same(
     assert len(theirs) == len(ours) == 6
     for one, other in zip(theirs[:5], ours[:5], strict=True):
         assert other["lr"] == pytest.approx(one["lr"][0], abs=1e-12)
-        for name in ("rec", "lap", "kt"):
+        for name in ("rec", "lap", "ssim", "lab", "kt"):
             assert other[f"loss_{name}"] == pytest.approx(one[f"l_{name}"], abs=1e-6)
     assert ours[5]["PSNR"] == pytest.approx(theirs[5]["psnr"], abs=1e-6)
     assert ours[5]["SSIM"] == pytest.approx(theirs[5]["ssim"], abs=1e-6)
