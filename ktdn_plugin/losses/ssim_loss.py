@@ -18,8 +18,8 @@ class SSIMLoss(nn.Module):
     loss: Zhao et al., "Loss Functions for Image Restoration with Neural Networks", TCI 2017.
     Computed by pytorch-msssim, whose gradient is deterministic on CUDA as well.
 
-    There is no MS-SSIM: it takes crops of more than 160 pixels, and where a scale's structure is
-    inverted, as it may be in the first iterations, its gradient is NaN.
+    There is no MS-SSIM: it takes crops of more than 160 pixels, and where one scale's structure is
+    inverted, as it may be in the first iterations, its gradient is zero at all scales.
 
     Args:
         loss_weight: Factor of the loss.
