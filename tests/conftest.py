@@ -14,7 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers of two threads each on two cores slow each other down. Before torch is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from helpers import write_png
+from helpers import FRESH, write_png
+from preloaded import Command, together
 
 Runner = Callable[..., subprocess.CompletedProcess]
 
@@ -32,11 +33,23 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Runner:
-    """Runs ``python -m ktdn_plugin`` in the test's folder, as a person would."""
+    """Runs ``python -m ktdn_plugin`` in the test's folder, as a person would.
+
+    In processes that have all loaded already (one, or several that form a job), unless a program
+    is named, as :data:`helpers.FRESH`.
+    """
 
     def run_command(
-        *words: str, program: tuple[str, ...] = ("-m", "ktdn_plugin"), **kwargs: object
+        *words: str, program: tuple[str, ...] = (), processes: int = 1, **kwargs: object
     ) -> subprocess.CompletedProcess:
+        if processes > 1:
+            done = together(words, [tmp_path] * processes)
+            code = max(one.returncode for one in done)
+            out, err = "".join(one.stdout for one in done), "".join(one.stderr for one in done)
+            return subprocess.CompletedProcess(words, code, out, err)
+        if not program and not kwargs:
+            return Command(words, tmp_path, {}).wait(300)
+        program = program or FRESH
         # Two processes of two threads each on two cores slow each other down.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
         return subprocess.run(

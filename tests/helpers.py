@@ -15,6 +15,9 @@ from ktdn_plugin import KTDN
 
 ENCODER = "test_convnext"
 
+FRESH = ("-m", "ktdn_plugin")
+"""The program as a person starts it."""
+
 
 def write_png(path: Path, seed: int, size: tuple[int, int] = (64, 80)) -> None:
     """Writes a smooth random picture (height, width)."""

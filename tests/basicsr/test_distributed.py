@@ -27,6 +27,7 @@ from helpers import (
     write_options,
     write_png,
 )
+from preloaded import Command, together
 
 from ktdn_plugin import launch
 from ktdn_plugin.errors import KTDNError
@@ -58,7 +59,7 @@ def test_two_processes_train_as_one(pairs: Path, run, norm: str) -> None:
     assert done.returncode == 0, done.stderr
     opt["name"] = "two"
     opt["datasets"]["train"]["batch_size_per_gpu"] = 1
-    done = run("train", "-opt", write_options(pairs, opt), program=launch_of(2))
+    done = run("train", "-opt", write_options(pairs, opt), processes=2)
     assert done.returncode == 0, done.stderr
     assert "world_size: 2" in log_of(pairs, "two")
     for one, two in zip(records_of(pairs, "student"), records_of(pairs, "two"), strict=True):
@@ -87,7 +88,7 @@ def test_validation_is_that_of_one_process(pairs: Path, run) -> None:
     assert len(single) == 1
     # The state is that of before the validation, which is done again.
     for processes in (2, 3):
-        done = run("train", "-opt", path, "--auto_resume", program=launch_of(processes))
+        done = run("train", "-opt", path, "--auto_resume", processes=processes)
         assert done.returncode == 0, done.stderr
         rows = [row for row in records_of(pairs, "teacher") if row["kind"] == "val"]
         assert rows == single
@@ -97,8 +98,8 @@ def test_validation_is_that_of_one_process(pairs: Path, run) -> None:
     opt["network_g"]["encoder"] = "test_resnet"
     path = write_options(pairs, opt)
     results = []
-    for words in ({}, {"program": launch_of(2)}):
-        done = run("test", "-opt", path, **words)
+    for processes in (1, 2):
+        done = run("test", "-opt", path, processes=processes)
         assert done.returncode == 0, done.stderr
         folder = pairs / "results/evaluation"
         images = {p.name: p.read_bytes() for p in folder.glob("visualization/pairs/*.png")}
@@ -110,20 +111,10 @@ def test_validation_is_that_of_one_process(pairs: Path, run) -> None:
 
 def start_by_hand(pairs: Path, path: Path, variables: list[dict], *words: str) -> list[str]:
     """Starts one process for each set of variables, and gives what they printed."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ktdn_plugin", *words, "train", "-opt", str(path)],
-            cwd=pairs,
-            env={**ENVIRONMENT, **one},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for one in variables
-    ]
-    texts = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), texts
-    return texts
+    commands = [Command([*words, "train", "-opt", path], pairs, one) for one in variables]
+    done = [command.wait(120) for command in commands]
+    assert [one.returncode for one in done] == [0] * len(done), done
+    return [one.stdout + one.stderr for one in done]
 
 
 def test_slurm_is_recognised(pairs: Path) -> None:
@@ -313,7 +304,7 @@ def test_torchrun_restarts_a_killed_process(pairs: Path, run) -> None:
     opt["logger"]["save_checkpoint_freq"] = 3
     opt["val"]["val_freq"] = 15
     path = write_options(pairs, opt)
-    done = run("train", "-opt", path, program=launch_of(2))
+    done = run("train", "-opt", path, processes=2)
     assert done.returncode == 0, done.stderr
     shutil.move(pairs / "experiments/teacher", pairs / "whole")
 
@@ -365,33 +356,14 @@ def test_an_error_of_one_process_ends_all(pairs: Path, run) -> None:
 
 def test_hosts_that_do_not_share_the_folder(pairs: Path, tmp_path: Path) -> None:
     path = write_options(pairs, teacher_options(2))
-    done = subprocess.run(
-        [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)],
-        cwd=pairs,
-        env=ENVIRONMENT,
-        capture_output=True,
-    )
-    assert done.returncode == 0
+    assert Command(["train", "-opt", path], pairs, {}).wait(120).returncode == 0
     other = pairs / "other_host"
     other.mkdir()
     for name in ("train", "val"):
         (other / name).symlink_to(pairs / name)
-    port = free_port()
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path), "--auto_resume"],
-            cwd=folder,
-            env={**ENVIRONMENT, **variables, "RANK": str(rank), "LOCAL_RANK": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank, folder in enumerate((pairs, other))
-    ]
-    texts = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [1, 1]
-    assert "process 0: iteration 2, process 1: none" in texts[0]
+    done = together(["train", "-opt", path, "--auto_resume"], (pairs, other))
+    assert [one.returncode for one in done] == [1, 1]
+    assert "process 0: iteration 2, process 1: none" in done[0].stderr
     assert not (other / "experiments").exists()
 
 

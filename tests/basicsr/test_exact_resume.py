@@ -150,7 +150,7 @@ def test_resume_on_another_number_of_processes(pairs: Path, run) -> None:
     opt["datasets"]["train"]["batch_size_per_gpu"] = 1
     opt["val"]["val_freq"] = 6
     path = write_options(pairs, opt)
-    done = run("train", "-opt", path, "--force_yml", "train:total_iter=2", program=launch_of(2))
+    done = run("train", "-opt", path, "--force_yml", "train:total_iter=2", processes=2)
     assert done.returncode == 0, done.stderr
 
     # As many samples an iteration as before, in one process: the same samples go on.

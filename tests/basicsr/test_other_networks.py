@@ -20,6 +20,7 @@ from helpers import (
     teacher_options,
     write_options,
 )
+from preloaded import together
 from torch import nn
 
 from ktdn_plugin import cli, register
@@ -172,9 +173,9 @@ def refused(
             assert cli.main([*words]) == 1
             texts = [capfd.readouterr().err]
         else:
-            answers = request.getfixturevalue("two_processes").run(pairs, *words)
-            assert [answer["code"] for answer in answers] == [1, 1]
-            texts = [answer["errors"] for answer in answers]
+            done = together(words, [pairs] * 2)
+            assert [one.returncode for one in done] == [1, 1]
+            texts = [one.stderr for one in done]
         assert not (pairs / "experiments").exists()
         lines = [line for line in "\n".join(texts).splitlines() if line.startswith("error: ")]
         assert "Traceback" not in "".join(texts)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from helpers import assert_same, models, records_of, teacher_options, write_options
+from preloaded import together
 
 ITERATIONS = 60
 
@@ -90,12 +91,12 @@ def test_signal_to_all_processes_of_a_job(pairs: Path, run) -> None:
     assert_uninterrupted(pairs)
 
 
-def test_signal_to_one_of_two_processes(pairs: Path, two_processes) -> None:
+def test_signal_to_one_of_two_processes(pairs: Path) -> None:
     opt = options(workers=0)
     opt["datasets"]["train"]["batch_size_per_gpu"] = 1
     path = write_options(pairs, opt)
     words = ("train", "-opt", str(path), "--auto_resume")
-    assert [answer["code"] for answer in two_processes.run(pairs, *words)] == [0, 0]
+    assert [one.returncode for one in together(words, [pairs] * 2)] == [0, 0]
     shutil.move(pairs / "experiments/teacher", pairs / "experiments/whole")
 
     with socket.socket() as probe:
@@ -111,5 +112,5 @@ def test_signal_to_one_of_two_processes(pairs: Path, two_processes) -> None:
     assert f"stopped by SIGUSR1 after iteration {iteration}," in said[0]
     assert "stopped" not in said[1]  # one of them is enough to hear
 
-    assert [answer["code"] for answer in two_processes.run(pairs, *words)] == [0, 0]
+    assert [one.returncode for one in together(words, [pairs] * 2)] == [0, 0]
     assert_uninterrupted(pairs)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
+    FRESH,
     evaluation_options,
     log_of,
     losses_of,
@@ -28,7 +29,7 @@ from ktdn_plugin.metrics import measure
 
 
 def test_teacher_student_test(pairs: Path, run) -> None:
-    done = run("train", "-opt", write_options(pairs, teacher_options()))
+    done = run("train", "-opt", write_options(pairs, teacher_options()), program=FRESH)
     assert done.returncode == 0, done.stderr
     teacher_log = log_of(pairs, "teacher")
     assert len(losses_of(teacher_log, "l_rec")) == 4

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from configs import log_of, set_in, student_config, teacher_config, write_config
-from helpers import assert_same, launch_of, teacher_file
+from helpers import FRESH, assert_same, launch_of, teacher_file
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -35,13 +35,13 @@ def state_of(path: Path) -> dict:
     return {key: dict(content[key]) if "dict" in key else content[key] for key in kept}
 
 
-def train(run: Callable, folder: Path, cfg: dict, *flags: str, program=("-m", "ktdn_plugin")):
+def train(run: Callable, folder: Path, cfg: dict, *flags: str, **how):
     path = write_config(folder, cfg, "run.py")
-    return run("mmengine", "train", path, *flags, program=program)
+    return run("mmengine", "train", path, *flags, **how)
 
 
 def test_both_stages_and_a_test(run, pairs: Path) -> None:
-    done = train(run, pairs, teacher_config(), "--work-dir", "teacher")
+    done = train(run, pairs, teacher_config(), "--work-dir", "teacher", program=FRESH)
     assert done.returncode == 0, done.stderr
     cfg = student_config(model__teacher_checkpoint="teacher/iter_4.pth")
     cfg["load_from"] = "teacher/iter_4.pth"
@@ -329,7 +329,7 @@ def test_two_processes_are_as_one_with_twice_the_batch(run, pairs: Path) -> None
     assert figures[0] == figures[1] != []
     # And it goes on where it was, in two.
     cfg["train_cfg"]["max_iters"] = 4
-    done = train(run, pairs, cfg, "--work-dir", "two", "--resume", program=launch_of(2))
+    done = train(run, pairs, cfg, "--work-dir", "two", "--resume", processes=2)
     assert done.returncode == 0, done.stderr
     assert "resumed epoch: 0, iter: 3" in done.stdout
 
@@ -339,7 +339,7 @@ def test_two_processes_measure_what_is_saved(run, pairs: Path) -> None:
     cfg = teacher_config(
         model__generator__encoder="resnet10t", train_cfg__max_iters=2, custom_hooks=[]
     )
-    done = train(run, pairs, cfg, program=launch_of(2))
+    done = train(run, pairs, cfg, processes=2)
     assert done.returncode == 0, done.stderr
     path = write_config(pairs, cfg, "run.py")
     tested = run("mmengine", "test", path, "work_dirs/run/iter_2.pth", "--work-dir", "tested")
@@ -377,7 +377,7 @@ def test_weights_that_take_no_part(run, pairs: Path, finds: bool) -> None:
         custom_imports={"imports": ["spare"]},
         find_unused_parameters=finds,
     )
-    done = train(run, pairs, cfg, program=launch_of(2))
+    done = train(run, pairs, cfg, processes=2)
     assert (done.returncode == 0) is finds, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert finds or any("set find_unused_parameters = True" in line for line in errors)

@@ -1,0 +1,109 @@
+"""Commands in processes of their own that need not load torch and the toolboxes anew.
+
+A server loads them once, and forks for each command: loading takes ten times as long as a tiny
+training does. Only what differs from a fresh process is not tested so: what is loaded, and when.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+import pytest
+
+
+@functools.cache
+def _server() -> ForkServerContext:
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["toolboxes_loaded"])
+    # The server gets no sys.path, and passes in silence over what it does not find.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
+    return found
+
+
+class Command:
+    """A running ``python -m ktdn_plugin``.
+
+    Args:
+        words: The command's words.
+        folder: Where it runs.
+        env: Variables that it gets beside this process' own.
+    """
+
+    def __init__(self, words: Sequence[object], folder: Path, env: Mapping[str, str]) -> None:
+        self.words = [str(word) for word in words]
+        self._folder = tempfile.TemporaryDirectory()
+        paths = [str(Path(self._folder.name, name)) for name in ("out", "err")]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+        arguments = (self.words, str(folder), variables, paths)
+        self.process: ForkServerProcess = _server().Process(target=_run, args=arguments)
+        self.process.start()
+
+    def wait(self, seconds: float) -> subprocess.CompletedProcess:
+        """Waits for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: It takes longer, and has been killed.
+        """
+        self.process.join(seconds)
+        code = self.process.exitcode
+        if code is None:
+            self.process.kill()
+            self.process.join()
+        with self._folder as name:
+            out, err = (Path(name, one).read_text("utf-8") for one in ("out", "err"))
+        if code is None:
+            raise subprocess.TimeoutExpired(self.words, seconds, out, err)
+        return subprocess.CompletedProcess(self.words, code, out, err)
+
+
+def together(
+    words: Sequence[object], folders: Sequence[Path], seconds: float = 120
+) -> list[subprocess.CompletedProcess]:
+    """Runs a command in processes that form one job, as torchrun starts them, one in each folder.
+
+    Raises:
+        subprocess.TimeoutExpired: They take longer, and have been killed.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    job = {"WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    commands = [
+        Command(words, folder, {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank, folder in enumerate(folders)
+    ]
+    try:
+        return [command.wait(seconds) for command in commands]
+    finally:
+        for command in commands:
+            command.process.kill()
+
+
+def _run(words: list[str], folder: str, variables: dict[str, str], paths: list[str]) -> None:
+    for number, path in enumerate(("/dev/null", *paths)):
+        file = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.dup2(file, number)
+        os.close(file)
+    # Not multiprocessing's, which has none, nor what was buffered by others.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
+    multiprocessing.set_start_method("fork", force=True)  # of data workers; here it is the server's
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(folder)
+    sys.argv = ["ktdn_plugin", *words]
+    from ktdn_plugin.__main__ import ktdn
+
+    sys.exit(ktdn("python -m ktdn_plugin"))
