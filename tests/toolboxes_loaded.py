@@ -13,7 +13,7 @@ ktdn_plugin.register()
 import basicsr.data  # noqa: E402
 import basicsr.models  # noqa: E402, F401
 
-import ktdn_plugin.inference  # noqa: E402, F401
+import ktdn_plugin.inference  # noqa: E402
 from ktdn_plugin import cli  # noqa: E402
 
 cli.SECONDS_TO_SPEAK = 0  # for which others wait that torchrun would end

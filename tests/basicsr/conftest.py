@@ -11,8 +11,6 @@ from preloaded import together
 
 from ktdn_plugin import cli
 
-LOADING = 600  # seconds; two processes load torch and the toolboxes, beside other tests
-
 
 @pytest.fixture(params=[1, 2], ids=["one", "two"])
 def fails(
