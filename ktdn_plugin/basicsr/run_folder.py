@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from logging import FileHandler
+from logging import FileHandler, StreamHandler
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -96,6 +96,8 @@ def start_log(opt: Options) -> logging.Logger:
         for earlier in [h for h in one.handlers if isinstance(h, (MemoryHandler, FileHandler))]:
             one.removeHandler(earlier)
             earlier.close()
+        for screen in [h for h in one.handlers if type(h) is StreamHandler]:
+            screen.stream = sys.stderr  # of now: the one of an earlier run may be closed
         one.addHandler(kept)
     logger.info(
         f"ktdn-plugin {__version__}, BasicSR {basicsr.__version__}, torch {torch.__version__}, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -262,10 +264,12 @@ def test_runs_in_one_process_keep_their_lines_to_themselves(tmp_path: Path) -> N
     compat.apply()
     for name in ("failed", "first", "second"):
         opt = {"name": name, "rank": 0, "world_size": 1, "num_gpu": 0, "path": {"log": tmp_path}}
-        logger = start_log(opt)
-        if name != "failed":
-            open_log_file(opt, "train")
-            logger.info(f"Only of {name}.")
+        with io.StringIO() as screen, contextlib.redirect_stderr(screen):
+            logger = start_log(opt)
+            if name != "failed":
+                open_log_file(opt, "train")
+                logger.info(f"Only of {name}.")
+            assert f"name: {name}" in screen.getvalue()
     logs = {path.name.split("_")[1]: path.read_text() for path in tmp_path.glob("*.log")}
     assert set(logs) == {"first", "second"}
     for name, text in logs.items():
