@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -90,6 +91,20 @@ def test_by_mmengines_own_runner(run, pairs: Path) -> None:
     assert (pairs / "plain/iter_4.pth").is_file()
 
 
+@HOOKS.register_module(force=True)
+class RecordedIterations(Hook):
+    """Notes in which mode each iteration is, and one of its random numbers."""
+
+    trained: ClassVar[list[tuple[int, bool, float]]] = []
+    validated: ClassVar[list[int]] = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.trained.append((runner.iter, runner.model.training, float(torch.rand(()))))
+
+    def after_val(self, runner) -> None:
+        self.validated.append(runner.iter)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_it_is_exactly_what_it_would_have_been(
     mmengine_run: Callable, pairs: Path, workers: int
@@ -97,19 +112,32 @@ def test_resumed_it_is_exactly_what_it_would_have_been(
     teacher_file(pairs)
     cfg = student_config(
         train_cfg__max_iters=6,
+        train_cfg__val_interval=4,
         train_dataloader__num_workers=workers,
-        custom_hooks=[{"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1}],
+        custom_hooks=[
+            {"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1},
+            {"type": "RecordedIterations"},
+        ],
     )
+    recorded = RecordedIterations.trained, RecordedIterations.validated
+    for one in recorded:
+        one.clear()
     # Of the options that draw random numbers.
     cfg["train_dataloader"]["dataset"] |= {
         "use_scale": [0.8, 1.0],
         "color_jitter": {"saturation": 0.3},
     }
     assert mmengine_run("train", cfg, "--work-dir", "straight") == 0
+    straight = [one.copy() for one in recorded]
+    assert [row[:2] for row in straight[0]] == [(number, True) for number in range(6)]
+    assert straight[1] == [4, 6]  # the last one in any case
+    for one in recorded:
+        one.clear()
     for iterations, flags in ((2, ()), (4, ("--resume",)), (6, ("--resume", "cut/iter_4.pth"))):
         set_in("train_cfg.max_iters", iterations)(cfg)
         assert mmengine_run("train", cfg, "--work-dir", "cut", *flags) == 0
     assert_same(state_of(pairs / "cut/iter_6.pth"), state_of(pairs / "straight/iter_6.pth"))
+    assert recorded[0] == straight[0]
 
 
 def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, pairs: Path) -> None:
@@ -225,6 +253,22 @@ def test_a_validation_that_was_cut_off_is_made_up_for(
     assert found["cut"] == found["straight"]
     best = [sorted(path.name for path in (pairs / name).glob("best_*")) for name in found]
     assert best[0] == best[1]
+
+
+@HOOKS.register_module(force=True)
+class SignalAfterValidation(Hook):
+    def after_val(self, runner) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_validation_before_a_signal_is_not_repeated(mmengine_run: Callable, pairs: Path) -> None:
+    RecordedIterations.validated.clear()
+    hooks = [{"type": "RecordedIterations"}, {"type": "SignalAfterValidation"}]
+    cfg = teacher_config(train_cfg__max_iters=2, custom_hooks=hooks)
+    assert mmengine_run("train", cfg) == 128 + signal.SIGTERM
+    cfg["custom_hooks"] = hooks[:1]
+    assert mmengine_run("train", cfg, "--resume") == 0
+    assert RecordedIterations.validated == [2]
 
 
 def test_a_changed_schedule_is_followed(mmengine_run: Callable, pairs: Path) -> None:
