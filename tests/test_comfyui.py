@@ -69,7 +69,7 @@ def test_comfyui_is_told_what_the_node_takes(loaded: ComfyUI) -> None:
     assert told["category"] == "image/restoration"
     assert told["input_order"] == {
         "required": ["image", "checkpoint"],
-        "optional": ["device", "precision", "max_memory"],
+        "optional": ["device", "precision", "max_memory", "strength"],
     }
     assert told["input"]["required"]["image"] == ("IMAGE",)
     names, _ = told["input"]["required"]["checkpoint"]
@@ -127,9 +127,11 @@ def test_memory_is_bounded_where_it_is_said(
     images = _images(1)
     (result,) = loaded.run(NODE, image=images, checkpoint="haze.pth")
     assert torch.equal(result, images)
-    loaded.run(NODE, image=images, checkpoint="haze.pth", max_memory=0.5, precision="fp16")
+    options = {"max_memory": 0.5, "precision": "fp16", "strength": 0.7}
+    loaded.run(NODE, image=images, checkpoint="haze.pth", **options)
     assert [one["max_memory"] for one in given] == [None, 500_000_000]
     assert [one["precision"] for one in given] == ["float32", "fp16"]
+    assert [one["strength"] for one in given] == [1, 0.7]
     assert {one["device"] for one in given} == {torch.device("cpu")}
     assert loaded.freed == [(2 * 10**9, torch.device("cpu")), (5 * 10**8, torch.device("cpu"))]
 

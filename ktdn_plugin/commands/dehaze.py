@@ -12,16 +12,17 @@ from ktdn_plugin.commands.machine import add_machine, machine_of
 MORE = """\
 Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha channel, EXIF data, colour
 profile and other metadata. Each result is there whole or not at all, and results that are there
-are skipped: after an interruption, the same command goes on, and one with another checkpoint or
-precision, or another photo of that name, is refused (OUT/.ktdn-dehaze keeps what results were
-made with, and from). Files that cannot be dehazed do not stop the others; they are named at the
-end, and the exit code is 1.
+are skipped: after an interruption, the same command goes on, and one with another checkpoint,
+precision or strength, or another photo of that name, is refused (OUT/.ktdn-dehaze keeps what
+results were made with, and from). Files that cannot be dehazed do not stop the others; they are
+named at the end, and the exit code is 1.
 """
 
 END = """\
 examples:
   ktdn dehaze photo.jpg --checkpoint net.pth                    dehazed/photo.jpg
   ktdn dehaze photo.jpg --checkpoint net.pth -o clear.png       another format, by its name
+  ktdn dehaze photo.jpg --checkpoint net.pth --strength 0.7     leaves some of the haze
   ktdn dehaze photos --checkpoint net.pth -o out --compare      a folder, with comparisons
   ktdn dehaze hazy --checkpoint net.pth -o out --gt clear       with a table of PSNR and SSIM
 """
@@ -57,6 +58,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="FILE",
         help="the trained network: KTDN's of any training program, .pth or .safetensors",
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="how much of the network's change is applied, 0 to 2: 0.7 leaves some of the haze, "
+        "more than 1 exaggerates (1)",
     )
     add_machine(parser)
     parser.add_argument(
@@ -107,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from ktdn_plugin.inference import Dehazer
 
         tell_teacher(arguments.checkpoint)
-        return Dehazer(arguments.checkpoint, **machine_of(arguments))
+        return Dehazer(arguments.checkpoint, strength=arguments.strength, **machine_of(arguments))
 
     dehaze_all(
         arguments.inputs,
@@ -115,6 +124,7 @@ def _run(arguments: argparse.Namespace) -> None:
         load,
         checkpoint=arguments.checkpoint,
         precision=arguments.precision,
+        strength=arguments.strength,
         ground_truth=arguments.gt,
         split=arguments.split,
         compare=arguments.compare,

@@ -23,25 +23,33 @@ class Record:
     """What the output folder says its results were made with, and from.
 
     Each result's entry has ``checkpoint`` (its file's name), ``sha256`` (the checkpoint's),
-    ``precision``, for JPEG and WebP ``quality``, and ``source``: see :func:`describe_source`.
+    ``precision``, ``strength`` where it is not 1, for JPEG and WebP ``quality``, and ``source``:
+    see :func:`describe_source`.
 
     Args:
         folder: The output folder; None where the output is a file, beside which none is left.
         checkpoint: The network's file.
         precision: Of the computation.
         quality: Of JPEG and WebP; the usual one where absent.
+        strength: How much of the network's change is applied.
 
     Raises:
         KTDNError: If the checkpoint or the file cannot be read.
     """
 
     def __init__(
-        self, folder: Path | None, checkpoint: Path, precision: str, quality: int | None
+        self,
+        folder: Path | None,
+        checkpoint: Path,
+        precision: str,
+        quality: int | None,
+        strength: float = 1.0,
     ) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
         self.precision = precision
         self.quality = QUALITY if quality is None else quality
+        self.strength = strength
         self._digest = _digest(checkpoint)
         self._results = {} if folder is None else read_record(folder)
         self._journal = None if folder is None else Journal(folder)
@@ -75,6 +83,7 @@ class Record:
             for key, words in (
                 ("sha256", f"another checkpoint ({found.get('checkpoint')})"),
                 ("precision", f"--precision {found.get('precision')}"),
+                ("strength", f"--strength {found.get('strength', 1)}"),
                 ("quality", f"--quality {found.get('quality')}"),
             ):
                 if found.get(key) != now.get(key):
@@ -107,6 +116,8 @@ class Record:
             "sha256": self._digest,
             "precision": self.precision,
         }
+        if self.strength != 1:
+            entry["strength"] = self.strength
         if PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY:
             entry["quality"] = self.quality
         return entry

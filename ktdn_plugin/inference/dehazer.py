@@ -33,6 +33,9 @@ from ktdn_plugin.system_memory import peak_resident
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 """Runs on a device wait for each other: each is planned for the memory that is free."""
 
+STRONGEST = 2.0
+"""Largest ``strength``: beyond it, the noise of haze that is taken away drowns the scene."""
+
 _JITTER = 1.02  # what a process holds is not the same to the byte each time
 
 
@@ -53,6 +56,8 @@ class Dehazer:
             on a GPU by its tensors. Without it, what is free. Only for KTDN. On a CPU, under
             glibc, the process then gives back at once what it frees, from here on.
         encoder: The network's timm backbone, where the file does not tell.
+        strength: How much of the network's change is applied, in [0, 2]: 0 leaves an image as it
+            is, 1 gives what the network gives, 2 doubles the change.
         tile: Only for networks that are not KTDN: run them on tiles of so many pixels.
         tile_overlap: Pixels that neighbouring tiles share; 32, or a quarter of a smaller tile.
 
@@ -72,6 +77,7 @@ class Dehazer:
         precision: str = "float32",
         max_memory: int | str | None = None,
         encoder: str | None = None,
+        strength: float = 1.0,
         tile: int | None = None,
         tile_overlap: int | None = None,
     ) -> None:
@@ -80,6 +86,7 @@ class Dehazer:
         dtype = find_precision(precision, self.device)
         # What cannot be had is said before a file is read.
         limit = None if max_memory is None else parse_memory(max_memory)
+        self.strength = strength
         overlap = min(32, (tile or 0) // 4) if tile_overlap is None else tile_overlap
         if tile is not None:
             check_tile(tile, overlap)
@@ -115,6 +122,21 @@ class Dehazer:
         # Where the process had held more before, what building took is not known, nor matters.
         self._built = built if built > before and self.device.type == "cpu" else 0
         self.max_memory = limit
+
+    @property
+    def strength(self) -> float:
+        """How much of the network's change is applied, in [0, 2]; may be assigned."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        # Written so that NaN fails it too.
+        if isinstance(strength, bool) or not 0 <= strength <= STRONGEST:
+            raise KTDNError(
+                f"strength: {strength} is not in [0, {STRONGEST:g}]; 0 leaves a photo as it is, 1 "
+                "applies the network's change, more exaggerates it"
+            )
+        self._strength = float(strength)
 
     @property
     def max_memory(self) -> int | None:
@@ -190,7 +212,7 @@ class Dehazer:
         return self._total(held, frames, fast), self._total(held, frames, least)
 
     def _run(self, images: NDArray[Any] | Tensor) -> Any:
-        frames = Frames(images, self.device)
+        frames = Frames(images, self.device, self.strength)
         if len(images):
             self.run(frames)
         return frames.result

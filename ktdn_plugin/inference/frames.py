@@ -30,15 +30,20 @@ class Frames:
         images: An array (n, h, w, 3) of uint8, uint16 or float32 in [0, 1], or a tensor
             (n, 3, h, w) of floating point in [0, 1].
         device: Where the network is.
+        strength: How much of the network's change :meth:`write` applies: 0 none, 1 all, more
+            extrapolates.
 
     Attributes:
         size: Height and width with the padding.
         result: What :meth:`write` has written; of the images' kind, type and shape.
     """
 
-    def __init__(self, images: NDArray[Any] | Tensor, device: torch.device) -> None:
+    def __init__(
+        self, images: NDArray[Any] | Tensor, device: torch.device, strength: float = 1.0
+    ) -> None:
         self.images = images.detach() if isinstance(images, Tensor) else images
         self.device = device
+        self.strength = strength
         self.result: Any
         if isinstance(images, Tensor):
             self.height, self.width = images.shape[2:]
@@ -80,7 +85,12 @@ class Frames:
         bottom = min(bottom, self.height)
         if top >= bottom:
             return
-        values = values[:, :, : bottom - top, : self.width].float().clamp_(0, 1)
+        values = values[:, :, : bottom - top, : self.width].float()
+        if self.strength != 1:
+            # Before the clamping, which would take away what less or more of the change needs.
+            hazy = self.read(top, bottom)[..., : self.width]
+            values = torch.lerp(hazy, values, self.strength)
+        values = values.clamp_(0, 1)
         if isinstance(self.result, Tensor):
             self.result[:, :, top:bottom] = values
             return

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_dehazer import dehazer, photo, plain
+from tiny_dehazer import dehazer, network, photo, plain
 from torch import Tensor, nn
 
 import ktdn_plugin
@@ -123,6 +123,21 @@ def test_results_can_be_trained_on_and_inputs_with_gradients_be_given() -> None:
 
 def test_the_public_name() -> None:
     assert ktdn_plugin.Dehazer is Dehazer
+
+
+def test_strength() -> None:
+    image = photo()
+    made = Dehazer(network(), device="cpu", strength=0)
+    assert np.array_equal(made(image), image)
+    made.strength = 0.5
+    x = torch.from_numpy(image.copy()).permute(2, 0, 1) / 255
+    with torch.no_grad():
+        wanted = to_rgb8((x + network()(x[None])[0]) / 2)
+    assert np.abs(made(image).astype(int) - wanted).max() <= 1
+    for wrong in (-0.1, 2.1, float("nan"), True):
+        with pytest.raises(KTDNError, match=r"^strength: "):
+            made.strength = wrong
+    assert made.strength == 0.5
 
 
 @pytest.mark.parametrize(

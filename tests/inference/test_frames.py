@@ -98,6 +98,21 @@ def test_values_are_clamped(kind: str) -> None:
     torch.testing.assert_close(got[0, 2], torch.full((32, 32), 0.5), rtol=0, atol=1 / 255)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strength", [0.0, 0.7, 1.0, 2.0])
+def test_strength_scales_the_change_before_values_are_clamped(kind: str, strength: float) -> None:
+    images = make(kind, 1, 40, 50)  # padded to 48 x 64
+    frames = Frames(images, CPU, strength)
+    hazy = as_network_sees(images)
+    change = torch.linspace(-1.5, 1.5, 48 * 64).view(1, 1, 48, 64)
+    for top in (0, 16, 32):
+        rows = slice(top, top + 16)
+        frames.write(top, top + 16, frames.read(top, top + 16) + change[:, :, rows])
+    expected = (hazy + strength * change[:, :, :40, :50]).clamp(0, 1)
+    step = {"uint8": 255, "uint16": 65535}.get(kind, 1e6)
+    torch.testing.assert_close(as_network_sees(frames.result), expected, rtol=0, atol=0.51 / step)
+
+
 def test_rounding_is_that_of_a_saved_picture() -> None:
     generator = torch.Generator().manual_seed(0)
     values = torch.rand(3, 64, 64, generator=generator) * 1.2 - 0.1

@@ -78,6 +78,7 @@ dehazer = Dehazer(path, device="cpu", max_memory=int(sys.argv[2]))
 said["digest"] = digest(dehazer(image))
 said["peak"] = peak_resident()
 dehazer.max_memory = int(sys.argv[3])
+dehazer.strength = 0.7
 dehazer(image)
 said["next peak"] = peak_resident()
 said["limit"] = dehazer.max_memory

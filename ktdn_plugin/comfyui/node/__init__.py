@@ -15,6 +15,7 @@ try:
     from ktdn_plugin import load_network
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.inference import Dehazer
+    from ktdn_plugin.inference.dehazer import STRONGEST
     from ktdn_plugin.inference.devices import PRECISIONS
     from ktdn_plugin.spandrel import install
 except ImportError as error:
@@ -84,6 +85,13 @@ class KTDNDehaze:
             "tooltip": "most memory that ComfyUI may hold meanwhile, in GB: on a GPU its tensors, "
             "on a CPU the whole process; 0: what is free",
         }
+        strength = {
+            "default": 1.0,
+            "min": 0.0,
+            "max": STRONGEST,
+            "step": 0.05,
+            "tooltip": "how much of the network's change is applied: 0.7 leaves some of the haze",
+        }
         text = "a trained KTDN in models/ktdn or models/upscale_models"
         return {
             "required": {
@@ -94,6 +102,8 @@ class KTDNDehaze:
                 "device": (["auto", "cpu", "cuda", "mps"], {"tooltip": "auto: ComfyUI's own"}),
                 "precision": (list(PRECISIONS), {}),
                 "max_memory": ("FLOAT", memory),
+                # Last, as ComfyUI's saved workflows list values by position.
+                "strength": ("FLOAT", strength),
             },
         }
 
@@ -110,6 +120,7 @@ class KTDNDehaze:
         device: str = "auto",
         precision: str = "float32",
         max_memory: float = 0.0,
+        strength: float = 1.0,
     ) -> tuple[Tensor]:
         """Dehazes a batch.
 
@@ -121,6 +132,7 @@ class KTDNDehaze:
             precision: One of :data:`PRECISIONS`.
             max_memory: Most memory to hold, in GB, see :class:`~ktdn_plugin.Dehazer`: on a GPU
                 ComfyUI's tensors, on a CPU its whole process; 0 for what is free.
+            strength: How much of the network's change is applied, in [0, 2].
 
         Returns:
             The images, of the same shape.
@@ -147,7 +159,13 @@ class KTDNDehaze:
         with torch.inference_mode(False):
             network = _network(paths[checkpoint], _version(paths[checkpoint]))
             try:
-                dehazer = Dehazer(network, device=place, precision=precision, max_memory=limit)
+                dehazer = Dehazer(
+                    network,
+                    device=place,
+                    precision=precision,
+                    max_memory=limit,
+                    strength=strength,
+                )
             except KTDNError as error:
                 raise KTDNError(f"{checkpoint}: {error}") from error
         progress = utils.ProgressBar(len(image))
