@@ -104,6 +104,7 @@ def _run(words: list[str], folder: str, variables: dict[str, str], paths: list[s
     os.environ.update(variables)
     os.chdir(folder)
     sys.argv = ["ktdn_plugin", *words]
+    sys.path.insert(0, folder)  # as ``python -m`` does
     from ktdn_plugin.__main__ import ktdn
 
     sys.exit(ktdn("python -m ktdn_plugin"))

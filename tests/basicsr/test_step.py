@@ -156,6 +156,9 @@ def test_a_loss_that_is_not_finite_stops(
     pairs: Path, train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ktdn_plugin import cli
+    from ktdn_plugin.basicsr import compat
+
+    compat.apply()
     from ktdn_plugin.basicsr import ktdn_teacher_model
     from ktdn_plugin.transfer import teacher_step
 
@@ -168,11 +171,11 @@ def test_a_loss_that_is_not_finite_stops(
 
     steps = []
 
-    def poisoned_step(network, clear, losses, amp=None):
+    def poisoned_step(network, clear, *others):
         steps.append(None)
         if len(steps) == 5:
             clear = clear * float("inf")
-        return teacher_step(network, clear, losses, amp)
+        return teacher_step(network, clear, *others)
 
     monkeypatch.setattr(ktdn_teacher_model, "teacher_step", poisoned_step)
     path = write_options(pairs, opt)
