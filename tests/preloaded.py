@@ -69,7 +69,7 @@ class Command:
 
 
 def together(
-    words: Sequence[object], folders: Sequence[Path], seconds: float = 120
+    words: Sequence[object], folders: Sequence[Path], seconds: float = 300
 ) -> list[subprocess.CompletedProcess]:
     """Runs a command in processes that form one job, as torchrun starts them, one in each folder.
 
