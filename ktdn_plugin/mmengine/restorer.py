@@ -43,6 +43,7 @@ class Restorer(BaseModel):
 
     NETWORK = ""  # the attribute that is trained, and so the prefix of its weights
     STAGE = ""  # for its checkpoints
+    OPTIONS = ("ssim_loss", "lab_loss")  # suggested; any other NAME_loss is taken as well
 
     def __init__(
         self,
