@@ -28,6 +28,7 @@ from ktdn_plugin.checkpoints.published_layout import (
 )
 from ktdn_plugin.checkpoints.reading import without_prefix
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.model_zoo.weights import file_of
 from ktdn_plugin.storage.safe_loading import NotReadHereError, load_tensors
 
 try:
@@ -160,7 +161,8 @@ def _teach_loader() -> None:
 
     @functools.wraps(read)
     def load_state_dict_from_file(self: ModelLoader, path: str | Path) -> StateDict:
-        return _read(path) if _is_ktdn_file(Path(path)) else read(self, path)
+        path = file_of(path)
+        return _read(path) if _is_ktdn_file(path) else read(self, path)
 
     @functools.wraps(load)
     def load_from_state_dict(self: ModelLoader, state_dict: StateDict) -> Any:

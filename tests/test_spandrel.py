@@ -303,6 +303,14 @@ def test_no_other_architecture_is_asked_before_ours_or_takes_our_files() -> None
         assert [i for i in order if MAIN_REGISTRY[i].detect(canonical)] == ["KTDN"]
 
 
+def test_networks_that_come_with_the_package() -> None:
+    model = ModelLoader().load_from_file("ktdn_tiny")
+    assert isinstance(model.architecture, KTDNArchitecture)
+    _check_equal(model, load_network("ktdn_tiny"))
+    with pytest.raises(KTDNError, match="ktdn_tini: no such checkpoint file"):
+        load_network("ktdn_tini")
+
+
 def test_installing_again_changes_nothing() -> None:
     before = list(MAIN_REGISTRY)
     methods = ModelLoader.load_state_dict_from_file, ModelLoader.load_from_state_dict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ class Provenance:
 
     Args:
         opt: The run's options.
+        text: Their file's text, before any ``--force_yml``.
         train_set: The training images.
         val_sets: The validation sets.
         state: What the run goes on from, or None.
@@ -28,12 +30,14 @@ class Provenance:
     def __init__(
         self,
         opt: Options,
+        text: str,
         train_set: Any,
         val_sets: Sequence[Any],
         state: Mapping[str, Any] | None,
     ) -> None:
         state = state or {}
         self.name: str = opt["name"]
+        self.options = hashlib.sha256(text.encode()).hexdigest()
         self.total: int = opt["train"]["total_iter"]
         self.data = {
             "train": [_described(train_set)],
@@ -83,6 +87,7 @@ def describe(model: Any, network: nn.Module, iteration: int | str) -> Metadata:
         "name": provenance.name,
         "iteration": iteration if numbered else provenance.iteration,
         "total": provenance.total,
+        "options": provenance.options,
     }
     stage = getattr(model, "STAGE", "")
     best = {

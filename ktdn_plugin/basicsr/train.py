@@ -53,7 +53,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
             text = read_options_text(arguments)
             opt, state = prepare(arguments, text, root, is_train=True)
             start_log(opt)
-            run = _Run(opt, state, str(arguments.opt))
+            run = _Run(opt, text, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.
             with launch.failing_together():
                 make_folders(opt, resumed=state is not None)
@@ -73,7 +73,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
 class _Run:
     """One training: everything is built at first, and nothing written before :meth:`train`."""
 
-    def __init__(self, opt: Options, state: State | None, source: str) -> None:
+    def __init__(self, opt: Options, text: str, state: State | None, source: str) -> None:
         from basicsr.models import build_model
 
         from ktdn_plugin.basicsr.loaders import TrainingBatches, build_eval_loader
@@ -95,7 +95,7 @@ class _Run:
             if state is not None:
                 self.batches.start_at(restore(self.model, opt, state, self.progress()))
         datasets = [loader.dataset for loader in self.val_loaders]
-        self.provenance = Provenance(opt, self.batches.dataset, datasets, state)
+        self.provenance = Provenance(opt, text, self.batches.dataset, datasets, state)
         self.model.provenance = self.provenance
         measured = () if state else self.val_loaders
         check_teacher = getattr(self.model, "check_teacher", None)

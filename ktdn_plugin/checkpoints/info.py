@@ -31,6 +31,7 @@ from ktdn_plugin.checkpoints.networks import (
 )
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, SeveralErrors, printable
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 
 INPUT = "RGB in [0, 1], any size"
 
@@ -64,7 +65,7 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         KTDNError: If it is no checkpoint of a KTDN; it says what it is.
     """
-    path = Path(path)
+    path = resolve_checkpoint(path)
     content = read_checkpoint(path)
     found: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
     if is_training_state(content):
@@ -205,6 +206,8 @@ def _training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
         stage = f", {run['stage']} stage" if run.get("stage") else ""
         yield "run", f"{run.get('name', 'without a name')}{stage}"
         yield "iteration", f"{run.get('iteration', '?')} of {run.get('total', '?')}"
+        if run.get("options"):
+            yield "options file", f"SHA-256 {run['options']}"
     data = _mapping(metadata.get("data"))
     for key, name in (("train", "trained on"), ("val", "validated on")):
         sets = data.get(key)

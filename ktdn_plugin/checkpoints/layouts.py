@@ -21,6 +21,7 @@ from ktdn_plugin.checkpoints.metadata import (
 from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
 from ktdn_plugin.checkpoints.published_layout import DEAD, dead_entries, is_published, to_published
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.model_zoo.weights import file_of
 from ktdn_plugin.storage.atomic import write_whole
 
 LAYOUTS = ("ktdn", "published", "safetensors", "mmengine")
@@ -49,7 +50,7 @@ def layout_of(content: Any, path: str | Path) -> str:
         return "mmengine"
     if is_published(select_weights(content, path)):
         return "published"
-    if is_safetensors(path):
+    if is_safetensors(file_of(path)):
         return "safetensors"
     return "ktdn" if any(key in content for key in PARAM_KEYS) else "bare"
 

@@ -13,7 +13,8 @@ that was never interrupted does.
 ``ktdn_plugin``, ``toolbox``
     What it was trained with: our version, and such as ``BasicSR 1.4.2``.
 ``run``
-    ``name``, ``iteration``, ``total``, and ``stage``: ``teacher`` or ``student``.
+    ``name``, ``iteration``, ``total``, ``stage`` (``teacher`` or ``student``), and ``options``: the
+    SHA-256 of the options file. Files of mmengine's side lack the last.
 ``data``
     ``train`` and ``val``: lists of ``name``, ``split``, ``fingerprint`` and ``images``.
 ``metrics``
@@ -39,6 +40,7 @@ from ktdn_plugin.archs.detection import find_reduction, find_widths
 from ktdn_plugin.archs.ktdn_arch import HEADS
 from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.model_zoo.weights import file_of
 from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
 
 KEY = "ktdn"
@@ -129,7 +131,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
 
     Args:
         content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
-        path: The file, whose header has it where it is a safetensors file.
+        path: The file, or its model's name; its header has it where it is a safetensors file.
 
     Returns:
         Plain values; empty where the file carries none.
@@ -137,6 +139,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     Raises:
         KTDNError: If there is something of that name that is no metadata.
     """
+    path = file_of(path)
     if is_safetensors(path):
         text = read_header(path).get(KEY)
         if text is not None and len(text) > LARGEST:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine, is_mmengine
 from ktdn_plugin.checkpoints.published_layout import LANDMARKS, PUBLISHED_LANDMARKS
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.storage.safe_loading import load_tensors
 
 _logger = logging.getLogger(__name__)
@@ -25,11 +26,15 @@ WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model", "model_state_dict"
 def read_checkpoint(path: str | Path) -> Any:
     """Reads a ``.pth`` or ``.safetensors`` file onto the CPU without running anything in it.
 
+    Args:
+        path: The file; or the name of a network that comes with the package, see
+            :func:`~ktdn_plugin.model_zoo.weights.resolve_checkpoint`.
+
     Raises:
         KTDNError: If the file is not there, is truncated or no checkpoint, is an exported network,
             or would need code to be run to be read.
     """
-    return load_tensors(path)
+    return load_tensors(resolve_checkpoint(path))
 
 
 def read_state_dict(path: str | Path, param_key: str | None = None) -> StateDict:

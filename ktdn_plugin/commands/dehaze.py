@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.commands.machine import add_machine, machine_of
+from ktdn_plugin.model_zoo.weights import DEFAULT, SHIPPED
 
 MORE = """\
 Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha channel, EXIF data, colour
@@ -20,11 +21,11 @@ named at the end, and the exit code is 1.
 
 END = """\
 examples:
-  ktdn dehaze photo.jpg --checkpoint net.pth                    dehazed/photo.jpg
-  ktdn dehaze photo.jpg --checkpoint net.pth -o clear.png       another format, by its name
-  ktdn dehaze photo.jpg --checkpoint net.pth --strength 0.7     leaves some of the haze
-  ktdn dehaze photos --checkpoint net.pth -o out --compare      a folder, with comparisons
-  ktdn dehaze hazy --checkpoint net.pth -o out --gt clear       with a table of PSNR and SSIM
+  ktdn dehaze photo.jpg                                 dehazed/photo.jpg, by ktdn_small
+  ktdn dehaze photo.jpg --strength 0.7                  leaves some of the haze
+  ktdn dehaze photo.jpg -o clear.png                    another format, by its name
+  ktdn dehaze photos -o out --compare                   a folder, with comparisons
+  ktdn dehaze hazy --checkpoint net.pth --gt clear      your network; a table of PSNR and SSIM
 """
 
 
@@ -56,8 +57,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        metavar="FILE",
-        help="the trained network: KTDN's of any training program, .pth or .safetensors",
+        metavar="NAME_OR_FILE",
+        default=Path(DEFAULT),
+        help=f"the trained network: {' or '.join(SHIPPED)}, which come with the package, or a file "
+        f"of KTDN's of any training program, .pth or .safetensors ({DEFAULT})",
     )
     parser.add_argument(
         "--strength",
@@ -101,28 +104,22 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ktdn_plugin.dehaze import dehaze_all
-    from ktdn_plugin.errors import KTDNError
+    from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 
-    if arguments.checkpoint is None:
-        raise KTDNError(
-            "--checkpoint: missing; name a trained network's file, such as "
-            "experiments/NAME/models/net_g_best.pth of 'ktdn train', "
-            "demo/experiments/demo_student/models/net_g_latest.pth of 'ktdn demo', or the KTDN.pth "
-            "that the authors published"
-        )
+    checkpoint = resolve_checkpoint(arguments.checkpoint)
 
     def load() -> Callable[[Any], Any]:
         from ktdn_plugin.evaluation.stage import tell_teacher
         from ktdn_plugin.inference import Dehazer
 
-        tell_teacher(arguments.checkpoint)
-        return Dehazer(arguments.checkpoint, strength=arguments.strength, **machine_of(arguments))
+        tell_teacher(checkpoint)
+        return Dehazer(checkpoint, strength=arguments.strength, **machine_of(arguments))
 
     dehaze_all(
         arguments.inputs,
         arguments.output,
         load,
-        checkpoint=arguments.checkpoint,
+        checkpoint=checkpoint,
         precision=arguments.precision,
         strength=arguments.strength,
         ground_truth=arguments.gt,

@@ -74,7 +74,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="run a trained KTDN, and compare it; may be given several times",
+        help="run a trained KTDN, and compare it: ktdn_small, ktdn_tiny or a file; may be given "
+        "several times",
     )
     parser.add_argument(
         "--dataset", metavar="NAME", help="how --gt is laid out: nh-haze, o-haze, sots-indoor, ..."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ktdn_plugin.model_zoo.weights import SHIPPED
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
@@ -14,7 +16,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         "the checkpoint on several sizes before it appears; if it differs, there is none."
     )
     parser = commands.add_parser("export", help=text, description=f"{text}. {more}")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=".pth or .safetensors")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help=f"{', '.join(SHIPPED)}, or a .pth or .safetensors file",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="FILE.onnx or FILE.pt2"
     )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ktdn_plugin.model_zoo.weights import SHIPPED
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     text = "tell what checkpoint files are: network, encoder, training run, split and figures"
     parser = commands.add_parser("info", help=text, description=text)
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="a checkpoint in any layout"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help=f"a checkpoint in any layout, or {' or '.join(SHIPPED)}",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list, one entry a file")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

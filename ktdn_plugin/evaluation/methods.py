@@ -14,6 +14,7 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.pairing import Pairing
 from ktdn_plugin.evaluation.truth import GroundTruth, has_both_sides, open_images
 from ktdn_plugin.metrics import RGB8
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.scenes.names import key_of, without_comparisons
 
 HAZY, DARK_CHANNEL = "hazy", "dcp"
@@ -186,6 +187,7 @@ def open_checkpoints(
         from ktdn_plugin.inference import Dehazer
 
         name, path = named(text)
+        path = resolve_checkpoint(path)
         images = _required(hazy, f"--checkpoint {text}")
         tell_teacher(path)
         network = Dehazer(path, **options)

@@ -28,6 +28,7 @@ from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
 from ktdn_plugin.inference.planning import Plan, Planner
 from ktdn_plugin.inference.tiles import check_tile, run_frames
+from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.system_memory import peak_resident
 
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -47,9 +48,10 @@ class Dehazer:
     difference from the plain network is that of rounding.
 
     Args:
-        checkpoint: A checkpoint's path, see
-            :func:`~ktdn_plugin.checkpoints.networks.load_network`; or a network. A network that is
-            not KTDN has to map images (n, 3, h, w) in [0, 1] to such images.
+        checkpoint: ``ktdn_small`` or ``ktdn_tiny``, which come with the package; or a
+            checkpoint's path, see :func:`~ktdn_plugin.checkpoints.networks.load_network`; or a
+            network. A network that is not KTDN has to map images (n, 3, h, w) in [0, 1] to such
+            images.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32``, ``tf32``, ``bf16`` or ``fp16``.
         max_memory: Most memory to take, in bytes or as ``"4GB"``: on a CPU by the whole process,
@@ -71,7 +73,7 @@ class Dehazer:
 
     def __init__(
         self,
-        checkpoint: str | Path | nn.Module,
+        checkpoint: str | Path | nn.Module = DEFAULT,
         *,
         device: str | torch.device = "auto",
         precision: str = "float32",

@@ -27,6 +27,7 @@ from ktdn_plugin.mmengine.evaluator import tolerant
 from ktdn_plugin.mmengine.hooks import ResumeHook
 from ktdn_plugin.mmengine.restorer import without_pretrained
 from ktdn_plugin.mmengine.work_dir import find_checkpoint, set_aside
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 
 TRAINING_KEYS = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 VALIDATION_KEYS = ("val_dataloader", "val_cfg", "val_evaluator")
@@ -147,7 +148,8 @@ def _agree(cfg: Config, found: Path | None) -> None:
 
 
 def _prepare_test(cfg: Config, checkpoint: str | Path) -> None:
-    if not Path(checkpoint).is_file():
+    checkpoint = resolve_checkpoint(checkpoint)
+    if not checkpoint.is_file():
         raise KTDNError(f"{checkpoint}: no such checkpoint file")
     for key in (*TRAINING_KEYS, *VALIDATION_KEYS):
         cfg[key] = None

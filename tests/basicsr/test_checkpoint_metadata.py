@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Callable
@@ -47,6 +48,8 @@ def test_both_stages(pairs: Path, train: Train) -> None:
     described = found["ktdn"]
     assert json.loads(json.dumps(described)) == described
     metrics = described.pop("metrics")
+    options = hashlib.sha256((pairs / "teacher.yml").read_bytes()).hexdigest()
+    assert described["run"].pop("options") == options
     toolbox = f"BasicSR {basicsr.__version__}"
     network = {"mean": [0.5, 0.5, 0.25], "reduction": 4}
     assert described == metadata_of_run(toolbox, "teacher", "teacher", "tiny", **network)
@@ -77,7 +80,13 @@ def test_both_stages(pairs: Path, train: Train) -> None:
     found = saved(pairs, "student", "latest")["ktdn"]
     assert found["network"]["head"] == "affine"
     assert found["network"]["widths"] == [48, 32, 53]
-    assert found["run"] == {"name": "student", "iteration": 2, "total": 2, "stage": "student"}
+    assert found["run"] == {
+        "name": "student",
+        "iteration": 2,
+        "total": 2,
+        "options": hashlib.sha256((pairs / "student.yml").read_bytes()).hexdigest(),
+        "stage": "student",
+    }
     tail = load_network(models(pairs, "student") / "net_g_latest.pth").tail[1]
     assert all(parameter.abs().sum() > 0 for parameter in tail.parameters())  # it learns
     assert found["data"]["train"][0]["images"] == 6
@@ -143,6 +152,8 @@ def test_a_resumed_run_tells_the_same(pairs: Path, train: Train) -> None:
         whole, resumed = saved(pairs, "whole", label), saved(pairs, "teacher", label)
         assert whole["ktdn"]["run"].pop("name") == "whole"
         assert resumed["ktdn"]["run"].pop("name") == "teacher"
+        # Names are options.
+        assert whole["ktdn"]["run"].pop("options") != resumed["ktdn"]["run"].pop("options")
         assert_same(resumed, whole)
     assert whole["ktdn"]["metrics"]["last"]["val"]["iteration"] in (3, 6, 8)
     state = torch.load(

@@ -12,8 +12,6 @@ from bad_images import BAD, write_bad
 from dehaze.conftest import all_files
 from PIL import Image
 
-from ktdn_plugin.cli import main
-
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -110,14 +108,6 @@ def test_one_line_and_nothing_is_written(
     refused(dehaze(*words), *said)
     assert {name: Path(name).read_bytes() for name in all_files(".")} == before
     assert not Path("dehazed").exists()
-
-
-def test_without_a_checkpoint(here: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["dehaze", "photos"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: --checkpoint: missing; name a trained network's file")
-    assert "ktdn demo" in said
-    assert "KTDN.pth" in said
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")

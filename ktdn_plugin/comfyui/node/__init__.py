@@ -17,6 +17,7 @@ try:
     from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.inference.dehazer import STRONGEST
     from ktdn_plugin.inference.devices import PRECISIONS
+    from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
     from ktdn_plugin.spandrel import install
 except ImportError as error:
     raise ImportError(
@@ -92,11 +93,11 @@ class KTDNDehaze:
             "step": 0.05,
             "tooltip": "how much of the network's change is applied: 0.7 leaves some of the haze",
         }
-        text = "a trained KTDN in models/ktdn or models/upscale_models"
+        text = "one that comes with ktdn-plugin, or one in models/ktdn or models/upscale_models"
         return {
             "required": {
                 "image": ("IMAGE",),
-                "checkpoint": (sorted(_checkpoints()), {"tooltip": text}),
+                "checkpoint": ([*SHIPPED, *sorted(_checkpoints())], {"tooltip": text}),
             },
             "optional": {
                 "device": (["auto", "cpu", "cuda", "mps"], {"tooltip": "auto: ComfyUI's own"}),
@@ -110,6 +111,8 @@ class KTDNDehaze:
     @classmethod
     def IS_CHANGED(cls, checkpoint: str, **inputs: Any) -> tuple[int, int] | None:
         """Has ComfyUI run the node again where the file has changed under its name."""
+        if checkpoint in SHIPPED:
+            return None
         path = _checkpoints().get(checkpoint)
         return None if path is None else _version(path)
 
@@ -127,7 +130,8 @@ class KTDNDehaze:
         Args:
             image: (n, h, w, 3) float in [0, 1], as ComfyUI's images are; a fourth channel, alpha,
                 is kept as it is.
-            checkpoint: Name of a file in one of :data:`FOLDERS`.
+            checkpoint: One that comes with the package, or a file's name in one of
+                :data:`FOLDERS`.
             device: ``auto`` for ComfyUI's own, ``cpu``, ``cuda`` or ``mps``.
             precision: One of :data:`PRECISIONS`.
             max_memory: Most memory to hold, in GB, see :class:`~ktdn_plugin.Dehazer`: on a GPU
@@ -143,8 +147,9 @@ class KTDNDehaze:
         import torch
         from comfy import model_management, utils
 
-        paths = _checkpoints()
-        if checkpoint not in paths:
+        path = resolve_checkpoint(checkpoint) if checkpoint in SHIPPED else None
+        path = path or _checkpoints().get(checkpoint)
+        if path is None:
             raise KTDNError(
                 f"{checkpoint}: no such checkpoint in models/{' or models/'.join(FOLDERS)}; put it "
                 "there, and reload the page"
@@ -157,7 +162,7 @@ class KTDNDehaze:
         model_management.free_memory(limit or ROOM, place)
         # ComfyUI runs nodes in inference mode, in which no network can be looked into.
         with torch.inference_mode(False):
-            network = _network(paths[checkpoint], _version(paths[checkpoint]))
+            network = _network(path, _version(path))
             try:
                 dehazer = Dehazer(
                     network,
