@@ -15,6 +15,7 @@ from ktdn_plugin.checkpoints.loading import load_content
 from ktdn_plugin.checkpoints.metadata import find_metadata, found_of, network_of
 from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights, settings_told
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
 
 
 class Variant(NamedTuple):
@@ -38,13 +39,13 @@ class Variant(NamedTuple):
         return {"encoder": self.encoder, "head": self.head, "widths": self.widths}
 
 
-# Both small encoders are
-# made of convolutions, batch norms that fold into them, and ReLUs: no layer norm, no squeeze and
-# excitation, no attention, so that exported networks run wherever convolutions do.
+# Both small encoders are made of convolutions, batch norms that fold into them, and ReLUs: no layer
+# norm, no squeeze and excitation, no attention, so that exported networks run wherever
+# convolutions do. Both end in a gain and an offset: what a small network draws itself is blurred.
 VARIANTS: dict[str, Variant] = {
     "ktdn": Variant("res2net101d", "the published network"),
-    "ktdn_small": Variant("resnet18", "for CPUs: plain 3x3 convolutions"),
-    "ktdn_tiny": Variant("mobilenetv4_conv_small", "for phones: depthwise convolutions"),
+    "ktdn_small": Variant("mobilenetv2_100", "for CPUs and GPUs alike", "affine", (192, 80, 160)),
+    "ktdn_tiny": Variant("mobilenetv2_100", "for phones", "affine", (96, 40, 48)),
 }
 
 
@@ -76,19 +77,21 @@ def find_variant(name: str) -> Variant:
 
 def create_model(
     name: str,
-    pretrained: bool | str | Path = False,
+    pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    encoder_weights: bool | str | Path = False,
     **kwargs: Any,
 ) -> KTDN:
     """Builds a named network.
 
     Args:
         name: One of :func:`list_models`.
-        pretrained: Weights of the encoder: ``True`` for timm's ImageNet weights, a path for a file
-            of them, ``False`` for random ones.
+        pretrained: Whether to load the weights that come with the package, the whole network's.
         checkpoint: A trained KTDN to load, in any layout that
             :func:`~ktdn_plugin.checkpoints.load_weights` takes; it has the encoder's weights too.
             What its metadata says of the other arguments is taken, unless they are given.
+        encoder_weights: What the encoder of a network to be trained starts from: ``True`` for
+            timm's ImageNet weights, a path for a file of them, ``False`` for random ones.
         **kwargs: Other arguments of :class:`~ktdn_plugin.archs.KTDN`: ``mean``, ``std``,
             ``reduction``, ``head``, ``widths``.
 
@@ -96,19 +99,42 @@ def create_model(
         The network, in training mode on the CPU.
 
     Raises:
-        KTDNError: If there is no such model or argument, if both kinds of weights are asked for,
-            if they cannot be had, or if the checkpoint says that it is of another network.
+        KTDNError: If there is no such model or argument, if several kinds of weights are asked
+            for, if they cannot be had, or if the checkpoint says that it is of another network.
         ValueError: If an argument's value is wrong.
+
+    Example:
+        >>> network = create_model("ktdn_small", pretrained=True).eval()
+        >>> network(torch.rand(1, 3, 48, 64)).shape
+        torch.Size([1, 3, 48, 64])
     """
     variant = find_variant(name)
     check_arguments(name, kwargs, known=NETWORK_ARGUMENTS)
-    if checkpoint is not None and pretrained:
+    if pretrained not in (False, True):
         raise KTDNError(
-            f"model '{name}': the checkpoint {checkpoint} has the encoder's weights; leave "
-            "'pretrained' out"
+            f"model '{name}': pretrained is True or False, not {str(pretrained)!r}; a file of the "
+            "encoder's weights is encoder_weights, one of the whole network's checkpoint"
         )
+    given = {
+        "pretrained": pretrained,
+        "checkpoint": checkpoint is not None,
+        "encoder_weights": encoder_weights,
+    }
+    asked = [key for key, value in given.items() if value]
+    if len(asked) > 1:
+        raise KTDNError(
+            f"model '{name}': {' and '.join(asked)} each bring the encoder's weights; leave all "
+            "but one out"
+        )
+    if pretrained and name not in SHIPPED:
+        raise KTDNError(
+            f"model '{name}': no trained weights come with it (they do with {', '.join(SHIPPED)}); "
+            "checkpoint takes a file, encoder_weights=True the encoder's ImageNet weights"
+        )
+    if pretrained:
+        checkpoint = resolve_checkpoint(name)
     if checkpoint is None:
-        return KTDN(**{**variant.arguments, "pretrained": pretrained, **kwargs})
+        return KTDN(**{**variant.arguments, "pretrained": encoder_weights, **kwargs})
     content = read_checkpoint(checkpoint)
     told = settings_told(select_weights(content, checkpoint), checkpoint)
     told |= network_of(find_metadata(content, checkpoint), checkpoint)
@@ -162,7 +188,7 @@ def check_arguments(model: str, given: dict[str, Any], known: tuple[str, ...]) -
         if name == "encoder":
             hint = "; its name says which: use KTDN(encoder=...) for another one"
         else:
-            hint = did_you_mean(name, (*known, "pretrained", "checkpoint"))
+            hint = did_you_mean(name, (*known, "pretrained", "checkpoint", "encoder_weights"))
         raise KTDNError(
             f"model '{model}' takes no argument '{name}'{hint} (it takes {', '.join(known)})"
         )

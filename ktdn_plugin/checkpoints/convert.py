@@ -59,13 +59,14 @@ def convert(
     *,
     param_key: str | None = None,
     encoder: str | None = None,
+    half: bool = False,
     overwrite: bool = False,
 ) -> Converted:
     """Writes a KTDN's checkpoint in another layout.
 
-    What the source is gets recognised. The numbers stay as they are, bit for bit, and so does the
-    metadata; the network's own is completed, so that the new file needs no ``encoder``, and says
-    which of it the source did not tell.
+    What the source is gets recognised. The numbers stay as they are, bit for bit (but for
+    ``half``), and so does the metadata; the network's own is completed, so that the new file needs
+    no ``encoder``, and says which of it the source did not tell.
 
     Args:
         source: A checkpoint in any layout.
@@ -75,6 +76,8 @@ def convert(
         param_key: ``params``, the weights that were trained, or ``params_ema``, their average. By
             default both where the layout has room for both, else the average where there is one.
         encoder: Name of a timm backbone, where the source does not name it and several would fit.
+        half: Write convolutions in float16, which halves the file; biases and batch statistics,
+            few and of any size, stay. Networks compute in float32 again once they are loaded.
         overwrite: Whether a file that is there may be replaced.
 
     Returns:
@@ -106,6 +109,8 @@ def convert(
     options = completed.options
     network = empty_network(options, source)
     sets = {key: _in_order(network, weights, source) for key, weights in sets.items()}
+    if half:
+        sets = {key: _halved(weights, source) for key, weights in sets.items()}
     if layout in ("published", "safetensors") and len(sets) > 1:
         sets, averaged = {"params_ema": sets["params_ema"]}, True
     if layout == "published":
@@ -165,6 +170,23 @@ def _in_order(network: KTDN, weights: StateDict, path: Path) -> StateDict:
             f"{path}: its weights do not fit KTDN with encoder '{network.encoder.name}': {problem}"
         )
     return {key: weights[key].clone(memory_format=torch.contiguous_format) for key in wanted}
+
+
+def _halved(weights: StateDict, path: Path) -> StateDict:
+    """Rounds kernels to float16.
+
+    Raises:
+        KTDNError: If a number is too large for it.
+    """
+    halved = dict(weights)
+    for key, value in weights.items():
+        if value.is_floating_point() and value.ndim > 1:
+            halved[key] = value.half()
+            if not halved[key].isfinite().all():
+                raise KTDNError(
+                    f"{path}: {key} has numbers that float16 cannot hold; leave --half out"
+                )
+    return halved
 
 
 def _check_published(options: Metadata, path: Path) -> None:

@@ -24,6 +24,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         "else the averaged ones)",
     )
     parser.add_argument("--encoder", help="timm's name of the encoder, where SRC does not tell")
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="write convolutions in float16: half the size; networks compute in float32 as before",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.set_defaults(run=_run)
@@ -39,6 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.to,
         param_key=arguments.param_key,
         encoder=arguments.encoder,
+        half=arguments.half,
         overwrite=arguments.overwrite,
     )
     print_lines(

@@ -50,7 +50,9 @@ def build_for_training(name: str, scale: int, **arguments: Any) -> KTDN:
             "on hazy and clear images of one size"
         )
     if name != "KTDN":
-        return create_model(name, **arguments)
+        # In options files the word means the encoder's weights, of all networks.
+        encoder_weights = arguments.pop("pretrained", False)
+        return create_model(name, encoder_weights=encoder_weights, **arguments)
     check_arguments(name, arguments, known=tuple(inspect.signature(KTDN).parameters))
     return KTDN(**arguments)
 
