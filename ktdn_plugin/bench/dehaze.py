@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from ktdn_plugin.bench.dehaze_table import DehazeRow, format_rows
 from ktdn_plugin.bench.dehaze_worker import LEAST, PLAIN, WHOLE, DehazeJob, DehazeWorker
 from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.bench.process import WorkerError
+from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.inference.devices import PRECISIONS, find_device, find_precision
@@ -38,6 +40,7 @@ def run_bench_dehaze(
     sizes: Sequence[str] = ("1600x1200",),
     precisions: Sequence[str] | None = None,
     max_memory: Sequence[str] = (),
+    beside: Sequence[str] = (),
     steps: int = 3,
     warmup: int = 1,
     device: str = "auto",
@@ -52,6 +55,7 @@ def run_bench_dehaze(
         precisions: Precisions of ours, by default all that the device has.
         max_memory: Bounds; each is measured for each precision, beside the run without one.
             ``least`` is the least that does.
+        beside: Other trained networks, names or files, to measure in each precision as well.
         steps: Timed runs of each way; the median counts.
         warmup: Runs before them, none or more.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
@@ -72,12 +76,9 @@ def run_bench_dehaze(
     for bound in max_memory:
         if bound != LEAST:
             parse_memory(bound)
-    if checkpoint is not None:
-        from ktdn_plugin.checkpoints.networks import load_network
-
-        network = load_network(checkpoint)
-    else:
-        network = KTDN(encoder)
+    network = KTDN(encoder) if checkpoint is None else load_network(checkpoint)
+    for other in beside:
+        load_network(other)  # what cannot be read is said before anything is measured
     for line in describe_machine(place):
         print_lines(line)
     drawn = f"{encoder}, drawn weights" if checkpoint is None else str(checkpoint)
@@ -85,7 +86,8 @@ def run_bench_dehaze(
         f"network  {drawn}; median of {steps} runs after {warmup}; 8-bit image in and out", ""
     )
     rows: list[DehazeRow] = []
-    ways = [(name, bound) for name in names for bound in (None, *max_memory)]
+    ways = [Way(name, name, bound) for name in names for bound in (None, *max_memory)]
+    ways += [Way(f"{other}, {name}", name, None, other) for other in beside for name in names]
     total = len(parsed) * (1 + len(ways)) * (steps + warmup)
     with tqdm(total=total, unit="run", disable=None) as bar:
         for size in parsed:
@@ -110,6 +112,22 @@ def run_bench_dehaze(
         raise KTDNError(
             f"bench: {len(failed)} of {len(rows)} ways could not be measured; the table says why"
         )
+
+
+class Way(NamedTuple):
+    """A way that is measured beside the plain one.
+
+    Attributes:
+        name: What its row is called.
+        precision: The precision.
+        bound: Its memory bound.
+        other: Another network than the others'.
+    """
+
+    name: str
+    precision: str
+    bound: str | None
+    other: str | None = None
 
 
 def _explanation(device: torch.device) -> str:
@@ -153,7 +171,7 @@ def plain_peak(network: KTDN, size: Size) -> int:
 
 def _measure_size(
     job: DehazeJob,
-    ways: Sequence[tuple[str, str | None]],
+    ways: Sequence[Way],
     needed: int,
     steps: int,
     warmup: int,
@@ -177,16 +195,12 @@ def _measure_size(
             baseline = _Run(rows[1], _changed(job, way=WHOLE), bar, steps + warmup)
             stack.callback(baseline.close)
         runs = [baseline]
-        for name, bound in ways:
-            rows.append(DehazeRow(size, name))
-            runs.append(
-                _Run(
-                    rows[-1],
-                    _changed(job, way=name, max_memory=bound, writes=False),
-                    bar,
-                    steps + warmup,
-                )
-            )
+        for way in ways:
+            rows.append(DehazeRow(size, way.name))
+            changed = _changed(job, way=way.precision, max_memory=way.bound, writes=False)
+            if way.other is not None:
+                changed = _changed(changed, checkpoint=way.other, reference="")
+            runs.append(_Run(rows[-1], changed, bar, steps + warmup))
             stack.callback(runs[-1].close)
         # Weights and libraries of all at once are little beside one run of a large image; what
         # the ways without a bound keep of their runs is not.

@@ -29,7 +29,8 @@ class DehazeJob:
         device: The device, as torch writes it.
         max_memory: Bound of ours: a size, ``least`` or None.
         seed: Seed of drawn weights.
-        reference: File of the result to compare with; the plain way writes it.
+        reference: File of the result to compare with, which the plain way writes; empty for another
+            network, whose result is another one.
         writes: Whether this one writes it.
     """
 
@@ -183,7 +184,7 @@ def _ours(job: DehazeJob, image: Any) -> Run:
         def __init__(self) -> None:
             super().__init__(image[None], device)
             self.largest, self.squares = 0.0, 0.0
-            self.compares = not job.writes and Path(job.reference).exists()
+            self.compares = bool(job.reference) and not job.writes and Path(job.reference).exists()
 
         def write(self, top: int, bottom: int, values: torch.Tensor) -> None:
             rows = min(bottom, job.height) - top

@@ -110,6 +110,13 @@ def _add_dehaze(subjects: argparse._SubParsersAction) -> None:
         metavar="SIZE",
         help="also within so much memory: 2GB, 800MB, ..., or least: the least that does",
     )
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="other trained networks, measured in the same run: ktdn_small, net_g.pth, ...",
+    )
     parser.add_argument("--steps", type=int, default=3, help="timed runs of each way (3)")
     parser.add_argument("--warmup", type=int, default=1, help="runs before them (1)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
@@ -127,6 +134,7 @@ def _dehaze(arguments: argparse.Namespace) -> None:
         arguments.sizes,
         arguments.precisions,
         arguments.max_memory,
+        arguments.beside,
         arguments.steps,
         arguments.warmup,
         arguments.device,

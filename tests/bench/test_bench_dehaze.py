@@ -41,6 +41,21 @@ def test_ours_are_compared_with_the_plain_way(capsys: pytest.CaptureFixture[str]
     assert torch.__version__ in text
 
 
+def test_other_networks_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their result is another one: it is compared with nothing."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"params": KTDN(ENCODER).state_dict()}, "net.pth")
+    bench.run_bench_dehaze(**SMALL, precisions=["float32"], beside=["net.pth"])
+    rows = rows_of(capsys.readouterr().out)
+    assert list(rows) == ["plain", "float32", "net.pth, float32"]
+    assert rows["net.pth, float32"][4].endswith("x")
+    assert rows["net.pth, float32"][7:] == ["-", "-"]
+    with pytest.raises(KTDNError, match=r"none\.pth: no such checkpoint"):
+        bench.run_bench_dehaze(**SMALL, beside=["none.pth"])
+
+
 def test_bounded_and_without_the_plain_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
