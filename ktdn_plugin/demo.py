@@ -1,7 +1,8 @@
 """``ktdn demo``: the whole way from photographs to dehazed pictures, on any machine in minutes.
 
-It makes a small dataset, then runs the very commands a person would: ``train`` for the teacher,
-``train`` for the student, ``test``; last it draws a picture of what came out.
+It makes a small dataset, then runs the very commands a person would: ``dehaze`` with the network
+that comes with the package, ``train`` for a teacher, ``train`` for a student, ``test``; last it
+draws a picture of what came out.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from ktdn_plugin.data import make_demo_dataset
 from ktdn_plugin.data.images import list_images, read_image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import Measured, measure
+from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.option_files import options_folder
 from ktdn_plugin.pictures import comparison_sheet, write_image
 
 TEXTS = (
+    f"{DEFAULT}, trained before, dehazes photographs it has never seen",
     "teacher: learns to reconstruct clear photographs",
     "student: learns to dehaze, with the teacher's knowledge",
-    "test: dehazes photographs it has never seen",
+    "test: the student dehazes photographs it has never seen",
 )
 
+
+DEHAZE = ("dehaze", "data/val/hazy", "--gt", "data/val/clear", "-o", "dehazed", "--overwrite")
 
 # What the configs train, after as many iterations as they say.
 TEACHER, STUDENT = "work_dirs/train_teacher/iter_600.pth", "work_dirs/train_ktdn/iter_1000.pth"
@@ -43,7 +48,7 @@ class Toolbox(NamedTuple):
 
     Attributes:
         options: The folder of its options files, of which a copy goes to the demo's folder.
-        stages: Words of the commands of the three stages.
+        stages: Words of the commands that train and test.
         override: The flag that changes a training stage's options.
         results: Where the test saves a photograph, by its name.
     """
@@ -81,6 +86,7 @@ TOOLBOXES = {
         "work_dirs/train_ktdn/results/{}.png",
     ),
 }
+METHODS = ("hazy", DEFAULT, "student")
 SPLIT = "demo-val"  # as the options files name it
 
 
@@ -104,7 +110,8 @@ def run_demo(
     print_lines(f"Demo in {output}")
     make_demo_dataset(output / "data", seed)
     _copy_options(options_folder() / how.options, output / "options")
-    for number, (words, text) in enumerate(zip(how.stages, TEXTS, strict=True), start=1):
+    stages = [DEHAZE, *how.stages]
+    for number, (words, text) in enumerate(zip(stages, TEXTS, strict=True), start=1):
         print_lines("", f"[{number}/{len(TEXTS)}] {text}")
         changes = list(overrides) if "train" in words else []
         if toolbox == "mmengine" and overrides:
@@ -136,7 +143,7 @@ def _after_other_iterations(
     changes = []
     if words[-1].endswith("train_ktdn.py"):
         teacher = newest(TEACHER)
-        changes = [f"model.teacher_checkpoint={teacher}", f"load_from={teacher}"]
+        changes = [f"model.teacher_checkpoint={teacher}"]
     return tuple(newest(word) if word == STUDENT else word for word in words), changes
 
 
@@ -162,29 +169,28 @@ def _show(output: Path, results: str) -> None:
     names, rows, table = [], [], []
     for clear_path in list_images(output / "data" / "val" / "clear"):
         name = clear_path.stem
-        hazy = read_image(output / "data" / "val" / "hazy" / clear_path.name)
-        dehazed = read_image(output / results.format(name))
         clear = read_image(clear_path)
-        before, after = measure(hazy, clear), measure(dehazed, clear)
-        rows.append(((hazy, _caption(before)), (dehazed, _caption(after)), (clear, name)))
+        paths = f"data/val/hazy/{clear_path.name}", f"dehazed/{name}.png", results.format(name)
+        images = [read_image(output / path) for path in paths]
+        measured = [measure(image, clear) for image in images]
+        captions = [f"{one.psnr:.2f} dB / {one.ssim:.3f}" for one in measured]
+        rows.append((*zip(images, captions, strict=True), (clear, name)))
         names.append(name)
-        table.append((*before, *after))
+        table.append(measured)
     _write_table(output / "metrics.csv", names, table)
-    write_image(output / "comparison.png", comparison_sheet(rows))
-    print_lines("", "photo        hazy PSNR / SSIM    dehazed PSNR / SSIM")
-    for name, row in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
-        print_lines(f"{name:12} {row[0]:9.2f} / {row[1]:.3f} {row[2]:15.2f} / {row[3]:.3f}")
+    columns = ("hazy", DEFAULT, "the demo's student", "clear")
+    write_image(output / "comparison.png", comparison_sheet(rows, columns, max_cell_width=360))
+    print_lines("", "PSNR / SSIM  " + "  ".join(f"{method:>13}" for method in METHODS))
+    for name, figures in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
+        cells = (f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in figures)
+        print_lines(f"{name:11}  " + "  ".join(f"{cell:>13}" for cell in cells))
     print_lines("", f"Picture: {output / 'comparison.png'}", f"Table:   {output / 'metrics.csv'}")
 
 
-def _caption(measured: Measured) -> str:
-    return f"{measured.psnr:.2f} dB / {measured.ssim:.3f}"
-
-
-def _write_table(path: Path, names: Sequence[str], table: Sequence[Sequence[float]]) -> None:
-    head = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
+def _write_table(path: Path, names: Sequence[str], table: Sequence[Sequence[Measured]]) -> None:
     lines = [
-        (SPLIT, name, *(f"{value:.4f}" for value in row))
-        for name, row in zip(names, table, strict=True)
+        (SPLIT, name, method, f"{one.psnr:.4f}", f"{one.ssim:.4f}")
+        for name, measured in zip(names, table, strict=True)
+        for method, one in zip(METHODS, measured, strict=True)
     ]
-    write_csv(path, [head, *lines])
+    write_csv(path, [("split", "image", "method", "psnr", "ssim"), *lines])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ktdn_plugin.data.images import read_image
+from ktdn_plugin.model_zoo.weights import DEFAULT
 
 WHOLE_RUN = Path(__file__).parent.parent / "demo"
 SHORT = (
@@ -30,10 +31,12 @@ def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
     photos = {path.stem for path in (out / "data/val/clear").iterdir()}
     assert {row["image"] for row in read_table(out)} == photos
     assert min(read_image(out / "comparison.png").shape[:2]) > 300
+    assert {path.stem for path in (out / "dehazed").glob("*.png")} == photos
     assert (out / "experiments/demo_teacher/models/net_g_latest.pth").is_file()
     assert (out / "experiments/demo_student/models/net_g_latest.pth").is_file()
     assert str(out / "comparison.png") in done.stdout
     # The very commands are shown, so that a person can go on with them.
+    assert "ktdn dehaze data/val/hazy --gt data/val/clear" in done.stdout
     assert "ktdn train -opt options/train_ktdn.yml" in done.stdout
 
 
@@ -75,6 +78,11 @@ def test_demo_folder_that_is_in_use(run, tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not (WHOLE_RUN / "metrics.csv").is_file(), reason="needs a whole 'ktdn demo' run in ./demo"
 )
-def test_whole_demo_gains_three_decibels_on_every_photo() -> None:
-    for row in read_table(WHOLE_RUN):
-        assert float(row["dehazed_psnr"]) >= float(row["hazy_psnr"]) + 3, row
+def test_whole_demo_gains_on_every_photo() -> None:
+    """What was trained before by three decibels, what was trained for minutes by two."""
+    found = {(row["image"], row["method"]): row for row in read_table(WHOLE_RUN)}
+    for name in {image for image, _ in found}:
+        for method, gain in ((DEFAULT, 3), ("student", 2)):
+            hazy, dehazed = found[name, "hazy"], found[name, method]
+            assert float(dehazed["psnr"]) >= float(hazy["psnr"]) + gain, dehazed
+            assert float(dehazed["ssim"]) > float(hazy["ssim"]), dehazed

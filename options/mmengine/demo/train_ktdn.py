@@ -7,16 +7,14 @@ teacher = "work_dirs/train_teacher/iter_600.pth"
 model = dict(
     _delete_=True,
     type="KTDNDistiller",
-    student=dict(type="KTDN", encoder="resnet10t", pretrained=False),
+    # The head gives a gain and an offset for each pixel, which a small network learns in minutes.
+    student=dict(type="KTDN", encoder="resnet10t", pretrained=False, head="affine"),
     teacher=dict(type="KTDN", encoder="resnet10t"),
     teacher_checkpoint=teacher,
     pixel_loss=dict(type="PixelLoss"),
     laplacian_loss=dict(type="LaplacianLoss", loss_weight=0.3),
     transfer_loss=dict(type="KnowledgeTransferLoss", features=dict(mid=1.0)),
 )
-# The student starts as a copy of the teacher: it can form images already, and has minutes to learn
-# to dehaze them.
-load_from = teacher
 
 train_dataloader = dict(
     # Another haze at each use: three scenes and twelve hazes would not do.
