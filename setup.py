@@ -27,6 +27,7 @@ setup(
         "ktdn_plugin": ["py.typed", "archs/known_encoders.json"],
         "ktdn_plugin.report": ["page.html", "page.css", "page.js"],
         "ktdn_plugin.comfyui.node": ["README.md"],
+        "ktdn_plugin.model_zoo": ["weights/*"],
         "ktdn_plugin.options": ["*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
     },
     install_requires=[
