@@ -37,7 +37,11 @@ TEXTS = (
 )
 
 
-DEHAZE = ("dehaze", "data/val/hazy", "--gt", "data/val/clear", "-o", "dehazed", "--overwrite")
+SPLIT = "demo-val"  # as the options files name it
+DEHAZE = (
+    *("dehaze", "data/val/hazy", "--gt", "data/val/clear", "--split", SPLIT),
+    *("-o", "dehazed", "--overwrite"),
+)
 
 # What the configs train, after as many iterations as they say.
 TEACHER, STUDENT = "work_dirs/train_teacher/iter_600.pth", "work_dirs/train_ktdn/iter_1000.pth"
@@ -87,7 +91,6 @@ TOOLBOXES = {
     ),
 }
 METHODS = ("hazy", DEFAULT, "student")
-SPLIT = "demo-val"  # as the options files name it
 
 
 def run_demo(
