@@ -7,13 +7,8 @@ draws a picture of what came out.
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +22,7 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.option_files import options_folder
+from ktdn_plugin.own_commands import run_own_command
 from ktdn_plugin.pictures import comparison_sheet, write_image
 
 TEXTS = (
@@ -120,7 +116,10 @@ def run_demo(
         if toolbox == "mmengine" and overrides:
             words, more = _after_other_iterations(output, words)
             changes += more
-        _run_stage(output, ["ktdn", *words, *([how.override, *changes] if changes else [])])
+        try:
+            run_own_command([*words, *([how.override, *changes] if changes else [])], output)
+        except KTDNError as error:
+            raise KTDNError(f"the demo stopped: {error}") from error
     _show(output, how.results)
 
 
@@ -148,24 +147,6 @@ def _after_other_iterations(
         teacher = newest(TEACHER)
         changes = [f"model.teacher_checkpoint={teacher}"]
     return tuple(newest(word) if word == STUDENT else word for word in words), changes
-
-
-def _run_stage(output: Path, words: Sequence[str]) -> None:
-    print_lines(f"$ cd {shlex.quote(str(output))} && {shlex.join(words)}")
-    # One process: the demo may itself run under a launcher, whose variables are not its stages'.
-    launched = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
-    launched |= {"SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
-    environment = {key: value for key, value in os.environ.items() if key not in launched}
-    # The stage runs in another folder, where a checkout that is not installed is not found.
-    here = str(Path(str(resources.files("ktdn_plugin"))).absolute().parent)
-    environment["PYTHONPATH"] = os.pathsep.join(
-        part for part in (here, environment.get("PYTHONPATH")) if part
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "ktdn_plugin", *words[1:]], cwd=output, env=environment, check=False
-    )
-    if done.returncode:
-        raise KTDNError(f"the demo stopped: '{shlex.join(words)}' failed, see above")
 
 
 def _show(output: Path, results: str) -> None:

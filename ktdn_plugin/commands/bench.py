@@ -15,6 +15,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_train(subjects)
     _add_data(subjects)
     _add_dehaze(subjects)
+    _add_transfer(subjects)
 
 
 def _add_train(subjects: argparse._SubParsersAction) -> None:
@@ -140,3 +141,28 @@ def _dehaze(arguments: argparse.Namespace) -> None:
         arguments.device,
         arguments.seed,
     )
+
+
+def _add_transfer(subjects: argparse._SubParsersAction) -> None:
+    text = (
+        "what knowledge transfer adds: a student trained with, without, and by an untrained teacher"
+    )
+    parser = subjects.add_parser("transfer", help=text, description=text)
+    parser.add_argument(
+        "-opt",
+        "--opt",
+        type=Path,
+        required=True,
+        help="a student's options file, such as options/release/train_transfer.yml",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs (0 1 2)"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=_transfer, memory_depends_on="datasets.train.batch_size_per_gpu")
+
+
+def _transfer(arguments: argparse.Namespace) -> None:
+    from ktdn_plugin.bench.transfer import run_bench_transfer
+
+    run_bench_transfer(arguments.opt, arguments.seeds)

@@ -1,0 +1,41 @@
+"""Runs ``ktdn``'s own commands as a person would, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from ktdn_plugin.console import print_lines
+from ktdn_plugin.errors import KTDNError
+
+# What launchers leave: whoever calls may run under one, but the command is a run of its own.
+_LAUNCHERS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+_LAUNCHERS |= {"SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
+
+
+def run_own_command(words: Sequence[str], folder: Path | None = None) -> None:
+    """Prints a command, and runs it; what it prints is seen.
+
+    Args:
+        words: The words after ``ktdn``.
+        folder: The folder to run it in; by default this one.
+
+    Raises:
+        KTDNError: If it fails. Why, it has printed.
+    """
+    line = shlex.join(["ktdn", *words])
+    print_lines(f"$ cd {shlex.quote(str(folder))} && {line}" if folder else f"$ {line}")
+    environment = {key: value for key, value in os.environ.items() if key not in _LAUNCHERS}
+    # In another folder a checkout that is not installed is not found.
+    here = str(Path(str(resources.files("ktdn_plugin"))).absolute().parent)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        part for part in (here, environment.get("PYTHONPATH")) if part
+    )
+    command = [sys.executable, "-m", "ktdn_plugin", *words]
+    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
+        raise KTDNError(f"'{line}' failed, see above")
