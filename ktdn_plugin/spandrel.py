@@ -28,7 +28,7 @@ from ktdn_plugin.checkpoints.published_layout import (
 )
 from ktdn_plugin.checkpoints.reading import without_prefix
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.model_zoo.weights import file_of
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.storage.safe_loading import NotReadHereError, load_tensors
 
 try:
@@ -161,7 +161,7 @@ def _teach_loader() -> None:
 
     @functools.wraps(read)
     def load_state_dict_from_file(self: ModelLoader, path: str | Path) -> StateDict:
-        path = file_of(path)
+        path = resolve_checkpoint(path)
         return _read(path) if _is_ktdn_file(path) else read(self, path)
 
     @functools.wraps(load)

@@ -60,10 +60,14 @@ class FrozenTeacher(nn.Module):
         network: The trained teacher: a network with ``feature_extractor(names)``, such as
             :class:`~ktdn_plugin.archs.KTDN`. Its weights are shared and frozen.
         names: The features that are compared; what lies behind them is not kept.
+
+    Raises:
+        KTDNError: If its features are not worth teaching, see :func:`check_teacher`.
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str] = ("mid",)) -> None:
         super().__init__()
+        check_teacher(network, "network")
         extract = cast("Callable[[Iterable[str]], nn.Module]", network.feature_extractor)
         self.extractor = extract(tuple(names)).requires_grad_(False)
         self.train(False)

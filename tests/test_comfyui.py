@@ -203,6 +203,8 @@ def test_what_is_wrong_is_one_line(loaded: ComfyUI) -> None:
             node.dehaze(images, name, max_memory=0.001 if "fit" in message else 0.0)
         assert message in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(KTDNError, match=r"strength: 2.5 is not in \[0, 2\]"):
+        node.dehaze(_images(), "haze.pth", strength=2.5)
 
 
 def test_comfyuis_own_upscale_nodes_load_our_files(loaded: ComfyUI, network: KTDN) -> None:

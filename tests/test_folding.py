@@ -72,6 +72,19 @@ def test_encoders(encoder: str, count: int, folded: int) -> None:
 
 
 @torch.no_grad()
+def test_an_affine_head() -> None:
+    torch.manual_seed(0)
+    network = KTDN("test_resnet", head="affine", widths=(160, 64, 54))
+    nn.init.normal_(network.tail[1].weight, std=0.05)  # which starts at zero
+    network = used(network).double()
+    image = torch.rand(1, 3, 48, 80, dtype=torch.float64)
+    wanted = network(image)
+    assert (wanted - image).abs().max() > 0.1
+    assert fold_batch_norms(network) == 12
+    torch.testing.assert_close(network(image), wanted, rtol=0, atol=1e-11)
+
+
+@torch.no_grad()
 def test_float32_is_as_exact_as_before() -> None:
     torch.manual_seed(0)
     network = used(KTDN("test_resnet"))

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from configs import student_config, write_config
+from helpers import student_options, write_options
 from PIL import Image
 
 from ktdn_plugin import Dehazer, KTDNError, create_model
@@ -127,6 +129,33 @@ def test_names_where_a_path_goes(here: Path, capsys: pytest.CaptureFixture) -> N
     )
 
 
+def test_trainings_start_from_a_name(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pairs)
+    network = {"type": "KTDN", **VARIANTS["ktdn_tiny"].arguments, "widths": [96, 40, 48]}
+    network |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    opt = student_options(1)
+    del opt["network_t"], opt["train"]["transfer_opt"]
+    opt |= {"network_g": network, "path": {"pretrain_network_g": "ktdn_tiny"}}
+    opt["train"]["optim_g"] = {"type": "SGD", "lr": 1e-12}
+    assert main(["train", "-opt", str(write_options(pairs, opt))]) == 0
+    cfg = student_config(
+        load_from="ktdn_tiny",
+        model__student=network,
+        model__teacher=None,
+        model__teacher_checkpoint=None,
+        model__transfer_loss=None,
+        train_cfg__max_iters=1,
+        optim_wrapper__optimizer={"type": "SGD", "lr": 0.0},
+    )
+    assert main(["mmengine", "train", str(write_config(pairs, cfg, "run.py"))]) == 0
+    wanted = load_network("ktdn_tiny").state_dict()
+    for path in ("experiments/student/models/net_g_1.pth", "work_dirs/run/iter_1.pth"):
+        made = load_network(path).state_dict()
+        for key, value in wanted.items():
+            if "running" not in key and "num_batches" not in key:
+                assert torch.allclose(made[key], value), key
+
+
 def test_a_file_of_that_name_comes_first(here: Path) -> None:
     Path("ktdn_small").write_bytes(b"mine")
     assert resolve_checkpoint("ktdn_small") == Path("ktdn_small")
@@ -140,6 +169,7 @@ def test_a_file_of_that_name_comes_first(here: Path) -> None:
         ("ktdn_smal", "; did you mean 'ktdn_small'?"),
         ("net_g_bst", "; did you mean 'net_g_best.pth'?"),
         ("unet", "; models: ktdn_small, ktdn_tiny;"),
+        ("ktdn", "of that name come with the package; did you mean 'ktdn_tiny'?"),
     ],
 )
 def test_neither_a_name_nor_a_file(
@@ -148,7 +178,7 @@ def test_neither_a_name_nor_a_file(
     Path("net_g_best.pth").write_bytes(b"")
     for words in (["dehaze", "photo.png", "--checkpoint", name], ["info", name]):
         line = said(capsys, *words)
-        assert line.startswith(f"error: {name}: no such checkpoint file, and no model of that name")
+        assert line.startswith(f"error: {name}: no such checkpoint file, and no trained weights ")
         assert hint in line
     assert not Path("dehazed").exists()
 

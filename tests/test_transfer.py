@@ -11,6 +11,7 @@ from ktdn_plugin import (
     KTDN,
     FrozenTeacher,
     KnowledgeTransferLoss,
+    KTDNError,
     LaplacianLoss,
     student_step,
     teacher_step,
@@ -254,3 +255,8 @@ def test_networks_run_in_the_precision_asked_for_and_image_losses_in_float32(
         student_step(student, hazy, clear, losses, teacher, compared)
     assert watched.given[-1] == (torch.float32, torch.float32, False)
     assert compared.given[-1] == (half, half, False)
+
+
+def test_a_teacher_with_an_affine_head_is_refused() -> None:
+    with pytest.raises(KTDNError, match=r"network\.head: a teacher with the head affine"):
+        FrozenTeacher(KTDN("test_resnet", head="affine"))

@@ -197,6 +197,8 @@ def build_to_look_at(section: Mapping[str, Any], registry: Any, device: str = "m
     import torch
 
     item = find_registered(section["type"], registry)
+    if item is None:  # which is told elsewhere, with what may have been meant
+        return None
     plain = item.__module__ == "basicsr.losses.basic_loss" and item.__name__ != "PerceptualLoss"
     if not (plain or item.__module__.startswith("ktdn_plugin.")):
         return None

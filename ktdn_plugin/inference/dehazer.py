@@ -8,6 +8,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,11 @@ class Dehazer:
     @strength.setter
     def strength(self, strength: float) -> None:
         # Written so that NaN fails it too.
-        if isinstance(strength, bool) or not 0 <= strength <= STRONGEST:
+        is_number = isinstance(strength, Real) and not isinstance(strength, bool)
+        if not is_number or not 0 <= strength <= STRONGEST:
             raise KTDNError(
-                f"strength: {strength} is not in [0, {STRONGEST:g}]; 0 leaves a photo as it is, 1 "
-                "applies the network's change, more exaggerates it"
+                f"strength: {strength!r} is not in [0, {STRONGEST:g}]; 0 leaves a photo as it is, "
+                "1 applies the network's change, more exaggerates it"
             )
         self._strength = float(strength)
 

@@ -15,7 +15,8 @@ class LabLoss(nn.Module):
 
     Source: SRKTDN (Chen et al., CVPRW 2021), whose fourth loss is L2 in Lab with weight 0.5. In
     which unit it has Lab is not known; here lightness runs from 0 to 1, as RGB does, so that the
-    loss is of the size of a squared distance in RGB. Computed by kornia.
+    loss is of the size of a squared distance in RGB. Computed by kornia, which is differentiable
+    where scikit-image's and OpenCV's conversions are not, and runs on the images' device.
 
     Colours outside [0, 1] have no place in Lab: the images are clamped first, so that a pixel gets
     no gradient from this loss where the network overshoots. Use it beside another loss.

@@ -39,9 +39,10 @@ def resolve_checkpoint(checkpoint: str | Path) -> Path:
     name = str(checkpoint)
     if path.is_file() or path.suffix or len(path.parts) != 1:
         return path
+    guess = did_you_mean(name, (*SHIPPED, *_beside(path)))
     raise KTDNError(
-        f"{name}: no such checkpoint file, and no model of that name"
-        f"{did_you_mean(name, (*SHIPPED, *_beside(path)))}; models: {', '.join(SHIPPED)}; trained "
+        f"{name}: no such checkpoint file, and no trained weights of that name come with the "
+        f"package{guess}; models: {', '.join(SHIPPED)}; trained "
         "networks: experiments/NAME/models/net_g_best.pth"
     )
 
@@ -69,7 +70,7 @@ def find_shipped(name: str) -> Path:
     Raises:
         KTDNError: If it is missing, or is not what the package came with.
     """
-    again = "install ktdn-plugin again (pip install --force-reinstall --no-deps ktdn-plugin)"
+    again = "install the package again (pip install --force-reinstall --no-deps, and its folder)"
     found = sorted(FOLDER.glob(f"{name}-*.safetensors"))
     if not found:
         raise KTDNError(f"{name}: its weights are missing from {FOLDER}; {again}")

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, did_you_mean
 
 NO_CHECKPOINT = "not a checkpoint file"
 """What is said of a file of which nothing else is known."""
@@ -36,12 +36,21 @@ def check_regular(path: Path) -> int:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:
-        raise KTDNError(f"{path}: no such checkpoint file") from error
+        guess = did_you_mean(path.name, _beside(path))
+        raise KTDNError(f"{path}: no such checkpoint file{guess}") from error
     if stat.S_ISDIR(found.st_mode):
         raise KTDNError(f"{path}: no such checkpoint file (it is a folder)")
     if not stat.S_ISREG(found.st_mode):
         raise KTDNError(f"{path}: a pipe or a device, no checkpoint file; copy it into a file")
     return found.st_size
+
+
+def _beside(path: Path) -> list[str]:
+    """Lists the folder's files of the same kind, among which another may have been meant."""
+    try:
+        return sorted(one.name for one in path.parent.iterdir() if one.suffix == path.suffix != "")
+    except (OSError, ValueError):
+        return []
 
 
 def describe(path: Path) -> str:

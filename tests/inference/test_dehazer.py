@@ -134,7 +134,7 @@ def test_strength() -> None:
     with torch.no_grad():
         wanted = to_rgb8((x + network()(x[None])[0]) / 2)
     assert np.abs(made(image).astype(int) - wanted).max() <= 1
-    for wrong in (-0.1, 2.1, float("nan"), True):
+    for wrong in (-0.1, 2.1, float("nan"), True, "1", None):
         with pytest.raises(KTDNError, match=r"^strength: "):
             made.strength = wrong
     assert made.strength == 0.5

@@ -26,8 +26,10 @@ MB = 2**20
 
 
 @functools.cache
-def planner(encoder: str = "test_resnet", head: str = "tanh") -> Planner:
-    network = KTDN(encoder, head=head).eval()
+def planner(
+    encoder: str = "test_resnet", head: str = "tanh", widths: tuple[int, ...] | None = None
+) -> Planner:
+    network = KTDN(encoder, head=head, widths=widths).eval()
     draw_weights(network, ("bn2.weight",))
     return Planner(Engine(network, CPU, torch.float32))
 
@@ -114,17 +116,20 @@ class Live(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "head"),
+    ("encoder", "head", "widths"),
     [
-        ("test_resnet", "tanh"),
-        ("test_resnet", "affine"),
-        ("test_convnext", "tanh"),
-        ("test_efficientnet", "tanh"),
+        ("test_resnet", "tanh", None),
+        ("test_resnet", "affine", None),
+        ("test_resnet", "affine", (160, 64, 54)),
+        ("test_convnext", "tanh", None),
+        ("test_efficientnet", "tanh", None),
     ],
 )
 @torch.no_grad()
-def test_the_rehearsal_counts_no_less_than_the_run_has(encoder: str, head: str) -> None:
-    engine = planner(encoder, head).engine
+def test_the_rehearsal_counts_no_less_than_the_run_has(
+    encoder: str, head: str, widths: tuple[int, ...] | None
+) -> None:
+    engine = planner(encoder, head, widths).engine
     size = (192, 2048)
     frames = Frames(torch.rand(1, 3, *size), CPU)
     cut = engine.halo(0) is not None

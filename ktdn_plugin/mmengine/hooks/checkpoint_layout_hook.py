@@ -18,11 +18,14 @@ from ktdn_plugin.checkpoints.published_layout import from_published, is_publishe
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.provenance import describe, keep_figures
 from ktdn_plugin.mmengine.registry import HOOKS
+from ktdn_plugin.model_zoo.weights import file_of
 
 
 @HOOKS.register_module()
 class CheckpointLayoutHook(Hook):
     """Lets ``load_from`` take what BasicSR's side, KTDN's authors or another model has saved.
+
+    So does it take the name of a network that comes with the package, ``ktdn_small``.
 
     mmengine loads what fits and only warns of the rest: a checkpoint of another network would
     train on from random weights. Here it is refused.
@@ -32,6 +35,11 @@ class CheckpointLayoutHook(Hook):
 
     # Before the averaging hook, which looks into the checkpoint as well.
     priority = "VERY_HIGH"
+
+    def before_run(self, runner: Runner) -> None:
+        """Replaces the name of a network that comes with the package by its file."""
+        if runner._load_from:
+            runner._load_from = str(file_of(runner._load_from))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Brings a checkpoint's weights into the model's own layout, in place.
