@@ -1,4 +1,4 @@
-"""``ktdn haze`` and ``ktdn compare-haze``: flags."""
+"""``ktdn haze``: flags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ COUNT = 24
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the commands."""
     _add_haze(commands)
-    _add_compare_haze(commands)
 
 
 def _add_haze(commands: argparse._SubParsersAction) -> None:
@@ -69,39 +68,6 @@ def _add_haze(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.set_defaults(run=_run_haze)
-
-
-def _add_compare_haze(commands: argparse._SubParsersAction) -> None:
-    text = "compare made haze with real haze: statistics, and a picture"
-    parser = commands.add_parser("compare-haze", help=text, description=text)
-    parser.add_argument("hazy", type=Path, metavar="HAZY_FOLDER", help="real hazy photos")
-    parser.add_argument(
-        "clear", type=Path, metavar="CLEAR_FOLDER", help="the same scenes without haze"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("haze_comparison.png"),
-        help="picture (haze_comparison.png); one that is there is replaced",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the made haze (0)")
-    parser.add_argument(
-        "--per-photo", type=int, default=8, metavar="K", help="hazes made of each clear photo (8)"
-    )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=(),
-        metavar="PATTERN",
-        help="names to take, for example 'nh_haze_*' (all)",
-    )
-    parser.add_argument(
-        "--rows", type=int, default=12, metavar="N", help="most pairs in the picture (12)"
-    )
-    _add_ranges(parser)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_run_compare_haze)
 
 
 def _add_ranges(parser: argparse.ArgumentParser) -> None:
@@ -163,18 +129,3 @@ def _run_sheet(arguments: argparse.Namespace) -> None:
     count = COUNT if arguments.count is None else arguments.count
     write_sample_sheet(samples, output, count, arguments.overwrite)
     print_lines(f"Training samples: {output}")
-
-
-def _run_compare_haze(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.haze_comparison import compare_haze
-
-    compare_haze(
-        arguments.hazy,
-        arguments.clear,
-        arguments.output,
-        seed=arguments.seed,
-        per_photo=arguments.per_photo,
-        only=arguments.only,
-        rows=arguments.rows,
-        **_given(arguments),
-    )

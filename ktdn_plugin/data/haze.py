@@ -5,8 +5,8 @@ only elementary operations, whose results IEEE 754 fixes: library exponentials, 
 image resizing differ in the last bits from one processor to another.
 
 The default ranges were chosen beside 12 real pairs of non-homogeneous haze and smoke, 190 to 320
-pixels wide. ``ktdn compare-haze`` measures real pairs and haze made over their clear images; these
-are its 10, 50 and 90 % quantiles on those pairs (``--only``), and the ranges behind them::
+pixels wide (``tests/haze/test_haze_statistics.py`` measures them). These are the 10, 50 and 90 %
+quantiles of real haze and of haze made over the same clear images, and the ranges behind them::
 
     contrast loss      real 0.20 0.49 0.78   made 0.26 0.47 0.73   density, coverage
     thickest t         real 0.12 0.21 0.31   made 0.08 0.18 0.31   density

@@ -1,13 +1,14 @@
-"""The estimators, on haze that is known because it was made."""
+"""The estimators, on haze that is known; and the default ranges, beside real haze."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-from ktdn_plugin.data import demo_photos, synthesize_haze
-from ktdn_plugin.data.haze_statistics import (
+from haze_statistics import (
     TEXTURE,
     WORKING_SIDE,
     at_working_size,
@@ -15,6 +16,10 @@ from ktdn_plugin.data.haze_statistics import (
     measure_haze,
 )
 
+from ktdn_plugin.data import demo_photos, synthesize_haze
+from ktdn_plugin.data.images import read_image
+
+DATA = Path(os.environ.get("KTDN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FLAT = {"veil": (1.0, 1.0)}
 
 
@@ -152,3 +157,34 @@ def test_what_does_not_tell_is_not_a_number() -> None:
 def test_images_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="alike"):
         measure_haze(texture(60, 80), texture(60, 81))
+
+
+@pytest.mark.skipif(
+    not (DATA / "real_pairs").is_dir(), reason=f"no real pairs in {DATA} (KTDN_DATA)"
+)
+def test_default_haze_is_like_real_haze() -> None:
+    folder = DATA / "real_pairs"
+    hazy = [path for kind in ("nh_haze_*", "smoke_*") for path in folder.glob(f"hazy/{kind}")]
+    assert hazy
+    real, made = [], []
+    for number, path in enumerate(sorted(hazy)):
+        (partner,) = folder.glob(f"clear/{path.stem}.*")
+        clear = read_image(partner)
+        real.append(measure_haze(read_image(path), clear))
+        clear = at_working_size(clear)
+        for seed in range(8 * number, 8 * number + 8):
+            made.append(measure_haze(as_bytes(synthesize_haze(clear, seed).hazy), clear))
+    for field, tolerance in {
+        "contrast_loss": 0.08,
+        "thickest": 0.06,
+        "variation": 0.12,
+        "thin_to_thick": 0.12,
+        "tint": 0.08,
+        "brightness": 0.08,
+        "psnr": 2.0,
+    }.items():
+        one, other = (
+            np.quantile([getattr(s, field) for s in statistics], (0.1, 0.5, 0.9))
+            for statistics in (real, made)
+        )
+        np.testing.assert_allclose(other, one, atol=tolerance, err_msg=field)
