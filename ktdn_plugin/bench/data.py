@@ -1,9 +1,8 @@
-"""``ktdn bench data``: BasicSR's paired dataset and ours, on every kind of file that each has.
+"""``ktdn bench data``: BasicSR's paired dataset and ours, on PNG files and on a store.
 
 All of them read crops of the same images, with the same flips and turns, in one process of one
 thread. The readers take turns of a fraction of a second, so that whatever else the machine does
-hits all alike. Before anything is timed they are shown to give the same, bit by bit; the LMDB of
-sub-images, which can only give crops within those, is compared with these parts of whole images.
+hits all alike. Before anything is timed they are shown to give the same, bit by bit.
 
 The files have just been written and read: all lie in the system's page cache, and no reader waits
 for a disk.
@@ -25,7 +24,6 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from ktdn_plugin.bench.data_check import check_equal
 from ktdn_plugin.bench.data_images import (
     MIB,
     Pair,
@@ -39,7 +37,9 @@ from ktdn_plugin.bench.data_readers import (
     Draw,
     DrawnSamples,
     Reader,
+    check_equal,
     make_draws,
+    open_dataset,
     read_with_workers,
 )
 from ktdn_plugin.bench.machine import describe_machine
@@ -52,17 +52,14 @@ DRAWS = 4096
 CHECKED = 8
 WANTED = 1600  # samples a second that an H200 trains on
 
-SUB_IMAGES = "PairedImageDataset, its LMDB of sub-images"
 FORMS = (
     ("PairedImageDataset, PNG files", "PairedImageDataset", "hazy", "clear"),
-    ("PairedImageDataset, its LMDB", "PairedImageDataset", "hazy.lmdb", "clear.lmdb"),
-    (SUB_IMAGES, "PairedImageDataset", "hazy_sub.lmdb", "clear_sub.lmdb"),
     ("ours, PNG files", "PairedHazeDataset", "hazy", "clear"),
     ("ours, store", "PairedHazeDataset", None, "store"),
 )
 """Each reader's name, the dataset's class, and its files; the first is the baseline."""
 
-HEADINGS = ("reader", "ms/sample", "samples/s/core", "to PNG", "to sub-images", "MiB on disk")
+HEADINGS = ("reader", "ms/sample", "samples/s/core", "speed", "MiB on disk")
 
 
 class _Plan(NamedTuple):
@@ -72,13 +69,11 @@ class _Plan(NamedTuple):
         folder: Holds the files.
         size: Height and width of a crop.
         draws: The samples.
-        first_parts: Where each image's sub-images begin.
     """
 
     folder: Path
     size: int
     draws: list[Draw]
-    first_parts: list[int]
 
 
 def run_bench_data(
@@ -110,29 +105,20 @@ def run_bench_data(
     """
     _check(pairs, size, samples, seconds, workers, seed)
     found = find_pairs(hazy, clear, pairs, size)
-    # Imported late: BasicSR takes seconds.
-    from ktdn_plugin.basicsr import stock_readers as stock
-
     sizes = [pair.size for pair in found]
-    side = stock.sub_image_side(sizes, size)
-    subs = stock.find_sub_images(sizes, side)
     with _one_thread(), _temporary_folder() as folder:
-        check_room(folder, sizes, [sub.window[2:] for sub in subs])
+        check_room(folder, sizes)
         for line in describe_machine(torch.device("cpu")):
             print_lines(line)
         source = "made of photographs" if hazy is None else f"of {hazy} and {clear}"
         print_lines(f"images {len(found)} pairs {source}, {_shown(sizes)}")
-        print_lines(f"parts  {len(subs)} sub-images, {side} x {side}, every {side // 2} pixels")
         print_lines(f"crops  {size} x {size}, flipped and turned; all files in the page cache", "")
         with explained(folder, "free some space, or set TMPDIR to a folder on another disk"):
-            _write_files(folder, found, subs, seed)
-        counts = [sum(sub.image == number for sub in subs) for number in range(len(found))]
-        starts = [sum(counts[:number]) for number in range(len(found))]
-        plan = _Plan(folder, size, make_draws(counts, samples or DRAWS, seed), starts)
-        with _open_readers(plan) as readers:
-            checked = min(max(CHECKED, len(found)), len(plan.draws))
-            check_equal(folder, readers, [sub.window for sub in subs], size, checked)
-            _take_turns(readers, seconds, samples)
+            _write_files(folder, found, seed)
+        plan = _Plan(folder, size, make_draws(len(found), samples or DRAWS, seed))
+        readers = _open_readers(plan)
+        check_equal(readers, min(max(CHECKED, len(found)), len(plan.draws)))
+        _take_turns(readers, seconds, samples)
         print_lines(*format_table(readers))
         cores = ", ".join(f"{WANTED * _median(each):.1f} ({each.name})" for each in readers)
         print_lines("", f"cores that read {WANTED} samples a second: {cores}")
@@ -200,14 +186,10 @@ def _shown(sizes: Sequence[tuple[int, int]]) -> str:
     return texts[0] if low == high else " to ".join(texts)
 
 
-def _write_files(folder: Path, pairs: list[Pair], subs: list[Any], seed: int) -> None:
-    from ktdn_plugin.basicsr.stock_readers import write_lmdbs
-
-    sizes = [pair.size for pair in pairs]
-    with tqdm(total=5 * len(pairs), unit="image", disable=None, leave=False) as bar:
+def _write_files(folder: Path, pairs: list[Pair], seed: int) -> None:
+    with tqdm(total=3 * len(pairs), unit="image", disable=None, leave=False) as bar:
         for what, steps in (
             ("PNG files", write_pairs(folder, pairs, seed)),
-            ("LMDBs", write_lmdbs(folder, sizes, subs)),
             ("store", write_store(folder, len(pairs))),
         ):
             bar.set_description(what)
@@ -215,22 +197,14 @@ def _write_files(folder: Path, pairs: list[Pair], subs: list[Any], seed: int) ->
                 bar.update()
 
 
-@contextlib.contextmanager
-def _open_readers(plan: _Plan) -> Iterator[list[Reader]]:
-    from ktdn_plugin.basicsr.stock_readers import close_dataset, open_dataset
-
+def _open_readers(plan: _Plan) -> list[Reader]:
     readers = []
     for name, kind, hazy, clear in FORMS:
         lq = None if hazy is None else plan.folder / hazy
         dataset = open_dataset(kind, lq, plan.folder / clear, plan.size)
-        parts = plan.first_parts if name == SUB_IMAGES else None
         disk = sum(_bytes(plan.folder / part) for part in (hazy, clear) if part)
-        readers.append(Reader(name, DrawnSamples(dataset, plan.draws, parts), disk))
-    try:
-        yield readers
-    finally:
-        for reader in readers:
-            close_dataset(reader.samples.dataset)
+        readers.append(Reader(name, DrawnSamples(dataset, plan.draws), disk))
+    return readers
 
 
 def _bytes(folder: Path) -> int:
@@ -255,13 +229,11 @@ def _median(reader: Reader) -> float:
 def format_table(readers: Sequence[Reader]) -> list[str]:
     """Formats what was measured as lines of a table."""
     png = _median(readers[0])
-    parts = _median(next(reader for reader in readers if reader.name == SUB_IMAGES))
     rows = [HEADINGS]
     for reader in readers:
         own = _median(reader)
-        ratios = (f"{png / own:.1f}x", f"{parts / own:.1f}x")
-        disk = f"{reader.disk / MIB:.1f}"
-        rows.append((reader.name, f"{1000 * own:.3f}", f"{1 / own:.1f}", *ratios, disk))
+        speed, disk = f"{png / own:.1f}x", f"{reader.disk / MIB:.1f}"
+        rows.append((reader.name, f"{1000 * own:.3f}", f"{1 / own:.1f}", speed, disk))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -274,7 +246,7 @@ def format_table(readers: Sequence[Reader]) -> list[str]:
 
 def _measure_workers(plan: _Plan, workers: int, seconds: float) -> None:
     print_lines("", f"{workers} workers of a data loader, batches of {BATCH_SIZE}:")
-    with _open_readers(plan) as readers:
-        for reader in tqdm(readers, "workers", unit="reader", disable=None, leave=False):
-            speed = read_with_workers(reader.samples, workers, seconds)
-            tqdm.write(f"{workers} workers: {speed:.1f} samples/s ({reader.name})")
+    readers = _open_readers(plan)
+    for reader in tqdm(readers, "workers", unit="reader", disable=None, leave=False):
+        speed = read_with_workers(reader.samples, workers, seconds)
+        tqdm.write(f"{workers} workers: {speed:.1f} samples/s ({reader.name})")

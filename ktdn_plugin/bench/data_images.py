@@ -144,21 +144,17 @@ def write_store(folder: Path, count: int) -> Iterator[None]:
         writer.finish(StoreInfo("bench", "all", counts, 2 * count, 0, 0), pairs)
 
 
-def check_room(
-    folder: Path, sizes: Sequence[tuple[int, int]], parts: Sequence[tuple[int, ...]]
-) -> None:
-    """Refuses a disk that is too small for the PNG files, LMDBs and store of pairs.
+def check_room(folder: Path, sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuses a disk that is too small for the PNG files and the store of pairs.
 
     Args:
         folder: Where they are to be written.
         sizes: Height and width of each image.
-        parts: Height and width of each sub-image.
 
     Raises:
         KTDNError: If it is.
     """
-    # As if nothing could be compressed: PNG files, an LMDB of them, the sub-images', the store.
-    pixels = 3 * sum(h * w for h, w in sizes) + sum(h * w for h, w in parts)
+    pixels = 2 * sum(h * w for h, w in sizes)  # as if nothing could be compressed
     needed, free = len(SIDES) * 3 * pixels + 16 * MIB, free_bytes(folder)
     if needed > free:
         raise KTDNError(

@@ -1,4 +1,4 @@
-"""Reading the same crops through different datasets: what is drawn, in what order, how fast."""
+"""Reading the same crops through different datasets: what is drawn, whether equal, how fast."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ktdn_plugin.errors import KTDNError
 
 BATCH_SIZE = 16
 
@@ -19,31 +23,26 @@ class Draw(NamedTuple):
 
     Attributes:
         image: The image's number.
-        part: Which of the image's sub-images a reader takes that has only those.
         seed: Seeds the crop, the flips and the quarter turn, which the dataset itself draws.
     """
 
     image: int
-    part: int
     seed: int
 
 
-def make_draws(parts: Sequence[int], count: int, seed: int) -> list[Draw]:
+def make_draws(images: int, count: int, seed: int) -> list[Draw]:
     """Draws samples; each image comes up once before any comes up again.
 
     Args:
-        parts: The number of sub-images of each image.
+        images: How many images there are.
         count: How many samples.
         seed: Seed of the draws.
     """
     generator = random.Random(seed)
     draws: list[Draw] = []
     while len(draws) < count:
-        order = generator.sample(range(len(parts)), len(parts))
-        draws += [
-            Draw(image, generator.randrange(parts[image]), generator.getrandbits(32))
-            for image in order
-        ]
+        order = generator.sample(range(images), images)
+        draws += [Draw(image, generator.getrandbits(32)) for image in order]
     return draws[:count]
 
 
@@ -53,25 +52,20 @@ class DrawnSamples(Dataset):
     Args:
         dataset: A dataset that draws from ``random``.
         draws: The draws.
-        first_parts: Where each image's sub-images begin in the dataset; None where its samples are
-            whole images.
     """
 
-    def __init__(
-        self, dataset: Any, draws: Sequence[Draw], first_parts: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, dataset: Any, draws: Sequence[Draw]) -> None:
         self.dataset = dataset
         self.draws = draws
-        self.first_parts = first_parts
 
     def __len__(self) -> int:
         return len(self.draws)
 
     def __getitem__(self, number: int) -> Any:
         """Reads the sample of a draw."""
-        image, part, seed = self.draws[number]
+        image, seed = self.draws[number]
         random.seed(seed)
-        return self.dataset[image if self.first_parts is None else self.first_parts[image] + part]
+        return self.dataset[image]
 
 
 @dataclass
@@ -107,6 +101,64 @@ class Reader:
             now = time.perf_counter()
         self.taken += count
         self.times.append((now - start) / count)
+
+
+def open_dataset(kind: str, hazy: Path | None, clear: Path, size: int) -> Any:
+    """Builds a training dataset as its options would, with random crops, flips and turns.
+
+    Args:
+        kind: ``PairedImageDataset``, which is BasicSR's, untouched, or ``PairedHazeDataset``, ours.
+        hazy: Folder of hazy images; None for a store, which has both.
+        clear: Folder of clear images, or a store.
+        size: Height and width of the crops.
+
+    Returns:
+        The dataset: samples with ``lq`` and ``gt``, in the order of the images' names.
+    """
+    # Imported late: BasicSR takes seconds.
+    from ktdn_plugin.basicsr import register
+
+    register()
+    import basicsr.data  # noqa: F401 - registers PairedImageDataset
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    options = {
+        "phase": "train",
+        "scale": 1,
+        "dataroot_gt": str(clear),
+        "gt_size": size,
+        "use_hflip": True,
+        "use_rot": True,
+        "io_backend": {"type": "disk"},
+    }
+    if hazy is not None:
+        options["dataroot_lq"] = str(hazy)
+    dataset = DATASET_REGISTRY.get(kind)(options)
+    if kind == "PairedImageDataset":  # which leaves the order to the file system
+        dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
+    return dataset
+
+
+def check_equal(readers: Sequence[Reader], count: int) -> None:
+    """Compares the readers' first samples with the first reader's, bit by bit.
+
+    Args:
+        readers: The readers.
+        count: Samples to compare.
+
+    Raises:
+        KTDNError: If a sample differs.
+    """
+    for number in tqdm(range(count), "comparing", unit="sample", disable=None, leave=False):
+        first = readers[0].samples[number]
+        for reader in readers[1:]:
+            sample = reader.samples[number]
+            for side, key in (("hazy", "lq"), ("clear", "gt")):
+                if not torch.equal(sample[key], first[key]):
+                    raise KTDNError(
+                        f"bench: '{reader.name}' and '{readers[0].name}' give different samples "
+                        f"({side}, sample {number}); speeds of unequal work are not compared"
+                    )
 
 
 class _EndlessBatches:

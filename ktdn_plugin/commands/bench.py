@@ -53,7 +53,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _add_data(subjects: argparse._SubParsersAction) -> None:
-    text = "training crops a second and a core: BasicSR's dataset and ours, files, LMDBs, store"
+    text = "training crops a second and a core: BasicSR's dataset and ours, files and store"
     parser = subjects.add_parser("data", help=text, description=text)
     parser.add_argument("--hazy", type=Path, help="folder of hazy images (made of photographs)")
     parser.add_argument("--clear", type=Path, help="folder of the clear ones")

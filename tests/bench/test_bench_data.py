@@ -13,9 +13,14 @@ import pytest
 import torch
 
 from ktdn_plugin.bench import data as bench
-from ktdn_plugin.bench.data_check import check_equal
 from ktdn_plugin.bench.data_images import find_pairs, write_pairs, write_store
-from ktdn_plugin.bench.data_readers import Draw, DrawnSamples, Reader, make_draws
+from ktdn_plugin.bench.data_readers import (
+    Draw,
+    DrawnSamples,
+    Reader,
+    check_equal,
+    make_draws,
+)
 from ktdn_plugin.errors import KTDNError
 
 SIZE, WIDTH, HEIGHT = 64, 320, 300
@@ -51,14 +56,12 @@ def test_the_command(photos: Path, run: Callable, tmp_path: Path) -> None:
     start = next(number for number, line in enumerate(lines) if line.startswith("reader "))
     cells = [re.split(r"  +", line) for line in lines[start : start + 1 + len(ROWS)]]
     assert [row[0] for row in cells] == ["reader", *ROWS]
-    assert {len(row) for row in cells} == {6}
+    assert {len(row) for row in cells} == {5}
     assert cells[1][3] == "1.0x"
-    assert cells[3][4] == "1.0x"
     # Noise cannot be compressed: every form takes at least the pixels.
-    assert min(float(row[5]) for row in cells[1:]) > 6 * HEIGHT * WIDTH * 3 / 2**20
+    assert min(float(row[4]) for row in cells[1:]) > 6 * HEIGHT * WIDTH * 3 / 2**20
     assert "images 3 pairs of" in done.stdout
     assert "320 x 300" in done.stdout
-    assert "6 sub-images, 300 x 300" in done.stdout
     assert "cores that read 1600 samples a second: " in done.stdout
     assert [name for name in ROWS if f"samples/s ({name})" in done.stdout] == ROWS
     assert list(scratch.iterdir()) == []
@@ -76,17 +79,17 @@ def test_a_reader_that_gives_something_else_is_refused(
             sample["gt"][1, 5, 7] += 2**-20  # the smallest of differences counts
         return sample
 
-    def check(folder: Path, readers: list[Reader], *rest: object) -> None:
+    def check(readers: list[Reader], count: int) -> None:
         nonlocal wrong
         wrong = next(reader.samples for reader in readers if reader.name == name)
-        check_equal(folder, readers, *rest)
+        check_equal(readers, count)
 
     wrong = None
     monkeypatch.setattr(DrawnSamples, "__getitem__", read_wrongly)
     monkeypatch.setattr(bench, "check_equal", check)
     with pytest.raises(KTDNError, match=r"clear, sample 2\)") as caught:
         bench.run_bench_data(photos / "hazy", photos / "clear", **SMALL)
-    assert f"'{name}' gives something else than " in str(caught.value)
+    assert f"'{name}' and '{ROWS[0]}' give different samples" in str(caught.value)
     assert "ms/sample" not in capsys.readouterr().out
 
 
@@ -155,32 +158,19 @@ def test_pairs_made_of_photographs(tmp_path: Path) -> None:
     assert len(list(write_store(tmp_path, 1))) == 2
 
 
-def test_sub_images_lie_as_basicsr_cuts_them() -> None:
-    from ktdn_plugin.basicsr.stock_readers import find_sub_images, sub_image_side
-
-    assert sub_image_side([(1200, 1600), (900, 900)], 256) == 480
-    assert sub_image_side([(1200, 1600)], 512) == 512
-    assert sub_image_side([(1200, 1600), (300, 320)], 64) == 300
-    windows = [window for _, window in find_sub_images([(480, 480), (480, 1000)], 480)]
-    assert [window[1] for window in windows] == [0, 0, 240, 480, 520]
-    assert len(find_sub_images([(1200, 1600)], 480)) == 24
-
-
 def test_draws() -> None:
-    draws = make_draws([3, 1, 2], 7, 5)
-    assert draws == make_draws([3, 1, 2], 7, 5)
-    assert draws != make_draws([3, 1, 2], 7, 6)
+    draws = make_draws(3, 7, 5)
+    assert draws == make_draws(3, 7, 5)
+    assert draws != make_draws(3, 7, 6)
     assert sorted(draw.image for draw in draws[:3]) == [0, 1, 2]
-    assert all(draw.part < (3, 1, 2)[draw.image] for draw in draws)
 
     class Numbers:
         def __getitem__(self, index: int) -> tuple[int, float]:
             return index, random.random()
 
-    whole, parts = DrawnSamples(Numbers(), draws), DrawnSamples(Numbers(), draws, [0, 3, 4])
-    assert [whole[n][0] for n in range(7)] == [draw.image for draw in draws]
-    assert parts[0][0] == [0, 3, 4][draws[0].image] + draws[0].part
-    assert parts[4][1] == whole[4][1]
-    reader = Reader("numbers", DrawnSamples([torch.zeros(1)], [Draw(0, 0, 0)]), 0)
+    one, other = DrawnSamples(Numbers(), draws), DrawnSamples(Numbers(), draws)
+    assert [one[n][0] for n in range(7)] == [draw.image for draw in draws]
+    assert other[4] == one[4]
+    reader = Reader("numbers", DrawnSamples([torch.zeros(1)], [Draw(0, 0)]), 0)
     reader.take_turn(60, 4)
     assert (reader.taken, len(reader.times)) == (4, 1)
