@@ -28,7 +28,6 @@ from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
 from ktdn_plugin.inference.planning import Plan, Planner
-from ktdn_plugin.inference.tiles import check_tile, run_frames
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.system_memory import peak_resident
 
@@ -51,8 +50,8 @@ class Dehazer:
     Args:
         checkpoint: ``ktdn_small`` or ``ktdn_tiny``, which come with the package; or a
             checkpoint's path, see :func:`~ktdn_plugin.checkpoints.networks.load_network`; or a
-            network. A network that is not KTDN has to map images (n, 3, h, w) in [0, 1] to such
-            images.
+            network. One that is not KTDN has to map images (n, 3, h, w) in [0, 1] to such images,
+            and is run on the whole.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32``, ``tf32``, ``bf16`` or ``fp16``.
         max_memory: Most memory to take, in bytes or as ``"4GB"``: on a CPU by the whole process,
@@ -61,15 +60,13 @@ class Dehazer:
         encoder: The network's timm backbone, where the file does not tell.
         strength: How much of the network's change is applied, in [0, 2]: 0 leaves an image as it
             is, 1 gives what the network gives, 2 doubles the change.
-        tile: Only for networks that are not KTDN: run them on tiles of so many pixels.
-        tile_overlap: Pixels that neighbouring tiles share; 32, or a quarter of a smaller tile.
 
     A network that is given stays as it is: what runs is a copy, in eval mode. Calls from several
     threads wait for each other.
 
     Raises:
         KTDNError: If the checkpoint cannot be loaded, its weights are not finite, or device,
-            precision, memory or tile cannot be had.
+            precision or memory cannot be had.
     """
 
     def __init__(
@@ -81,8 +78,6 @@ class Dehazer:
         max_memory: int | str | None = None,
         encoder: str | None = None,
         strength: float = 1.0,
-        tile: int | None = None,
-        tile_overlap: int | None = None,
     ) -> None:
         self.device = find_device(device)
         self.precision = precision
@@ -90,9 +85,6 @@ class Dehazer:
         # What cannot be had is said before a file is read.
         limit = None if max_memory is None else parse_memory(max_memory)
         self.strength = strength
-        overlap = min(32, (tile or 0) // 4) if tile_overlap is None else tile_overlap
-        if tile is not None:
-            check_tile(tile, overlap)
         if limit is not None and self.device.type == "cpu":
             # Loading leaves holes between small weights otherwise, which runs would fill.
             return_freed_memory(SMALLEST_BLOCK)
@@ -104,12 +96,9 @@ class Dehazer:
         if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             network = network.module
         self._memory = Memory(self.device, None)
-        self._tile = tile, overlap
         self._other: nn.Module | None = None
         self._planner: Planner | None = None
         if isinstance(network, KTDN):
-            if tile is not None:
-                raise KTDNError("tile: KTDN needs none; max_memory bounds it, exactly")
             try:
                 with torch.inference_mode(False):
                     engine = Engine(network, self.device, dtype, uses_up=is_file)
@@ -154,7 +143,7 @@ class Dehazer:
     @max_memory.setter
     def max_memory(self, limit: int | str | None) -> None:
         if limit is not None and self._planner is None:
-            raise KTDNError("max_memory: only for KTDN; give other networks a tile's size")
+            raise KTDNError("max_memory: only for KTDN; other networks run on the whole image")
         self._memory.limit = None if limit is None else parse_memory(limit)
         if limit is not None and self.device.type == "cpu":
             return_freed_memory()
@@ -234,11 +223,22 @@ class Dehazer:
         with _BUSY[place], computing(self.precision), self._explaining(frames):
             if self._planner is None:
                 assert self._other is not None
-                made = run_frames(self._other, frames, *self._tile)
-                self._require(made.isfinite().all())
-                frames.write(0, frames.height, made)
+                self._run_other(self._other, frames)
             else:
                 self._run_ktdn(self._planner, frames)
+
+    def _run_other(self, network: nn.Module, frames: Frames) -> None:
+        dtype = next((one.dtype for one in network.parameters()), torch.float32)
+        image = frames.read(0, frames.size[0])[:, :, : frames.height, : frames.width].to(dtype)
+        made = network(image)
+        if not isinstance(made, Tensor) or made.shape != image.shape:
+            what = tuple(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
+            raise KTDNError(
+                f"this network makes {what} of {tuple(image.shape)}; Dehazer needs one that makes "
+                "an image of the same size"
+            )
+        self._require(made.isfinite().all())
+        frames.write(0, frames.height, made.float())
 
     def _run_ktdn(self, planner: Planner, frames: Frames) -> None:
         images = frames.images

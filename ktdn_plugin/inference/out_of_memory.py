@@ -34,7 +34,7 @@ def word_out_of_memory(frames: Frames, precision: str, needed: int | None) -> st
         needed: Bytes that the most frugal run takes; None for networks that are not KTDN.
     """
     advice = (
-        "give a tile's size, or a smaller one"
+        "take smaller images"
         if needed is None
         else f"give --max-memory {format_memory(needed)} (max_memory=), the least that does, if so "
         "much is free"

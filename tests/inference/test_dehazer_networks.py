@@ -103,9 +103,7 @@ def test_bf16_is_close() -> None:
         ({"precision": "fp16"}, "precision fp16 is for GPUs"),
         ({"max_memory": "much"}, "max memory: 'much' is no size of memory; write it as 4GB"),
         ({"max_memory": 0}, "max memory: '0' is nothing"),
-        ({"tile": 64, "tile_overlap": 32}, "do not go together"),
         ({"encoder": "resnet18"}, "encoder: goes with a checkpoint's path"),
-        ({"tile": 512}, "tile: KTDN needs none; max_memory bounds it, exactly"),
     ],
 )
 def test_wrong_options(options: dict, message: str) -> None:
@@ -134,16 +132,15 @@ class Other(nn.Module):
 
 
 @torch.no_grad()
-def test_another_network_whole_and_in_one_tile() -> None:
+def test_another_network() -> None:
     torch.manual_seed(0)
     other = Other()
     x = torch.from_numpy(photo().copy()).permute(2, 0, 1)[None].float() / 255
     wanted = to_rgb8(copy.deepcopy(other).eval()(x)[0])
     state = copy.deepcopy(other.state_dict())
-    for options in ({}, {"tile": 110}, {"tile": 4096, "tile_overlap": 100}):
-        result = Dehazer(other, device="cpu", **options)(photo())
-        assert np.abs(result.astype(int) - wanted).max() <= 1
-        assert (result != wanted).mean() < 0.001
+    result = Dehazer(other, device="cpu")(photo())
+    assert np.abs(result.astype(int) - wanted).max() <= 1
+    assert (result != wanted).mean() < 0.001
     close = Dehazer(other, device="cpu", precision="bf16")(photo())
     assert psnr(close, wanted) > 35
     assert other.training
@@ -152,14 +149,16 @@ def test_another_network_whole_and_in_one_tile() -> None:
     assert all(torch.equal(value, state[key]) for key, value in other.state_dict().items())
 
 
-def test_tiles_of_another_network_show_no_seams() -> None:
-    same = Dehazer(nn.Identity(), device="cpu", tile=40, tile_overlap=12)
+def test_several_images_by_another_network() -> None:
+    same = Dehazer(nn.Identity(), device="cpu")
     assert np.array_equal(same(photo()), photo())
     assert np.array_equal(same(np.stack([photo(), photo()]))[1], photo())
 
 
 def test_what_is_ktdns_alone() -> None:
-    with pytest.raises(KTDNError, match="max_memory: only for KTDN; give other networks a tile"):
+    with pytest.raises(
+        KTDNError, match="only for KTDN; other networks run on the whole"
+    ):
         Dehazer(Other(), device="cpu", max_memory="4GB")
     other = Dehazer(Other(), device="cpu")
     with pytest.raises(KTDNError, match="max_memory: only for KTDN"):
