@@ -63,7 +63,7 @@ def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextMa
     return torch.autocast(device.type, dtype=amp)
 
 
-def accelerate(
+def apply_speed_options(
     network: nn.Module, *, channels_last: bool = False, compile: bool = False
 ) -> nn.Module:
     """Changes how a network computes, in place; names and values of its weights stay.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def average_weights(average: nn.Module, current: nn.Module, decay: float) -> None:
+def update_ema(average: nn.Module, current: nn.Module, decay: float) -> None:
     """Moves an averaged network towards the trained one; batch statistics are copied.
 
     Args:

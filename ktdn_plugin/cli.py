@@ -95,7 +95,7 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         arguments.run(arguments)
     except KeyboardInterrupt:
         flag = {"train": "--auto_resume", "mmengine": "--resume"}.get(arguments.command)
-        hint = f" {flag} goes on from the newest state, if one was saved." if flag else ""
+        hint = f" {flag} resumes from the newest state, if one was saved." if flag else ""
         print_lines("Interrupted." + hint, to_stderr=True)
         return 130
     except PreemptedError as stopped:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ktdn_plugin.storage.atomic import delete_leftovers
 
 
-def keep_aside(folder: Path) -> Path:
+def archive_run(folder: Path) -> Path:
     """Renames a folder after the time, without what killed processes left in it half-written.
 
     Returns:

@@ -279,7 +279,7 @@ def _compare(
     for one, other, allowance in zip(wanted, got, allowances, strict=True):
         if not one.isfinite().all():
             raise KTDNError(
-                f"{name}: its output is not finite: its weights or batch norm statistics are "
+                f"{name}: its output is NaN or infinite: its weights or batch norm statistics are "
                 "damaged, or no training has set them"
             )
         difference = _distance(one, other)

@@ -1,7 +1,7 @@
 """Joins the processes of a distributed run, with or without GPUs, and keeps them in step.
 
 Whoever starts several processes is recognised by what it leaves in the environment: independent
-runs in their place would overwrite each other. No process waits for ever for one that is gone.
+runs in their place would overwrite each other. No process hangs because another one is gone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Place(NamedTuple):
     local_rank: int
 
 
-def find_place(launcher: str = "none", local_rank: int = 0) -> Place | None:
+def detect_rank(launcher: str = "none", local_rank: int = 0) -> Place | None:
     """Finds out from the environment whether this process is one of several.
 
     Args:
@@ -143,7 +143,7 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     """Joins the other processes.
 
     Args:
-        place: What :func:`find_place` gave.
+        place: What :func:`detect_rank` gave.
         use_gpu: Whether the processes work on GPUs (nccl joins them) or on CPUs (gloo).
         timeout: Seconds to wait for the others, here and whenever they work together.
 
@@ -297,7 +297,7 @@ def common_seed() -> int:
 
 
 @contextmanager
-def failing_together() -> Iterator[None]:
+def fail_on_all_ranks() -> Iterator[None]:
     """Lets no process go on, or wait, where one has failed.
 
     Raises:
@@ -316,7 +316,7 @@ def failing_together() -> Iterator[None]:
 
 
 @contextmanager
-def explaining_lost_processes(resuming: str = "--auto_resume") -> Iterator[None]:
+def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
     """Words what torch raises when another process is gone.
 
     Args:
@@ -331,7 +331,7 @@ def explaining_lost_processes(resuming: str = "--auto_resume") -> Iterator[None]
         if not is_distributed() or not _is_lost(error):
             raise
         raise OtherProcessError(
-            f"process {dist.get_rank()} of {dist.get_world_size()} waited in vain for another one, "
+            f"process {dist.get_rank()} of {dist.get_world_size()} lost contact with another rank, "
             f"which is gone or does not answer ({_first_line(error)}); start again with {resuming}",
             True,
         ) from error

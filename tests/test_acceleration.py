@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from ktdn_plugin.acceleration import accelerate, keep_freed_memory, match_state
+from ktdn_plugin.acceleration import apply_speed_options, keep_freed_memory, match_state
 from ktdn_plugin.errors import KTDNError
 
 
 def trained(channels_last: bool, state: dict | None, fused: bool) -> tuple[nn.Module, dict]:
     torch.manual_seed(0)
-    network = accelerate(nn.Conv2d(4, 8, 3), channels_last=channels_last)
+    network = apply_speed_options(nn.Conv2d(4, 8, 3), channels_last=channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, fused=fused)
     if state is not None:
         optimizer.load_state_dict(copy.deepcopy(state))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ktdn_plugin.averaging import average_weights
+from ktdn_plugin.averaging import update_ema
 
 
 def networks() -> tuple[nn.Module, nn.Module]:
@@ -25,7 +25,7 @@ def networks() -> tuple[nn.Module, nn.Module]:
 def test_by_its_definition() -> None:
     average, current = networks()
     before = copy.deepcopy(average)
-    average_weights(average, current, 0.9)
+    update_ema(average, current, 0.9)
     for old, new, trained in zip(
         before.parameters(), average.parameters(), current.parameters(), strict=True
     ):
@@ -40,10 +40,10 @@ def test_by_its_definition() -> None:
 def test_copies_or_stays(decay: int) -> None:
     average, current = networks()
     expected = copy.deepcopy(current if decay == 0 else average)
-    average_weights(average, current, decay)
+    update_ema(average, current, decay)
     for one, other in zip(average.parameters(), expected.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_networks_without_parameters_or_buffers() -> None:
-    average_weights(nn.ReLU(), nn.ReLU(), 0.5)
+    update_ema(nn.ReLU(), nn.ReLU(), 0.5)

@@ -55,7 +55,7 @@ def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> list[str
         ),
         (
             "comfyui a b",
-            "comfyui: 'b' is one word too many; 'ktdn comfyui --help' says what goes",
+            "comfyui: unexpected argument 'b'; 'ktdn comfyui --help' says what goes",
         ),
     ],
 )

@@ -18,13 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ktdn_plugin import launch
-from ktdn_plugin.acceleration import AMP, SkippedSteps, accelerate, match_state
+from ktdn_plugin.acceleration import AMP, SkippedSteps, apply_speed_options, match_state
 from ktdn_plugin.basicsr.check_structure import check_model_options
-from ktdn_plugin.basicsr.kept import keep_newest, save_best
+from ktdn_plugin.basicsr.dry_run import try_network
 from ktdn_plugin.basicsr.loaders import share_out
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.options import Options, complete_model_options, image_loss_sections
-from ktdn_plugin.basicsr.trial import try_network
+from ktdn_plugin.basicsr.retention import keep_newest, save_best
 from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError, OptionsError
 from ktdn_plugin.transfer import Step
@@ -109,7 +109,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
             net = net.to(self.device)
             if options["sync_bn"] and self.opt["dist"]:
                 net = synchronize(net)
-            net = accelerate(
+            net = apply_speed_options(
                 net,
                 channels_last=options["channels_last"],
                 compile=options["compile"],
@@ -182,8 +182,9 @@ class KTDNBaseModel(ModelMethods, SRModel):
         """One training iteration on the batch that :meth:`feed_data` took.
 
         Raises:
-            NotFiniteError: If a loss or the gradient is not finite. Nothing has been learnt from
-                the batch then: weights and batch statistics are those of the iteration before.
+            NotFiniteError: If a loss or the gradient became NaN or infinite. Nothing has been
+                learnt from the batch then: weights and batch statistics are those of the iteration
+                before.
         """
         if 0 <= self.opt["train"]["freeze_bn"] < current_iter:
             freeze(self.norms)
@@ -255,7 +256,11 @@ class KTDNBaseModel(ModelMethods, SRModel):
         guilty = [report for report in reports if report[0]] or reports
         names = sorted({name for report in guilty for name in report[0]})
         files = sorted({str(file) for report in guilty for file in report[1]})
-        what = f"{', '.join(names)} is not finite" if names else "the gradient is not finite"
+        what = (
+            f"{', '.join(names)} became NaN or infinite"
+            if names
+            else "the gradient became NaN or infinite"
+        )
         if not names and self.skipped.count:
             what += f" in {self.skipped.count} iterations in a row"
         raise NotFiniteError(f"{what} on the batch of {', '.join(files)}")

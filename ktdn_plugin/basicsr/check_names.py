@@ -220,7 +220,7 @@ def check_step(opt: Options) -> list[str]:
     import torch
     from basicsr.utils.registry import LOSS_REGISTRY
 
-    from ktdn_plugin.basicsr.trial import check_scalar
+    from ktdn_plugin.basicsr.dry_run import check_scalar
 
     train = opt["train"]
     problems: list[str] = []
@@ -249,7 +249,7 @@ def check_step(opt: Options) -> list[str]:
 def _check_transfer(opt: Options, crop: Any) -> list[str]:
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
-    from ktdn_plugin.basicsr.trial import compare_once, compute_features
+    from ktdn_plugin.basicsr.dry_run import compare_once, compute_features
 
     train = opt["train"]
     loss = build_to_look_at(train["transfer_opt"], LOSS_REGISTRY)

@@ -98,7 +98,7 @@ def _joining(launcher: str, stock: Function) -> Function:
             return
         if options.get("port") is not None:
             os.environ["MASTER_PORT"] = str(options["port"])
-        place = launch.find_place(launcher)
+        place = launch.detect_rank(launcher)
         launch.join(place, use_gpu=has_gpu, timeout=options.get("timeout", launch.TIMEOUT))
 
     return init_dist

@@ -12,10 +12,10 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ktdn_plugin.acceleration import accelerate
+from ktdn_plugin.acceleration import apply_speed_options
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
+from ktdn_plugin.basicsr.dry_run import name_compared, try_transfer
 from ktdn_plugin.basicsr.loaders import build_eval_loader
-from ktdn_plugin.basicsr.trial import name_compared, try_transfer
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.transfer import FrozenTeacher, Step, check_teacher, student_step
 
@@ -74,7 +74,7 @@ class KTDNModel(KTDNBaseModel):
         self.teacher_network = network.to(self.device).eval()
         self.teacher = FrozenTeacher(network, loss.feature_names).to(self.device)
         try_transfer(self.opt, student, network, self.teacher, loss)
-        accelerate(
+        apply_speed_options(
             self.teacher.extractor,
             channels_last=train["channels_last"],
             compile=train["compile"],

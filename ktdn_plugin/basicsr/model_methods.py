@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ktdn_plugin.averaging import average_weights
+from ktdn_plugin.averaging import update_ema
 from ktdn_plugin.basicsr import provenance
 from ktdn_plugin.checkpoints import (
     load_weights,
@@ -36,7 +36,7 @@ class ModelMethods:
         BasicSR's own leaves the buffers alone: batch norm's running statistics in the averaged
         network stay at their initial values, and every measurement of it is wrong.
         """
-        average_weights(self.net_g_ema, self.get_bare_model(self.net_g), decay)
+        update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
 
     def get_optimizer(
         self: Any, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any

@@ -79,12 +79,12 @@ def prepare(
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
     # Before the files are looked at: a host that lacks one must not keep the others waiting.
-    place = launch.find_place(arguments.launcher, arguments.local_rank)
+    place = launch.detect_rank(arguments.launcher, arguments.local_rank)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
     timeout = opt.get("dist_params", {}).get("timeout", launch.TIMEOUT)
     opt["dist"] = launch.join(place, use_gpu=opt["num_gpu"] > 0, timeout=timeout)
-    with launch.failing_together():
+    with launch.fail_on_all_ranks():
         state = find_resume_state(opt) if is_train else None
         skip_needless_downloads(opt)
         with explained(source):

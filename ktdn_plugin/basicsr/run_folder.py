@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ktdn_plugin import __version__
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.earlier_runs import keep_aside
+from ktdn_plugin.earlier_runs import archive_run
 from ktdn_plugin.storage.atomic import write_whole
 
 LOGGERS = ("basicsr", "ktdn_plugin")
@@ -62,7 +62,7 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
 
 def _set_aside(folder: Path) -> None:
     if folder.exists():
-        target = keep_aside(folder)
+        target = archive_run(folder)
         logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name is kept as {target}.")
 
 

@@ -27,7 +27,7 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
     """
     failed = True
     try:
-        with launch.explaining_lost_processes():
+        with launch.peer_failures_as_errors():
             text = read_options_text(arguments)
             opt, _ = prepare(arguments, text, root, is_train=False)
             opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
@@ -43,7 +43,7 @@ def _test(opt: Options, source: str) -> None:
     logger = start_log(opt)
     with explained(source):
         loaders, model = _build(opt)
-    with launch.failing_together():
+    with launch.fail_on_all_ranks():
         make_folders(opt)
         open_log_file(opt, "test")
     rows = []
@@ -54,7 +54,7 @@ def _test(opt: Options, source: str) -> None:
         figures = validate(model, loader, opt["name"], None)
         known = {metric: value for metric, value in figures.items() if not math.isnan(value)}
         rows.append({"set": name, **identity_of(dataset), "images": len(dataset), **known})
-    with launch.failing_together():
+    with launch.fail_on_all_ranks():
         if opt["rank"] == 0:
             _write_table(opt, rows)
     if opt["val"]["save_img"]:
@@ -80,8 +80,8 @@ def _write_table(opt: Options, rows: list[dict[str, Any]]) -> None:
 def _build(opt: Options) -> tuple[list[Any], Any]:
     from basicsr.models import build_model
 
+    from ktdn_plugin.basicsr.dry_run import naming_networks
     from ktdn_plugin.basicsr.loaders import build_eval_loader
-    from ktdn_plugin.basicsr.trial import naming_networks
 
     sets = [dataset for _, dataset in sorted(opt["datasets"].items())]
     loaders = [

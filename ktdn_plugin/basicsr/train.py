@@ -18,12 +18,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin import launch
-from ktdn_plugin.basicsr.kept import keep_newest, save_best
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.provenance import Provenance
 from ktdn_plugin.basicsr.records import Records, Stopwatch
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
+from ktdn_plugin.basicsr.retention import keep_newest, save_best
 from ktdn_plugin.basicsr.run_folder import (
     copy_options,
     make_folders,
@@ -49,13 +49,13 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     """
     failed = True
     try:
-        with launch.explaining_lost_processes():
+        with launch.peer_failures_as_errors():
             text = read_options_text(arguments)
             opt, state = prepare(arguments, text, root, is_train=True)
             start_log(opt)
             run = _Run(opt, text, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.
-            with launch.failing_together():
+            with launch.fail_on_all_ranks():
                 make_folders(opt, resumed=state is not None)
                 copy_options(opt, arguments.opt, text)
                 open_log_file(opt, "train")
@@ -76,13 +76,13 @@ class _Run:
     def __init__(self, opt: Options, text: str, state: State | None, source: str) -> None:
         from basicsr.models import build_model
 
+        from ktdn_plugin.basicsr.dry_run import naming_networks
         from ktdn_plugin.basicsr.loaders import TrainingBatches, build_eval_loader
-        from ktdn_plugin.basicsr.trial import naming_networks
 
         self.opt = opt
         self.start = state["iter"] if state else 0
         self.validated = state.get("progress", {}).get("validated", self.start) if state else 0
-        with explained(source), launch.failing_together():
+        with explained(source), launch.fail_on_all_ranks():
             self.batches = TrainingBatches(opt)
             self.val_loaders: list[Any] = [
                 build_eval_loader(dataset, opt["rank"], opt["world_size"])
@@ -142,7 +142,7 @@ class _Run:
                 bar.update()
             self._stop_if_signalled(total)  # one that came in the last validation
         _logger.info("End of training: saving the latest networks.")
-        with launch.failing_together():
+        with launch.fail_on_all_ranks():
             self.model.save(epoch=-1, current_iter=-1)
         if self.validated != total:
             self._validate(total)
@@ -208,7 +208,7 @@ class _Run:
         saved = ""
         if iteration > 1:
             self._save(iteration - 1)
-            saved = f"; --auto_resume goes on from the state of iteration {iteration - 1}"
+            saved = f"; --auto_resume resumes from the state of iteration {iteration - 1}"
         return KTDNError(
             f"iteration {iteration}: {error}; look at these images, lower train.optim_g.lr, set "
             f"train.clip_grad, or take amp: bf16 or off{saved}"
@@ -216,7 +216,7 @@ class _Run:
 
     def _save(self, iteration: int) -> None:
         self.model.progress = self.progress()
-        with launch.failing_together():
+        with launch.fail_on_all_ranks():
             self.model.save(self.batches.epoch, iteration)
             keep_newest(self.opt)
 

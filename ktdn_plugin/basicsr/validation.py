@@ -61,7 +61,7 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
     with _bare_networks(model):
         if type(model).nondist_validation is not SRModel.nondist_validation:
             return _validate_its_own_way(model, loader, current_iter, tb_logger, metrics)
-        with launch.failing_together():
+        with launch.fail_on_all_ranks():
             rows, failures = _run(model, loader, current_iter, tb_logger, metrics)
     _report_failures(name, launch.gather(failures), len(loader.dataset))  # type: ignore[arg-type]
     means = _means(rows, metrics)
@@ -226,7 +226,7 @@ def _validate_its_own_way(
     """Another model's own validation, which knows one process only; the others wait."""
     options, dataset = model.opt["val"], cast(Any, loader.dataset)
     given = options.get("metrics")
-    with launch.failing_together():
+    with launch.fail_on_all_ranks():
         if model.opt["rank"] == 0:
             options["metrics"] = metrics or None
             whole = DataLoader(dataset, batch_size=1)
@@ -255,7 +255,7 @@ def measure_reconstruction(
 
     rows = []
     name = loader.dataset.opt["name"]  # type: ignore[attr-defined]
-    with launch.failing_together(), torch.no_grad():
+    with launch.fail_on_all_ranks(), torch.no_grad():
         for index, data in _with_bar(loader, opt, f"teacher on {name}"):
             clear = data["gt"].to(device)
             with explaining_sizes(network, clear, data["gt_path"][0]):

@@ -44,7 +44,7 @@ from ktdn_plugin.bench.data_readers import (
 )
 from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.drafts import explained
+from ktdn_plugin.data.atomic_folders import explained
 from ktdn_plugin.errors import KTDNError
 
 TURNS = 10

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.drafts import free_bytes
+from ktdn_plugin.data.atomic_folders import free_bytes
 from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.data.layouts import list_dataset

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ktdn_plugin.acceleration import AMP, accelerate
+from ktdn_plugin.acceleration import AMP, apply_speed_options
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss
 from ktdn_plugin.losses.laplacian_loss import laplacian_pyramid
@@ -110,7 +110,7 @@ def _our_step(
 ) -> TrainingStep:
     teacher = FrozenTeacher(teacher_network)
     for network in (student, teacher.extractor):
-        accelerate(network, channels_last=switches.channels_last, compile=switches.compile)
+        apply_speed_options(network, channels_last=switches.channels_last, compile=switches.compile)
     amp = AMP[switches.amp]
     image_losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "l_rec": nn.L1Loss(),

@@ -95,7 +95,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="format to write (each photo's own; PNG for BMP and for stores)",
     )
     parser.add_argument("--quality", type=int, metavar="Q", help="of JPEG and WebP, 1 to 100 (95)")
-    parser.add_argument("--overwrite", action="store_true", help="do results anew that exist")
+    parser.add_argument("--overwrite", action="store_true", help="redo existing results")
     parser.add_argument(
         "--debug", action="store_true", help="stop at the first error and show its traceback"
     )
@@ -109,10 +109,10 @@ def _run(arguments: argparse.Namespace) -> None:
     checkpoint = resolve_checkpoint(arguments.checkpoint)
 
     def load() -> Callable[[Any], Any]:
-        from ktdn_plugin.evaluation.stage import tell_teacher
+        from ktdn_plugin.evaluation.stage import warn_if_teacher
         from ktdn_plugin.inference import Dehazer
 
-        tell_teacher(checkpoint)
+        warn_if_teacher(checkpoint)
         return Dehazer(checkpoint, strength=arguments.strength, **machine_of(arguments))
 
     dehaze_all(

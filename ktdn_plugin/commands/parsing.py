@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("-") and word != "--":
                 self._refuse_flag(word.partition("=")[0])
         if left:
-            self._refuse(f"'{left[0]}' is one word too many; '{self.prog} --help' says what goes")
+            self._refuse(f"unexpected argument '{left[0]}'; '{self.prog} --help' says what goes")
         return parsed, left
 
     def _unknown_flags(self, words: Sequence[str]) -> Iterator[str]:

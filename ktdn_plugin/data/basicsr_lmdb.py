@@ -18,8 +18,8 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
+from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
 from ktdn_plugin.data.decoding import Source, in_order
-from ktdn_plugin.data.drafts import check_free, explained, lock_draft, move
 from ktdn_plugin.data.listing import Listing
 from ktdn_plugin.data.store import StoreInfo, checksum
 from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, lmdb_path, put

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
+from ktdn_plugin.data.atomic_folders import DiskError, free_bytes, place_for
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE, write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
-from ktdn_plugin.data.drafts import DiskError, free_bytes, place_for
 from ktdn_plugin.data.folder_listing import check_folders, count_outside
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing, first_of
@@ -185,7 +185,7 @@ def _write_store(
             raise
         except KTDNError as error:
             raise KTDNError(
-                f"{error}; what is done so far is kept: the same command goes on from there"
+                f"{error}; what is done so far is kept: the same command resumes from there"
             ) from error
         return writer.finish(info, pairs)
 

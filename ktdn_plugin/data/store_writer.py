@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ktdn_plugin
-from ktdn_plugin.data.drafts import check_free, explained, lock_draft, move
+from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
 from ktdn_plugin.data.lmdb_files import DamagedLmdbError, LmdbFile, is_lmdb
 from ktdn_plugin.data.store import (
     CHANNELS,
@@ -204,7 +204,7 @@ class StoreWriter:
                 yield json.loads(content)
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
-        stays = f"what is done stays in {self.draft}, and the same command goes on from there"
+        stays = f"what is done stays in {self.draft}, and the same command resumes from there"
         return explained(self.path, stays)
 
 

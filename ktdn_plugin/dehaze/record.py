@@ -89,7 +89,7 @@ class Record:
                 if found.get(key) != now.get(key):
                     raise KTDNError(
                         f"{job.output}: is there already, made with {words}; --overwrite does "
-                        "results anew, -o names another folder"
+                        "existing results, -o names another folder"
                     )
         return unknown
 

@@ -71,7 +71,7 @@ def dehaze_all(
         compare: Write ``NAME_compare.png`` too: hazy, dehazed, and clear, at full size.
         form: ``png``, ``jpg``, ``webp`` or ``tiff``; each photograph's own where absent.
         quality: Of JPEG and WebP, 1 to 100.
-        overwrite: Do results anew that exist.
+        overwrite: Redo existing results.
         stop_at_errors: Raise the first error instead of going on with the other files.
 
     Raises:

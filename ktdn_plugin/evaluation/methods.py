@@ -183,13 +183,13 @@ def open_checkpoints(
     """
     methods: list[Method] = []
     for text in checkpoints:
-        from ktdn_plugin.evaluation.stage import tell_teacher
+        from ktdn_plugin.evaluation.stage import warn_if_teacher
         from ktdn_plugin.inference import Dehazer
 
         name, path = named(text)
         path = resolve_checkpoint(path)
         images = _required(hazy, f"--checkpoint {text}")
-        tell_teacher(path)
+        warn_if_teacher(path)
         network = Dehazer(path, **options)
         methods.append(Checkpoint(name, str(path), images, range(len(images)), network))
     return methods

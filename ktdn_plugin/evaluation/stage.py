@@ -10,7 +10,7 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.safe_loading import load_tensors
 
 
-def tell_teacher(path: Path) -> None:
+def warn_if_teacher(path: Path) -> None:
     """Says on stderr, in a line, of a teacher's checkpoint that it is one.
 
     Args:

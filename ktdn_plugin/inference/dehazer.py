@@ -262,7 +262,7 @@ class Dehazer:
     def _require(self, finite: Tensor) -> None:
         if not finite:
             raise KTDNError(
-                f"the network's image is not finite in precision {self.precision}"
+                f"the network's image has NaN or infinite values in precision {self.precision}"
                 + (
                     "; take bf16, or float32"
                     if self.precision == "fp16"

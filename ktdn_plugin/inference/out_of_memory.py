@@ -21,7 +21,7 @@ def word_too_little(frames: Frames, given: str, precision: str, needed: int, hel
     is_halved = precision not in ("bf16", "fp16") and needed - held > needed // 3
     return (
         f"{_size(frames)} do not fit into {given} in precision {precision}; "
-        f"{format_memory(needed)} would do{parts}{'; less in precision bf16' if is_halved else ''}"
+        f"{format_memory(needed)} is enough{parts}{'; less in precision bf16' if is_halved else ''}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
-from ktdn_plugin.averaging import average_weights
+from ktdn_plugin.averaging import update_ema
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.registry import MODELS
 
@@ -36,7 +36,7 @@ class WeightAverage(BaseAveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Moves the average towards the model."""
         if int(self.steps) % self.interval == 0:
-            average_weights(self.module, model, 1 - self.momentum)
+            update_ema(self.module, model, 1 - self.momentum)
         self.steps += 1
 
     def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:

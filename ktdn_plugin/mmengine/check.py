@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from ktdn_plugin.checkpoints import read_checkpoint
-from ktdn_plugin.data.first_look import check_depth, check_sides, looked_at
+from ktdn_plugin.data.preflight import check_depth, check_sides, looked_at
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.mmengine.build_errors import find
 from ktdn_plugin.mmengine.datasets import ClearImageDataset

@@ -195,7 +195,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         """Stops before a step, while the weights are still those of the iteration before.
 
         Raises:
-            NotFiniteError: If the gradient is not finite.
+            NotFiniteError: If the gradient became NaN or infinite.
         """
         # Beside half precision's scaler a fused optimiser leaves such a step out by itself.
         if getattr(optimizer, "found_inf", None) is not None:
@@ -210,7 +210,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             model: Any = self.runner.model
             names = getattr(getattr(model, "module", model), "batch_names", [])
             raise NotFiniteError(
-                f"the gradient is not finite on the batch of {', '.join(names)}; "
+                f"the gradient became NaN or infinite on the batch of {', '.join(names)}; "
                 f"{NOT_FINITE_ADVICE}"
             )
 

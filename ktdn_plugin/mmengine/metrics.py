@@ -55,7 +55,9 @@ class ImageMetric(BaseMetric):
                     f"{'clear' if 'clear' not in sample else 'dehazed'} image to be measured with"
                 )
             if not sample["dehazed"].isfinite().all():
-                raise KTDNError(f"{type(self).__name__}: {name}: the network's image is not finite")
+                raise KTDNError(
+                    f"{type(self).__name__}: {name}: the network's image has NaN or infinite values"
+                )
             images = to_rgb8(sample["dehazed"]), to_rgb8(sample["clear"])
             try:
                 self.results.append((type(self).measure(*images, self.crop_border), name, ""))

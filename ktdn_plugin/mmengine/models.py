@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import accelerate
+from ktdn_plugin.acceleration import apply_speed_options
 from ktdn_plugin.checkpoints import load_weights
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.losses import KnowledgeTransferLoss
@@ -182,7 +182,7 @@ class KTDNDistiller(Restorer):
         _name_compared(network, teacher_features, names, "teacher_features")
         self.transfer_loss = loss
         frozen = FrozenTeacher(network, loss.feature_names)
-        accelerate(frozen.extractor, channels_last=channels_last)
+        apply_speed_options(frozen.extractor, channels_last=channels_last)
         self._shared = _Shared(frozen, self)
 
     @property

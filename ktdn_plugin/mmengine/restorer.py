@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import accelerate
+from ktdn_plugin.acceleration import apply_speed_options
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.batch_norm import synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError
@@ -59,7 +59,7 @@ class Restorer(BaseModel):
         built = MODELS.build(network)
         if sync_bn and dist.is_available() and dist.is_initialized():
             built = synchronize(built.to(get_device()))
-        setattr(self, self.NETWORK, accelerate(built, channels_last=channels_last))
+        setattr(self, self.NETWORK, apply_speed_options(built, channels_last=channels_last))
         self.clamp_output = clamp_output
         given = {_log_name(type(self), key): options for key, options in losses.items() if options}
         if not given:
@@ -131,8 +131,8 @@ class Restorer(BaseModel):
             bad = [name for name, good in pairs if not good and name in losses]
             bad = bad or ["a loss of another process"]
             raise NotFiniteError(
-                f"{', '.join(bad)} is not finite on the batch of {', '.join(self.batch_names)}; "
-                f"{NOT_FINITE_ADVICE}"
+                f"{', '.join(bad)} became NaN or infinite on the batch of "
+                f"{', '.join(self.batch_names)}; {NOT_FINITE_ADVICE}"
             )
         return total, log
 

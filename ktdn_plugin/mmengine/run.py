@@ -26,7 +26,7 @@ from ktdn_plugin.mmengine.config import load_config
 from ktdn_plugin.mmengine.evaluator import tolerant
 from ktdn_plugin.mmengine.hooks import ResumeHook
 from ktdn_plugin.mmengine.restorer import without_pretrained
-from ktdn_plugin.mmengine.work_dir import find_checkpoint, set_aside
+from ktdn_plugin.mmengine.work_dir import archive_earlier_run, find_checkpoint
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 
 TRAINING_KEYS = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
@@ -68,7 +68,7 @@ def build_runner(
     cfg = load_config(config, overrides)
     source = str(config)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(source).stem)
-    place = launch.find_place(launcher, local_rank)
+    place = launch.detect_rank(launcher, local_rank)
     has_gpu = torch.cuda.is_available()
     launch.join(place, use_gpu=has_gpu, timeout=_timeout(cfg))
     if place is not None:
@@ -86,20 +86,20 @@ def build_runner(
     if test is not None:
         with explaining_parts(source, cfg):
             _prepare_test(cfg, test)
-    with launch.failing_together(), explaining_parts(source, cfg):
+    with launch.fail_on_all_ranks(), explaining_parts(source, cfg):
         found = None if test is not None else _checkpoint_to_resume(cfg, resume)
     _agree(cfg, found)
     _skip_needless_downloads(cfg)
-    with launch.failing_together(), explaining_parts(source, cfg):
+    with launch.fail_on_all_ranks(), explaining_parts(source, cfg):
         doubts: list[str] = []
         problems = check_config(cfg, training=test is None, warn=doubts.append)
         if launch.rank() == 0:
             print_lines(*(f"warning: {source}: {line}" for line in doubts), to_stderr=True)
         if problems:
             raise OptionsError(source, problems)
-    with launch.failing_together(), explaining_parts(source, cfg):
+    with launch.fail_on_all_ranks(), explaining_parts(source, cfg):
         if test is None and not cfg.get("resume"):
-            set_aside(Path(cfg.work_dir), _needed_files(cfg))
+            archive_earlier_run(Path(cfg.work_dir), _needed_files(cfg))
     if not has_gpu and test is None:
         keep_freed_memory()
     with explaining_parts(source, cfg):
@@ -225,7 +225,7 @@ def _leaving() -> Iterator[None]:
     """Leaves the other processes at the end, and says which one is gone where one is."""
     failed = True
     try:
-        with launch.explaining_lost_processes("--resume"), _explaining_unused():
+        with launch.peer_failures_as_errors("--resume"), _explaining_unused():
             yield
         failed = False
     finally:

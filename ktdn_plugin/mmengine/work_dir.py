@@ -10,7 +10,7 @@ from typing import Any
 from ktdn_plugin import launch
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.earlier_runs import keep_aside
+from ktdn_plugin.earlier_runs import archive_run
 from ktdn_plugin.errors import KTDNError
 
 
@@ -30,7 +30,7 @@ def find_checkpoint(work_dir: Path) -> Path | None:
     return None
 
 
-def set_aside(work_dir: Path, needed: Mapping[str, Any]) -> None:
+def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
     """Keeps an earlier run's folder under another name: mmengine would write over it.
 
     Args:
@@ -49,5 +49,5 @@ def set_aside(work_dir: Path, needed: Mapping[str, Any]) -> None:
                 "of the way when it starts anew; name another by --work-dir, or use --resume"
             )
     if launch.rank() == 0:
-        target = keep_aside(work_dir)
+        target = archive_run(work_dir)
         print_lines(f"An earlier run in {work_dir} is kept as {target}.")

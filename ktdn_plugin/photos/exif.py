@@ -52,7 +52,7 @@ def reset_orientation(block: bytearray) -> int:
     return found
 
 
-def described_anew(exif: bytes, height: int, width: int) -> bytes:
+def with_size(exif: bytes, height: int, width: int) -> bytes:
     """Makes a block say an image's size, and drops its thumbnail, which shows what was before.
 
     Args:

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos.deep import decode_deep
 from ktdn_plugin.photos.exif import (
     PREFIX,
-    described_anew,
     directories,
     first_picture_alone,
     reset_orientation,
+    with_size,
 )
 from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
 from ktdn_plugin.photos.photo import MOST_TEXT, ROWS, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
 from ktdn_plugin.photos.quiet import quiet
+from ktdn_plugin.photos.sixteen_bit import decode_sixteen_bit
 from ktdn_plugin.photos.unread import depth_error, reason_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # JPEGs of several pictures are MPO when open
@@ -209,7 +209,7 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
     if is_deep:
         mask = image.info.get("transparency")
         image.close()  # it has eight of the bits, and for PNG the memory of all pixels
-        color, alpha = decode_deep(content, name, mask)
+        color, alpha = decode_sixteen_bit(content, name, mask)
     else:
         if image.mode == "CMYK":
             image, metadata.icc = to_srgb(image, metadata.icc, notes), b""
@@ -217,9 +217,9 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
     if metadata.icc and not is_of_rgb(metadata.icc):
         metadata.icc = b""
         notes.append("its colour profile is not one of RGB and is left out")
-    color = turned(color, orientation)
-    alpha = None if alpha is None else turned(alpha, orientation)
-    metadata.exif = described_anew(metadata.exif, *color.shape[:2])
+    color = apply_orientation(color, orientation)
+    alpha = None if alpha is None else apply_orientation(alpha, orientation)
+    metadata.exif = with_size(metadata.exif, *color.shape[:2])
     return Photo(color, alpha, metadata, notes)
 
 
@@ -238,7 +238,7 @@ def _count(kind: str | None, content: bytes) -> int:
         return 0
 
 
-def turned(array: PhotoPixels, orientation: int) -> PhotoPixels:
+def apply_orientation(array: PhotoPixels, orientation: int) -> PhotoPixels:
     """Turns an image upright.
 
     Args:

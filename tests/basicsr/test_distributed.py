@@ -173,7 +173,7 @@ def test_a_world_that_cannot_be_joined(
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(KTDNError) as caught:
-        launch.find_place()
+        launch.detect_rank()
     assert str(caught.value).startswith(message)
     assert "torchrun" in str(caught.value)
 
@@ -199,7 +199,7 @@ def test_variables_that_are_no_numbers(
         if value is not None:
             monkeypatch.setenv(key, value)
     with pytest.raises(KTDNError, match=f"^the environment variable {bad}: .* whole number"):
-        launch.find_place()
+        launch.detect_rank()
 
 
 @pytest.mark.parametrize(("visible", "gpu"), [(1, 0), (8, 3), (2, None)])
@@ -228,17 +228,17 @@ def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
 
 
 def test_a_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launch.find_place() is None
+    assert launch.detect_rank() is None
     # A batch script's own shell, and a step of one task.
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_PROCID", "0")
-    assert launch.find_place() is None
+    assert launch.detect_rank() is None
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert launch.find_place() is None
+    assert launch.detect_rank() is None
     with pytest.raises(KTDNError, match=r"--launcher pytorch: .* not started by torchrun"):
-        launch.find_place("pytorch")
+        launch.detect_rank("pytorch")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    assert launch.find_place() == (0, 8, 0)
+    assert launch.detect_rank() == (0, 8, 0)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_nobody_waits_for_ever_for_a_silent_process(pairs: Path) -> None:
     assert processes[0].returncode == 1
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert "process 0 of 2 waited in vain for another one" in lines[0]
+    assert "process 0 of 2 lost contact with another rank" in lines[0]
     assert "Traceback" not in errors
 
 

@@ -139,7 +139,7 @@ def test_too_little_memory_names_the_photo_and_what_would_do(here: Path, dehaze:
     lines = err.splitlines()
     assert lines[0] == "error: 1 of 1 could not be dehazed:"
     assert lines[1].startswith(f"error: {Path('photos/a.png')}: 53 x 37 pixels do not fit")
-    assert "would do" in lines[1]
+    assert "is enough" in lines[1]
     assert len(lines) == 2
     assert not Path("out").exists()
 

@@ -41,7 +41,7 @@ def test_another_checkpoint_and_another_precision(
     assert (code, out) == (1, "")
     assert err == (
         f"error: {Path('out/a.png')}: is there already, made with another checkpoint (net.pth); "
-        "--overwrite does results anew, -o names another folder\n"
+        "--overwrite redoes existing results, -o names another folder\n"
     )
     assert (
         "made with --precision float32" in dehaze("photos", "-o", "out", "--precision", "bf16")[2]

@@ -67,7 +67,7 @@ except KTDNError as error:
     said["message"] = str(error)
 said["ran"] = len(ran)
 engine.run = run
-dehazer.max_memory = re.search(r"([0-9]+MB) would do", said["message"]).group(1)
+dehazer.max_memory = re.search(r"([0-9]+MB) is enough", said["message"]).group(1)
 said["limit"] = dehazer.max_memory
 said["digest"] = digest(dehazer(image))
 said["peak"] = peak_resident()

@@ -120,10 +120,10 @@ def test_pixels_and_metadata_survive_and_other_programs_read_them(
 
 def described(photo: Photo) -> Metadata:
     """The metadata with the size that reading puts into them."""
-    from ktdn_plugin.photos.exif import described_anew
+    from ktdn_plugin.photos.exif import with_size
 
     height, width = photo.pixels.shape[:2]
-    return Metadata(described_anew(photo.metadata.exif, height, width), photo.metadata.icc)
+    return Metadata(with_size(photo.metadata.exif, height, width), photo.metadata.icc)
 
 
 def upright_and_lying(orientation: int, deep: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ktdn_plugin
-from ktdn_plugin.earlier_runs import keep_aside
+from ktdn_plugin.earlier_runs import archive_run
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.option_files import copy_options_folder
 from ktdn_plugin.pictures import write_image
@@ -72,7 +72,7 @@ def test_an_earlier_run_is_kept_without_what_it_left_half_written(tmp_path: Path
     (tmp_path / "run/models").mkdir(parents=True)
     killed_while_writing(tmp_path / "run/models/net.pth")
     (tmp_path / "run/models/.mine.tmp").touch()
-    kept = keep_aside(tmp_path / "run")
+    kept = archive_run(tmp_path / "run")
     assert [path.name for path in (kept / "models").iterdir()] == [".mine.tmp"]
 
 

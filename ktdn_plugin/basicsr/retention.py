@@ -48,5 +48,5 @@ def save_best(model: Any, name: str, iteration: int | str) -> None:
         return
     averaged = hasattr(model, "net_g_ema")
     networks = [model.net_g, *([model.net_g_ema] if averaged else [])]
-    with launch.failing_together():
+    with launch.fail_on_all_ranks():
         model.save_network(networks, "net_g", "best", ["params", "params_ema"][: len(networks)])

@@ -23,7 +23,7 @@ Color = NDArray[np.uint16]
 Decoded = tuple[Color, Color | None]
 
 
-def decode_deep(content: bytes, name: str | Path, mask: object = None) -> Decoded:
+def decode_sixteen_bit(content: bytes, name: str | Path, mask: object = None) -> Decoded:
     """Decodes a PNG or TIFF file of 16 bit a channel, as it lies in the file.
 
     Args:
