@@ -18,6 +18,7 @@ from ktdn_plugin.commands import (
     curves,
     dehaze,
     demo,
+    env,
     evaluate,
     export,
     haze,
@@ -72,6 +73,7 @@ KTDN_COMMANDS = (
     shim,
     bench,
     demo,
+    env,
 )
 
 

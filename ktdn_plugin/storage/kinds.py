@@ -105,8 +105,8 @@ def exported_as(path: Path) -> str | None:
     if kind is None:
         return None
     return (
-        f"an exported network ({kind}), which runs without this package (README, Export); give "
-        "the checkpoint that it was made from"
+        f"an exported network ({kind}), which runs without this package; give the checkpoint "
+        "that it was made from"
     )
 
 
