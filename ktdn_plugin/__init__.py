@@ -18,42 +18,41 @@ _WHERE = {
     "KTDN": "ktdn_plugin.archs",
     "Encoder": "ktdn_plugin.archs",
     "Dehazer": "ktdn_plugin.inference",
-    "create_model": "ktdn_plugin.archs.variants",
-    "list_models": "ktdn_plugin.archs.variants",
-    "describe_model": "ktdn_plugin.model_zoo.costs",
+    "create_model": "ktdn_plugin.variants",
+    "list_models": "ktdn_plugin.variants",
+    "describe_model": "ktdn_plugin.bench.costs",
     "LaplacianLoss": "ktdn_plugin.losses",
     "KnowledgeTransferLoss": "ktdn_plugin.losses",
     "LabLoss": "ktdn_plugin.losses",
     "PixelLoss": "ktdn_plugin.losses",
     "SSIMLoss": "ktdn_plugin.losses",
-    "name_features": "ktdn_plugin.named_features",
-    "FrozenTeacher": "ktdn_plugin.transfer",
-    "student_step": "ktdn_plugin.transfer",
-    "teacher_step": "ktdn_plugin.transfer",
+    "name_features": "ktdn_plugin.training.features",
+    "FrozenTeacher": "ktdn_plugin.training.steps",
+    "student_step": "ktdn_plugin.training.steps",
+    "teacher_step": "ktdn_plugin.training.steps",
     "load_network": "ktdn_plugin.checkpoints.networks",
     "load_published": "ktdn_plugin.checkpoints",
     "load_weights": "ktdn_plugin.checkpoints",
-    "to_published": "ktdn_plugin.checkpoints.published_layout",
-    "dark_channel_prior": "ktdn_plugin.baselines",
+    "to_published": "ktdn_plugin.storage.published_keys",
+    "dark_channel_prior": "ktdn_plugin.haze.dark_channel",
     "Photo": "ktdn_plugin.photos",
     "read_photo": "ktdn_plugin.photos",
     "write_photo": "ktdn_plugin.photos",
-    "synthesize_haze": "ktdn_plugin.data",
-    "synthesize_haze_batch": "ktdn_plugin.data.haze_batch",
+    "synthesize_haze": "ktdn_plugin.haze.scattering",
+    "synthesize_haze_batch": "ktdn_plugin.haze.batch",
     "KTDNError": "ktdn_plugin.errors",
 }
 
 if TYPE_CHECKING:
     from ktdn_plugin.archs import KTDN, Encoder
-    from ktdn_plugin.archs.variants import create_model, list_models
-    from ktdn_plugin.baselines import dark_channel_prior
+    from ktdn_plugin.bench.costs import describe_model
     from ktdn_plugin.blocks import EM, FAM, ChannelAttention, PixelAttention
     from ktdn_plugin.checkpoints import load_published, load_weights
     from ktdn_plugin.checkpoints.networks import load_network
-    from ktdn_plugin.checkpoints.published_layout import to_published
-    from ktdn_plugin.data import synthesize_haze
-    from ktdn_plugin.data.haze_batch import synthesize_haze_batch
     from ktdn_plugin.errors import KTDNError
+    from ktdn_plugin.haze.batch import synthesize_haze_batch
+    from ktdn_plugin.haze.dark_channel import dark_channel_prior
+    from ktdn_plugin.haze.scattering import synthesize_haze
     from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.losses import (
         KnowledgeTransferLoss,
@@ -62,10 +61,11 @@ if TYPE_CHECKING:
         PixelLoss,
         SSIMLoss,
     )
-    from ktdn_plugin.model_zoo.costs import describe_model
-    from ktdn_plugin.named_features import name_features
     from ktdn_plugin.photos import Photo, read_photo, write_photo
-    from ktdn_plugin.transfer import FrozenTeacher, student_step, teacher_step
+    from ktdn_plugin.storage.published_keys import to_published
+    from ktdn_plugin.training.features import name_features
+    from ktdn_plugin.training.steps import FrozenTeacher, student_step, teacher_step
+    from ktdn_plugin.variants import create_model, list_models
 
 __all__ = [
     "EM",

@@ -17,13 +17,14 @@ import numpy as np
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.data import make_demo_dataset
-from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.option_files import options_folder
 from ktdn_plugin.own_commands import run_own_command
 from ktdn_plugin.pictures import comparison_sheet, write_image
+from ktdn_plugin.scenes.image_files import list_images
 
 TEXTS = (
     f"{DEFAULT}, trained before, dehazes photographs it has never seen",

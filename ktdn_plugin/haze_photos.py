@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.clouds import Window
 from ktdn_plugin.data.depth import read_depth
-from ktdn_plugin.data.haze import make_transmission, synthesize_haze
-from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.haze.clouds import Window
+from ktdn_plugin.haze.scattering import make_transmission, synthesize_haze
 from ktdn_plugin.pictures import write_image
+from ktdn_plugin.scenes.image_files import list_images
 
 SEEDS = 2**32
 

@@ -14,22 +14,22 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.detection import check_is_ktdn
 from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
 from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints.identify import check_is_ktdn
 from ktdn_plugin.checkpoints.metadata import KEY, find_metadata, network_of
 from ktdn_plugin.checkpoints.networks import build_network, keep_settings, ktdn_weights
-from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine
-from ktdn_plugin.checkpoints.published_layout import (
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.storage.mmengine_keys import from_mmengine
+from ktdn_plugin.storage.published_keys import (
     LANDMARKS,
     PUBLISHED_LANDMARKS,
     from_published,
     is_published,
 )
-from ktdn_plugin.checkpoints.reading import without_prefix
-from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.storage.safe_loading import NotReadHereError, load_tensors
+from ktdn_plugin.storage.state_dicts import without_prefix
 
 try:
     from spandrel import (

@@ -24,12 +24,12 @@ from torch import Tensor
 
 import ktdn_plugin.export as export_module
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.batch_norm import batch_norms
 from ktdn_plugin.cli import main
 from ktdn_plugin.export import TOLERANCE, export_checkpoint
 from ktdn_plugin.export.graph import record
 from ktdn_plugin.export.onnx_file import OnnxFile
 from ktdn_plugin.export.torch_file import METADATA, TorchFile
+from ktdn_plugin.training.batch_norm import batch_norms
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
 pytest.importorskip("onnxscript", reason="needs the extra 'export'")

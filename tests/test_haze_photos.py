@@ -13,10 +13,10 @@ import pytest
 from helpers import one, write_png
 
 from ktdn_plugin.commands import haze as command
-from ktdn_plugin.data import haze as defaults
-from ktdn_plugin.data import synthesize_haze
 from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.haze import scattering as defaults
+from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.haze_photos import haze_photos, read_depth, seed_of
 
 

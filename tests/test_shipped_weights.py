@@ -15,7 +15,6 @@ from helpers import student_options, write_options
 from PIL import Image
 
 from ktdn_plugin import Dehazer, KTDNError, create_model
-from ktdn_plugin.archs.variants import VARIANTS
 from ktdn_plugin.checkpoints.convert import convert
 from ktdn_plugin.checkpoints.info import describe_checkpoint
 from ktdn_plugin.checkpoints.networks import load_network
@@ -26,6 +25,7 @@ from ktdn_plugin.metrics import measure
 from ktdn_plugin.model_zoo import weights
 from ktdn_plugin.model_zoo.weights import DEFAULT, FOLDER, SHIPPED, resolve_checkpoint
 from ktdn_plugin.option_files import options_folder
+from ktdn_plugin.variants import VARIANTS
 
 MB = 1_000_000
 DATA = Path(os.environ.get("KTDN_DATA", Path(__file__).parents[2] / "shared" / "data"))

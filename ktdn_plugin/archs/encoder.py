@@ -19,8 +19,9 @@ import torch
 from timm.models import FeatureDictNet
 from torch import Tensor, nn
 
-from ktdn_plugin.checkpoints import compare_keys, read_state_dict
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.storage.safe_loading import load_tensors
+from ktdn_plugin.storage.state_dicts import compare_keys, select_weights
 
 STRIDES = (4, 8, 16)
 STAGES = ("stage1", "stage2", "stage3")
@@ -254,7 +255,8 @@ def _canonical(key: str) -> str:
 
 
 def _load_file(body: nn.Module, name: str, path: Path) -> None:
-    available = {_canonical(key): value for key, value in read_state_dict(path).items()}
+    weights = select_weights(load_tensors(path), path)
+    available = {_canonical(key): value for key, value in weights.items()}
     wanted = body.state_dict()
     found = {key: available[_canonical(key)] for key in wanted if _canonical(key) in available}
     problem = compare_keys(wanted, found)

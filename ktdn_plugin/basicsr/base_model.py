@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ktdn_plugin import launch
-from ktdn_plugin.acceleration import AMP, SkippedSteps, apply_speed_options, match_state
 from ktdn_plugin.basicsr.check_structure import check_model_options
 from ktdn_plugin.basicsr.dry_run import try_network
 from ktdn_plugin.basicsr.loaders import share_out
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.options import Options, complete_model_options, image_loss_sections
 from ktdn_plugin.basicsr.retention import keep_newest, save_best
-from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError, OptionsError
-from ktdn_plugin.transfer import Step
+from ktdn_plugin.training import distributed
+from ktdn_plugin.training.batch_norm import batch_norms, freeze, synchronize
+from ktdn_plugin.training.precision import AMP, SkippedSteps, apply_speed_options, match_state
+from ktdn_plugin.training.steps import Step
 
 # Once, though each iteration would have it to say.
 warn_once = functools.cache(lambda text: get_root_logger().warning(text))
@@ -240,7 +240,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         """Averages the losses over the processes, and stops where one is not finite."""
         values = torch.stack([*losses.values(), norm])
         own = values.clone()
-        if launch.is_distributed():
+        if distributed.is_distributed():
             torch.distributed.all_reduce(values)
             values /= self.opt["world_size"]
         # The one moment of an iteration in which the CPU waits for the GPU.
@@ -252,7 +252,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
             return
         mine = zip(losses, own.isfinite().tolist()[:-1], strict=True)
         bad = [name for name, is_finite in mine if not is_finite]
-        reports = launch.gather((bad, list(self.files)))
+        reports = distributed.gather((bad, list(self.files)))
         guilty = [report for report in reports if report[0]] or reports
         names = sorted({name for report in guilty for name in report[0]})
         files = sorted({str(file) for report in guilty for file in report[1]})

@@ -14,8 +14,8 @@ from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint, select_weights
 from ktdn_plugin.checkpoints.loading import check_settings, find_difference, settings_in
 from ktdn_plugin.checkpoints.networks import SETTINGS
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.published_keys import from_published, is_published
 
 
 def check_checkpoints(opt: Options, is_train: bool) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin import launch
 from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.data.image_sets import hazy_name, open_lmdbs, some
@@ -15,6 +14,7 @@ from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.preflight import check_depth, check_sides
 from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.training import distributed
 
 _logger = logging.getLogger("basicsr")
 
@@ -58,7 +58,7 @@ def _build(dataset: dict[str, Any]) -> Any:
 
 
 def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
-    if dataset.get("meta_info_file") and launch.rank() == 0:
+    if dataset.get("meta_info_file") and distributed.rank() == 0:
         _logger.warning(
             f"{dataset['name']}: {dataset['type']} reads every image of an LMDB; what "
             f"meta_info_file names, {dataset['meta_info_file']}, is not looked at."

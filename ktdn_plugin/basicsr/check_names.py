@@ -13,7 +13,7 @@ from ktdn_plugin.basicsr.check_structure import MODEL_OF_STAGE
 from ktdn_plugin.basicsr.check_values import SECTION, unknown_keys, whole
 from ktdn_plugin.basicsr.options import Options, image_loss_sections
 from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
-from ktdn_plugin.optimizers import find_optimizer
+from ktdn_plugin.training.optimizers import find_optimizer
 
 
 def check_names(opt: Options, is_train: bool) -> list[str]:
@@ -53,7 +53,7 @@ def check_names(opt: Options, is_train: bool) -> list[str]:
 
 def _check_teacher(opt: Options, registry: Any) -> list[str]:
     """Checks the network that is a teacher, or is trained to be one."""
-    from ktdn_plugin.transfer import check_teacher
+    from ktdn_plugin.training.steps import check_teacher
 
     if opt["model_type"] == MODEL_OF_STAGE["teacher"]:
         where = "network_g"

@@ -20,10 +20,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ktdn_plugin import launch
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
+from ktdn_plugin.training import distributed
 
 Function = Callable[..., Any]
 
@@ -98,8 +98,10 @@ def _joining(launcher: str, stock: Function) -> Function:
             return
         if options.get("port") is not None:
             os.environ["MASTER_PORT"] = str(options["port"])
-        place = launch.detect_rank(launcher)
-        launch.join(place, use_gpu=has_gpu, timeout=options.get("timeout", launch.TIMEOUT))
+        place = distributed.detect_rank(launcher)
+        distributed.join(
+            place, use_gpu=has_gpu, timeout=options.get("timeout", distributed.TIMEOUT)
+        )
 
     return init_dist
 

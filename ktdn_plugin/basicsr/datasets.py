@@ -82,7 +82,7 @@ class SyntheticHazeDataset(ClearImageDataset):
 
             - ``haze``: ranges of ``density``, ``airlight``, ``tint``, ``veil`` and ``coverage``,
               each ``[low, high]``, and ``octaves``, see
-              :func:`ktdn_plugin.data.haze.synthesize_haze`;
+              :func:`ktdn_plugin.haze.scattering.synthesize_haze`;
             - ``degradation``: other kinds of haze, and what cameras do before and after it, see
               :class:`ktdn_plugin.haze.degradation.Degradation`;
             - ``dataroot_depth``: a folder with a depth map for each image, of its name.

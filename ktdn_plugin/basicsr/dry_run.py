@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError, is_out_of_memory
 from ktdn_plugin.losses import KnowledgeTransferLoss
-from ktdn_plugin.named_features import name_features
-from ktdn_plugin.transfer import FrozenTeacher
+from ktdn_plugin.training.features import name_features
+from ktdn_plugin.training.steps import FrozenTeacher
 
 Features = dict[str, Tensor]
 

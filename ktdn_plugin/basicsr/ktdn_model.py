@@ -12,12 +12,12 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ktdn_plugin.acceleration import apply_speed_options
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
 from ktdn_plugin.basicsr.dry_run import name_compared, try_transfer
 from ktdn_plugin.basicsr.loaders import build_eval_loader
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.transfer import FrozenTeacher, Step, check_teacher, student_step
+from ktdn_plugin.training.precision import apply_speed_options
+from ktdn_plugin.training.steps import FrozenTeacher, Step, check_teacher, student_step
 
 
 class KTDNModel(KTDNBaseModel):

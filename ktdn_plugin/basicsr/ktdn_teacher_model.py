@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
-from ktdn_plugin.transfer import Step, check_teacher, teacher_step
+from ktdn_plugin.training.steps import Step, check_teacher, teacher_step
 
 
 class KTDNTeacherModel(KTDNBaseModel):

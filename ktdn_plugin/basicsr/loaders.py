@@ -17,7 +17,7 @@ from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
 from ktdn_plugin.data.workers import explaining_workers
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.launch import TIMEOUT
+from ktdn_plugin.training.distributed import TIMEOUT
 from ktdn_plugin.training.preemption import shield_workers
 
 _logger = logging.getLogger("basicsr")

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ktdn_plugin.averaging import update_ema
 from ktdn_plugin.basicsr import provenance
 from ktdn_plugin.checkpoints import (
     load_weights,
@@ -18,9 +17,10 @@ from ktdn_plugin.checkpoints import (
     save_checkpoint,
 )
 from ktdn_plugin.checkpoints.metadata import KEY
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.optimizers import find_optimizer
+from ktdn_plugin.storage.published_keys import from_published, is_published
+from ktdn_plugin.training.ema import update_ema
+from ktdn_plugin.training.optimizers import find_optimizer
 
 
 class ModelMethods:

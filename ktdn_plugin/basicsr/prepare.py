@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ktdn_plugin import launch
-from ktdn_plugin.acceleration import keep_freed_memory
+from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.check_names import check_names, check_step
 from ktdn_plugin.basicsr.check_structure import check_structure
@@ -28,6 +27,7 @@ from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
 from ktdn_plugin.basicsr.run_folder import check_folder
 from ktdn_plugin.errors import explained
 from ktdn_plugin.text_files import LARGEST_YAML, read_text
+from ktdn_plugin.training import distributed
 
 
 def read_options_text(arguments: Namespace) -> str:
@@ -75,16 +75,16 @@ def prepare(
     opt["is_train"] = is_train
     opt["root_path"] = str(root)
     # A launcher that starts a run again wants it to go on.
-    restarted = launch.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
+    restarted = distributed.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
     # Before the files are looked at: a host that lacks one must not keep the others waiting.
-    place = launch.detect_rank(arguments.launcher, arguments.local_rank)
+    place = distributed.detect_rank(arguments.launcher, arguments.local_rank)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
-    timeout = opt.get("dist_params", {}).get("timeout", launch.TIMEOUT)
-    opt["dist"] = launch.join(place, use_gpu=opt["num_gpu"] > 0, timeout=timeout)
-    with launch.fail_on_all_ranks():
+    timeout = opt.get("dist_params", {}).get("timeout", distributed.TIMEOUT)
+    opt["dist"] = distributed.join(place, use_gpu=opt["num_gpu"] > 0, timeout=timeout)
+    with distributed.fail_on_all_ranks():
         state = find_resume_state(opt) if is_train else None
         skip_needless_downloads(opt)
         with explained(source):

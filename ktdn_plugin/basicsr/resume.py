@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin import launch
-from ktdn_plugin.acceleration import match_state
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.checkpoints.networks import is_training_state
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.resuming import (
+from ktdn_plugin.training import distributed
+from ktdn_plugin.training.precision import match_state
+from ktdn_plugin.training.resuming import (
     compare_progress,
     compare_rates,
     schedule_changes,
@@ -110,7 +110,7 @@ def agree(opt: Options, state: State | None) -> None:
     Raises:
         KTDNError: If they found different ones: their hosts do not share the run's folder.
     """
-    found = launch.gather(None if state is None else state["iter"])
+    found = distributed.gather(None if state is None else state["iter"])
     if len(set(found)) > 1:
         said = ", ".join(
             f"process {rank}: {'none' if one is None else f'iteration {one}'}"
@@ -123,7 +123,7 @@ def agree(opt: Options, state: State | None) -> None:
     earlier = (state or {}).get("progress", {})
     if "manual_seed" not in opt:
         # One that is drawn has to be the same for all, and for all parts of a training.
-        opt["manual_seed"] = earlier.get("seed", None) or launch.common_seed()
+        opt["manual_seed"] = earlier.get("seed", None) or distributed.common_seed()
 
 
 def restore(model: Any, opt: Options, state: State, terms: State) -> int:

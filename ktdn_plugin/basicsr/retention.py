@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.training import distributed
 
 _NUMBERED = re.compile(r"net_\w+?_(\d+)\.pth")
 
@@ -48,5 +48,5 @@ def save_best(model: Any, name: str, iteration: int | str) -> None:
         return
     averaged = hasattr(model, "net_g_ema")
     networks = [model.net_g, *([model.net_g_ema] if averaged else [])]
-    with launch.fail_on_all_ranks():
+    with distributed.fail_on_all_ranks():
         model.save_network(networks, "net_g", "best", ["params", "params_ema"][: len(networks)])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ktdn_plugin import __version__
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.earlier_runs import archive_run
 from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.storage.earlier_runs import archive_run
 
 LOGGERS = ("basicsr", "ktdn_plugin")
 

@@ -7,12 +7,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import explained
+from ktdn_plugin.training import distributed
 
 
 def test_pipeline(arguments: Namespace, root: Path) -> None:
@@ -27,14 +27,14 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
     """
     failed = True
     try:
-        with launch.peer_failures_as_errors():
+        with distributed.peer_failures_as_errors():
             text = read_options_text(arguments)
             opt, _ = prepare(arguments, text, root, is_train=False)
             opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
             _test(opt, str(arguments.opt))
         failed = False
     finally:
-        launch.leave(failed)
+        distributed.leave(failed)
 
 
 def _test(opt: Options, source: str) -> None:
@@ -43,7 +43,7 @@ def _test(opt: Options, source: str) -> None:
     logger = start_log(opt)
     with explained(source):
         loaders, model = _build(opt)
-    with launch.fail_on_all_ranks():
+    with distributed.fail_on_all_ranks():
         make_folders(opt)
         open_log_file(opt, "test")
     rows = []
@@ -54,7 +54,7 @@ def _test(opt: Options, source: str) -> None:
         figures = validate(model, loader, opt["name"], None)
         known = {metric: value for metric, value in figures.items() if not math.isnan(value)}
         rows.append({"set": name, **identity_of(dataset), "images": len(dataset), **known})
-    with launch.fail_on_all_ranks():
+    with distributed.fail_on_all_ranks():
         if opt["rank"] == 0:
             _write_table(opt, rows)
     if opt["val"]["save_img"]:

@@ -17,7 +17,6 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ktdn_plugin import launch
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.provenance import Provenance
@@ -32,6 +31,7 @@ from ktdn_plugin.basicsr.run_folder import (
 )
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, explained
+from ktdn_plugin.training import distributed
 from ktdn_plugin.training.preemption import noticing_signals
 
 _logger = logging.getLogger("basicsr")
@@ -49,13 +49,13 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
     """
     failed = True
     try:
-        with launch.peer_failures_as_errors():
+        with distributed.peer_failures_as_errors():
             text = read_options_text(arguments)
             opt, state = prepare(arguments, text, root, is_train=True)
             start_log(opt)
             run = _Run(opt, text, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.
-            with launch.fail_on_all_ranks():
+            with distributed.fail_on_all_ranks():
                 make_folders(opt, resumed=state is not None)
                 copy_options(opt, arguments.opt, text)
                 open_log_file(opt, "train")
@@ -67,7 +67,7 @@ def train_pipeline(arguments: Namespace, root: Path) -> None:
                 run.train()
         failed = False
     finally:
-        launch.leave(failed)
+        distributed.leave(failed)
 
 
 class _Run:
@@ -82,7 +82,7 @@ class _Run:
         self.opt = opt
         self.start = state["iter"] if state else 0
         self.validated = state.get("progress", {}).get("validated", self.start) if state else 0
-        with explained(source), launch.fail_on_all_ranks():
+        with explained(source), distributed.fail_on_all_ranks():
             self.batches = TrainingBatches(opt)
             self.val_loaders: list[Any] = [
                 build_eval_loader(dataset, opt["rank"], opt["world_size"])
@@ -142,7 +142,7 @@ class _Run:
                 bar.update()
             self._stop_if_signalled(total)  # one that came in the last validation
         _logger.info("End of training: saving the latest networks.")
-        with launch.fail_on_all_ranks():
+        with distributed.fail_on_all_ranks():
             self.model.save(epoch=-1, current_iter=-1)
         if self.validated != total:
             self._validate(total)
@@ -216,7 +216,7 @@ class _Run:
 
     def _save(self, iteration: int) -> None:
         self.model.progress = self.progress()
-        with launch.fail_on_all_ranks():
+        with distributed.fail_on_all_ranks():
             self.model.save(self.batches.epoch, iteration)
             keep_newest(self.opt)
 

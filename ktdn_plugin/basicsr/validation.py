@@ -25,13 +25,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ktdn_plugin import launch
 from ktdn_plugin.attention import heat_picture, recorded_attention
 from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.metrics import describe_missing
 from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.training import distributed
 
 Figures = dict[str, float]
 Failure = tuple[str, str, str]
@@ -57,13 +57,13 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
         get_root_logger().info(f"{name} has no clear images: its results are saved, not measured.")
         metrics = {}
     networks = (getattr(model, name, None) for name in ("net_g", "net_g_ema"))
-    launch.share_buffers(*(one for one in networks if isinstance(one, nn.Module)))
+    distributed.share_buffers(*(one for one in networks if isinstance(one, nn.Module)))
     with _bare_networks(model):
         if type(model).nondist_validation is not SRModel.nondist_validation:
             return _validate_its_own_way(model, loader, current_iter, tb_logger, metrics)
-        with launch.fail_on_all_ranks():
+        with distributed.fail_on_all_ranks():
             rows, failures = _run(model, loader, current_iter, tb_logger, metrics)
-    _report_failures(name, launch.gather(failures), len(loader.dataset))  # type: ignore[arg-type]
+    _report_failures(name, distributed.gather(failures), len(loader.dataset))  # type: ignore[arg-type]
     means = _means(rows, metrics)
     if means:
         _keep_best(model, name, means, current_iter)
@@ -195,7 +195,7 @@ def _with_bar(loader: DataLoader, opt: dict[str, Any], text: str) -> Iterator[tu
 
 
 def _means(rows: list[tuple[int, list[float]]], metrics: dict[str, Any]) -> Figures:
-    everything = sorted(row for part in launch.gather(rows) for row in part)
+    everything = sorted(row for part in distributed.gather(rows) for row in part)
     if not metrics or not everything:
         return {}
     columns = zip(*(values for _, values in everything), strict=True)
@@ -226,7 +226,7 @@ def _validate_its_own_way(
     """Another model's own validation, which knows one process only; the others wait."""
     options, dataset = model.opt["val"], cast(Any, loader.dataset)
     given = options.get("metrics")
-    with launch.fail_on_all_ranks():
+    with distributed.fail_on_all_ranks():
         if model.opt["rank"] == 0:
             options["metrics"] = metrics or None
             whole = DataLoader(dataset, batch_size=1)
@@ -234,7 +234,7 @@ def _validate_its_own_way(
                 model.nondist_validation(whole, current_iter, tb_logger, options["save_img"])
             options["metrics"] = given
     results = getattr(model, "metric_results", {}) if metrics else {}
-    return dict(launch.gather({name: float(value) for name, value in results.items()})[0])
+    return dict(distributed.gather({name: float(value) for name, value in results.items()})[0])
 
 
 def measure_reconstruction(
@@ -255,7 +255,7 @@ def measure_reconstruction(
 
     rows = []
     name = loader.dataset.opt["name"]  # type: ignore[attr-defined]
-    with launch.fail_on_all_ranks(), torch.no_grad():
+    with distributed.fail_on_all_ranks(), torch.no_grad():
         for index, data in _with_bar(loader, opt, f"teacher on {name}"):
             clear = data["gt"].to(device)
             with explaining_sizes(network, clear, data["gt_path"][0]):

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.atomic_folders import free_bytes
-from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.data.layouts import list_dataset
 from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.photos.png_chunks import is_plain_png
 
 MIB = 2**20

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ktdn_plugin.acceleration import AMP, apply_speed_options
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.losses import KnowledgeTransferLoss, LaplacianLoss
 from ktdn_plugin.losses.laplacian_loss import laplacian_pyramid
-from ktdn_plugin.transfer import FrozenTeacher, student_step
+from ktdn_plugin.training.precision import AMP, apply_speed_options
+from ktdn_plugin.training.steps import FrozenTeacher, student_step
 
 LEARNING_RATE = 1e-4
 LAPLACIAN_LEVELS = 5
@@ -30,7 +30,7 @@ TrainingStep = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 class Switches(NamedTuple):
-    """How our step computes, see :mod:`ktdn_plugin.acceleration`."""
+    """How our step computes, see :mod:`ktdn_plugin.training.precision`."""
 
     amp: str = "off"
     channels_last: bool = False

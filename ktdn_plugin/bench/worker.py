@@ -70,7 +70,7 @@ class Worker(WorkerProcess):
 def _steps(values: dict[str, Any], wait: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     import torch
 
-    from ktdn_plugin.acceleration import keep_freed_memory
+    from ktdn_plugin.allocator import keep_freed_memory
     from ktdn_plugin.bench.variants import PLAIN, build_step, synthetic_batches
     from ktdn_plugin.system_memory import peak_resident, resident
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.pictures import FORMATS
-from ktdn_plugin.writable import check_writable
+from ktdn_plugin.storage.writable import check_writable
 
 
 def check_output(path: Path) -> None:

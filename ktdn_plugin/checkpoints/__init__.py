@@ -5,17 +5,16 @@ What builds networks from them is in :mod:`ktdn_plugin.checkpoints.networks`, wh
 """
 
 from ktdn_plugin.checkpoints.loading import load_published, load_weights
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
-from ktdn_plugin.checkpoints.reading import (
+from ktdn_plugin.checkpoints.reading import read_checkpoint, read_state_dict
+from ktdn_plugin.checkpoints.saving import save_checkpoint
+from ktdn_plugin.storage.published_keys import from_published, is_published
+from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
+from ktdn_plugin.storage.state_dicts import (
     WEIGHT_KEYS,
     StateDict,
     compare_keys,
-    read_checkpoint,
-    read_state_dict,
     select_weights,
 )
-from ktdn_plugin.checkpoints.saving import save_checkpoint
-from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
 
 __all__ = [
     "WEIGHT_KEYS",

@@ -18,11 +18,11 @@ from ktdn_plugin.checkpoints.metadata import (
     stage_of,
     to_json,
 )
-from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
-from ktdn_plugin.checkpoints.published_layout import DEAD, dead_entries, is_published, to_published
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.model_zoo.weights import file_of
 from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.storage.mmengine_keys import is_mmengine
+from ktdn_plugin.storage.published_keys import DEAD, dead_entries, is_published, to_published
 
 LAYOUTS = ("ktdn", "published", "safetensors", "mmengine")
 """Ours, which is BasicSR's; that of KTDN's authors; one set of weights; mmengine's Runner's."""

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
-from ktdn_plugin.checkpoints.reading import (
+from ktdn_plugin.checkpoints.reading import read_checkpoint, read_state_dict
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.published_keys import from_published, is_published
+from ktdn_plugin.storage.state_dicts import (
     StateDict,
     compare_keys,
-    read_checkpoint,
-    read_state_dict,
     select_weights,
     without_prefix,
 )
-from ktdn_plugin.errors import KTDNError
 
 
 def load_weights(network: nn.Module, path: str | Path, param_key: str | None = None) -> None:
@@ -80,7 +79,7 @@ def find_difference(network: nn.Module, weights: StateDict) -> str:
         An empty string where they fit.
     """
     from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.archs.detection import find_head, find_widths
+    from ktdn_plugin.checkpoints.identify import find_head, find_widths
 
     own = network.state_dict()
     problem = compare_keys(own, weights)
@@ -130,7 +129,7 @@ def check_settings(network: nn.Module, weights: StateDict, content: Any, path: s
         KTDNError: If encoder, mean, std, reduction, head or widths are other ones.
     """
     from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.archs.detection import are_the_same, fits_reduction, fits_widths
+    from ktdn_plugin.checkpoints.identify import are_the_same, fits_reduction, fits_widths
     from ktdn_plugin.checkpoints.metadata import (
         find_metadata,
         found_of,

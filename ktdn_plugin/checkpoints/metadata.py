@@ -36,11 +36,11 @@ from torch import Tensor, nn
 
 from ktdn_plugin import __version__
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.detection import find_reduction, find_widths
 from ktdn_plugin.archs.ktdn_arch import HEADS
-from ktdn_plugin.checkpoints.openmmlab_layout import is_mmengine
+from ktdn_plugin.checkpoints.identify import find_reduction, find_widths
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.model_zoo.weights import file_of
+from ktdn_plugin.storage.mmengine_keys import is_mmengine
 from ktdn_plugin.storage.safe_loading import is_safetensors, read_header
 
 KEY = "ktdn"

@@ -13,22 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.detection import (
+from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint, select_weights
+from ktdn_plugin.checkpoints.identify import (
     check_is_ktdn,
     find_encoders,
     find_head,
     find_reduction,
     find_widths,
 )
-from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint, select_weights
 from ktdn_plugin.checkpoints.metadata import (
     find_metadata,
     found_of,
     network_of,
     settings_of,
 )
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.published_keys import from_published, is_published
 
 _logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.model_zoo.costs import SIZES
-    from ktdn_plugin.model_zoo.table import print_models
+    from ktdn_plugin.bench.costs import SIZES
+    from ktdn_plugin.bench.costs_table import print_models
 
     print_models(arguments.filter, arguments.size or SIZES)

@@ -1,6 +1,5 @@
-"""Images: files, stores, public datasets, datasets for training, and haze that is made."""
+"""Images: files, stores, public datasets, and datasets for training."""
 
 from ktdn_plugin.data.demo_photos import make_demo_dataset
-from ktdn_plugin.data.haze import Haze, synthesize_haze
 
-__all__ = ["Haze", "make_demo_dataset", "synthesize_haze"]
+__all__ = ["make_demo_dataset"]

@@ -13,10 +13,10 @@ import numpy as np
 from ktdn_plugin.data.augmentation import Augmentation, ColorJitter
 from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
 from ktdn_plugin.data.depth import DepthMaps
-from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.image_sets import ImageSet, open_image_set
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.haze.degradation import Degradation
+from ktdn_plugin.haze.scattering import synthesize_haze
 
 HAZE_KEYS = ("density", "airlight", "tint", "veil", "coverage", "octaves")
 
@@ -73,7 +73,7 @@ def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
 
     Args:
         opt: As for :func:`configure_clear`, with ``haze``, ranges for
-            :func:`~ktdn_plugin.data.haze.synthesize_haze`, ``degradation``, see
+            :func:`~ktdn_plugin.haze.scattering.synthesize_haze`, ``degradation``, see
             :class:`~ktdn_plugin.haze.degradation.Degradation`, and ``dataroot_depth``.
         training: Random crops, another haze at each use; whole images with their own haze if not.
 

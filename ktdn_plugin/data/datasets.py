@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 
 from ktdn_plugin.data.augmentation import Augmentation, Draw, change_colors, to_tensor
 from ktdn_plugin.data.depth import DepthMaps
-from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.data.sources import Images, Window, cut
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import Degradation, degrade
+from ktdn_plugin.haze.scattering import synthesize_haze
 
 Sample = dict[str, Any]
 """``hazy`` and ``clear``, float32 RGB tensors (3, h, w) in [0, 1], and ``name``."""
@@ -120,7 +120,8 @@ class SyntheticHazeDataset(ClearDataset):
     Args:
         clear: The images.
         augmentation: As for :class:`ClearDataset`.
-        haze: Ranges for :func:`ktdn_plugin.data.haze.synthesize_haze`; its defaults where absent.
+        haze: Ranges for :func:`~ktdn_plugin.haze.scattering.synthesize_haze`; its defaults where
+            absent.
         seed: Seed of the hazes of whole images.
         depth: A depth map of each image, where there are any.
         degradation: Kinds of haze, and what cameras do before and after it; without it, clouds of

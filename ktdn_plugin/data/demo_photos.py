@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.haze import synthesize_haze
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.storage.atomic import temporary_beside
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.listing import (
     Listing,
     file_image_size,
@@ -19,6 +18,7 @@ from ktdn_plugin.data.listing import (
 )
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.folders import Found, find_folders, find_images
+from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import WORDS, Side, key_of, without_role
 from ktdn_plugin.scenes.pairing import Named, pair
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE
-from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import Listing
 from ktdn_plugin.data.lmdb_files import is_lmdb
@@ -15,6 +14,7 @@ from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.sources import BasicSRImages, FileImages, Images, StoreImages
 from ktdn_plugin.data.store import Store, StoreInfo, is_store, split_name
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.image_files import list_images
 
 NAMED_AT_MOST = 5
 HAZY_LMDB, CLEAR_LMDB = "hazy.lmdb", "clear.lmdb"

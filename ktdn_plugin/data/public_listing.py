@@ -6,7 +6,6 @@ import filecmp
 from collections import Counter
 from pathlib import Path
 
-from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.listing import (
     Listing,
     file_image_size,
@@ -17,6 +16,7 @@ from ktdn_plugin.data.listing import (
 from ktdn_plugin.data.public_datasets import DATASETS, PublicDataset, Size
 from ktdn_plugin.data.sources import centered
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import side_of_folder
 
 Key = tuple[int, str]

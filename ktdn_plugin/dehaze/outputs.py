@@ -13,7 +13,7 @@ from ktdn_plugin.dehaze.video import VIDEO_CODECS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
 from ktdn_plugin.scenes.names import COMPARE
-from ktdn_plugin.writable import check_writable
+from ktdn_plugin.storage.writable import check_writable
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """What ``--format`` takes, and the suffixes it gives."""

@@ -234,13 +234,13 @@ def _required(hazy: Images | None, flag: str) -> Images:
 
 
 def _dark_channel(image: RGB8) -> RGB8:
-    from ktdn_plugin.baselines import dark_channel_prior
+    from ktdn_plugin.haze.dark_channel import dark_channel_prior
 
     return dark_channel_prior(image)
 
 
 def _about_dark_channel() -> str:
-    from ktdn_plugin.baselines.dark_channel import EPS, OMEGA, PATCH, RADIUS, T0
+    from ktdn_plugin.haze.dark_channel import EPS, OMEGA, PATCH, RADIUS, T0
 
     return (
         f"dark channel prior (He et al.): omega {OMEGA:g}, patch {PATCH}, t0 {T0:g}, guided filter "

@@ -14,7 +14,7 @@ from ktdn_plugin.evaluation.truth import GroundTruth
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.pictures import write_image
 from ktdn_plugin.storage.atomic import write_whole
-from ktdn_plugin.writable import check_writable
+from ktdn_plugin.storage.writable import check_writable
 
 
 def check_table(path: Path) -> None:

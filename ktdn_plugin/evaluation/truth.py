@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ktdn_plugin.data.basicsr_lmdb import INFO_FILE
 from ktdn_plugin.data.image_sets import HAZY_LMDB, ImageSet, of_listing, open_image_set
-from ktdn_plugin.data.images import list_images
 from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
 from ktdn_plugin.data.listing import first_of
 from ktdn_plugin.data.lmdb_files import is_lmdb
@@ -16,6 +15,7 @@ from ktdn_plugin.data.sources import FileImages, Images, StoreImages
 from ktdn_plugin.data.store import Store, is_store, split_name
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.evaluation.pairing import Scenes
+from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import key_of
 from ktdn_plugin.scenes.pairing import Named, Pairing, pair
 

@@ -21,9 +21,9 @@ from ktdn_plugin.export.format import Format
 from ktdn_plugin.export.graph import explained, record
 from ktdn_plugin.export.onnx_file import OnnxFile
 from ktdn_plugin.export.torch_file import TorchFile
-from ktdn_plugin.folding import fold_batch_norms
+from ktdn_plugin.inference.folding import fold_batch_norms
 from ktdn_plugin.storage.atomic import write_whole
-from ktdn_plugin.writable import check_writable
+from ktdn_plugin.storage.writable import check_writable
 
 TOLERANCE = 1e-4
 """Largest difference to the network in torch that is rounding; an image is in [0, 1]."""

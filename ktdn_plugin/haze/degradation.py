@@ -5,8 +5,8 @@ Networks that learn from one kind of made haze fail on real haze; data of many k
 et al., NeurIPS 2024). Everything is done to the input alone, as in RIDCP's code: the target stays
 the clear photograph, since that is what a person wants back, bright and without noise.
 
-Equal seeds give equal images on one machine; unlike :mod:`ktdn_plugin.data.haze`, powers, noise
-and JPEG may differ in the last bit from machine to machine, or from one numpy to another.
+Equal seeds give equal images on one machine; unlike :mod:`~ktdn_plugin.haze.scattering`, powers,
+noise and JPEG may differ in the last bit from machine to machine, or from one numpy to another.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.clouds import Floats, Window
-from ktdn_plugin.data.haze import Range, draw_airlight, exp_of_minus, make_transmission
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.haze.clouds import Floats, Window
 from ktdn_plugin.haze.distance import make_ramp
+from ktdn_plugin.haze.scattering import Range, draw_airlight, exp_of_minus, make_transmission
 
 KINDS = ("clouds", "depth", "clouds_and_depth", "homogeneous", "no_haze")
 BETA: Range = (0.3, 1.5)
@@ -151,7 +151,8 @@ def degrade(
         clear: (h, w, 3) RGB.
         seed: Of everything that is drawn, in [0, 2**32 - 1].
         degradation: What may be done.
-        haze: Ranges for :func:`ktdn_plugin.data.haze.synthesize_haze`; its defaults where absent.
+        haze: Ranges for :func:`~ktdn_plugin.haze.scattering.synthesize_haze`; its defaults where
+            absent.
         frame: Height and width of the whole image where ``clear`` is a window of it.
         at: Top and left of that window.
         distance: Relative distance, (h, w) in [0, 1]; a ramp is drawn where absent.

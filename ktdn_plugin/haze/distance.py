@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ktdn_plugin.data.clouds import Floats, Window, draw_octaves, make_clouds
+from ktdn_plugin.haze.clouds import Floats, Window, draw_octaves, make_clouds
 
 HORIZON = (-0.3, 0.6)  # share of the height that lies above it; below 0 it is outside the picture
 TILT = (-20.0, 20.0)  # degrees that the ramp leans to a side, as a street or a valley does

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import SMALLEST_BLOCK, return_freed_memory
+from ktdn_plugin.allocator import SMALLEST_BLOCK, return_freed_memory
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError, is_out_of_memory
 from ktdn_plugin.inference.devices import computing, find_device, find_precision

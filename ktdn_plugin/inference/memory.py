@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ktdn_plugin.acceleration import freed_in_pieces
+from ktdn_plugin.allocator import freed_in_pieces
 from ktdn_plugin.system_memory import available, peak_resident, resident
 
 SHARE = 0.95

@@ -8,7 +8,7 @@ from torch import nn
 
 from ktdn_plugin.archs import KTDN, Encoder
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.folding import fold_batch_norms
+from ktdn_plugin.inference.folding import fold_batch_norms
 
 
 def fold(network: KTDN) -> None:

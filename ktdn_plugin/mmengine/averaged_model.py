@@ -5,9 +5,9 @@ from __future__ import annotations
 from mmengine.model import BaseAveragedModel
 from torch import Tensor, nn
 
-from ktdn_plugin.averaging import update_ema
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.registry import MODELS
+from ktdn_plugin.training.ema import update_ema
 
 
 @MODELS.register_module()

@@ -132,8 +132,8 @@ class SyntheticHazeDataset(ClearImageDataset):
         dataroot_gt: As for :class:`ClearImageDataset`.
         **options: As for :class:`ClearImageDataset`, and ``haze``, ranges of ``density``,
             ``airlight``, ``tint``, ``veil`` and ``coverage``, and ``octaves``, see
-            :func:`ktdn_plugin.data.haze.synthesize_haze`; ``degradation``, other kinds of haze and
-            what cameras do before and after it, see
+            :func:`~ktdn_plugin.haze.scattering.synthesize_haze`; ``degradation``, other kinds of
+            haze and what cameras do before and after it, see
             :class:`ktdn_plugin.haze.degradation.Degradation`; ``dataroot_depth``, a folder with a
             depth map for each image, of its name.
 

@@ -15,8 +15,6 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ktdn_plugin import launch
-from ktdn_plugin.acceleration import match_state
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
 from ktdn_plugin.data.workers import explaining_workers
@@ -24,8 +22,10 @@ from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError
 from ktdn_plugin.mmengine.registry import LOOPS
 from ktdn_plugin.mmengine.restorer import NOT_FINITE_ADVICE
 from ktdn_plugin.mmengine.samplers import SeededSampler
-from ktdn_plugin.resuming import compare_progress
+from ktdn_plugin.training import distributed
+from ktdn_plugin.training.precision import match_state
 from ktdn_plugin.training.preemption import noticing_signals, shield_workers
+from ktdn_plugin.training.resuming import compare_progress
 
 PROGRESS = "ktdn_progress"
 """Where in the run's message hub, which goes into checkpoints, the samples taken are."""
@@ -188,7 +188,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         # A checkpoint that is saved when all is measured knows of it; one from before does not.
         self.runner.message_hub.update_info("validated", self._iter)
         # The processes share the images out: one set of batch statistics measures them all.
-        launch.share_buffers(self.runner.model)
+        distributed.share_buffers(self.runner.model)
         self.runner.val_loop.run()
 
     def _refuse_what_is_not_finite(self, optimizer: Optimizer, *_: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import apply_speed_options
 from ktdn_plugin.checkpoints import load_weights
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.losses import KnowledgeTransferLoss
@@ -21,8 +20,9 @@ from ktdn_plugin.mmengine.restorer import (
     clear_images,
     without_pretrained,
 )
-from ktdn_plugin.named_features import name_features
-from ktdn_plugin.transfer import (
+from ktdn_plugin.training.features import name_features
+from ktdn_plugin.training.precision import apply_speed_options
+from ktdn_plugin.training.steps import (
     FrozenTeacher,
     Step,
     check_teacher,
@@ -46,7 +46,7 @@ class KTDNTeacher(Restorer):
         sync_bn: In distributed training, batch statistics over the batches of all processes.
         channels_last: Lay the weights out as convolutions on tensor cores want them.
         clamp_output: Clamp the network's images to [0, 1] before they are compared, see
-            :func:`ktdn_plugin.transfer.image_losses`.
+            :func:`ktdn_plugin.training.steps.image_losses`.
         **losses: Configs of further losses that compare images, as ``NAME_loss``, such as
             ``ssim_loss=dict(type='SSIMLoss', loss_weight=0.3)``; in the log ``loss_NAME``.
 
@@ -123,7 +123,7 @@ class KTDNDistiller(Restorer):
         sync_bn: In distributed training, batch statistics over the batches of all processes.
         channels_last: Lay the weights out as convolutions on tensor cores want them.
         clamp_output: Clamp the network's images to [0, 1] before they are compared, see
-            :func:`ktdn_plugin.transfer.image_losses`.
+            :func:`ktdn_plugin.training.steps.image_losses`.
         **losses: Configs of further losses that compare images, as ``NAME_loss``, such as
             ``ssim_loss=dict(type='SSIMLoss', loss_weight=0.3)``; in the log ``loss_NAME``.
 

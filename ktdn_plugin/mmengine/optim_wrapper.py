@@ -10,8 +10,8 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from ktdn_plugin.acceleration import autocast
 from ktdn_plugin.mmengine.registry import OPTIM_WRAPPERS
+from ktdn_plugin.training.precision import autocast
 
 
 @OPTIM_WRAPPERS.register_module()

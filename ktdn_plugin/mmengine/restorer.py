@@ -12,13 +12,13 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import apply_speed_options
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.batch_norm import synchronize
 from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.mmengine.registry import MODELS
-from ktdn_plugin.transfer import Step
+from ktdn_plugin.training.batch_norm import synchronize
+from ktdn_plugin.training.precision import apply_speed_options
+from ktdn_plugin.training.steps import Step
 
 Config = dict[str, Any]
 Samples = Sequence[BaseDataElement]

@@ -16,8 +16,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 import ktdn_plugin.registry  # noqa: F401  # the scope, for configs that set no default
-from ktdn_plugin import launch
-from ktdn_plugin.acceleration import keep_freed_memory
+from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, OptionsError
 from ktdn_plugin.mmengine.build_errors import explaining_parts, find
@@ -28,6 +27,7 @@ from ktdn_plugin.mmengine.hooks import ResumeHook
 from ktdn_plugin.mmengine.restorer import without_pretrained
 from ktdn_plugin.mmengine.work_dir import archive_earlier_run, find_checkpoint
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.training import distributed
 
 TRAINING_KEYS = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 VALIDATION_KEYS = ("val_dataloader", "val_cfg", "val_evaluator")
@@ -68,9 +68,9 @@ def build_runner(
     cfg = load_config(config, overrides)
     source = str(config)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(source).stem)
-    place = launch.detect_rank(launcher, local_rank)
+    place = distributed.detect_rank(launcher, local_rank)
     has_gpu = torch.cuda.is_available()
-    launch.join(place, use_gpu=has_gpu, timeout=_timeout(cfg))
+    distributed.join(place, use_gpu=has_gpu, timeout=_timeout(cfg))
     if place is not None:
         cfg.launcher = "pytorch"
         if not has_gpu:
@@ -86,18 +86,18 @@ def build_runner(
     if test is not None:
         with explaining_parts(source, cfg):
             _prepare_test(cfg, test)
-    with launch.fail_on_all_ranks(), explaining_parts(source, cfg):
+    with distributed.fail_on_all_ranks(), explaining_parts(source, cfg):
         found = None if test is not None else _checkpoint_to_resume(cfg, resume)
     _agree(cfg, found)
     _skip_needless_downloads(cfg)
-    with launch.fail_on_all_ranks(), explaining_parts(source, cfg):
+    with distributed.fail_on_all_ranks(), explaining_parts(source, cfg):
         doubts: list[str] = []
         problems = check_config(cfg, training=test is None, warn=doubts.append)
-        if launch.rank() == 0:
+        if distributed.rank() == 0:
             print_lines(*(f"warning: {source}: {line}" for line in doubts), to_stderr=True)
         if problems:
             raise OptionsError(source, problems)
-    with launch.fail_on_all_ranks(), explaining_parts(source, cfg):
+    with distributed.fail_on_all_ranks(), explaining_parts(source, cfg):
         if test is None and not cfg.get("resume"):
             archive_earlier_run(Path(cfg.work_dir), _needed_files(cfg))
     if not has_gpu and test is None:
@@ -117,7 +117,7 @@ def _timeout(cfg: Config) -> float:
     node: Any = cfg
     for key in ("env_cfg", "dist_cfg", "timeout"):
         node = node.get(key) if isinstance(node, dict | Config) else None
-    return node if isinstance(node, (int, float)) else launch.TIMEOUT
+    return node if isinstance(node, (int, float)) else distributed.TIMEOUT
 
 
 def _checkpoint_to_resume(cfg: Config, resume: bool | str | Path) -> Path | None:
@@ -135,7 +135,7 @@ def _checkpoint_to_resume(cfg: Config, resume: bool | str | Path) -> Path | None
 
 
 def _agree(cfg: Config, found: Path | None) -> None:
-    everywhere = launch.gather(None if found is None else found.name)
+    everywhere = distributed.gather(None if found is None else found.name)
     if len(set(everywhere)) > 1:
         raise KTDNError(
             f"{cfg.work_dir}: the processes found different checkpoints to resume from "
@@ -225,15 +225,15 @@ def _leaving() -> Iterator[None]:
     """Leaves the other processes at the end, and says which one is gone where one is."""
     failed = True
     try:
-        with launch.peer_failures_as_errors("--resume"), _explaining_unused():
+        with distributed.peer_failures_as_errors("--resume"), _explaining_unused():
             yield
         failed = False
     finally:
         # A runner holds itself, and in it what talks to the other processes: taken down when the
         # interpreter is, it sometimes aborts a process that has done all its work.
-        if launch.is_distributed():
+        if distributed.is_distributed():
             gc.collect()
-        launch.leave(failed)
+        distributed.leave(failed)
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin import launch
 from ktdn_plugin.checkpoints import read_checkpoint
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.earlier_runs import archive_run
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.earlier_runs import archive_run
+from ktdn_plugin.training import distributed
 
 
 def find_checkpoint(work_dir: Path) -> Path | None:
@@ -48,6 +48,6 @@ def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
                 f"{key}: {value} lies in the work directory of this very run, which is moved out "
                 "of the way when it starts anew; name another by --work-dir, or use --resume"
             )
-    if launch.rank() == 0:
+    if distributed.rank() == 0:
         target = archive_run(work_dir)
         print_lines(f"An earlier run in {work_dir} is kept as {target}.")

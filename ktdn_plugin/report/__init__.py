@@ -18,7 +18,7 @@ from ktdn_plugin.report.photos import Photo, list_photos, make_photo
 from ktdn_plugin.report.scenes import scenes_of_flags
 from ktdn_plugin.report.summary import summarize
 from ktdn_plugin.storage.atomic import write_whole
-from ktdn_plugin.writable import check_writable
+from ktdn_plugin.storage.writable import check_writable
 
 MAX_WIDTH = 1200
 MOST_PHOTOS = 24

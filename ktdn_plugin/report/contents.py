@@ -12,12 +12,12 @@ from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import read_run
 from ktdn_plugin.curves.saved_options import saved_sets
 from ktdn_plugin.curves.scalars import read_scalars, read_test
-from ktdn_plugin.data.images import SUFFIXES, list_images
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
 from ktdn_plugin.report.recorded import scenes_of_record
 from ktdn_plugin.report.scenes import CLEAR_ONLY, SceneSet, kind_of, scenes_of_run
 from ktdn_plugin.report.tables import Row, Table, read_table
+from ktdn_plugin.scenes.image_files import SUFFIXES, list_images
 from ktdn_plugin.scenes.names import key_of, without_comparisons
 
 

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 from ktdn_plugin.curves.runs import LOG
 from ktdn_plugin.curves.scalars import LOGS
-from ktdn_plugin.data.images import SUFFIXES
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.scenes.image_files import SUFFIXES
 
 Kind = Literal["training", "mmengine", "test", "images", "table"]
 

@@ -18,12 +18,13 @@ from ktdn_plugin.data.configured import (
     configure_paired,
     configure_synthetic,
 )
-from ktdn_plugin.data.images import list_images, read_image
+from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.listing import first_of
 from ktdn_plugin.data.sources import Images
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.truth import keys_of, open_ground_truth, open_images, pair_images
 from ktdn_plugin.metrics import to_rgb8
+from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import Names, key_of
 
 RGB8 = NDArray[np.uint8]

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ktdn_plugin.data.images import list_images
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import WORDS, Side, key_of, side_of_folder, sides_of_names
 
 

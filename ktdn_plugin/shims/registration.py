@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.variants import check_arguments, create_model, list_models
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.variants import check_arguments, create_model, list_models
 
 
 def register_in(registry: Any, default_scale: Callable[[], int] = lambda: 1) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ktdn_plugin import launch
+from ktdn_plugin.training import distributed
 
 # Windows has no SIGUSR1.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
@@ -42,7 +42,7 @@ def noticing_signals() -> Iterator[Callable[[], int]]:
         pass
     _noticing().value = 1
     try:
-        yield lambda: launch.largest(received[0] if received else 0)
+        yield lambda: distributed.largest(received[0] if received else 0)
     finally:
         _noticing().value = 0
         for number, handler in before.items():

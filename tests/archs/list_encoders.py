@@ -1,4 +1,4 @@
-"""Writes ``ktdn_plugin/archs/known_encoders.json`` anew, for another version of timm.
+"""Writes ``ktdn_plugin/checkpoints/known_encoders.json`` anew, for another version of timm.
 
 Run it by hand: ``python tests/archs/list_encoders.py``. It builds every model of timm that may be
 an encoder, without weights, and takes some minutes.
@@ -16,7 +16,7 @@ import timm
 from tqdm import tqdm
 
 import ktdn_plugin
-from ktdn_plugin.archs.detection import digest_of, shapes_of
+from ktdn_plugin.checkpoints.identify import digest_of, shapes_of
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         else:
             encoders[digest_of(shapes)].append(name)
     content = {"timm": timm.__version__, "encoders": dict(encoders), "others": others}
-    path = Path(ktdn_plugin.__file__).parent / "archs" / "known_encoders.json"
+    path = Path(ktdn_plugin.__file__).parent / "checkpoints" / "known_encoders.json"
     path.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 import ktdn_plugin
 from ktdn_plugin import KTDN, KTDNError, create_model, describe_model, list_models
-from ktdn_plugin.archs.variants import VARIANTS
+from ktdn_plugin.bench.costs import measure_cost
 from ktdn_plugin.cli import main
-from ktdn_plugin.model_zoo.costs import measure_cost
+from ktdn_plugin.variants import VARIANTS
 
 
 def test_names_and_filters() -> None:

@@ -29,8 +29,8 @@ from helpers import (
 )
 from preloaded import Command, together
 
-from ktdn_plugin import launch
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.training import distributed
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -173,7 +173,7 @@ def test_a_world_that_cannot_be_joined(
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(KTDNError) as caught:
-        launch.detect_rank()
+        distributed.detect_rank()
     assert str(caught.value).startswith(message)
     assert "torchrun" in str(caught.value)
 
@@ -199,7 +199,7 @@ def test_variables_that_are_no_numbers(
         if value is not None:
             monkeypatch.setenv(key, value)
     with pytest.raises(KTDNError, match=f"^the environment variable {bad}: .* whole number"):
-        launch.detect_rank()
+        distributed.detect_rank()
 
 
 @pytest.mark.parametrize(("visible", "gpu"), [(1, 0), (8, 3), (2, None)])
@@ -207,38 +207,38 @@ def test_the_gpu_of_a_process(
     monkeypatch: pytest.MonkeyPatch, visible: int, gpu: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    place = launch.Place(rank=3, world_size=4, local_rank=3)
+    place = distributed.Place(rank=3, world_size=4, local_rank=3)
     if gpu is not None:  # one alone: Slurm's --gpus-per-task=1 hides the others'
-        assert launch._choose_gpu(place) == gpu
+        assert distributed._choose_gpu(place) == gpu
         return
     with pytest.raises(KTDNError, match=r"is number 4 on this host, which has 2 GPU\(s\)"):
-        launch._choose_gpu(place)
+        distributed._choose_gpu(place)
 
 
 @pytest.mark.parametrize("gpus", [("a", "b"), ("a", "a")], ids=["each", "shared"])
 def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
     store = torch.distributed.HashStore()
     store.set("gpu_1", gpus[1])
-    place = launch.Place(rank=0, world_size=2, local_rank=0)
+    place = distributed.Place(rank=0, world_size=2, local_rank=0)
     if gpus[0] != gpus[1]:
-        launch._refuse_shared_gpu(store, place, gpus[0])
+        distributed._refuse_shared_gpu(store, place, gpus[0])
         return
     with pytest.raises(KTDNError, match="processes 0 and 1 were given the same GPU"):
-        launch._refuse_shared_gpu(store, place, gpus[0])
+        distributed._refuse_shared_gpu(store, place, gpus[0])
 
 
 def test_a_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launch.detect_rank() is None
+    assert distributed.detect_rank() is None
     # A batch script's own shell, and a step of one task.
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_PROCID", "0")
-    assert launch.detect_rank() is None
+    assert distributed.detect_rank() is None
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert launch.detect_rank() is None
+    assert distributed.detect_rank() is None
     with pytest.raises(KTDNError, match=r"--launcher pytorch: .* not started by torchrun"):
-        launch.detect_rank("pytorch")
+        distributed.detect_rank("pytorch")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    assert launch.detect_rank() == (0, 8, 0)
+    assert distributed.detect_rank() == (0, 8, 0)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
-    assert launch._first_host(nodes) == first
+    assert distributed._first_host(nodes) == first
 
 
 def test_nobody_waits_for_ever_for_a_silent_process(pairs: Path) -> None:

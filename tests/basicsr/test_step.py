@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops(
 
     compat.apply()
     from ktdn_plugin.basicsr import ktdn_teacher_model
-    from ktdn_plugin.transfer import teacher_step
+    from ktdn_plugin.training.steps import teacher_step
 
     opt = teacher_options(6)
     opt["network_g"]["encoder"] = "test_resnet"
@@ -227,7 +227,7 @@ def test_half_precision_that_never_fits_stops(
     pairs: Path, train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ktdn_plugin import cli
-    from ktdn_plugin.acceleration import SKIPS_IN_A_ROW
+    from ktdn_plugin.training.precision import SKIPS_IN_A_ROW
 
     opt = teacher_options(SKIPS_IN_A_ROW + 8)
     opt["train"] |= {"amp": "fp16", "ema_decay": 0}

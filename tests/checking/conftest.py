@@ -15,7 +15,7 @@ import pytest
 from skimage import data
 
 from ktdn_plugin.cli import main
-from ktdn_plugin.data.haze import synthesize_haze
+from ktdn_plugin.haze.scattering import synthesize_haze
 
 Image = np.ndarray
 Check = Callable[..., subprocess.CompletedProcess]

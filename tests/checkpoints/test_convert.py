@@ -31,7 +31,7 @@ from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
 from ktdn_plugin.checkpoints.convert import convert
 from ktdn_plugin.checkpoints.metadata import find_metadata
 from ktdn_plugin.checkpoints.networks import OPTIONS
-from ktdn_plugin.checkpoints.published_layout import DEAD
+from ktdn_plugin.storage.published_keys import DEAD
 
 NAMES = {"ktdn": "a.pth", "mmengine": "b.pth", "safetensors": "c.safetensors"}
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError, load_network, to_published
 from ktdn_plugin.checkpoints.info import describe_checkpoint
-from ktdn_plugin.checkpoints.published_layout import from_published
+from ktdn_plugin.storage.published_keys import from_published
 
 Weights = dict[str, Tensor]
 

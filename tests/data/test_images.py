@@ -9,8 +9,9 @@ import pytest
 from bad_images import BAD, bomb, coded, photo, write_bad
 from PIL import Image
 
-from ktdn_plugin.data.images import decode_image, image_size, list_images, read_image
+from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.image_files import list_images
 
 
 def one_line(caught: pytest.ExceptionInfo[KTDNError]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from skimage import data
 
 from ktdn_plugin.cli import main
-from ktdn_plugin.data import synthesize_haze
+from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.pictures import write_image
 
 Command = Callable[..., tuple[int, str, str]]

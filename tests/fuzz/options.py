@@ -238,9 +238,9 @@ def _serve(seed: int, number: int, folder: Path) -> None:
 def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
     from argparse import Namespace
 
-    from ktdn_plugin import launch
     from ktdn_plugin.basicsr.prepare import prepare, read_options_text
     from ktdn_plugin.errors import KTDNError
+    from ktdn_plugin.training import distributed
 
     path = folder / "options.yml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -262,7 +262,7 @@ def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
         place = f"{inner.tb_frame.f_code.co_filename}:{inner.tb_lineno}" if inner else ""
         return "traceback", f"{type(error).__name__}: {str(error)[:200]} at {place[-60:]}"
     finally:
-        launch.leave(failed=True)
+        distributed.leave(failed=True)
     return "passed", ""
 
 

@@ -16,8 +16,9 @@ from haze_statistics import (
     measure_haze,
 )
 
-from ktdn_plugin.data import demo_photos, synthesize_haze
+from ktdn_plugin.data import demo_photos
 from ktdn_plugin.data.images import read_image
+from ktdn_plugin.haze.scattering import synthesize_haze
 
 DATA = Path(os.environ.get("KTDN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FLAT = {"veil": (1.0, 1.0)}

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktdn_plugin import KTDNError, acceleration, system_memory
+from ktdn_plugin import KTDNError, allocator, system_memory
 from ktdn_plugin.inference import memory
 from ktdn_plugin.inference.memory import SHARE, Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
@@ -79,7 +79,7 @@ def test_what_is_written_suffices(size: int) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_what_a_cpu_holds_and_may(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Memory(CPU, None).held()
-    pieces = acceleration.freed_in_pieces()
+    pieces = allocator.freed_in_pieces()
     assert held == pytest.approx(system_memory.resident() + pieces, rel=0.02)
     with mmap.mmap(-1, 2**26) as block:  # of the system itself, not of what had been freed
         block.write(bytes(2**26))
@@ -145,7 +145,7 @@ def test_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_freed_memory_is_given_back() -> None:
     code = (
         "import torch\n"
-        "from ktdn_plugin.acceleration import keep_freed_memory, return_freed_memory\n"
+        "from ktdn_plugin.allocator import keep_freed_memory, return_freed_memory\n"
         "from ktdn_plugin.system_memory import resident\n"
         "assert keep_freed_memory()\n"
         "before = resident()\n"
@@ -166,4 +166,4 @@ def test_freed_memory_is_given_back() -> None:
 
 def test_elsewhere_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    assert not acceleration.return_freed_memory()
+    assert not allocator.return_freed_memory()

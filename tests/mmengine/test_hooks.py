@@ -18,9 +18,9 @@ from mmengine.registry import METRICS
 
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.checkpoints import compare_keys
-from ktdn_plugin.checkpoints.published_layout import to_published
 from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_weights
 from ktdn_plugin.mmengine.models import KTDNTeacher
+from ktdn_plugin.storage.published_keys import to_published
 
 WORK = Path("work_dirs/config")
 

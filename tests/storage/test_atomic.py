@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import ktdn_plugin
-from ktdn_plugin.earlier_runs import archive_run
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.option_files import copy_options_folder
 from ktdn_plugin.pictures import write_image
 from ktdn_plugin.storage import atomic
 from ktdn_plugin.storage.atomic import temporary_beside, write_whole
+from ktdn_plugin.storage.earlier_runs import archive_run
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ from torch import Tensor
 from ktdn_plugin.checkpoints import compare_keys, select_weights
 from ktdn_plugin.checkpoints.loading import check_settings, find_difference, settings_in
 from ktdn_plugin.checkpoints.metadata import KEY
-from ktdn_plugin.checkpoints.published_layout import from_published, is_published
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.provenance import describe, keep_figures
 from ktdn_plugin.mmengine.registry import HOOKS
 from ktdn_plugin.model_zoo.weights import file_of
+from ktdn_plugin.storage.published_keys import from_published, is_published
 
 
 @HOOKS.register_module()

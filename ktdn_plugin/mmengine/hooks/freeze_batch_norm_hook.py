@@ -8,9 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ktdn_plugin.batch_norm import batch_norms, freeze
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.registry import HOOKS
+from ktdn_plugin.training.batch_norm import batch_norms, freeze
 
 
 @HOOKS.register_module()

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.registry import HOOKS
-from ktdn_plugin.resuming import compare_rates, schedule_changes, schedule_plan
+from ktdn_plugin.training.resuming import compare_rates, schedule_changes, schedule_plan
 
 
 @HOOKS.register_module()

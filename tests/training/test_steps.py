@@ -16,7 +16,7 @@ from ktdn_plugin import (
     student_step,
     teacher_step,
 )
-from ktdn_plugin.transfer import image_losses
+from ktdn_plugin.training.steps import image_losses
 
 # From the first layer to the last, and batch statistics.
 MOVING = {

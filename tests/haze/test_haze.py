@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.data import Haze, demo_photos, synthesize_haze
+from ktdn_plugin.data import demo_photos
+from ktdn_plugin.haze.scattering import Haze, synthesize_haze
 
 PHOTOS = (*demo_photos.TRAINING_PHOTOS, *demo_photos.VALIDATION_PHOTOS)
 GREY = np.full((96, 128, 3), 0.4, np.float32)

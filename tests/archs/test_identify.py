@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.archs import detection
-from ktdn_plugin.archs.detection import (
+from ktdn_plugin.checkpoints.identify import (
     are_the_same,
     digest_of,
     find_encoders,
@@ -22,8 +22,8 @@ from ktdn_plugin.archs.detection import (
     fits_widths,
     shapes_of,
 )
-from ktdn_plugin.archs.variants import VARIANTS
 from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights
+from ktdn_plugin.variants import VARIANTS
 
 
 def weights_of(encoder: str, reduction: int = 8) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from ktdn_plugin import batch_norm
-from ktdn_plugin.batch_norm import batch_norms, freeze, synchronize
+from ktdn_plugin.training import batch_norm
+from ktdn_plugin.training.batch_norm import batch_norms, freeze, synchronize
 
 # Each process takes its part of one batch; what it finds goes to a file.
 SCRIPT = """
@@ -21,7 +21,7 @@ import sys
 import torch
 import torch.distributed as dist
 from test_batch_norm import build
-from ktdn_plugin.batch_norm import synchronize
+from ktdn_plugin.training.batch_norm import synchronize
 
 dist.init_process_group("gloo")
 rank, size = dist.get_rank(), dist.get_world_size()

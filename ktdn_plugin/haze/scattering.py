@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.clouds import MAX_OCTAVES, Floats, Window, draw_octaves, make_clouds
+from ktdn_plugin.haze.clouds import MAX_OCTAVES, Floats, Window, draw_octaves, make_clouds
 
 Range = tuple[float, float]
 

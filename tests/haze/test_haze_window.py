@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.data import synthesize_haze
+from ktdn_plugin.haze.scattering import synthesize_haze
 
 # A window's side, and what of the image lies before and behind it.
 SIDE = st.tuples(st.integers(1, 90), st.integers(0, 60), st.integers(0, 60))

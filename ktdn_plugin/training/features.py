@@ -21,7 +21,7 @@ def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
     Afterwards ``network(x, return_features=True)`` gives what ``network(x)`` gives and, beside it,
     the features by name; further arguments go to the network as they are. ``network(x)`` alone
     records nothing. ``network.feature_extractor(names)`` is what a
-    :class:`~ktdn_plugin.transfer.FrozenTeacher` is made of.
+    :class:`~ktdn_plugin.training.steps.FrozenTeacher` is made of.
 
     A feature is what the module gives, also where the network changes that in place later on. A
     module that runs several times in one forward pass gives its last output.

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.data import synthesize_haze
-from ktdn_plugin.data.haze_batch import synthesize_haze_batch
+from ktdn_plugin.haze.batch import synthesize_haze_batch
+from ktdn_plugin.haze.scattering import synthesize_haze
 
 DEVICES = [
     "cpu",

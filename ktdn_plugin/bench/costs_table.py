@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ktdn_plugin.archs.variants import VARIANTS, list_models
+from ktdn_plugin.bench.costs import SIZES, ModelDescription, describe_model
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.model_zoo.costs import SIZES, ModelDescription, describe_model
+from ktdn_plugin.variants import VARIANTS, list_models
 
 FOOTNOTE = (
     "FLOPs: convolutions and matrix products, a multiplication and an addition being two. Memory: "

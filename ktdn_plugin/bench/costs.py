@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.archs.variants import find_variant
 from ktdn_plugin.inference.rehearsal import metering
+from ktdn_plugin.variants import find_variant
 
 SIZES = ((256, 256), (1600, 1200))
 """A training crop, and a photograph of NH-HAZE: (width, height)."""
@@ -57,7 +57,7 @@ def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Model
     """Says what a named network costs; nothing is computed for it, nor is memory taken.
 
     Args:
-        name: One of :func:`~ktdn_plugin.archs.variants.list_models`.
+        name: One of :func:`~ktdn_plugin.variants.list_models`.
         sizes: Image sizes (width, height) to say it for.
 
     Raises:

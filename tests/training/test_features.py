@@ -24,7 +24,7 @@ from ktdn_plugin import (
     KTDNError,
     student_step,
 )
-from ktdn_plugin.named_features import name_features
+from ktdn_plugin.training.features import name_features
 
 
 class Block(nn.Module):
@@ -362,7 +362,7 @@ def test_unknown_features(named: nn.Module, image: Tensor) -> None:
 SCRIPT = """
 import torch
 import torch.distributed as dist
-from test_named_features import train_in_parallel
+from test_features import train_in_parallel
 
 dist.init_process_group("gloo")
 train_in_parallel()

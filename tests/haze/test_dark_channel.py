@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from skimage import data
 
 import ktdn_plugin
-from ktdn_plugin.baselines import dark_channel_prior
-from ktdn_plugin.baselines.dark_channel import dark_channel, find_airlight, find_transmission
-from ktdn_plugin.data import synthesize_haze
+from ktdn_plugin.haze.dark_channel import (
+    dark_channel,
+    dark_channel_prior,
+    find_airlight,
+    find_transmission,
+)
+from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.metrics import psnr
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))

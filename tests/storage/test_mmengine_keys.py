@@ -16,7 +16,7 @@ from mmengine.logging import HistoryBuffer
 
 from ktdn_plugin import KTDNError
 from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
-from ktdn_plugin.checkpoints.openmmlab_layout import from_mmengine, is_mmengine
+from ktdn_plugin.storage.mmengine_keys import from_mmengine, is_mmengine
 from ktdn_plugin.storage.plain_values import Unread
 
 

@@ -14,10 +14,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ktdn_plugin.acceleration import autocast
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.losses import KnowledgeTransferLoss
+from ktdn_plugin.training.precision import autocast
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -118,7 +118,7 @@ def teacher_step(
         network: The teacher, in train mode.
         clear: Clear RGB images (n, 3, h, w) in [0, 1], input and target alike.
         losses: Name to image loss, such as ``{"l_rec": nn.L1Loss(), "l_lap": LaplacianLoss()}``.
-        amp: Precision of the network, see :func:`~ktdn_plugin.acceleration.autocast`.
+        amp: Precision of the network, see :func:`~ktdn_plugin.training.precision.autocast`.
         clamp_output: See :func:`image_losses`.
     """
     with autocast(clear.device, amp):
@@ -146,8 +146,8 @@ def student_step(
         losses: Name to image loss, as for :func:`teacher_step`.
         teacher: The frozen teacher; it sees the clear images. None trains without transfer.
         transfer_loss: Compares the features; given if and only if there is a teacher.
-        amp: Precision of both networks, see :func:`~ktdn_plugin.acceleration.autocast`; the losses
-            are computed in float32.
+        amp: Precision of both networks, see :func:`~ktdn_plugin.training.precision.autocast`; the
+            losses are computed in float32.
         clamp_output: See :func:`image_losses`.
 
     Returns:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.baselines import guided_filter as module
-from ktdn_plugin.baselines.guided_filter import guided_filter
+from ktdn_plugin.haze import guided_filter as module
+from ktdn_plugin.haze.guided_filter import guided_filter
 
 
 def directly(guide: np.ndarray, image: np.ndarray, radius: int, eps: float) -> np.ndarray:

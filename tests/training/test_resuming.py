@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktdn_plugin.resuming import (
+from ktdn_plugin.training.resuming import (
     compare_progress,
     compare_rates,
     schedule_changes,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ktdn_plugin.data.clouds import Window
-from ktdn_plugin.data.haze import (
+from ktdn_plugin.haze.clouds import Window
+from ktdn_plugin.haze.scattering import (
     AIRLIGHT,
     COVERAGE,
     DENSITY,

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from ktdn_plugin.archs.encoder import Encoder
 from ktdn_plugin.archs.ktdn_arch import HEADS, check_widths, default_widths
-from ktdn_plugin.checkpoints.published_layout import LANDMARKS
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.published_keys import LANDMARKS
 
 PREFIX = "encoder.body."
 
@@ -241,7 +241,7 @@ def digest_of(shapes: Shapes) -> str:
 
 @functools.cache
 def _known() -> _Known:
-    file = resources.files("ktdn_plugin.archs") / "known_encoders.json"
+    file = resources.files("ktdn_plugin.checkpoints") / "known_encoders.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     every = {name for names in content["encoders"].values() for name in names}
     return _Known(content["timm"], content["encoders"], frozenset(every | {*content["others"]}))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.baselines.guided_filter import guided_filter
+from ktdn_plugin.haze.guided_filter import guided_filter
 
 OMEGA = 0.95
 PATCH = 15

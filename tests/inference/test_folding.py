@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.batch_norm import batch_norms
-from ktdn_plugin.folding import fold_batch_norms
+from ktdn_plugin.inference.folding import fold_batch_norms
+from ktdn_plugin.training.batch_norm import batch_norms
 
 # Encoder, batch norms, and how many of them follow a convolution directly.
 ENCODERS = [

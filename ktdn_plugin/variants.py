@@ -8,9 +8,9 @@ import inspect
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ktdn_plugin.archs.detection import are_the_same
 from ktdn_plugin.archs.ktdn_arch import KTDN
 from ktdn_plugin.checkpoints import read_checkpoint, select_weights
+from ktdn_plugin.checkpoints.identify import are_the_same
 from ktdn_plugin.checkpoints.loading import load_content
 from ktdn_plugin.checkpoints.metadata import find_metadata, found_of, network_of
 from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights, settings_told

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ktdn_plugin.averaging import update_ema
+from ktdn_plugin.training.ema import update_ema
 
 
 def networks() -> tuple[nn.Module, nn.Module]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from ktdn_plugin.acceleration import apply_speed_options, keep_freed_memory, match_state
+from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.training.precision import apply_speed_options, match_state
 
 
 def trained(channels_last: bool, state: dict | None, fused: bool) -> tuple[nn.Module, dict]:
@@ -50,7 +51,7 @@ def test_a_state_of_another_network_is_refused(fused: bool) -> None:
 def test_freed_memory_is_kept() -> None:
     code = (
         "import sys, torch\n"
-        "from ktdn_plugin.acceleration import keep_freed_memory\n"
+        "from ktdn_plugin.allocator import keep_freed_memory\n"
         "from ktdn_plugin.system_memory import resident\n"
         "if sys.argv[1] == 'keep': assert keep_freed_memory()\n"
         "before = resident(); x = torch.ones(2**25); del x\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.optimizers import UNUSABLE, find_optimizer, optimizer_names
+from ktdn_plugin.training.optimizers import UNUSABLE, find_optimizer, optimizer_names
 
 
 def weights() -> list[torch.nn.Parameter]:

@@ -1,0 +1,71 @@
+"""Finding the image files of a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import OTHER_SUFFIXES, READ_SUFFIXES
+
+SUFFIXES = tuple(READ_SUFFIXES)
+
+_CONVERT = "save them as PNG, JPEG, WebP or TIFF first"
+
+_logger = logging.getLogger(__name__)
+
+
+def list_images(folder: str | Path, *, announces: bool = True) -> list[Path]:
+    """Lists the images of a folder and of all folders below it, sorted by path.
+
+    Hidden files and folders are left out. Images of formats that are not read are left out, too,
+    and counted in a warning.
+
+    Args:
+        folder: The folder.
+        announces: Whether to warn of what is left out.
+
+    Raises:
+        KTDNError: If the folder is not there or has no image, or one below it cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise KTDNError(f"{folder}: no such folder")
+    paths: list[Path] = []
+    others: Counter[str] = Counter()
+    seen: set[Path] = set()
+    # Links to folders are followed, each folder once: a link may lead back to where it lies.
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        here = Path(parent).resolve()
+        folders[:] = [] if here in seen else [name for name in folders if name[0] != "."]
+        if here not in seen:
+            for name in files:
+                suffix = Path(name).suffix.lower()
+                if name[0] != "." and suffix in READ_SUFFIXES:
+                    paths.append(Path(parent, name))
+                elif name[0] != "." and suffix in OTHER_SUFFIXES:
+                    others[OTHER_SUFFIXES[suffix]] += 1
+        seen.add(here)
+    counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+    if not paths:
+        if others:
+            raise KTDNError(f"{folder}: holds no image that can be read, but {counts}; {_CONVERT}")
+        hint = "; set io_backend: {type: lmdb}" if folder.suffix == ".lmdb" else ""
+        raise KTDNError(f"{folder}: holds no image ({', '.join(SUFFIXES)}){hint}")
+    if others and announces:
+        _announce(f"{folder}: left out, since they cannot be read: {counts}; {_CONVERT}")
+    return sorted(paths)
+
+
+@lru_cache(maxsize=256)  # a folder may be listed more than once
+def _announce(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one process speaks for those that train together
+        _logger.warning("%s", line)
+
+
+def _refuse(error: OSError) -> None:
+    """Ends a walk at a folder that it would otherwise pass over without a word."""
+    raise KTDNError(f"{error.filename}: {error.strerror or error}") from error
