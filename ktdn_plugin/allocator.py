@@ -67,7 +67,7 @@ def return_freed_memory(block: int = SMALL_BLOCK) -> bool:
 
 
 def freed_in_pieces() -> int:
-    """Gives the bytes that were freed between blocks in use, and will be filled again.
+    """Returns the bytes that were freed between blocks in use, and will be filled again.
 
     They are given back to the system now, but go on to belong to this process.
     """

@@ -12,7 +12,7 @@ from ktdn_plugin.errors import KTDNError, is_out_of_memory
 
 @contextmanager
 def explaining_sizes(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
-    """Words that a network cannot take an image, as many cannot take any size.
+    """Returns the message that a network cannot take an image, as many cannot take any size.
 
     Args:
         network: The network; what goes wrong in one of ours is a defect, and stays as it is.

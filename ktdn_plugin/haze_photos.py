@@ -79,7 +79,7 @@ def haze_photos(
 
 
 def seed_of(seed: int, position: int) -> int:
-    """Tells the seed of the image at a position, counted from 0; the last seed precedes 0."""
+    """Returns the seed of the image at a position, counted from 0; the last seed precedes 0."""
     return (seed + position) % SEEDS
 
 

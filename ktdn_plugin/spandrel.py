@@ -138,7 +138,7 @@ class KTDNArchitecture(Architecture[KTDN]):
 
 
 def is_ktdn(state_dict: Mapping[str, Any]) -> bool:
-    """Tells whether a state dict is a KTDN's, in any of its layouts."""
+    """Returns whether a state dict is a KTDN's, in any of its layouts."""
     try:
         check_is_ktdn(_in_our_layout(state_dict))
     except KTDNError:
@@ -195,6 +195,6 @@ def _read(path: str | Path) -> StateDict:
 
 
 def _with_notes(content: Any, path: str | Path) -> StateDict:
-    """Gives a checkpoint's weights, and beside them what it says of its network."""
+    """Returns a checkpoint's weights, and beside them what it says of its network."""
     options = network_of(find_metadata(content, path), path)
     return {**ktdn_weights(content, path), KEY: {"network": options, _FILE: str(path)}}

@@ -10,7 +10,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def peak_resident() -> int | None:
-    """Gives the most bytes that this process has held in memory at any time.
+    """Returns the most bytes that this process has held in memory at any time.
 
     A benchmark's peak is this at the end less this right after the imports, before any network is
     built: torch's libraries alone are hundreds of megabytes, the same for every variant.
@@ -50,12 +50,12 @@ def forget_peak() -> bool:
 
 
 def resident() -> int | None:
-    """Gives the bytes that this process holds in memory now, None where it is not known."""
+    """Returns the bytes that this process holds in memory now, None where it is not known."""
     return _from_status("VmRSS")
 
 
 def available() -> int | None:
-    """Gives the bytes that further processes may take, None where it is not known."""
+    """Returns the bytes that further processes may take, None where it is not known."""
     free = _read_kilobytes(Path("/proc/meminfo"), "MemAvailable")
     if free is None:
         return None

@@ -62,7 +62,7 @@ def list_models(filter: str = "") -> list[str]:
 
 
 def find_variant(name: str) -> Variant:
-    """Gives a named network's description.
+    """Returns a named network's description.
 
     Raises:
         KTDNError: If there is none of that name.
@@ -172,7 +172,7 @@ NETWORK_ARGUMENTS = tuple(
 
 
 def check_arguments(model: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Makes sure that a model takes the arguments that it is given.
+    """Checks that a model takes the arguments that it is given.
 
     Args:
         model: Its name, for the message.

@@ -78,7 +78,7 @@ def _inspect_backbone(name: str) -> _Backbone:
 
 
 def _check_sizes(name: str, backbone: _Backbone) -> None:
-    """Makes sure that a backbone takes any multiple of 16 and gives features of exact size.
+    """Checks that a backbone takes any multiple of 16 and gives features of exact size.
 
     Some declare the strides, yet need multiples of 32 (HRNet) or their training size (CoAtNet).
     """
@@ -188,7 +188,7 @@ class Encoder(nn.Module):
         self.is_channels_last = _is_channels_last(self.body)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Gives the stages' features, shallow to deep.
+        """Returns the stages' features, shallow to deep.
 
         Args:
             x: Normalised images (n, 3, h, w); h and w multiples of 16.
@@ -202,7 +202,7 @@ class Encoder(nn.Module):
         return list(features)
 
     def cut(self, stages: int) -> Encoder:
-        """Gives an encoder of the first stages alone, with this one's weights.
+        """Returns an encoder of the first stages alone, with this one's weights.
 
         Args:
             stages: How many stages to keep, 1 to 3.

@@ -175,7 +175,7 @@ class KTDN(nn.Module):
         return _compute_features(self, x, check_feature_names(names))
 
     def feature_extractor(self, names: Iterable[str]) -> KTDNFeatures:
-        """Gives a network that holds and computes only what the named features need.
+        """Returns a network that holds and computes only what the named features need.
 
         It shares this network's weights (an encoder that is cut short has copies).
         """
@@ -205,7 +205,7 @@ class KTDNFeatures(nn.Module):
             self.fam16 = network.fam16
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Gives the named features of RGB images (n, 3, h, w) in [0, 1] of any size."""
+        """Returns the named features of RGB images (n, 3, h, w) in [0, 1] of any size."""
         return _compute_features(self, x, self.names)
 
 
@@ -237,7 +237,7 @@ def apply_affine(x: Tensor, tail: Tensor) -> Tensor:
 
 
 def check_head(head: Any) -> None:
-    """Makes sure that a network can end in this.
+    """Checks that a network can end in this.
 
     Raises:
         ValueError: If there is no such head.
@@ -265,7 +265,7 @@ def default_widths(channels: Sequence[int]) -> tuple[int, int, int]:
 
 
 def check_widths(widths: Any) -> None:
-    """Makes sure that pixel shuffles of these widths come out whole.
+    """Checks that pixel shuffles of these widths come out whole.
 
     Args:
         widths: Channels of the skip connections, deep to shallow.

@@ -132,7 +132,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         """Hook for what a stage needs beside image losses."""
 
     def trained_modules(self) -> list[nn.Module]:
-        """Gives the modules whose parameters the optimiser gets."""
+        """Returns the modules whose parameters the optimiser gets."""
         return [self.net_g]
 
     def setup_optimizers(self) -> None:

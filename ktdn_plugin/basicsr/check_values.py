@@ -48,7 +48,7 @@ def keys_are_text(section: Any, where: str = "", depth: int = 3) -> list[str]:
 
 
 def is_folder_name(value: str) -> bool:
-    """Tells whether a text can name a folder without leading anywhere else."""
+    """Returns whether a text can name a folder without leading anywhere else."""
     return 0 < len(value) <= 150 and value[0] != "." and not set(value) & set("/\\\0")
 
 

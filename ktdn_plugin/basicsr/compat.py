@@ -49,7 +49,7 @@ def apply() -> None:
 
 
 def improve_every_model() -> None:
-    """Gives BasicSR's own models, too, the methods of KTDN's; for our own commands."""
+    """Returns BasicSR's own models, too, the methods of KTDN's; for our own commands."""
     from basicsr.models.base_model import BaseModel
 
     for name, method in vars(ModelMethods).items():

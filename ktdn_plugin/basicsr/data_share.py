@@ -59,7 +59,7 @@ def load_training_options(path: Path, device: torch.device, seed: int) -> Option
 
 
 def build_train_batches(opt: Options) -> Iterator[dict[str, Any]]:
-    """Gives the batches of ``datasets.train``, without end, as training reads them."""
+    """Returns the batches of ``datasets.train``, without end, as training reads them."""
     from ktdn_plugin.basicsr.loaders import TrainingBatches
 
     return iter(TrainingBatches(opt))

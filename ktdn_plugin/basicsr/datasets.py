@@ -43,7 +43,7 @@ class ClearImageDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Gives ``lq`` and ``gt``, RGB tensors (3, h, w) in [0, 1], and their names as paths.
+        """Returns ``lq`` and ``gt``, RGB tensors (3, h, w) in [0, 1], and their names as paths.
 
         Raises:
             KTDNError: If an image cannot be read, or is smaller than the crop.

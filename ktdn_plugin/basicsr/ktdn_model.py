@@ -87,7 +87,7 @@ class KTDNModel(KTDNBaseModel):
             self.transfer_loss = self.model_to_device(loss) if self.opt["dist"] else loss
 
     def trained_modules(self) -> list[nn.Module]:
-        """Gives the student, and the adapters where its features are narrower or wider."""
+        """Returns the student, and the adapters where its features are narrower or wider."""
         return [self.net_g] + ([self.transfer_loss] if self.transfer_loss is not None else [])
 
     def check_teacher(self, loaders: Sequence[DataLoader]) -> list[dict[str, Any]]:

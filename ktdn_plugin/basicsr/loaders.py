@@ -136,7 +136,7 @@ class TrainingBatches:
         return max(self.taken - 1, 0) // self.epoch_length
 
     def __iter__(self) -> Iterator[Any]:
-        """Gives the batches; an error in a worker reaches the caller as its one line.
+        """Returns the batches; an error in a worker reaches the caller as its one line.
 
         With ``prefetch_mode: cuda`` each is copied to the GPU while the one before is worked on.
         """

@@ -60,13 +60,13 @@ def _described(dataset: Any) -> dict[str, Any]:
 
 
 def last_of(model: Any) -> dict[str, Any]:
-    """Gives the last figures of each validation set, where the model is in a run of ours."""
+    """Returns the last figures of each validation set, where the model is in a run of ours."""
     provenance = getattr(model, "provenance", None)
     return dict(provenance.last) if provenance is not None else {}
 
 
 def describe(model: Any, network: nn.Module, iteration: int | str) -> Metadata:
-    """Gives the metadata of a checkpoint.
+    """Returns the metadata of a checkpoint.
 
     Args:
         model: A BasicSR model; one that is in no run of ours tells less.

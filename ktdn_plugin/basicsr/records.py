@@ -45,7 +45,7 @@ class Stopwatch:
         self.iterations += 1
 
     def read(self) -> tuple[float, float]:
-        """Gives the mean seconds of an iteration, and of them waiting for data; starts anew."""
+        """Returns the mean seconds of an iteration, and of them waiting for data; starts anew."""
         count = max(self.iterations, 1)
         means = self.whole / count, self.data / count
         self.iterations, self.data, self.whole = 0, 0.0, 0.0

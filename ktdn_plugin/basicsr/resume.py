@@ -105,7 +105,7 @@ def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
 
 
 def agree(opt: Options, state: State | None) -> None:
-    """Makes sure that all processes go on from one state, and settles the seed.
+    """Checks that all processes go on from one state, and settles the seed.
 
     Raises:
         KTDNError: If they found different ones: their hosts do not share the run's folder.

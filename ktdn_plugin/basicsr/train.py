@@ -102,7 +102,7 @@ class _Run:
         self.teacher = check_teacher(measured) if check_teacher else []
 
     def progress(self) -> dict[str, int]:
-        """Gives what a state has to say for the training to go on exactly."""
+        """Returns what a state has to say for the training to go on exactly."""
         return {
             "samples": self.batches.taken,
             "images": len(self.batches.dataset),

@@ -100,13 +100,13 @@ def described_split(dataset: Any) -> str:
 
 
 def identity_of(dataset: Any) -> dict[str, str]:
-    """Gives what a dataset's figures are of: its split, and a digest of its pixels if known."""
+    """Returns what a dataset's figures are of: its split, and a digest of its pixels if known."""
     fingerprint = str(getattr(dataset, "fingerprint", None) or "")
     return {"split": split_of(dataset), "fingerprint": fingerprint}
 
 
 def split_of(dataset: Any) -> str:
-    """Gives the name of a dataset's split, empty where it has none."""
+    """Returns the name of a dataset's split, empty where it has none."""
     return str(getattr(dataset, "split", None) or "")
 
 
@@ -188,7 +188,7 @@ def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def _with_bar(loader: DataLoader, opt: dict[str, Any], text: str) -> Iterator[tuple[int, Any]]:
-    """Gives each image's number in the whole set with the image, and shows how far it is."""
+    """Returns each image's number in the whole set with the image, and shows how far it is."""
     shown = opt["rank"] == 0 and (sys.stderr.isatty() or (opt.get("val") or {}).get("pbar", False))
     bar = tqdm(loader, desc=text, unit="image", disable=not shown, leave=False, dynamic_ncols=True)
     return zip(loader.sampler, bar, strict=True)

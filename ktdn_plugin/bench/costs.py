@@ -54,7 +54,7 @@ class ModelDescription:
 
 
 def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> ModelDescription:
-    """Says what a named network costs; nothing is computed for it, nor is memory taken.
+    """Returns what a named network costs; nothing is computed for it, nor is memory taken.
 
     Args:
         name: One of :func:`~ktdn_plugin.variants.list_models`.

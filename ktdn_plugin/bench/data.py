@@ -163,7 +163,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """Gives a folder that is removed at the end, also where the process is asked to end."""
+    """Returns a folder that is removed at the end, also where the process is asked to end."""
     owner = os.getpid()
 
     def end(number: int, _: Any) -> None:

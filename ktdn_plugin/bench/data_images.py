@@ -88,7 +88,7 @@ def _measured(hazy: Path, clear: Path) -> Pair:
 
 
 def image_file(folder: Path, side: str, number: int) -> Path:
-    """Gives the place of a PNG file."""
+    """Returns the place of a PNG file."""
     return folder / side / f"{number:04}.png"
 
 

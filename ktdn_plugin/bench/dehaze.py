@@ -163,7 +163,7 @@ def _parse_size(text: str) -> Size:
 
 
 def plain_peak(network: KTDN, size: Size) -> int:
-    """Tells how many bytes the network's plain way takes for an image, beyond its weights."""
+    """Returns the bytes that the network's plain way takes for an image, beyond its weights."""
     with metering() as meter:
         without_content(network.eval())(torch.empty(1, 3, size[1], size[0], device="meta"))
     return meter.peak

@@ -95,7 +95,7 @@ class WorkerProcess:
 
 
 def explain(error: BaseException) -> str:
-    """Words an error in one line."""
+    """Returns an error as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, KTDNError) and lines:
         return lines[0]

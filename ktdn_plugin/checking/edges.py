@@ -41,7 +41,7 @@ def make_grey(rgb: NDArray[np.uint8], size: tuple[int, int]) -> Grey:
 
 
 def working_size(height: int, width: int) -> tuple[int, int] | None:
-    """Gives the size at which an image is compared; None where it is too small for that."""
+    """Returns the size at which an image is compared; None where it is too small for that."""
     scale = min(1.0, (AREA / (height * width)) ** 0.5)
     small = tuple(max(MULTIPLE, round(v * scale / MULTIPLE) * MULTIPLE) for v in (height, width))
     return (small[0], small[1]) if min(small) >= SMALLEST else None
@@ -76,7 +76,7 @@ def _fading(height: int, width: int) -> Grey:
 
 
 def relative_contrast(one: Grey, other: Grey) -> float:
-    """Gives how much stronger an image's edges are than another's; the median.
+    """Returns how much stronger an image's edges are than another's; the median.
 
     Only edges that both have count: gradients of the haze itself are in one of the two alone.
 
@@ -91,7 +91,7 @@ def relative_contrast(one: Grey, other: Grey) -> float:
 
 
 def _gradients(grey: Grey) -> list[Grey]:
-    """Gives the gradients to the right and down, in grey levels a pixel."""
+    """Returns the gradients to the right and down, in grey levels a pixel."""
     directions = ((1, 0), (0, 1))
     return [np.asarray(cv2.Sobel(grey, cv2.CV_32F, *d, ksize=3) / 8) for d in directions]
 
@@ -138,7 +138,7 @@ def match_spectra(one: Edges, other: Edges, reach: int = 0) -> Match:
 
 
 def correlation(one: Edges, other: Edges) -> NDArray[np.floating[Any]]:
-    """Gives the correlation at each shift, in standard deviations; the last two axes are it."""
+    """Returns the correlation at each shift, in standard deviations; the last two axes are it."""
     cross = one * np.conj(other)
     cross /= np.sqrt(np.abs(cross)) + 1e-9
     surface = np.fft.ifft2(cross).real

@@ -20,7 +20,7 @@ ENOUGH_PAIRS = 2  # before a whole set is said to be exchanged
 
 
 def judge_pairs(image_set: ImageSet, facts: SetFacts, owner: int) -> list[Finding]:
-    """Says what is wrong with a set's pairs.
+    """Returns a text that says what is wrong with a set's pairs.
 
     Args:
         image_set: The set.

@@ -72,13 +72,13 @@ class PairFacts:
 
     @property
     def is_shifted(self) -> bool:
-        """Tells whether the edges match, but at another place."""
+        """Returns whether the edges match, but at another place."""
         match = self.match
         return match is not None and match.best >= ELSEWHERE and match.best >= CLEARLY * match.here
 
     @property
     def is_in_doubt(self) -> bool:
-        """Tells whether it takes the other clear images to judge."""
+        """Returns whether it takes the other clear images to judge."""
         match = self.match
         return (
             match is not None
@@ -150,7 +150,7 @@ def _psnr(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Tells images of one shape, whatever their sizes."""
+    """Returns whether images have one shape, whatever their sizes."""
     return abs(one[0] * other[1] / (one[1] * other[0]) - 1) < 0.02
 
 

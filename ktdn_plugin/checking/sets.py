@@ -44,7 +44,7 @@ class ImageSet:
     store: Store | None = None
 
     def side(self, side: Side) -> Images:
-        """Gives the images of a side."""
+        """Returns the images of a side."""
         images = self.clear if side == "clear" else self.hazy
         assert images is not None
         return images

@@ -78,7 +78,7 @@ def _load(picture: Picture, sets: Sequence[ImageSet]) -> Pixels:
 
 
 def _caption(picture: Picture, sets: Sequence[ImageSet]) -> str:
-    """Gives the end of a file's path, which tells most."""
+    """Returns the end of a file's path, which tells most."""
     image_set = sets[picture.owner]
     parts = Path(image_set.side(picture.side).name(picture.number)).parts
     name = "/".join(parts[-3:] if len(sets) > 1 else parts[-2:])

@@ -11,7 +11,7 @@ MEGA = 10**6
 
 
 def judge_store(store: Store) -> list[Finding]:
-    """Says what is wrong with a store apart from its pixels, of which it reads none.
+    """Returns what is wrong with a store apart from its pixels, of which it reads none.
 
     Args:
         store: The store.
@@ -35,7 +35,7 @@ def judge_store(store: Store) -> list[Finding]:
 
 
 def describe_store(store: Store) -> str:
-    """Words what a store was made from, on one line."""
+    """Returns a message on what a store was made from, on one line."""
     info = store.info
     return (
         f"{store.path}: {info.name}, from {info.source_files} files of {_size(info.source_bytes)}; "

@@ -37,7 +37,7 @@ class Values:
 
     @property
     def is_one_colour(self) -> bool:
-        """Tells an image without content."""
+        """Returns whether an image has no content."""
         return self.high - self.low <= ONE_COLOUR
 
 
@@ -55,7 +55,7 @@ def values_of(rgb: NDArray[np.uint8]) -> Values:
 
 
 def judge_values(values: Values, side: Side, name: str) -> list[Finding]:
-    """Says what is suspicious about an image's values; at most one thing, the gravest.
+    """Returns what is suspicious about an image's values; at most one thing, the gravest.
 
     Args:
         values: The image's.

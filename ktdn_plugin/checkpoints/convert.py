@@ -142,7 +142,7 @@ def _target_layout(target: Path, to: str | None) -> str:
 
 
 def _weights(content: Any, path: Path, param_key: str | None) -> tuple[Sets, bool | None]:
-    """Gives the sets of weights to write, and whether a single one is the average, if known."""
+    """Returns the sets of weights to write, and whether a single one is the average, if known."""
     if param_key is not None and param_key not in PARAM_KEYS:
         raise KTDNError(
             f"--param-key: '{param_key}' is neither of {', '.join(PARAM_KEYS)}"

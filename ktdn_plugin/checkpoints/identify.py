@@ -42,7 +42,7 @@ class _Known(NamedTuple):
 
 
 def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
-    """Makes sure that weights, in our layout, are a KTDN's.
+    """Checks that weights, in our layout, are a KTDN's.
 
     Raises:
         KTDNError: If they are not; it says what they look like.
@@ -88,7 +88,7 @@ def find_reduction(weights: Mapping[str, Tensor]) -> int:
 
 
 def fits_reduction(weights: Mapping[str, Tensor], reduction: int) -> bool:
-    """Tells whether a KTDN of this reduction has just these weights' widths.
+    """Returns whether a KTDN of this reduction has just these weights' widths.
 
     Args:
         weights: A KTDN's state dict in our layout.
@@ -209,7 +209,7 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def are_the_same(one: str, other: str, weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether two backbones are one and the same with a KTDN's weights.
+    """Returns whether two backbones are one and the same with a KTDN's weights.
 
     Args:
         one: A timm backbone, with or without the tag of its published weights.
@@ -234,7 +234,7 @@ def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
 
 
 def digest_of(shapes: Shapes) -> str:
-    """Gives a short name for a network's entries and their shapes, whatever their order."""
+    """Returns a short name for a network's entries and their shapes, whatever their order."""
     text = "\n".join(f"{key} {','.join(map(str, shape))}" for key, shape in shapes)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -274,7 +274,7 @@ def _search(names: Iterable[str], wanted: Shapes) -> list[str]:
 
 
 def shapes_of(name: str) -> Shapes | None:
-    """Gives the entries of an encoder and their shapes, without building its weights.
+    """Returns the entries of an encoder and their shapes, without building its weights.
 
     Args:
         name: Name of a timm model.
@@ -291,7 +291,7 @@ def shapes_of(name: str) -> Shapes | None:
 
 
 def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether backbones give the same features with these weights, of one image.
+    """Returns whether backbones give the same features with these weights, of one image.
 
     Raises:
         KTDNError: If they give features that are not finite, which tells nothing.

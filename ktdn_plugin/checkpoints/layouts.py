@@ -63,7 +63,7 @@ def param_keys_of(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def unused_entries(content: Any, path: str | Path) -> dict[str, list[float]]:
-    """Gives what a published file has in entries that its network never uses, where it says much.
+    """Returns what a published file has in entries that its network never uses, where it says much.
 
     Returns:
         Name to numbers; empty where they are what :func:`to_published` writes by itself.
@@ -138,7 +138,7 @@ def _mmengine(sets: Sets, metadata: Metadata) -> dict[str, Any]:
 
 
 def check_suffix(path: Path, layout: str) -> None:
-    """Makes sure that a file is called after what it will be.
+    """Checks that a file is called after what it will be.
 
     Raises:
         KTDNError: If others would take it for something else.

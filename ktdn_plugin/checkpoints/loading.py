@@ -68,7 +68,7 @@ def load_content(
 
 
 def find_difference(network: nn.Module, weights: StateDict) -> str:
-    """Says in one line why weights do not fit a network.
+    """Returns one line that says why weights do not fit a network.
 
     Args:
         network: The network. Of a KTDN, head and widths are said by name: the shapes that differ
@@ -101,7 +101,7 @@ def _written(value: Any) -> str:
 
 
 def settings_in(weights: StateDict, network: nn.Module) -> StateDict:
-    """Gives a file's own mean and std, where a KTDN that takes none has got them among weights."""
+    """Returns a file's own mean and std, where a KTDN that takes none has them among weights."""
     from ktdn_plugin.archs import KTDN
     from ktdn_plugin.checkpoints.networks import SETTINGS
 
@@ -112,7 +112,7 @@ def settings_in(weights: StateDict, network: nn.Module) -> StateDict:
 
 
 def check_settings(network: nn.Module, weights: StateDict, content: Any, path: str | Path) -> None:
-    """Makes sure that a KTDN is the one that a checkpoint says it is of.
+    """Checks that a KTDN is the one that a checkpoint says it is of.
 
     Names and shapes of weights tell neither mean and std nor how an encoder halves images: a
     network that differs in these takes the weights, and its output is wrong. What a file does not

@@ -64,7 +64,7 @@ Metadata = dict[str, Any]
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
-    """Gives the metadata's ``network``: what is needed to build it again.
+    """Returns the metadata's ``network``: what is needed to build it again.
 
     Args:
         network: The network itself, without a wrapper.
@@ -87,7 +87,7 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 
 
 def settings_of(buffer: Tensor) -> list[float]:
-    """Gives a network's ``mean`` or ``std`` as plain numbers."""
+    """Returns a network's ``mean`` or ``std`` as plain numbers."""
     # The shortest number that gives this float32: 0.64, not 0.6399999856948853.
     return [float(str(one)) for one in buffer.detach().float().cpu().flatten().numpy()]
 
@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def find_metadata(content: Any, path: str | Path) -> Metadata:
-    """Gives the metadata of a checkpoint.
+    """Returns the metadata of a checkpoint.
 
     Args:
         content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
@@ -206,7 +206,7 @@ def _is_plain(value: Any, left: list[int], depth: int = 0) -> bool:
 
 
 def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
-    """Gives the arguments that the network has to be built with, as far as metadata has them.
+    """Returns the arguments that the network has to be built with, as far as metadata has them.
 
     Args:
         metadata: What :func:`find_metadata` gave.
@@ -241,14 +241,14 @@ def found_of(metadata: Metadata) -> list[str]:
 
 
 def stage_of(metadata: Metadata) -> str:
-    """Gives the stage that trained it, ``student`` where the metadata does not say."""
+    """Returns the stage that trained it, ``student`` where the metadata does not say."""
     run = metadata.get("run")
     stage = run.get("stage") if isinstance(run, Mapping) else None
     return stage if stage in STAGES else "student"
 
 
 def iteration_of(metadata: Metadata) -> int:
-    """Gives the iteration that it was saved after, 0 where the metadata does not say."""
+    """Returns the iteration that it was saved after, 0 where the metadata does not say."""
     run = metadata.get("run")
     iteration = run.get("iteration") if isinstance(run, Mapping) else None
     return iteration if type(iteration) is int else 0

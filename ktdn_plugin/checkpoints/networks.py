@@ -97,7 +97,7 @@ def ktdn_weights(content: Any, path: str | Path, param_key: str | None = None) -
 
 
 def is_training_state(content: Any) -> bool:
-    """Tells whether a file's content is what BasicSR resumes a training from."""
+    """Returns whether a file's content is what BasicSR resumes a training from."""
     return (
         isinstance(content, Mapping)
         and {"iter", "epoch", "optimizers"} <= content.keys()
@@ -106,7 +106,7 @@ def is_training_state(content: Any) -> bool:
 
 
 def describe_state(content: Mapping[str, Any]) -> str:
-    """Says what a training state is, and where its network is."""
+    """Returns a text that says what a training state is, and where its network is."""
     iteration = content["iter"]
     return (
         f"a training state of iteration {iteration}, to resume from, and no network; that is "
@@ -175,7 +175,7 @@ def complete_options(
 
 
 def doubt(completed: Completed) -> str:
-    """Says which encoders would fit as well as the one that was found; empty where none would."""
+    """Returns which encoders would fit as well as the one that was found; empty where none."""
     if not completed.others:
         return ""
     return (
@@ -248,7 +248,7 @@ def keep_settings(network: KTDN) -> None:
 
 
 def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
-    """Gives the mean and std that :func:`keep_settings` has added, where it has.
+    """Returns the mean and std that :func:`keep_settings` has added, where it has.
 
     Raises:
         KTDNError: If they are no such values.
@@ -282,7 +282,7 @@ def empty_network(options: Mapping[str, Any], path: str | Path) -> KTDN:
 
 
 def _is_whole_in_state_dict(network: nn.Module) -> bool:
-    """Tells whether a network has no tensors but those of its state dict and its settings."""
+    """Returns whether a network has no tensors but those of its state dict and its settings."""
     saved = network.state_dict().keys()
     if any(name not in saved for name, _ in network.named_buffers() if name not in SETTINGS):
         return False

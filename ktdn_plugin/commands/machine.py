@@ -29,7 +29,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def machine_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Gives the arguments of :class:`~ktdn_plugin.Dehazer` that the flags stand for."""
+    """Returns the arguments of :class:`~ktdn_plugin.Dehazer` that the flags stand for."""
     return {
         name: getattr(arguments, name) for name in ("device", "precision", "max_memory", "encoder")
     }

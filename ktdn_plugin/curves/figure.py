@@ -203,7 +203,7 @@ def _make_logarithmic(axes: Axes) -> None:
 
 
 def _dress(axes: Axes, last: float) -> int:
-    """Gives a panel what all have in common, and tells the number of its legend's lines."""
+    """Returns a panel what all have in common, and tells the number of its legend's lines."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlim(-0.02 * last, 1.02 * last)
@@ -285,7 +285,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def summary(metric: str, curve: Curve) -> str:
-    """Says how a run did: its best figure where better is known, else its last one."""
+    """Returns how a run did: its best figure where better is known, else its last one."""
     words = set(re.split(r"[^a-z]+", metric.lower()))
     if words & HIGHER_IS_BETTER:
         kind, point = "best", curve.highest

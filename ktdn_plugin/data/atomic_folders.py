@@ -24,7 +24,7 @@ class DiskError(KTDNError):
 
 @contextlib.contextmanager
 def explained(path: Path, hint: str) -> Iterator[None]:
-    """Words what goes wrong with a disk."""
+    """Returns a message on what goes wrong with a disk."""
     try:
         yield
     except (OSError, lmdb.Error) as error:
@@ -40,7 +40,7 @@ def explained(path: Path, hint: str) -> Iterator[None]:
 
 
 def free_bytes(path: Path) -> int:
-    """Gives the free space of the disk that a file or folder is on, or is to be on."""
+    """Returns the free space of the disk that a file or folder is on, or is to be on."""
     path = path.absolute()
     while not path.is_dir():
         path = path.parent
@@ -76,7 +76,7 @@ def move(draft: Path, path: Path) -> None:
 
 
 def place_for(path: Path) -> Path:
-    """Gives the place that a path means, once it is sure that a draft can be moved there.
+    """Returns the place that a path means, once it is sure that a draft can be moved there.
 
     Raises:
         KTDNError: If there is something, or it is a place that cannot be replaced.

@@ -150,7 +150,7 @@ def _write_side(
 
 
 def _encode(source: Source) -> tuple[bytes, str]:
-    """Gives an image as a PNG, and the checksum of its pixels."""
+    """Returns an image as a PNG, and the checksum of its pixels."""
     content = source.read()
     rgb = np.ascontiguousarray(source.decode(content))
     sha256 = checksum(rgb)

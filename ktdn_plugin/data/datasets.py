@@ -44,7 +44,7 @@ class ClearDataset(Dataset[Sample]):
         return len(self.clear)
 
     def __getitem__(self, index: int) -> Sample:
-        """Gives ``clear`` and ``hazy``, the same tensor, and ``name``.
+        """Returns ``clear`` and ``hazy``, the same tensor, and ``name``.
 
         Raises:
             KTDNError: If the image cannot be read, or is smaller than the crop.
@@ -93,7 +93,7 @@ class PairedDataset(ClearDataset):
         self.hazy = hazy
 
     def __getitem__(self, index: int) -> Sample:
-        """Gives ``hazy``, ``clear``, ``name`` (the hazy one's) and ``clear_name``.
+        """Returns ``hazy``, ``clear``, ``name`` (the hazy one's) and ``clear_name``.
 
         Raises:
             KTDNError: If an image cannot be read or is smaller than the crop, or the two differ
@@ -144,7 +144,7 @@ class SyntheticHazeDataset(ClearDataset):
         self.degradation = degradation
 
     def __getitem__(self, index: int) -> Sample:
-        """Gives ``hazy``, ``clear`` and ``name``.
+        """Returns ``hazy``, ``clear`` and ``name``.
 
         Raises:
             KTDNError: If the image cannot be read, or is smaller than the crop.

@@ -199,7 +199,7 @@ def _checked_name(split: str) -> str:
 
 
 def _place(root: Path, path: Path) -> Path:
-    """Gives a folder that was named, in the root or from where one is."""
+    """Returns a folder that was named, in the root or from where one is."""
     for candidate in (root / path, path):
         if candidate.is_dir():
             return candidate

@@ -232,7 +232,7 @@ def _require(opt: dict[str, Any], root: Path, files: list[Path]) -> None:
 
 
 def hazy_name(opt: dict[str, Any], clear: str) -> str:
-    """Gives the name that BasicSR looks for beside a clear image's.
+    """Returns the name that BasicSR looks for beside a clear image's.
 
     Raises:
         KTDNError: If ``filename_tmpl`` is no template.

@@ -53,12 +53,12 @@ class Listing:
         return f"{self.dataset}/{self.split}"
 
     def name_of(self, path: Path) -> str:
-        """Gives a file's name within the folder, the same on every system."""
+        """Returns a file's name within the folder, the same on every system."""
         return name_within(path, self.root)
 
 
 def name_within(path: Path, root: Path) -> str:
-    """Gives a path relative to a folder, where it lies in it."""
+    """Returns a path relative to a folder, where it lies in it."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 

@@ -207,7 +207,7 @@ class LmdbFile:
 
 
 def is_lmdb(path: str | Path) -> bool:
-    """Tells a folder that holds an LMDB."""
+    """Returns whether a folder holds an LMDB."""
     return (Path(path) / DATA).is_file()
 
 

@@ -57,7 +57,7 @@ class TrainingOrder(Sampler[list[Draw]]):
         self.start = start
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Gives the batches, without end."""
+        """Returns the batches, without end."""
         current, order = -1, np.empty(0, np.int64)
         position = self.start + self.rank
         while True:
@@ -87,7 +87,7 @@ class SeededDataset(Dataset):
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> Any:
-        """Gives the sample of a :class:`Draw`."""
+        """Returns the sample of a :class:`Draw`."""
         seed_generators(self.seed, _SAMPLE, draw.turn, draw.sample)
         return self.dataset[draw.sample]
 

@@ -36,7 +36,7 @@ class SkippingDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> Any:
-        """Gives the sample of a draw, or one behind it.
+        """Returns the sample of a draw, or one behind it.
 
         Raises:
             KTDNError: If none of many in a row can be read.

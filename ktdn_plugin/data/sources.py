@@ -22,19 +22,19 @@ class Images(Protocol):
     """A row of images; all are RGB, uint8."""
 
     def __len__(self) -> int:
-        """Gives their number."""
+        """Returns their number."""
 
     def name(self, number: int) -> str:
-        """Gives an image's name, such as its file's path."""
+        """Returns an image's name, such as its file's path."""
 
     def describe(self, number: int) -> str:
         """Names an image for people, so that they can find it."""
 
     def size(self, number: int) -> tuple[int, int]:
-        """Gives height and width, decoding nothing where that can be avoided."""
+        """Returns height and width, decoding nothing where that can be avoided."""
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """Gives an image, (h, w, 3), not to be written to; a store's is read where it is used."""
+        """Returns an image, (h, w, 3), not to be written to; a store's is read where it is used."""
 
     def select(self, numbers: Sequence[int]) -> Images:
         """Returns some of the images, in an order of their own."""
@@ -57,13 +57,13 @@ class FileImages:
         return len(self.paths)
 
     def name(self, number: int) -> str:
-        """Gives the file's path."""
+        """Returns the file's path."""
         return str(self.paths[number])
 
     describe = name
 
     def size(self, number: int) -> tuple[int, int]:
-        """Gives height and width out of the file's header."""
+        """Returns height and width out of the file's header."""
         size = image_size(self.paths[number])
         return size if self.center is None else centered(size, self.center)[2:]
 
@@ -97,7 +97,7 @@ class BasicSRImages:
         return len(self.keys)
 
     def name(self, number: int) -> str:
-        """Gives the key."""
+        """Returns the key."""
         return self.keys[number]
 
     def describe(self, number: int) -> str:
@@ -151,7 +151,7 @@ class StoreImages:
         return self.store.info.counts[self.side] if self.numbers is None else len(self.numbers)
 
     def name(self, number: int) -> str:
-        """Gives the name of the file that the image was."""
+        """Returns the name of the file that the image was."""
         return self.store.name(self.side, self._number(number))
 
     def describe(self, number: int) -> str:
@@ -159,11 +159,11 @@ class StoreImages:
         return self.store.describe(self.side, self._number(number))
 
     def size(self, number: int) -> tuple[int, int]:
-        """Gives height and width out of the store's table."""
+        """Returns height and width out of the store's table."""
         return self.store.size(self.side, self._number(number))
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """Gives the image as it lies in the file."""
+        """Returns the image as it lies in the file."""
         return self.store.pixels(self.side, self._number(number))
 
     def select(self, numbers: Sequence[int]) -> StoreImages:
@@ -173,7 +173,7 @@ class StoreImages:
 
 
 def centered(size: Sequence[int], wanted: tuple[int, int]) -> Window:
-    """Gives the part around an image's centre that is no larger than wanted.
+    """Returns the part around an image's centre that is no larger than wanted.
 
     Args:
         size: The image's height and width.
@@ -184,6 +184,6 @@ def centered(size: Sequence[int], wanted: tuple[int, int]) -> Window:
 
 
 def cut(image: NDArray[Any], window: Window) -> NDArray[Any]:
-    """Gives a view of a part of an image."""
+    """Returns a view of a part of an image."""
     top, left, height, width = window
     return image[top : top + height, left : left + width]

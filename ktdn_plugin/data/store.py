@@ -40,17 +40,17 @@ PAIRS_KEY = b"pairs"
 
 
 def sizes_key(side: str) -> bytes:
-    """Gives the key of a side's table of sizes."""
+    """Returns the key of a side's table of sizes."""
     return f"{side}/sizes".encode()
 
 
 def pixels_key(side: str, number: int) -> bytes:
-    """Gives the key of an image's pixels."""
+    """Returns the key of an image's pixels."""
     return f"{side}/{number:08}".encode()
 
 
 def about_key(side: str, number: int) -> bytes:
-    """Gives the key of what is known about an image."""
+    """Returns the key of what is known about an image."""
     return f"{side}/{number:08}/about".encode()
 
 
@@ -83,7 +83,7 @@ class StoreInfo:
     format: int = FORMAT
 
     def as_json(self) -> bytes:
-        """Gives the text that a store keeps."""
+        """Returns the text that a store keeps."""
         return json.dumps(asdict(self), indent=1).encode()
 
     @property
@@ -93,12 +93,12 @@ class StoreInfo:
 
 
 def split_name(dataset: str, split: str, missing: Sequence[str] = ()) -> str:
-    """Gives a split's whole name, which says so where images are missing."""
+    """Returns a split's whole name, which says so where images are missing."""
     return f"{dataset}/{split}" + (f" (incomplete: {len(missing)} missing)" if missing else "")
 
 
 def is_store(path: str | Path) -> bool:
-    """Tells a store from a folder of images and from another program's LMDB.
+    """Returns whether a path is a store, not a folder of images or another program's LMDB.
 
     Raises:
         KTDNError: If it is an LMDB that cannot be read.
@@ -139,16 +139,16 @@ class Store:
                 raise KTDNError(f"{self.path}: damaged (pairs of absent images); make it again")
 
     def size(self, side: str, number: int) -> tuple[int, int]:
-        """Gives an image's height and width."""
+        """Returns an image's height and width."""
         height, width = self._sizes[side][number]
         return int(height), int(width)
 
     def smallest(self, side: str) -> int:
-        """Gives the number of the image whose shorter edge is the shortest of all."""
+        """Returns the number of the image whose shorter edge is the shortest of all."""
         return int(self._sizes[side].min(axis=1).argmin())
 
     def pixels(self, side: str, number: int) -> NDArray[np.uint8]:
-        """Gives an image as it lies in the file: only what is looked at of it is read.
+        """Returns an image as it lies in the file: only what is looked at of it is read.
 
         Args:
             side: ``hazy`` or ``clear``.
@@ -167,7 +167,7 @@ class Store:
         return np.frombuffer(content, np.uint8).reshape(height, width, CHANNELS)
 
     def about(self, side: str, number: int) -> dict[str, Any]:
-        """Gives an image's original ``name`` and the ``sha256`` of its pixels."""
+        """Returns an image's original ``name`` and the ``sha256`` of its pixels."""
         content = self._file.get(about_key(side, number))
         try:
             return dict(json.loads(bytes(content or b"")))
@@ -177,7 +177,7 @@ class Store:
             ) from error
 
     def name(self, side: str, number: int) -> str:
-        """Gives the name that an image's file had, relative to the source."""
+        """Returns the name that an image's file had, relative to the source."""
         return str(self.about(side, number)["name"])
 
     def describe(self, side: str, number: int) -> str:
@@ -204,7 +204,7 @@ class Store:
 
 
 def checksum(pixels: NDArray[np.uint8]) -> str:
-    """Gives the SHA-256 of an image's pixels, in hexadecimal."""
+    """Returns the SHA-256 of an image's pixels, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 

@@ -90,7 +90,7 @@ class StoreWriter:
         return found is None or found == plan
 
     def has(self, side: str, number: int, source: Sequence[int] = ()) -> bool:
-        """Tells whether an image is in the draft already, made of the same source."""
+        """Returns whether an image is in the draft already, made of the same source."""
         with self._environment.begin() as transaction:
             content = transaction.get(about_key(side, number))
         return content is not None and json.loads(content)["source"] == list(source)
@@ -177,7 +177,7 @@ class StoreWriter:
             self._lock = None
 
     def __enter__(self) -> StoreWriter:
-        """Gives the writer."""
+        """Returns the writer."""
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Words for what goes wrong in, or with, the processes that read the data."""
+"""Messages for what goes wrong in, or with, the processes that read the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ktdn_plugin.errors import KTDNError
 def explaining_workers(
     where: str = "datasets.train", number: str = "num_worker_per_gpu"
 ) -> Iterator[None]:
-    """Words what goes wrong in, or with, the workers that read the data.
+    """Returns a message on what goes wrong in, or with, the workers that read the data.
 
     It belongs around a whole training: torch tells of a killed worker wherever the program is.
 

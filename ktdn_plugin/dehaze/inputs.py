@@ -69,7 +69,7 @@ class StoreSource(Source):
     clear: int | None
 
     def read(self) -> Photo:
-        """Gives the image as it lies in the store."""
+        """Returns the image as it lies in the store."""
         return Photo(np.array(self.store.pixels("hazy", self.number)))
 
 
@@ -77,7 +77,7 @@ AnySource = FileSource | StoreSource
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Tells what a path leads to, through links of either kind; None where nothing is there."""
+    """Returns what a path leads to, through links of either kind; None where nothing is there."""
     try:
         status = path.stat()
     except OSError:

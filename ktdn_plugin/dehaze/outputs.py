@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
 
 def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
-    """Tells whether the output names the one result's file, not a folder.
+    """Returns whether the output names the one result's file, not a folder.
 
     Args:
         inputs: What is to be dehazed.

@@ -124,7 +124,7 @@ class Record:
 
 
 def describe_source(source: AnySource) -> dict[str, Any]:
-    """Tells what a result is made from.
+    """Returns what a result is made from.
 
     Returns:
         ``path``, absolute, and of a file ``sha256``, None where it cannot be read; of a store's
@@ -141,7 +141,7 @@ def describe_source(source: AnySource) -> dict[str, Any]:
 
 
 def without_path(source: dict[str, Any]) -> dict[str, Any]:
-    """Gives what tells a source from others, wherever it lies."""
+    """Returns what tells a source from others, wherever it lies."""
     return {key: value for key, value in source.items() if key != "path"}
 
 

@@ -260,7 +260,7 @@ class _Run:
         return pixels
 
     def report(self, output: Path, table: Path) -> None:
-        """Says what came out, and writes the table.
+        """Prints what came out, and writes the table.
 
         Raises:
             KTDNError: If some could not be dehazed or measured: a line each.

@@ -38,7 +38,7 @@ def with_means(rows: Sequence[Row]) -> list[Row]:
 
 
 def format_table(rows: Sequence[Row]) -> list[str]:
-    """Words the table for a terminal, a part for each split.
+    """Formats the table for a terminal, a part for each split.
 
     Args:
         rows: With their means.

@@ -124,7 +124,7 @@ class Truth:
         return None if number is None else self._clear[number]
 
     def _is_itself(self, source: AnySource) -> bool:
-        """Tells whether what is found for a hazy image is that image."""
+        """Returns whether what is found for a hazy image is that image."""
         clear = self._found(source)
         return bool(
             isinstance(source, FileSource)
@@ -173,7 +173,7 @@ class Truth:
         return [_of_store(store, number) for number in range(count)], keys
 
     def is_of(self, source: AnySource) -> bool:
-        """Tells whether there is to be ground truth for something."""
+        """Returns whether there is to be ground truth for something."""
         if self.place is None:
             return isinstance(source, StoreSource) and source.clear is not None
         return True
@@ -211,7 +211,7 @@ def _is_video(source: AnySource) -> bool:
 
 
 def _root(source: FileSource) -> Path:
-    """Gives the folder that was named, of a photograph in it."""
+    """Returns the folder that was named, of a photograph in it."""
     return source.path.parents[len(source.name.parts) - 1]
 
 

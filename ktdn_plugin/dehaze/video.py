@@ -121,7 +121,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
 
 @contextlib.contextmanager
 def _drafted(output: Path, before_move: Callable[[Path], Any] | None) -> Iterator[Path]:
-    """Gives a name beside the output, whose file moves there if nothing goes wrong."""
+    """Returns a name beside the output, whose file moves there if nothing goes wrong."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with temporary_beside(output, output.suffix.lower()) as draft:
@@ -147,7 +147,7 @@ def _check_written(draft: Path, output: Path, count: int) -> None:
 
 
 def _cut_edge(shape: Shape) -> str:
-    """Says what of an odd size is lost: the codecs' halved colours want even ones."""
+    """Returns what of an odd size is lost: the codecs' halved colours want even ones."""
     if shape.width % 2 == 0 and shape.height % 2 == 0:
         return ""
     size = f"{shape.width} x {shape.height}"

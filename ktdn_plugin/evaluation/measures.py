@@ -27,7 +27,7 @@ class Measure:
     decimals: int = DECIMALS
 
     def text(self, value: float) -> str:
-        """Words a value for a table."""
+        """Formats a value for a table."""
         return f"{value:.{self.decimals}f}"
 
 

@@ -54,7 +54,7 @@ class Method:
         return self.images.describe(self.numbers[scene])
 
     def size(self, scene: int) -> tuple[int, int]:
-        """Gives height and width of a scene's image.
+        """Returns height and width of a scene's image.
 
         Raises:
             KTDNError: If it cannot be read.

@@ -46,7 +46,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def markdown_of(path: Path) -> Path:
-    """Gives the Markdown file beside a CSV file."""
+    """Returns the Markdown file beside a CSV file."""
     return path.with_suffix(".md")
 
 

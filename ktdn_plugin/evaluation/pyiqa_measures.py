@@ -64,7 +64,7 @@ def open_measures(names: Sequence[str], device: str) -> list[Measure]:
 
 
 def licence() -> tuple[str, str]:
-    """Gives the version and the licence that the installed pyiqa states."""
+    """Returns the version and the licence that the installed pyiqa states."""
     about = importlib.metadata.metadata("pyiqa")
     stated = [about[key] for key in ("License-Expression", "License") if key in about]
     return about["Version"], stated[0].strip().splitlines()[0] if stated else "see its LICENSE file"

@@ -11,7 +11,7 @@ from ktdn_plugin.storage.safe_loading import load_tensors
 
 
 def warn_if_teacher(path: Path) -> None:
-    """Says on stderr, in a line, of a teacher's checkpoint that it is one.
+    """Warns on stderr that a checkpoint is a teacher's.
 
     Args:
         path: The checkpoint. Of one that cannot be read, nothing is said: whatever loads it does.

@@ -41,7 +41,7 @@ class Table:
         return not self._values
 
     def value(self, image: str, method: str, measure: str) -> float | None:
-        """Gives a figure, where there is one."""
+        """Returns a figure, where there is one."""
         return self._values.get((image, method, measure))
 
     def common(self, measure: str) -> list[str]:
@@ -58,13 +58,13 @@ class Table:
         return [image for image in self.images if some and all(image in each for each in some)]
 
     def mean(self, method: str, measure: str) -> float | None:
-        """Gives a method's mean over the images that every method has."""
+        """Returns a method's mean over the images that every method has."""
         values = [self.value(image, method, measure) for image in self.common(measure)]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known and len(known) == len(values) else None
 
     def gaps(self) -> list[str]:
-        """Says which means are over fewer images than there are, and why."""
+        """Returns a text that says which means are over fewer images than there are, and why."""
         counts = {measure.name: len(self.common(measure.name)) for measure in self.measures}
         return [
             f"{name}: the means are over {count} of {len(self.images)} images, those that every "
@@ -74,7 +74,7 @@ class Table:
         ]
 
     def screen(self, per_image: bool) -> list[str]:
-        """Words the means, and each image's figures where they are wanted."""
+        """Formats the means, and each image's figures where they are wanted."""
         rows = [list(self._row(method, None)) for method in self.methods]
         head = ["method", *(measure.name for measure in self.measures)]
         lines = [f"{self.title()}; mean of each method", *_aligned([head, *rows])]
@@ -93,7 +93,7 @@ class Table:
         return lines
 
     def title(self) -> str:
-        """Says what the figures are of."""
+        """Returns a text that says what the figures are of."""
         count = f"{len(self.images)} image{'s' * (len(self.images) != 1)}"
         return f"{f'split {self.split}' if self.split else UNNAMED_SPLIT}, {count}"
 
@@ -111,7 +111,7 @@ class Table:
                 yield [self.split or UNNAMED_SPLIT, image, method, *cells]
 
     def as_markdown(self) -> str:
-        """Gives both tables, the best of each column, and of each image, in bold."""
+        """Returns both tables, the best of each column, and of each image, in bold."""
         head = ["method", *map(_heading, self.measures)]
         lines = [
             f"# Methods compared: {self.title()}",
@@ -144,7 +144,7 @@ class Table:
         return self.value(image, method, measure.name)
 
     def _marked(self, image: str | None) -> Iterable[list[str]]:
-        """Gives each method's cells; the best of each column, as it is shown, in bold."""
+        """Returns each method's cells; the best of each column, as it is shown, in bold."""
         best = {}
         for measure in self.measures:
             known = [self._figure(image, method, measure) for method in self.methods]

@@ -150,7 +150,7 @@ def open_images(path: Path, flag: str, side: str) -> Images:
 
 
 def has_both_sides(path: Path) -> bool:
-    """Tells a store of hazy and clear images."""
+    """Returns whether a path is a store of hazy and clear images."""
     return path.is_dir() and is_store(path) and len(Store(path).sides) > 1
 
 

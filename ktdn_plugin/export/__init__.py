@@ -104,7 +104,7 @@ def _export(network: KTDN, target: Format) -> tuple[bytes, int]:
 
 
 def describe(network: KTDN) -> dict[str, str]:
-    """Gives what an exported file tells of itself."""
+    """Returns what an exported file tells of itself."""
     mean, std = (
         [round(float(value), 6) for value in x.flatten()] for x in (network.mean, network.std)
     )

@@ -29,7 +29,7 @@ class Format(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
 
     def check_packages(self) -> None:
-        """Makes sure that what writes and runs such files is installed.
+        """Checks that what writes and runs such files is installed.
 
         Raises:
             KTDNError: If it is not; it says how to install it.
@@ -55,7 +55,7 @@ class Format(ABC):
 
     @abstractmethod
     def runner(self, content: bytes) -> Callable[[Tensor], Tensor]:
-        """Gives a function that runs a file, on the CPU.
+        """Returns a function that runs a file, on the CPU.
 
         Args:
             content: The file's content.

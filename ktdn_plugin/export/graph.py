@@ -32,7 +32,7 @@ _RECORDED_SHAPE = (2, 3, 50, 75)
 
 
 class ExportableKTDN(nn.Module):
-    """Gives what a :class:`~ktdn_plugin.archs.KTDN` gives, in steps that can be recorded.
+    """Returns what a :class:`~ktdn_plugin.archs.KTDN` gives, in steps that can be recorded.
 
     A recorded graph holds one way through the Python code. So the padding reads each row and
     column by an index, which expresses reflection, repetition and no padding at all, and so does
@@ -148,7 +148,7 @@ def record(network: KTDN) -> ExportedProgram:
 
 @contextmanager
 def explained(network: KTDN) -> Iterator[None]:
-    """Words what torch's exporters say of an encoder that they cannot take."""
+    """Returns a message on what torch's exporters say of an encoder that they cannot take."""
     log = logging.getLogger("torch")
     level = log.level
     # They log and print whole graphs, and warn of what the comparison finds out.

@@ -181,7 +181,7 @@ class Dehazer:
         return self._run(image[None])[0]
 
     def needs(self, height: int, width: int) -> tuple[int, int]:
-        """Tells what an image of some size takes.
+        """Returns the memory that an image of some size takes.
 
         Args:
             height: Its height.
@@ -316,7 +316,7 @@ class Dehazer:
 
     @contextmanager
     def _explaining(self, frames: Frames) -> Iterator[None]:
-        """Words what a device says that has no memory left."""
+        """Returns a message on what a device says that has no memory left."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:

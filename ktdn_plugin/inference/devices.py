@@ -21,7 +21,7 @@ PRECISIONS = {
 
 
 def find_device(name: str | torch.device, kinds: Sequence[str] = KINDS) -> torch.device:
-    """Gives the device that a name means.
+    """Returns the device that a name means.
 
     Args:
         name: One of ``kinds``, perhaps with a number (``cuda:1``), or ``auto``: a GPU where there
@@ -58,7 +58,7 @@ def _count(kind: str) -> int:
 
 
 def find_precision(name: str, device: torch.device) -> torch.dtype:
-    """Gives the type that a precision's name means.
+    """Returns the type that a precision's name means.
 
     Args:
         name: ``float32``; ``tf32``, float32 whose products are rounded, of Nvidia's GPUs since

@@ -97,7 +97,7 @@ class Engine(nn.Module):
         self._halos: dict[int, Halo | None] = {}
 
     def halo(self, number: int) -> Halo | None:
-        """Tells how far the encoder's first or second part (0, 1) looks; None if everywhere."""
+        """Returns how far the encoder's first or second part (0, 1) looks; None if everywhere."""
         if self.parts is None:
             return None
         if number not in self._halos:
@@ -124,7 +124,7 @@ class Engine(nn.Module):
     def encode(
         self, image: Rows, size: tuple[int, int], heights: Heights
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gives stage 1 (1/4), stage 2 as the decoder takes it (1/8), and the second FAM (1/8)."""
+        """Returns stage 1 (1/4), stage 2 as the decoder takes it (1/8), and the second FAM."""
         stage1, stage2, stage3 = self._stages(image, size, heights)
         mid = run_fam(self.fam16, self.project16(stage3))
         del stage3
@@ -180,7 +180,7 @@ class Engine(nn.Module):
         residual, factor = self._attend_channels(up4, rows4, height // 4)
 
         def full(top: int, bottom: int) -> Tensor:
-            """Gives the enhancing module's input."""
+            """Returns the enhancing module's input."""
             # Two rows more: the shuffled feature comes in pairs of rows.
             first, last = max(top // 4 // 2 * 2, 0), min(-(-bottom // 8) * 2, rows4)
             attended = residual[:, :, first:last] * factor

@@ -127,7 +127,7 @@ class _Recorder(TorchDispatchMode):
             hook.remove()
 
     def pairs(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
-        """Gives the convolutions and batch norms that can be folded."""
+        """Returns the convolutions and batch norms that can be folded."""
         for norm, key in self._takers:
             conv, _ = self._makers[key]
             if key not in self._other_uses and self.calls[norm] == self.calls[conv] == 1:
@@ -259,7 +259,7 @@ def _distance(one: Tensor, other: Tensor) -> float:
 
 
 def _allowances(truth: list[Tensor], rough: list[Tensor]) -> list[float]:
-    """Says how far from the truth a folded network may be in a narrower format.
+    """Returns a text that says how far from the truth a folded network may be in a narrower format.
 
     The unfolded one's own distance tells, with room for luck: of two roundings, one may hit what
     the layers behind it magnify.

@@ -55,7 +55,7 @@ class Frames:
         self.size = len(self._rows), len(self._columns)
 
     def read(self, top: int, bottom: int) -> Tensor:
-        """Gives rows of the padded images, (n, 3, bottom - top, W), float32 in [0, 1].
+        """Returns rows of the padded images, (n, 3, bottom - top, W), float32 in [0, 1].
 
         They may be the caller's own memory: to be read alone.
         """
@@ -103,7 +103,7 @@ class Frames:
 
 
 def check_images(images: Any) -> None:
-    """Makes sure that something is an image, or several, that a network can be given.
+    """Checks that something is an image, or several, that a network can be given.
 
     Args:
         images: An array (h, w, 3) or (n, h, w, 3), or a tensor (3, h, w) or (n, 3, h, w), of the
@@ -138,7 +138,7 @@ def check_images(images: Any) -> None:
 
 
 def padding(size: int) -> NDArray[np.int64]:
-    """Tells which pixel each position of a padded axis shows.
+    """Returns which pixel each position of a padded axis shows.
 
     As :func:`~ktdn_plugin.archs.ktdn_arch.pad_to_multiple` pads: reflected at the end, or its last
     pixel repeated where the axis is too short for that.

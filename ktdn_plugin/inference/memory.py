@@ -25,7 +25,7 @@ class Memory:
         self.limit = limit
 
     def held(self) -> int:
-        """Gives the bytes that are held now; on a CPU, what is not needed is given back first."""
+        """Returns the bytes that are held now; on a CPU, what is not needed is given back first."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
         if self.device.type == "mps":
@@ -36,7 +36,7 @@ class Memory:
         return (resident() or peak_resident() or 0) + pieces
 
     def free(self) -> int | None:
-        """Gives the bytes that may be taken in addition; None where it is not known."""
+        """Returns the bytes that may be taken in addition; None where it is not known."""
         if self.limit is not None:
             return self.limit - self.held()
         if self.device.type == "cuda":

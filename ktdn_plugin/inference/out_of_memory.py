@@ -7,7 +7,7 @@ from ktdn_plugin.inference.memory_sizes import format_memory
 
 
 def word_too_little(frames: Frames, given: str, precision: str, needed: int, held: int = 0) -> str:
-    """Words that images do not fit, and what would do.
+    """Returns the message that images do not fit, and what would do.
 
     Args:
         frames: The images.
@@ -26,7 +26,7 @@ def word_too_little(frames: Frames, given: str, precision: str, needed: int, hel
 
 
 def word_out_of_memory(frames: Frames, precision: str, needed: int | None) -> str:
-    """Words that a run ran out of memory, and what to do.
+    """Returns the message that a run ran out of memory, and what to do.
 
     Args:
         frames: The images.

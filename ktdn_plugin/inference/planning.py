@@ -153,7 +153,7 @@ class _Size:
 def _first_that_fits(
     tries: Iterable[Try], peak_of: Callable[[Try], int], budget: int | None
 ) -> Try:
-    """Gives the first one whose peak fits, or the one that takes least."""
+    """Returns the first one whose peak fits, or the one that takes least."""
     peaks: dict[Try, int] = {}
     for one in tries:
         peaks[one] = peak_of(one)

@@ -38,14 +38,14 @@ class Pool:
         self.values[:, :, at : at + values.shape[2]] = values
 
     def spread(self, top: int, bottom: int) -> Tensor:
-        """Gives each pixel of some rows its cell's value."""
+        """Returns each pixel of some rows its cell's value."""
         assert self.values is not None
         rows, columns = self._indices
         return self.values.index_select(2, rows[top:bottom]).index_select(3, columns)
 
 
 def nearest(count: int, size: int, device: torch.device) -> Tensor:
-    """Tells which of so many cells each position takes, as nearest-neighbour upsampling does."""
+    """Returns which of so many cells each position takes, as nearest-neighbour upsampling does."""
     # Asked of torch itself, which computes it in float32.
     cells = torch.arange(count, dtype=torch.float32).view(1, 1, count)
     return F.interpolate(cells, size=size, mode="nearest").view(size).to(device, torch.int64)

@@ -22,7 +22,7 @@ def fold(network: KTDN) -> None:
 
 
 def check_finite(network: nn.Module) -> None:
-    """Makes sure that all weights are numbers.
+    """Checks that all weights are numbers.
 
     Raises:
         KTDNError: If one is not; the first such one is named.

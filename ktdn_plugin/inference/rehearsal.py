@@ -19,7 +19,7 @@ CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten._convolution.
 
 
 def without_content(module: Module) -> Module:
-    """Gives a module's twin on the device 'meta': shapes alone, no memory."""
+    """Returns a module's twin on the device 'meta': shapes alone, no memory."""
     tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
     memo: dict[int, Any] = {}
     for tensor in tensors:
@@ -60,7 +60,7 @@ class Meter(TorchDispatchMode):
         self._alive[StorageWeakRef(storage)] = storage.nbytes()
 
     def held(self) -> int:
-        """Gives the bytes that are alive now."""
+        """Returns the bytes that are alive now."""
         for reference in [one for one in self._alive if one.expired()]:
             del self._alive[reference]
         return sum(self._alive.values())

@@ -17,7 +17,7 @@ from ktdn_plugin.errors import is_out_of_memory
 from ktdn_plugin.inference.devices import computing
 
 Rows = Callable[[int, int], Tensor]
-"""Gives the rows from one number to before another, of a feature or image (n, c, ., w)."""
+"""Returns the rows from one number to before another, of a feature or image (n, c, ., w)."""
 
 PROBE_COLUMNS = 4  # of the result
 PROBE_ROWS = (64, 192, 512)  # of the result, tried one after another
@@ -87,7 +87,7 @@ def find_halo(part: nn.Module, channels: int, stride: int) -> Halo | None:
 
 
 def _look(part: nn.Module, image: Tensor, stride: int) -> Halo | None:
-    """Gives the halo where it is no wider than a third of the image."""
+    """Returns the halo where it is no wider than a third of the image."""
     middle = image.shape[2] // stride // 2 * stride
     above = below = 0
     for row in range(middle, middle + stride):
@@ -144,7 +144,7 @@ def run_striped(part: nn.Module, rows_of: Rows, rows: int, height: int, halo: Ha
 
 
 def empty(like: Tensor, rows: int) -> Tensor:
-    """Gives memory for a feature of as many rows, channels last."""
+    """Returns memory for a feature of as many rows, channels last."""
     n, channels, _, width = like.shape
     return torch.empty(
         (n, channels, rows, width),

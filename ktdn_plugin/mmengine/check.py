@@ -91,7 +91,7 @@ def scope_of(cfg: Config) -> Iterator[None]:
 
 
 def _with_scope(cfg: Config, problems: list[str]) -> list[str]:
-    """Says that the scope is wrong where it is why nothing is found."""
+    """Returns a text that says that the scope is wrong where it is why nothing is found."""
     scope = cfg.get("default_scope")
     if isinstance(scope, str) and scope != "mmengine" and scope in root.MODELS.children:
         return problems

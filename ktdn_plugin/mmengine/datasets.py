@@ -78,7 +78,7 @@ class ClearImageDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int | Draw) -> dict[str, Any]:
-        """Gives a sample.
+        """Returns a sample.
 
         Args:
             index: The image's number, or with ``SeededSampler`` the pass over the images as well,

@@ -200,7 +200,7 @@ class DryRun(Runner):
                     hook.every_n_train_iters(SimpleNamespace(iter=0), hook.interval)
 
     def _is_built_here(self, section: Any, registry: root.Registry) -> bool:
-        """Makes sure that a part names a type that there is.
+        """Checks that a part names a type that there is.
 
         Raises:
             KTDNError: If it does not.

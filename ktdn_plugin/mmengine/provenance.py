@@ -29,7 +29,7 @@ def keep_figures(runner: Runner, figures: Mapping[str, Any]) -> None:
 
 
 def describe(runner: Runner, iteration: int) -> Metadata:
-    """Gives the metadata of a checkpoint.
+    """Returns the metadata of a checkpoint.
 
     Args:
         runner: The run.
@@ -69,7 +69,7 @@ def _described(loop: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _best(runner: Runner) -> dict[str, Any]:
-    """Gives the best figures as mmengine's own hook keeps them, for what ``save_best`` names."""
+    """Returns the best figures as mmengine's own hook keeps them, for what ``save_best`` names."""
     known = runner.message_hub.runtime_info
     best = {}
     for hook in runner.hooks:

@@ -238,7 +238,7 @@ def _leaving() -> Iterator[None]:
 
 @contextmanager
 def _explaining_unused() -> Iterator[None]:
-    """Words what torch says of weights that get no gradient in one of several processes."""
+    """Explains what torch says of weights that get no gradient in one of several processes."""
     try:
         yield
     except RuntimeError as error:

@@ -35,7 +35,7 @@ class SeededSampler(Sampler[Draw]):
         dataset.seed = self.seed
 
     def __iter__(self) -> Iterator[Draw]:
-        """Gives this process' samples, without end."""
+        """Returns this process' samples, without end."""
         order = TrainingOrder(
             self.length, 1, self.seed, self.rank, self.world_size, start=self.start
         )
@@ -43,5 +43,5 @@ class SeededSampler(Sampler[Draw]):
             yield from batch
 
     def __len__(self) -> int:
-        """Gives this process' share of a pass over the dataset; mmengine asks for it."""
+        """Returns this process' share of a pass over the dataset; mmengine asks for it."""
         return -(-self.length // self.world_size)

@@ -42,7 +42,7 @@ def as_list(section: Any) -> Sequence[Any]:
 
 
 def check_backend(options: Mapping[str, Any]) -> None:
-    """Makes sure that there is a storage backend.
+    """Checks that there is a storage backend.
 
     Raises:
         KTDNError: If there is none.

@@ -116,7 +116,7 @@ def _start(block: bytes | bytearray, order: str) -> int:
 
 
 def _end(block: bytes | bytearray) -> int | None:
-    """Tells where the first directory names the next one, that of the thumbnail."""
+    """Returns where the first directory names the next one, that of the thumbnail."""
     order = _order(block)
     if not order:
         return None

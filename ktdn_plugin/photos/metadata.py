@@ -65,7 +65,7 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
 
 
 def is_of_rgb(icc: bytes) -> bool:
-    """Tells a profile of RGB from those of other colour spaces (ICC.1:2022, section 7.2.6)."""
+    """Returns whether a profile is of RGB, no other colour space (ICC.1:2022, section 7.2.6)."""
     return icc[16:20] == b"RGB "
 
 

@@ -42,7 +42,7 @@ def check_size(path: Path, height: int, width: int) -> None:
 
 
 def not_kept(path: Path, photo: Photo) -> list[str]:
-    """Says what of a photograph a file's format has no room for.
+    """Returns a text that says what of a photograph a file's format has no room for.
 
     Args:
         path: The file, see :data:`PHOTO_SUFFIXES`.

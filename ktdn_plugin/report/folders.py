@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 def find_parts(path: Path) -> list[Part]:
-    """Tells what a folder is; a demo's is several things.
+    """Returns what a folder is; a demo's is several things.
 
     Raises:
         KTDNError: It is nothing that could be shown; which ones are near is said.
@@ -83,7 +83,7 @@ def _own_parts(path: Path) -> list[Part]:
 
 
 def _is_demo(path: Path) -> bool:
-    """Tells a demo's folder, finished or not, from a project's, which has other data."""
+    """Returns whether a folder is a demo's, finished or not, rather than a project's."""
     return (path / "data" / "demo_dataset.json").is_file() and (path / "options").is_dir()
 
 

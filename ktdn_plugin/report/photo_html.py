@@ -103,7 +103,7 @@ def _cell(metric: str, value: float | None) -> str:
 
 
 def _sources(photo: Photo) -> str:
-    """Says where figures are from; each source once."""
+    """Returns a text that says where figures are from; each source once."""
     sources: dict[str, list[str]] = {}
     for line in photo.lines:
         sources.setdefault(line.source, []).append(line.label)

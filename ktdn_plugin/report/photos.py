@@ -180,7 +180,7 @@ def _size(image: RGB8) -> str:
 def _figures(
     known: tuple[Path, dict[str, float]] | None, image: RGB8, clear: RGB8 | None
 ) -> tuple[dict[str, float], str] | None:
-    """Gives an image's figures and where they are from: a table before all else."""
+    """Returns an image's figures and where they are from: a table before all else."""
     if known:
         # Enough of the path to find it, and no more: pages are shown to others.
         return known[1], f"{known[0].resolve().parent.name}/{known[0].name}"

@@ -57,7 +57,7 @@ class Group(NamedTuple):
     entries: list[Entry]
 
     def best(self, metric: str) -> float | None:
-        """Gives the best figure, if there are several to choose from and better is known."""
+        """Returns the best figure, if there are several to choose from and better is known."""
         cells = [entry.cells.get(metric) for entry in self.entries if entry.competes]
         values = [cell.value for cell in cells if cell and not math.isnan(cell.value)]
         sign = direction(metric)
@@ -65,7 +65,7 @@ class Group(NamedTuple):
 
 
 def direction(metric: str) -> int:
-    """Tells whether higher figures are better (1), or lower ones (-1), or nobody knows (0)."""
+    """Returns whether higher figures are better (1), or lower ones (-1), or nobody knows (0)."""
     words = set(re.split(r"[^a-z]+", metric.lower()))
     return 1 if words & HIGHER_IS_BETTER else -1 if words & LOWER_IS_BETTER else 0
 
@@ -91,7 +91,7 @@ def summarize(contents: Contents, photos: Sequence[Photo]) -> list[Group]:
 
 
 def _says_the_same(entry: Entry, other: Entry) -> bool:
-    """Tells that a table repeats what another one says, such as a test's mean and its images'."""
+    """Returns whether a table repeats another one, such as a test's mean its images' table."""
     of_one = entry.method == other.method and (entry.images or 0) == (other.images or 0)
     return of_one and all(
         metric in other.cells and math.isclose(cell.value, other.cells[metric].value, abs_tol=1e-3)
@@ -151,7 +151,7 @@ def _of_run(named: NamedRun) -> Iterator[Found]:
 
 
 def _of_points(which: str, points: dict[str, Point]) -> tuple[str, dict[str, Cell]]:
-    """Says once of which iteration figures are, if they are all of one."""
+    """Returns once of which iteration figures are, if they are all of one."""
     iterations = {at for at, _ in points.values()}
     if len(iterations) == 1:
         return f"{which}, iteration {iterations.pop():,.0f}", {

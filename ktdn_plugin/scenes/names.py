@@ -68,7 +68,7 @@ class Sides(NamedTuple):
 
 
 def sides_of_names(keys: Iterable[str]) -> Sides | None:
-    """Tells hazy images from clear ones that lie together, by the endings of their names.
+    """Separates hazy images from clear ones that lie together, by the endings of their names.
 
     Where clear ones have a word (``01``, ``01_GT``), all others are hazy; where hazy ones alone
     have one (``01_hazy``, ``01``), all others are clear.

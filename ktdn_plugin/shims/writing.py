@@ -79,7 +79,7 @@ def write_shim(destination: Path, program: str | None = None, overwrite: bool = 
 
 
 def shim_text(program: str) -> str:
-    """Gives the file's text."""
+    """Returns the file's text."""
     package, scale = PROGRAMS[program]
     imports = ["import sys", "", f"from {package}.utils.registry import ARCH_REGISTRY", ""]
     if scale:

@@ -25,7 +25,7 @@ _SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 
 
 def check_regular(path: Path) -> int:
-    """Makes sure that a file is there, and is one that ends.
+    """Checks that a file is there, and is one that ends.
 
     Returns:
         Its size in bytes.
@@ -54,7 +54,7 @@ def _beside(path: Path) -> list[str]:
 
 
 def describe(path: Path) -> str:
-    """Says what a file is that begins like no checkpoint.
+    """Returns a text that says what a file is that begins like no checkpoint.
 
     Returns:
         What to print behind the file's name.
@@ -83,7 +83,7 @@ def describe(path: Path) -> str:
 
 
 def describe_archive(names: Iterable[str]) -> str:
-    """Says what a zip archive is that torch has not written.
+    """Returns a text that says what a zip archive is that torch has not written.
 
     Args:
         names: Of the files in it.

@@ -14,7 +14,7 @@ NETWORK_PREFIXES = ("student.", "generator.")
 
 
 def is_mmengine(content: Any) -> bool:
-    """Tells whether a file's content is as mmengine's Runner saves it."""
+    """Returns whether a file's content is as mmengine's Runner saves it."""
     return isinstance(content, Mapping) and {"meta", "state_dict"} <= content.keys()
 
 

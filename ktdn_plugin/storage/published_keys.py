@@ -43,7 +43,7 @@ _DEAD_WIDTH = 100
 
 
 def is_published(weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether weights are in the layout that KTDN's authors published."""
+    """Returns whether weights are in the layout that KTDN's authors published."""
     bare = {key.removeprefix("module.") for key in weights}
     return bare.issuperset(PUBLISHED_LANDMARKS)
 
@@ -87,7 +87,7 @@ def to_published(weights: Mapping[str, Tensor]) -> dict[str, StateDict]:
 
 
 def dead_entries() -> StateDict:
-    """Gives neutral values for the entries that the published network never uses."""
+    """Returns neutral values for the entries that the published network never uses."""
     return dict(zip(DEAD, (torch.ones(_DEAD_WIDTH), torch.zeros(_DEAD_WIDTH)), strict=True))
 
 

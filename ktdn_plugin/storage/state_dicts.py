@@ -97,7 +97,7 @@ def without_prefix(weights: Mapping[str, Tensor], names: Iterable[str]) -> State
 
 
 def compare_keys(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Says in one line how two sets of weights differ.
+    """Returns one line that says how two sets of weights differ.
 
     Args:
         wanted: The network's.

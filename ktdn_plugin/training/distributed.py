@@ -211,7 +211,7 @@ def _refuse_shared_gpu(store: Any, place: Place, own: str) -> None:
 
 
 def _meeting_place(place: Place, timeout: float) -> Any:
-    """Gives the store in which processes find each other's addresses, anew for each attempt.
+    """Returns the store in which processes find each other's addresses, anew for each attempt.
 
     torchrun keeps one store when it restarts processes: they would find those of dead ones in it.
     """
@@ -255,17 +255,17 @@ def _choose_interface() -> None:
 
 
 def is_distributed() -> bool:
-    """Tells whether this process has joined others."""
+    """Returns whether this process has joined others."""
     return dist.is_available() and dist.is_initialized()
 
 
 def rank() -> int:
-    """Gives this process' number, 0 by itself."""
+    """Returns this process' number, 0 by itself."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def gather(item: Any) -> list[Any]:
-    """Gives every process every process' item, by rank; items must be picklable."""
+    """Returns every process every process' item, by rank; items must be picklable."""
     if not is_distributed():
         return [item]
     items: list[Any] = [None] * dist.get_world_size()
@@ -317,7 +317,7 @@ def fail_on_all_ranks() -> Iterator[None]:
 
 @contextmanager
 def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
-    """Words what torch raises when another process is gone.
+    """Returns a message on what torch raises when another process is gone.
 
     Args:
         resuming: The flag that goes on with a run.

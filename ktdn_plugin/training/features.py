@@ -80,7 +80,7 @@ class NamedFeatures(nn.Module):
         self.names = _check_names(cast("_Named", network), names)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Gives the named features (n, c, h, w) of images (n, 3, h, w)."""
+        """Returns the named features (n, c, h, w) of images (n, 3, h, w)."""
         return self.network(x, return_features=self.names)[1]
 
 
@@ -111,7 +111,7 @@ class _Named(nn.Module):
                 module.kept_outputs = None  # type: ignore[assignment]
 
     def feature_extractor(self, names: Iterable[str]) -> NamedFeatures:
-        """Gives a network of the same weights that gives the named features alone."""
+        """Returns a network of the same weights that gives the named features alone."""
         return NamedFeatures(self, names)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -121,7 +121,7 @@ class _Named(nn.Module):
 
 
 def _named_class(base: type[nn.Module]) -> type[nn.Module]:
-    """Gives a network's class with named features; it goes by the same name, in messages too."""
+    """Returns a network's class with named features; it goes by the same name, in messages too."""
     return type(
         base.__name__, (_Named, base), {"__module__": base.__module__, "__doc__": base.__doc__}
     )

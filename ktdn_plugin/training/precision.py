@@ -48,7 +48,7 @@ class SkippedSteps:
 
 
 def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextManager[None]:
-    """Gives the context that a network's forward pass runs in.
+    """Returns the context that a network's forward pass runs in.
 
     Args:
         device: Where the network is.

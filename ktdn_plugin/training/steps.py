@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def check_teacher(network: nn.Module, where: str) -> None:
-    """Makes sure that a network's features can be worth teaching.
+    """Checks that a network's features can be worth teaching.
 
     Args:
         network: The teacher, trained or to be trained.
@@ -78,7 +78,7 @@ class FrozenTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, clear: Tensor) -> dict[str, Tensor]:
-        """Gives the features of clear RGB images (n, 3, h, w) in [0, 1]."""
+        """Returns the features of clear RGB images (n, 3, h, w) in [0, 1]."""
         # The network it came from shares its layers, and may have been set to train meanwhile.
         self.train(False)
         return self.extractor(clear)

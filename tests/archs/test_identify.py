@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.archs import detection
+from ktdn_plugin.checkpoints import identify
 from ktdn_plugin.checkpoints.identify import (
     are_the_same,
     digest_of,
@@ -123,9 +123,9 @@ def test_features_that_are_not_finite() -> None:
 
 def test_the_usual_one_is_taken() -> None:
     assert find_encoders(weights_of("resnet18")) == ("resnet18", "resnetblur18")
-    assert detection._usual(["resnetaa50d", "resnet50d"]) == "resnet50d"
-    assert detection._usual(["resnet50d", "efficientnet_b0"]) is None
-    assert detection._usual(["efficientnet_b0", "efficientnet_blur_b0"]) is None
+    assert identify._usual(["resnetaa50d", "resnet50d"]) == "resnet50d"
+    assert identify._usual(["resnet50d", "efficientnet_b0"]) is None
+    assert identify._usual(["efficientnet_b0", "efficientnet_blur_b0"]) is None
 
 
 def test_no_backbone_has_such_layers() -> None:
@@ -139,23 +139,23 @@ def test_a_timm_that_was_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> 
     """New models are looked at; all of them where those of another version have changed."""
     wanted = weights_of("test_resnet")
     monkeypatch.setattr(timm, "list_models", lambda: ["test_resnet", "test_vit", "test_convnext"])
-    detection._same_shapes.cache_clear()
+    identify._same_shapes.cache_clear()
     for known in (
-        detection._Known(timm.__version__, {}, frozenset(["test_convnext"])),
-        detection._Known("0.0", {}, frozenset(["test_convnext", "test_resnet", "test_vit"])),
+        identify._Known(timm.__version__, {}, frozenset(["test_convnext"])),
+        identify._Known("0.0", {}, frozenset(["test_convnext", "test_resnet", "test_vit"])),
     ):
-        monkeypatch.setattr(detection, "_known", lambda known=known: known)
+        monkeypatch.setattr(identify, "_known", lambda known=known: known)
         assert find_encoders(wanted) == ("test_resnet",)
-        detection._same_shapes.cache_clear()
-    known = detection._Known(timm.__version__, {}, frozenset(["test_resnet"]))
-    monkeypatch.setattr(detection, "_known", lambda: known)
+        identify._same_shapes.cache_clear()
+    known = identify._Known(timm.__version__, {}, frozenset(["test_resnet"]))
+    monkeypatch.setattr(identify, "_known", lambda: known)
     with pytest.raises(KTDNError, match="no encoder of timm"):
         find_encoders(wanted)
-    detection._same_shapes.cache_clear()
+    identify._same_shapes.cache_clear()
 
 
 def test_the_table_is_that_of_the_timm_it_names() -> None:
-    known = detection._known()
+    known = identify._known()
     for name in ("res2net101d", "resnet34", "convnext_atto", "test_efficientnet", "edgenext_small"):
         shapes = shapes_of(name)
         assert shapes is not None
@@ -172,7 +172,7 @@ def test_nothing_is_drawn_or_changed() -> None:
     weights = weights_of("mobilenetv1_100")
     state = torch.random.get_rng_state()
     before = {key: value.clone() for key, value in weights.items()}
-    detection._same_shapes.cache_clear()
+    identify._same_shapes.cache_clear()
     network_options(weights)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(before[key], value) for key, value in weights.items())

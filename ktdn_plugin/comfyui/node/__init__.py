@@ -77,7 +77,7 @@ class KTDNDehaze:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict[str, tuple]]:
-        """Says what the node takes, as ComfyUI asks."""
+        """Returns what the node takes, as ComfyUI asks."""
         memory = {
             "default": 0.0,
             "min": 0.0,

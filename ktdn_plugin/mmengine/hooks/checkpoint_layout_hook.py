@@ -60,7 +60,7 @@ class CheckpointLayoutHook(Hook):
         keep_figures(runner, metrics or {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Tells in a checkpoint what it is of."""
+        """Adds to a checkpoint what it is of."""
         checkpoint["meta"][KEY] = describe(runner, checkpoint["meta"]["iter"])
 
 

@@ -1,4 +1,4 @@
-"""Says what a resumed training's config has changed, and follows its schedule."""
+"""Reports what a resumed training's config has changed, and follows its schedule."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ResumeHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Says what has changed, once all is loaded."""
+        """Logs what has changed, once all is loaded."""
         warn = runner.logger.warning
         changed = False
         for state, saved in zip(self._states, self._saved, strict=False):

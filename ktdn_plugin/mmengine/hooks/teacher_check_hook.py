@@ -1,4 +1,4 @@
-"""Makes sure that a teacher reconstructs before it teaches."""
+"""Checks that a teacher reconstructs before it teaches."""
 
 from __future__ import annotations
 
