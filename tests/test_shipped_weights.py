@@ -229,13 +229,13 @@ def test_half_precision_files(here: Path) -> None:
 
 
 def test_the_demos_photographs_gain(tmp_path: Path) -> None:
-    """Each of those that 'ktdn demo' shows, by three decibels and in SSIM."""
+    """Each of those that 'ktdn demo' shows, by 2.5 dB at least, and in SSIM."""
     make_demo_dataset(tmp_path / "data", 0)
     for path in sorted((tmp_path / "data/val/clear").iterdir()):
         clear = read_image(path)
         hazy = read_image(tmp_path / "data/val/hazy" / path.name)
         before, after = measure(hazy, clear), measure(Dehazer()(hazy), clear)
-        assert after.psnr >= before.psnr + 3, path.name
+        assert after.psnr >= before.psnr + 2.5, path.name
         assert after.ssim > before.ssim, path.name
 
 
@@ -256,7 +256,7 @@ def test_real_haze() -> None:
         figures.append(after)
     assert min(gains) > -0.5
     psnr, ssim = np.mean(figures, axis=0)
-    assert psnr >= 16.1
+    assert psnr >= 16.2
     assert ssim >= 0.64
 
 
