@@ -28,7 +28,7 @@ setup(
         "ktdn_plugin.report": ["page.html", "page.css", "page.js"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],
-        "ktdn_plugin.options": ["*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
+        "ktdn_plugin.options": ["*.md", "*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
     },
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
