@@ -22,6 +22,7 @@ LAZY = (
     Path("__init__.py"),
     Path("bench/data.py"),
     Path("bench/train.py"),
+    Path("bench/transfer.py"),
     Path("commands/haze.py"),
     Path("commands/mmengine.py"),
     Path("commands/toolbox.py"),

@@ -149,7 +149,7 @@ def test_trainings_start_from_a_name(pairs: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert main(["mmengine", "train", str(write_config(pairs, cfg, "run.py"))]) == 0
     wanted = load_network("ktdn_tiny").state_dict()
-    for path in ("experiments/student/models/net_g_1.pth", "work_dirs/run/iter_1.pth"):
+    for path in ("experiments/student/models/net_g_latest.pth", "work_dirs/run/iter_1.pth"):
         made = load_network(path).state_dict()
         for key, value in wanted.items():
             if "running" not in key and "num_batches" not in key:

@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -101,42 +100,6 @@ class Reader:
             now = time.perf_counter()
         self.taken += count
         self.times.append((now - start) / count)
-
-
-def open_dataset(kind: str, hazy: Path | None, clear: Path, size: int) -> Any:
-    """Builds a training dataset as its options would, with random crops, flips and turns.
-
-    Args:
-        kind: ``PairedImageDataset``, which is BasicSR's, untouched, or ``PairedHazeDataset``, ours.
-        hazy: Folder of hazy images; None for a store, which has both.
-        clear: Folder of clear images, or a store.
-        size: Height and width of the crops.
-
-    Returns:
-        The dataset: samples with ``lq`` and ``gt``, in the order of the images' names.
-    """
-    # Imported late: BasicSR takes seconds.
-    from ktdn_plugin.basicsr import register
-
-    register()
-    import basicsr.data  # noqa: F401 - registers PairedImageDataset
-    from basicsr.utils.registry import DATASET_REGISTRY
-
-    options = {
-        "phase": "train",
-        "scale": 1,
-        "dataroot_gt": str(clear),
-        "gt_size": size,
-        "use_hflip": True,
-        "use_rot": True,
-        "io_backend": {"type": "disk"},
-    }
-    if hazy is not None:
-        options["dataroot_lq"] = str(hazy)
-    dataset = DATASET_REGISTRY.get(kind)(options)
-    if kind == "PairedImageDataset":  # which leaves the order to the file system
-        dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
-    return dataset
 
 
 def check_equal(readers: Sequence[Reader], count: int) -> None:

@@ -88,7 +88,7 @@ class Record:
             ):
                 if found.get(key) != now.get(key):
                     raise KTDNError(
-                        f"{job.output}: is there already, made with {words}; --overwrite does "
+                        f"{job.output}: is there already, made with {words}; --overwrite redoes "
                         "existing results, -o names another folder"
                     )
         return unknown

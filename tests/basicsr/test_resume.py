@@ -158,4 +158,4 @@ def test_interrupted_by_hand(pairs: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith("Interrupted. --auto_resume goes on")
+    assert errors.splitlines()[-1].startswith("Interrupted. --auto_resume resumes")

@@ -502,7 +502,7 @@ def test_disk_that_fills_up_loses_nothing(
 ) -> None:
     message = error_line(run("prepare", "many", "disk/store", program=UNAWARE))
     assert "disk/store: cannot be written (the disk is full" in message
-    assert "the same command goes on" in message
+    assert "the same command resumes" in message
     assert not (small_disk / "store").exists()
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     done = run("prepare", "many", "disk/store")

@@ -136,8 +136,8 @@ def test_too_small_a_limit_is_refused_with_one_that_will_do(
     got = in_a_process(REFUSED, checkpoint)
     assert got["ran"] == 0
     assert re.fullmatch(
-        r"1600 x 1200 pixels do not fit into max memory 100MB in precision float32; \d+MB would "
-        r"do, of which \d+MB are held already",
+        r"1600 x 1200 pixels do not fit into max memory 100MB in precision float32; \d+MB is "
+        r"enough, of which \d+MB are held already",
         got["message"],
     )
     assert got["peak"] < got["limit"] < asked["fast"]
