@@ -197,49 +197,16 @@ def _write_files(folder: Path, pairs: list[Pair], seed: int) -> None:
 
 
 def _open_readers(plan: _Plan) -> list[Reader]:
+    # Imported late: BasicSR takes seconds.
+    from ktdn_plugin.basicsr.building import build_training_dataset
+
     readers = []
     for name, kind, hazy, clear in FORMS:
         lq = None if hazy is None else plan.folder / hazy
-        dataset = _open_dataset(kind, lq, plan.folder / clear, plan.size)
+        dataset = build_training_dataset(kind, lq, plan.folder / clear, plan.size)
         disk = sum(_bytes(plan.folder / part) for part in (hazy, clear) if part)
         readers.append(Reader(name, DrawnSamples(dataset, plan.draws), disk))
     return readers
-
-
-def _open_dataset(kind: str, hazy: Path | None, clear: Path, size: int) -> Any:
-    """Builds a training dataset as its options would, with random crops, flips and turns.
-
-    Args:
-        kind: ``PairedImageDataset``, which is BasicSR's, untouched, or ``PairedHazeDataset``, ours.
-        hazy: Folder of hazy images; None for a store, which has both.
-        clear: Folder of clear images, or a store.
-        size: Height and width of the crops.
-
-    Returns:
-        The dataset: samples with ``lq`` and ``gt``, in the order of the images' names.
-    """
-    # Imported late: BasicSR takes seconds.
-    from ktdn_plugin.basicsr import register
-
-    register()
-    import basicsr.data  # noqa: F401 - registers PairedImageDataset
-    from basicsr.utils.registry import DATASET_REGISTRY
-
-    options = {
-        "phase": "train",
-        "scale": 1,
-        "dataroot_gt": str(clear),
-        "gt_size": size,
-        "use_hflip": True,
-        "use_rot": True,
-        "io_backend": {"type": "disk"},
-    }
-    if hazy is not None:
-        options["dataroot_lq"] = str(hazy)
-    dataset = DATASET_REGISTRY.get(kind)(options)
-    if kind == "PairedImageDataset":  # which leaves the order to the file system
-        dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
-    return dataset
 
 
 def _bytes(folder: Path) -> int:

@@ -111,11 +111,8 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _save_untrained(opt: Mapping[str, Any], seed: int, path: Path) -> None:
     """Saves the teacher as it is before the first step: its encoder as pretrained as there."""
-    from ktdn_plugin.basicsr import register
+    from ktdn_plugin.basicsr.building import build_registered_network
     from ktdn_plugin.checkpoints.saving import save_checkpoint
-
-    register()
-    from basicsr.archs import build_network
 
     options = dict(opt["network_t"])
     student = opt["network_g"]
@@ -123,7 +120,7 @@ def _save_untrained(opt: Mapping[str, Any], seed: int, path: Path) -> None:
         options["pretrained"] = student["pretrained"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(options)
+        network = build_registered_network(options)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint({"params": network.state_dict()}, path)
 
