@@ -9,7 +9,7 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.curves.figure import draw_figure, pixels_of
 from ktdn_plugin.curves.runs import log_of, read_run
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import write_rgb
 
 
 def draw_curves(runs: Sequence[Path], output: Path) -> None:
@@ -17,7 +17,7 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
 
     Args:
         runs: The runs' folders.
-        output: Picture to write, ending in .png, .jpg or .jpeg.
+        output: Picture to write, an image file.
 
     Raises:
         KTDNError: A folder is no run's, is given twice or its log cannot be read, or the picture
@@ -40,5 +40,5 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         picture = pixels_of(draw_figure([read_run(run) for run in runs]))
-    write_image(output, picture)
+    write_rgb(output, picture)
     print_lines(f"Picture: {output}")

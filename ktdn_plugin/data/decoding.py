@@ -13,11 +13,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import decode_image, image_size
 from ktdn_plugin.data.interrupts import held_back
 from ktdn_plugin.data.listing import Listing, file_status, headers_bar
 from ktdn_plugin.data.sources import centered, cut
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import decode_rgb, read_size
 
 AHEAD_BYTES = 512 * 2**20  # of decoded images that wait for being written
 
@@ -72,21 +72,10 @@ class Source:
         Raises:
             KTDNError: If it is no whole image, or not the one that was measured.
         """
-        image = decode_image(content, self.path)
+        image = decode_rgb(content, self.path)
         if image.shape[:2] != self.size:
             raise KTDNError(f"{self.path}: changed while it was read")
         return image if self.center is None else cut(image, centered(self.size, self.center))
-
-    def read(self) -> bytes:
-        """Reads the file.
-
-        Raises:
-            KTDNError: If it cannot be read.
-        """
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise KTDNError(f"{self.path}: {error.strerror or error}") from error
 
 
 def measure(listing: Listing) -> list[Source]:
@@ -125,7 +114,7 @@ def _measure(listing: Listing, side: str, number: int, path: Path) -> Source:
         listing.name_of(path),
         status.st_size,
         status.st_mtime_ns,
-        image_size(path),
+        read_size(path),
         listing.center if side == "clear" else None,
     )
 

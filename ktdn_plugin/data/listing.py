@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ktdn_plugin.data.images import image_size
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_size
 
 SHOWN = 10
 PATIENCE = 3  # seconds after which a bar shows that headers are being read
@@ -84,7 +84,7 @@ def file_image_size(path: Path) -> tuple[int, int]:
         KTDNError: If it is no file that can be read, or no image.
     """
     file_status(path)
-    return image_size(path)
+    return read_size(path)
 
 
 def headers_bar(items: Iterable[Item]) -> Iterable[Item]:

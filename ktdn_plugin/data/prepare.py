@@ -24,6 +24,7 @@ from ktdn_plugin.data.lmdb_files import is_lmdb
 from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_file
 
 FORMATS = ("store", "basicsr")
 PAGE = 4096  # LMDB stores whole pages
@@ -191,7 +192,7 @@ def _write_store(
 
 
 def _decode(source: Source) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(source.decode(source.read()))
+    return np.ascontiguousarray(source.decode(read_file(source.path)))
 
 
 def _plan(listing: Listing) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.data.lmdb_files import LmdbFile
 from ktdn_plugin.data.store import Store
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import decode_rgb, read_rgb, read_size
 
 Window = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image."""
@@ -64,12 +64,12 @@ class FileImages:
 
     def size(self, number: int) -> tuple[int, int]:
         """Returns height and width out of the file's header."""
-        size = image_size(self.paths[number])
+        size = read_size(self.paths[number])
         return size if self.center is None else centered(size, self.center)[2:]
 
     def read(self, number: int) -> NDArray[np.uint8]:
         """Decodes the file."""
-        image = read_image(self.paths[number])
+        image = read_rgb(self.paths[number])
         return image if self.center is None else cut(image, centered(image.shape, self.center))
 
     def select(self, numbers: Sequence[int]) -> FileImages:
@@ -116,7 +116,9 @@ class BasicSRImages:
     def read(self, number: int) -> NDArray[np.uint8]:
         """Decodes the image."""
         content = self._file.get(self.keys[number].encode())
-        return decode_image(content, self.describe(number))
+        if content is None:
+            raise KTDNError(f"{self.describe(number)}: no such image")
+        return decode_rgb(content, self.describe(number))
 
     def select(self, numbers: Sequence[int]) -> BasicSRImages:
         """Returns the images of some of the keys."""

@@ -12,7 +12,7 @@ from ktdn_plugin.evaluation.methods import Method
 from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.evaluation.truth import GroundTruth
 from ktdn_plugin.metrics import RGB8
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import write_rgb
 from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.storage.writable import check_writable
 
@@ -96,7 +96,7 @@ class Saving:
             KTDNError: If it cannot be written.
         """
         if method in self.folders:
-            write_image(self._target(method, scene), image)
+            write_rgb(self._target(method, scene), image)
 
     def _target(self, method: str, scene: int) -> Path:
         title = PurePosixPath(self._titles[scene])

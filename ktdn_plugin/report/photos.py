@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.metrics import SSIM_WINDOW, measure
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.report.contents import Contents, Results
 from ktdn_plugin.report.embedding import Embedded, difference, embed
 from ktdn_plugin.report.scenes import Pair, Scene
@@ -119,7 +119,7 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
     if photo.is_reconstructed:
         hazy = None
     several = len(wanted.results) > 1
-    images = [read_image(results.images[key]) for results, key in wanted.results]
+    images = [read_rgb(results.images[key]) for results, key in wanted.results]
     rows = [_find_rows(*one, free_tables) for one in wanted.results]
     photo.split = photo.split or next((row.split for hits in rows for _, row in hits), "")
     if hazy is not None:

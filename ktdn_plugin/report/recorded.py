@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.dehaze.journal import read_record
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.report.scenes import Pair, Scene, SceneSet
 from ktdn_plugin.scenes.names import key_of
 from ktdn_plugin.storage.atomic import digest_of
@@ -66,6 +66,6 @@ def _read_stored(store: Store, number: int) -> Pair:
 def _read_file(path: Path, sha256: Any) -> Pair:
     """Reads a photograph, if it still is what the result was made from."""
     try:
-        return Pair(read_image(path) if digest_of(path) == sha256 else None, None)
+        return Pair(read_rgb(path) if digest_of(path) == sha256 else None, None)
     except (KTDNError, OSError):
         return Pair(None, None)  # which is shown as a result without a hazy image

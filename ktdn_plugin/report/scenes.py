@@ -18,12 +18,12 @@ from ktdn_plugin.data.configured import (
     configure_paired,
     configure_synthetic,
 )
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.listing import first_of
 from ktdn_plugin.data.sources import Images
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.truth import keys_of, open_ground_truth, open_images, pair_images
 from ktdn_plugin.metrics import to_rgb8
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import Names, key_of
 
@@ -183,4 +183,4 @@ def _hazy_files(root: Path) -> dict[str, Scene]:
 
 
 def _read_hazy(path: Path) -> Pair:
-    return Pair(read_image(path), None)
+    return Pair(read_rgb(path), None)

@@ -12,12 +12,11 @@ from odd_images import odd_images
 from PIL import Image
 
 from ktdn_plugin.data.image_sets import open_image_set
-from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.data.sources import FileImages
 from ktdn_plugin.data.store import Store
 from ktdn_plugin.dehaze import dehaze_all
-from ktdn_plugin.photos import decode_photo, read_photo
+from ktdn_plugin.photos import decode_photo, decode_rgb, read_photo, read_rgb, read_size
 from ktdn_plugin.photos.photo import to_8_bit
 
 ODD = odd_images()
@@ -43,14 +42,14 @@ def test_every_kind_of_file_holds_what_it_was_made_of(folder: Path, name: str) -
     assert photo.pixels.dtype == (np.uint16 if name.startswith("16") else np.uint8)
     assert np.array_equal(to_8_bit(photo.pixels), expected)
     for pixels in (
-        read_image(path),
-        decode_image(content, name),
-        decode_image(memoryview(content), name),
+        read_rgb(path),
+        decode_rgb(content, name),
+        decode_rgb(memoryview(content), name),
         FileImages([path]).read(0),
     ):
         assert pixels.flags.c_contiguous
         assert np.array_equal(pixels, expected)
-    assert image_size(path) == expected.shape[:2]
+    assert read_size(path) == expected.shape[:2]
 
 
 def test_stores_and_lmdbs_hold_the_same(folder: Path, tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ def test_dehazing_measuring_and_ground_truth_see_the_same(folder: Path, tmp_path
     for path, pixels in zip(sorted(folder.iterdir()), seen, strict=True):
         expected = ODD[f"{path.stem[: -len(path.suffix)]}{path.suffix}"][1]
         assert np.array_equal(pixels, expected), path
-        assert np.array_equal(read_image(tmp_path / "out" / f"{path.stem}.png"), expected), path
+        assert np.array_equal(read_rgb(tmp_path / "out" / f"{path.stem}.png"), expected), path
 
 
 def test_a_plain_png_is_the_same_by_either_decoder() -> None:
@@ -89,5 +88,5 @@ def test_a_plain_png_is_the_same_by_either_decoder() -> None:
             content = io.BytesIO()
             Image.fromarray(pixels).save(content, "PNG", **options)
             for one in (content.getvalue(), cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()):
-                assert np.array_equal(decode_image(one, "x"), pixels)
+                assert np.array_equal(decode_rgb(one, "x"), pixels)
                 assert np.array_equal(decode_photo(one, "x").pixels, pixels)

@@ -243,7 +243,7 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     ("name", "size"), [("x.webp", (16384, 1)), ("x.jpg", (1, 65536)), ("x.bmp", (1, 1))]
 )
 def test_what_a_format_has_no_room_for(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
-    with pytest.raises(KTDNError, match=r"has room for|photos are written as") as caught:
+    with pytest.raises(KTDNError, match=r"has room for|images are written as") as caught:
         write_photo(tmp_path / name, Photo(np.zeros((*size, 3), np.uint8)))
     assert str(tmp_path / name) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
