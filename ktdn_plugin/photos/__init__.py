@@ -12,6 +12,7 @@ from ktdn_plugin.photos.reading import (
     read_photo,
     read_rgb,
     read_size,
+    rgb_of,
 )
 from ktdn_plugin.photos.writing import (
     check_size,
@@ -41,6 +42,7 @@ __all__ = [
     "read_photo",
     "read_rgb",
     "read_size",
+    "rgb_of",
     "to_8_bit",
     "write_photo",
     "write_rgb",
