@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.curves.figure import draw_figure, pixels_of
+from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import log_of, read_run
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.pictures import write_image
@@ -39,6 +40,14 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
     # A person's own defaults, such as a dark style, would not go with the colours here.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        picture = pixels_of(draw_figure([read_run(run) for run in runs]))
+        picture = pixels_of(draw_figure(_runs_with_curves(runs)))
     write_image(output, picture)
     print_lines(f"Picture: {output}")
+
+
+def _runs_with_curves(folders: Sequence[Path]) -> list[Run]:
+    runs = [read_run(folder) for folder in folders]
+    for run in runs:
+        if not run.has_curves:
+            raise KTDNError(f"{run.folder}: has no curves: a test is in it, and no training")
+    return runs
