@@ -120,10 +120,18 @@ def write_image(path: Path, rgb: Pixels) -> None:
     content = io.BytesIO()
     try:
         image.save(content, kind, **options)
-        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KTDNError(f"{path} cannot be written: {error.strerror or error}") from error
+    make_folder(path.parent)
     write_whole(path, lambda file: file.write(content.getbuffer()))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a file that is to be written, where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KTDNError(f"{folder}: cannot be made ({error.strerror or error})") from error
 
 
 def _as_picture(rgb: Pixels) -> Image.Image:

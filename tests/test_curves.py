@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -490,6 +491,16 @@ def test_nothing_overlaps_or_leaves_the_picture(count: int, tmp_path: Path) -> N
 
 
 # The command
+
+
+def test_drawing_is_text_and_the_same_each_time(tmp_path: Path) -> None:
+    run = make_training(tmp_path / "experiments" / "<b>&run")
+    for name in ("one.svg", "new/other.svg"):
+        draw_curves([run], tmp_path / name)
+    drawing = (tmp_path / "one.svg").read_bytes()
+    assert drawing == (tmp_path / "new/other.svg").read_bytes()
+    words = [one.text for one in ElementTree.fromstring(drawing).iter() if one.tag[-4:] == "text"]
+    assert {"<b>&run", "learning rate", "iteration"} <= set(words)
 
 
 @pytest.mark.parametrize("name", ["curves.png", "new/folder/curves.jpg"])

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pictures import make_folder
 from ktdn_plugin.report.charts import draw_charts
 from ktdn_plugin.report.contents import Contents, gather, parse_given
 from ktdn_plugin.report.page import make_page
@@ -76,10 +77,7 @@ def write_report(
         contents.notes,
         date.today(),
     ).encode()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KTDNError(f"{output}: cannot be written ({error.strerror or error})") from error
+    make_folder(output.parent)
     write_whole(output, lambda file: file.write(page))
     for note in contents.notes:
         print_lines(f"Not shown: {note}")
