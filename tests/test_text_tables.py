@@ -20,7 +20,8 @@ def test_nothing_is_cut_or_wrapped(columns: str, monkeypatch: pytest.MonkeyPatch
 def test_cells_are_text_whatever_is_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     lines = table_lines([["[red]a[/red] :smile: \x1b[2J\n", "1"], ["山", "22"]])
-    assert lines == ["[red]a[/red] :smile: \\x1b[2J\\n   1", f"山{' ' * 29}22"]
+    shown = "[red]a[/red] :smile: \\x1b[2J\\n"
+    assert lines == [f"{shown}   1", f"山{' ' * len(shown)}22"]  # as wide as two letters
 
 
 def test_what_is_at_the_end_of_some_rows() -> None:

@@ -174,7 +174,7 @@ def describe_run(
         options=opt,
         data=data,
         seed=opt.get("manual_seed"),
-        device=torch.cuda.get_device_name() if opt["num_gpu"] else "cpu",
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         processes=opt["world_size"],
         resumed_from=(str(state), iteration) if state and iteration else None,
     )

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ktdn_plugin.mmengine.hooks.teacher_check_hook import TeacherCheckHook
+from ktdn_plugin.mmengine.loops import SeededTrainLoop
 from ktdn_plugin.mmengine.provenance import describe_sets
 from ktdn_plugin.mmengine.registry import HOOKS
 from ktdn_plugin.training.run_log import RunLog
@@ -37,6 +38,7 @@ class RunLogHook(Hook):
 
     def __init__(self) -> None:
         self._tested = 0
+        self._trains = False
 
     def before_run(self, runner: Runner) -> None:
         """Finds the work directory."""
@@ -50,8 +52,10 @@ class RunLogHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Describes the run, and drops the lines that a resumed one writes again."""
-        # A loop that is not ours says nothing of validations.
-        validated = runner.message_hub.get_info("validated", runner.iter)
+        self._trains = True
+        # A loop that is not ours says nothing of validations, and does none again.
+        is_ours = isinstance(runner.train_loop, SeededTrainLoop)
+        validated = runner.message_hub.get_info("validated", 0 if is_ours else runner.iter)
         dropped = self._log.start(runner.iter, validated)
         if dropped:
             runner.logger.info(dropped)
@@ -89,8 +93,9 @@ class RunLogHook(Hook):
         )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Adds a validation's figures."""
-        self._add(runner, "val", "val", runner.iter, metrics or {})
+        """Adds the figures of a training's validation."""
+        if self._trains:
+            self._add(runner, "val", "val", runner.iter, metrics or {})
 
     def before_test(self, runner: Runner) -> None:
         """Says what is tested, beside what the training of the same folder has said of itself."""
