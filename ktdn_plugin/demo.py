@@ -25,6 +25,7 @@ from ktdn_plugin.own_commands import run_own_command
 from ktdn_plugin.photos import read_rgb, write_rgb
 from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.text_tables import table_lines
 
 TEXTS = (
     f"{DEFAULT}, trained before, dehazes photographs it has never seen",
@@ -165,10 +166,11 @@ def _show(output: Path, results: str) -> None:
     _write_table(output / "metrics.csv", names, table)
     columns = ("hazy", DEFAULT, "the demo's student", "clear")
     write_rgb(output / "comparison.png", comparison_sheet(rows, columns, max_cell_width=360))
-    print_lines("", "PSNR / SSIM  " + "  ".join(f"{method:>13}" for method in METHODS))
-    for name, figures in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
-        cells = (f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in figures)
-        print_lines(f"{name:11}  " + "  ".join(f"{cell:>13}" for cell in cells))
+    shown = [
+        [name, *(f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in figures)]
+        for name, figures in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True)
+    ]
+    print_lines("", *table_lines([["PSNR / SSIM", *METHODS], *shown]))
     print_lines("", f"Picture: {output / 'comparison.png'}", f"Table:   {output / 'metrics.csv'}")
 
 

@@ -70,6 +70,28 @@ class Photo:
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def compared_at_first(self) -> tuple[int, int]:
+        """The two layers that are compared at first: what was given, and what was made of it."""
+        kinds = [layer.kind for layer in self.layers]
+        right = kinds.index("result")
+        left = kinds.index("hazy") if "hazy" in kinds else None
+        if left is None and "clear" in kinds:
+            # What was made lies on the left, as before it would hazy: the clear one is the end.
+            clear = kinds.index("clear")
+            return (clear, right) if clear < right else (right, clear)
+        return (right, right) if left is None else (left, right)
+
+    @property
+    def sources(self) -> str:
+        """Where the figures are from; each source once."""
+        sources: dict[str, list[str]] = {}
+        for line in self.lines:
+            sources.setdefault(line.source, []).append(line.label)
+        if len(sources) == 1:
+            return next(iter(sources))
+        return "; ".join(f"{', '.join(labels)}: {source}" for source, labels in sources.items())
+
 
 class Wanted(NamedTuple):
     """A photograph that is to be shown: its scene, and the results that are of it."""

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.curves.saved_options import SavedSet
 from ktdn_plugin.data.configured import (
     Configured,
     configure_clear,
@@ -26,6 +25,7 @@ from ktdn_plugin.metrics import to_rgb8
 from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import Names, key_of
+from ktdn_plugin.training.run_log import SavedSet
 
 RGB8 = NDArray[np.uint8]
 

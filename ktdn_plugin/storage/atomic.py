@@ -174,3 +174,15 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a file that is to be written, where it is missing.
+
+    Raises:
+        KTDNError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KTDNError(f"{folder}: cannot be made ({error.strerror or error})") from error
