@@ -22,7 +22,7 @@ from ktdn_plugin.photos.metadata import XMP_KEYWORD
 from ktdn_plugin.photos.photo import MOST_TEXT, Metadata, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
 from ktdn_plugin.photos.tiff import LIMIT, TooLargeError, read_exif, write_tiff
-from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.storage.atomic import make_folder, write_whole
 
 QUALITY = 95
 
@@ -115,12 +115,7 @@ def write_photo(
     kind = format_of(path)
     _check(photo)
     check_size(path, *photo.pixels.shape[:2])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KTDNError(
-            f"{path.parent}: cannot be made ({error.strerror or error}); choose another folder"
-        ) from error
+    make_folder(path.parent)
     if kind == "TIFF":
         try:
             write_whole(path, lambda file: write_tiff(file, photo), before_move=before_move)
