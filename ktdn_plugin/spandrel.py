@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
-from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.identify import check_is_ktdn
-from ktdn_plugin.checkpoints.metadata import KEY, find_metadata, network_of
-from ktdn_plugin.checkpoints.networks import build_network, keep_settings, ktdn_weights
+from ktdn_plugin.checkpoints.metadata import KEY, network_of
+from ktdn_plugin.checkpoints.networks import build_network, keep_settings
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.storage.mmengine_keys import from_mmengine
@@ -28,7 +28,7 @@ from ktdn_plugin.storage.published_keys import (
     from_published,
     is_published,
 )
-from ktdn_plugin.storage.safe_loading import NotReadHereError, load_tensors
+from ktdn_plugin.storage.safe_loading import NotReadHereError
 from ktdn_plugin.storage.state_dicts import without_prefix
 
 try:
@@ -168,7 +168,7 @@ def _teach_loader() -> None:
     def load_from_state_dict(self: ModelLoader, state_dict: StateDict) -> Any:
         # What a program has read by itself (ComfyUI does) may have our metadata beside the weights.
         if not is_ktdn(state_dict) and is_ktdn(canonicalize_state_dict(state_dict)):
-            state_dict = _with_notes(state_dict, "state dict")
+            state_dict = _with_notes(Checkpoint(state_dict, "state dict"))
         return load(self, state_dict)
 
     load_state_dict_from_file.knows_ktdn = True  # type: ignore[attr-defined]
@@ -180,21 +180,21 @@ def _is_ktdn_file(path: Path) -> bool:
     if path.suffix.lower() not in SUFFIXES or not path.exists():
         return False
     try:
-        content = load_tensors(path, without_numbers=True)
+        checkpoint = Checkpoint.read(path, without_numbers=True)
     except NotReadHereError:
         return False
     try:
-        ktdn_weights(content, path)
+        checkpoint.select_ktdn()
     except KTDNError:
         return False
     return True
 
 
 def _read(path: str | Path) -> StateDict:
-    return _with_notes(read_checkpoint(path), path)
+    return _with_notes(Checkpoint.read(path))
 
 
-def _with_notes(content: Any, path: str | Path) -> StateDict:
+def _with_notes(checkpoint: Checkpoint) -> StateDict:
     """Returns a checkpoint's weights, and beside them what it says of its network."""
-    options = network_of(find_metadata(content, path), path)
-    return {**ktdn_weights(content, path), KEY: {"network": options, _FILE: str(path)}}
+    notes = {"network": checkpoint.network_options, _FILE: str(checkpoint.path)}
+    return {**checkpoint.select_ktdn(), KEY: notes}

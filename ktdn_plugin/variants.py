@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ktdn_plugin.archs.ktdn_arch import KTDN
-from ktdn_plugin.checkpoints import read_checkpoint, select_weights
+from ktdn_plugin.checkpoints import Checkpoint, load_weights
 from ktdn_plugin.checkpoints.identify import are_the_same
-from ktdn_plugin.checkpoints.loading import load_content
-from ktdn_plugin.checkpoints.metadata import find_metadata, found_of, network_of
-from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights, settings_told
+from ktdn_plugin.checkpoints.networks import complete_options, settings_told
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
 
@@ -135,15 +133,14 @@ def create_model(
         checkpoint = resolve_checkpoint(name)
     if checkpoint is None:
         return KTDN(**{**variant.arguments, "pretrained": encoder_weights, **kwargs})
-    content = read_checkpoint(checkpoint)
-    told = settings_told(select_weights(content, checkpoint), checkpoint)
-    told |= network_of(find_metadata(content, checkpoint), checkpoint)
+    read = Checkpoint.read(checkpoint)
+    told = {**settings_told(read.weights, checkpoint), **read.network_options}
     told.pop("encoder", None)
     network = KTDN(**{**variant.arguments, **told, **kwargs})
     try:
-        load_content(network, content, checkpoint)
+        load_weights(network, read)
     except KTDNError as error:
-        other = _other_encoder(variant.encoder, content, checkpoint)
+        other = _other_encoder(variant.encoder, read)
         if other is None:
             raise
         raise KTDNError(
@@ -153,12 +150,13 @@ def create_model(
     return network
 
 
-def _other_encoder(encoder: str, content: Any, path: str | Path) -> str | None:
+def _other_encoder(encoder: str, checkpoint: Checkpoint) -> str | None:
     """Finds a checkpoint's encoder; None where it is this one, or cannot be found."""
     with contextlib.suppress(KTDNError):
-        weights = ktdn_weights(content, path)
-        metadata = find_metadata(content, path)
-        found = complete_options(weights, network_of(metadata, path), path, found_of(metadata))
+        weights = checkpoint.select_ktdn()
+        found = complete_options(
+            weights, checkpoint.network_options, checkpoint.path, checkpoint.guesses
+        )
         own: str = found.options["encoder"]
         if encoder not in found.others and not are_the_same(own, encoder, weights):
             return own

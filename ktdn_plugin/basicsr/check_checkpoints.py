@@ -11,11 +11,10 @@ import torch
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.check_names import build_to_look_at
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.checkpoints import read_checkpoint, select_weights
-from ktdn_plugin.checkpoints.loading import check_settings, find_difference, settings_in
+from ktdn_plugin.checkpoints import Checkpoint
+from ktdn_plugin.checkpoints.loading import fit_weights
 from ktdn_plugin.checkpoints.networks import SETTINGS
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.published_keys import from_published, is_published
 
 
 def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
@@ -46,15 +45,15 @@ def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
         )
     if path.get("resume_state"):
         try:
-            read_checkpoint(path["resume_state"])
+            Checkpoint.read(path["resume_state"])
         except KTDNError as error:
             problems.append(f"path.resume_state: {error}")
     return problems
 
 
 def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str | None) -> None:
-    content = read_checkpoint(path)
-    weights = select_weights(content, path, param_key)
+    checkpoint = Checkpoint.read(path)
+    checkpoint.select(param_key)
     if network is None:
         return
     from basicsr.utils.registry import ARCH_REGISTRY
@@ -62,20 +61,10 @@ def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str
     built = build_to_look_at(network, ARCH_REGISTRY)
     if built is None:
         return
-    weights = from_published(weights) if is_published(weights) else weights
-    told = settings_in(weights, built)
-    weights = {key: value for key, value in weights.items() if key not in told}
-    problem = find_difference(built, weights)
-    if problem:
-        raise KTDNError(
-            f"{path}: the checkpoint of another network than {network['type']}"
-            + (f" with encoder '{network['encoder']}'" if "encoder" in network else "")
-            + f": {problem}"
-        )
     if isinstance(built, KTDN):
         # On the meta device they have no values.
         defaults = inspect.signature(KTDN).parameters
         for key in SETTINGS:
             value = torch.tensor(network.get(key, defaults[key].default)).view(1, 3, 1, 1)
             built.register_buffer(key, value, persistent=False)
-        check_settings(built, {**weights, **told}, content, path)
+    fit_weights(built, checkpoint, param_key)

@@ -11,14 +11,9 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ktdn_plugin.basicsr import provenance
-from ktdn_plugin.checkpoints import (
-    load_weights,
-    read_state_dict,
-    save_checkpoint,
-)
+from ktdn_plugin.checkpoints import Checkpoint, load_weights, save_checkpoint
 from ktdn_plugin.checkpoints.metadata import KEY
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.published_keys import from_published, is_published
 from ktdn_plugin.training.ema import update_ema
 from ktdn_plugin.training.optimizers import find_optimizer
 
@@ -78,8 +73,7 @@ class ModelMethods:
             load_weights(net, load_path, param_key)
             logger.info(f"Loaded {type(net).__name__} from {load_path}.")
             return
-        weights = read_state_dict(load_path, param_key)
-        weights = from_published(weights) if is_published(weights) else weights
+        weights = Checkpoint.read(load_path).select(param_key)
         own = net.state_dict()
         fitting = {
             key: value

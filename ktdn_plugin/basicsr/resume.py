@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.checkpoints import read_checkpoint
-from ktdn_plugin.checkpoints.networks import is_training_state
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.training import distributed
@@ -65,8 +64,9 @@ def _newest(opt: Options, folder: Path) -> tuple[Path, State] | None:
 
 
 def _read(opt: Options, file: Path) -> State:
-    state = read_checkpoint(file)
-    if not is_training_state(state) or not all(
+    checkpoint = Checkpoint.read(file)
+    state: State = checkpoint.content
+    if not checkpoint.is_training_state or not all(
         isinstance(state.get(key), list) and all(isinstance(one, dict) for one in state[key])
         for key in ("optimizers", "schedulers")
     ):
@@ -77,7 +77,7 @@ def _read(opt: Options, file: Path) -> State:
                 f"{file}: its network {saved} is missing; resume from another state, or name "
                 f"{network} in path.ignore_resume_networks"
             )
-        read_checkpoint(saved)
+        Checkpoint.read(saved)
     return state
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
+from ktdn_plugin.checkpoints.checkpoint import PARAM_KEYS, Checkpoint
 from ktdn_plugin.checkpoints.layouts import (
     LAYOUTS,
-    PARAM_KEYS,
     Sets,
     check_suffix,
-    layout_of,
-    param_keys_of,
-    unused_entries,
     write_layout,
 )
 from ktdn_plugin.checkpoints.metadata import (
@@ -24,18 +20,16 @@ from ktdn_plugin.checkpoints.metadata import (
     FOUND,
     UNUSED,
     Metadata,
-    find_metadata,
-    found_of,
-    network_of,
 )
 from ktdn_plugin.checkpoints.networks import (
     complete_options,
     empty_network,
-    ktdn_weights,
+    options_of,
     warn_of_doubt,
     without_settings,
 )
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.storage.state_dicts import StateDict, compare_keys
 
 PUBLISHED = {"encoder": "res2net101d", "reduction": 8, "head": "tanh", "widths": None}
 """The one network that the published layout has names for."""
@@ -97,13 +91,10 @@ def convert(
             raise KTDNError(f"{target}: is the source itself; name another file to write")
         if not overwrite:
             raise KTDNError(f"{target}: exists already; name another, or give --overwrite")
-    content = read_checkpoint(source)
-    metadata = find_metadata(content, source)
-    given, guesses = network_of(metadata, source), found_of(metadata)
-    if encoder is not None:
-        given["encoder"] = encoder
-        guesses = [key for key in guesses if key != "encoder"]
-    sets, averaged = _weights(content, source, param_key)
+    checkpoint = Checkpoint.read(source)
+    metadata = dict(checkpoint.metadata)
+    given, guesses = options_of(checkpoint, encoder)
+    sets, averaged = _weights(checkpoint, param_key)
     completed = complete_options(next(iter(sets.values())), given, source, guesses)
     warn_of_doubt(completed, source)
     options = completed.options
@@ -115,8 +106,8 @@ def convert(
         sets, averaged = {"params_ema": sets["params_ema"]}, True
     if layout == "published":
         _check_published(options, source)
-    origin = layout_of(content, source)
-    if origin == "published" and (unused := unused_entries(content, source)):
+    origin = checkpoint.layout
+    if origin == "published" and (unused := checkpoint.unused_entries()):
         metadata[UNUSED] = unused
     metadata["network"] = {"type": KTDN.__name__, **options}
     metadata.pop(FOUND, None)
@@ -141,7 +132,7 @@ def _target_layout(target: Path, to: str | None) -> str:
     return to
 
 
-def _weights(content: Any, path: Path, param_key: str | None) -> tuple[Sets, bool | None]:
+def _weights(checkpoint: Checkpoint, param_key: str | None) -> tuple[Sets, bool | None]:
     """Returns the sets of weights to write, and whether a single one is the average, if known."""
     if param_key is not None and param_key not in PARAM_KEYS:
         raise KTDNError(
@@ -149,13 +140,13 @@ def _weights(content: Any, path: Path, param_key: str | None) -> tuple[Sets, boo
             f"{did_you_mean(param_key, PARAM_KEYS)}"
         )
     # Says what is wrong with the file, where something is.
-    one = ktdn_weights(content, path, param_key)
-    keys = param_keys_of(content)
+    one = checkpoint.select_ktdn(param_key)
+    keys = checkpoint.param_keys
     if param_key is None:
-        sets = {key: ktdn_weights(content, path, key) for key in keys}
+        sets = {key: checkpoint.select_ktdn(key) for key in keys}
         return sets, (True if keys == ("params_ema",) else None)
     if param_key not in keys:
-        raise KTDNError(f"{path}: has no '{param_key}', only {', '.join(keys)}")
+        raise KTDNError(f"{checkpoint.path}: has no '{param_key}', only {', '.join(keys)}")
     # Alone it is what the file is of, and what BasicSR looks for.
     known = len(keys) > 1 or param_key == "params_ema"
     return {"params": one}, (param_key == "params_ema" if known else None)

@@ -8,30 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint
-from ktdn_plugin.checkpoints.layouts import layout_of, param_keys_of
+from ktdn_plugin.checkpoints.checkpoint import Checkpoint
 from ktdn_plugin.checkpoints.metadata import (
     AVERAGED,
     FOUND,
     UNUSED,
     Metadata,
-    find_metadata,
-    found_of,
-    network_of,
     without_infinity,
 )
 from ktdn_plugin.checkpoints.networks import (
     complete_options,
-    describe_state,
     doubt,
     empty_network,
-    is_training_state,
-    ktdn_weights,
     without_settings,
 )
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, SeveralErrors, printable
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.storage.state_dicts import StateDict, compare_keys
 from ktdn_plugin.text_tables import table_lines
 
 INPUT = "RGB in [0, 1], any size"
@@ -67,18 +61,18 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         KTDNError: If it is no checkpoint of a KTDN; it says what it is.
     """
     path = resolve_checkpoint(path)
-    content = read_checkpoint(path)
+    checkpoint = Checkpoint.read(path)
     found: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
-    if is_training_state(content):
-        return {**found, "kind": "training state", "note": describe_state(content)}
-    metadata = find_metadata(content, path)
-    given, guesses = network_of(metadata, path), found_of(metadata)
+    if checkpoint.is_training_state:
+        return {**found, "kind": "training state", "note": checkpoint.describe_state()}
+    metadata, guesses = checkpoint.metadata, checkpoint.guesses
+    given = checkpoint.network_options
     told = sorted(key for key in given if key not in guesses)
-    weights = ktdn_weights(content, path)
+    weights = checkpoint.select_ktdn()
     found |= {
         "kind": "network",
-        "layout": layout_of(content, path),
-        "weights": list(param_keys_of(content)),
+        "layout": checkpoint.layout,
+        "weights": list(checkpoint.param_keys),
         "dtype": _dtypes(weights),
     }
     try:

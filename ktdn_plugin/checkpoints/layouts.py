@@ -1,4 +1,4 @@
-"""The layouts of checkpoint files: which one a file has, and how each is written."""
+"""The layouts of checkpoint files, and how each is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ktdn_plugin.checkpoints import StateDict, is_safetensors, save_checkpoint, select_weights
+from ktdn_plugin.checkpoints.checkpoint import PARAM_KEYS
 from ktdn_plugin.checkpoints.metadata import (
     KEY,
     UNUSED,
@@ -18,62 +18,19 @@ from ktdn_plugin.checkpoints.metadata import (
     stage_of,
     to_json,
 )
+from ktdn_plugin.checkpoints.saving import save_checkpoint
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.model_zoo.weights import file_of
 from ktdn_plugin.storage.atomic import write_whole
-from ktdn_plugin.storage.mmengine_keys import is_mmengine
-from ktdn_plugin.storage.published_keys import DEAD, dead_entries, is_published, to_published
+from ktdn_plugin.storage.published_keys import DEAD, to_published
+from ktdn_plugin.storage.state_dicts import StateDict
 
 LAYOUTS = ("ktdn", "published", "safetensors", "mmengine")
 """Ours, which is BasicSR's; that of KTDN's authors; one set of weights; mmengine's Runner's."""
-
-PARAM_KEYS = ("params", "params_ema")
-"""The weights that were trained, and their average."""
 
 Sets = dict[str, StateDict]
 """One or both of :data:`PARAM_KEYS` to weights in our layout."""
 
 _PREFIXES = {"teacher": "generator.", "student": "student."}
-
-
-def layout_of(content: Any, path: str | Path) -> str:
-    """Names the layout of a file that holds a KTDN.
-
-    Args:
-        content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
-        path: The file.
-
-    Returns:
-        One of :data:`LAYOUTS`, or ``bare`` for a state dict by itself.
-    """
-    if is_mmengine(content):
-        return "mmengine"
-    if is_published(select_weights(content, path)):
-        return "published"
-    if is_safetensors(file_of(path)):
-        return "safetensors"
-    return "ktdn" if any(key in content for key in PARAM_KEYS) else "bare"
-
-
-def param_keys_of(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names the sets of weights in a file, ``params`` where it has one that it gives no name."""
-    if is_mmengine(content):
-        return PARAM_KEYS if "ema_state_dict" in content else ("params",)
-    return tuple(key for key in PARAM_KEYS if content.get(key) is not None) or ("params",)
-
-
-def unused_entries(content: Any, path: str | Path) -> dict[str, list[float]]:
-    """Returns what a published file has in entries that its network never uses, where it says much.
-
-    Returns:
-        Name to numbers; empty where they are what :func:`to_published` writes by itself.
-    """
-    weights = select_weights(content, path)
-    found = {key: weights[key] for key in DEAD if key in weights}
-    neutral = dead_entries()
-    if all(torch.equal(value, neutral[key].to(value.dtype)) for key, value in found.items()):
-        return {}
-    return {key: value.flatten().tolist() for key, value in found.items()}
 
 
 def write_layout(path: Path, layout: str, sets: Sets, metadata: Metadata) -> None:

@@ -1,4 +1,4 @@
-"""Loading checkpoint files into networks."""
+"""Loading checkpoints into networks that are there, all of one or nothing."""
 
 from __future__ import annotations
 
@@ -9,78 +9,79 @@ from typing import Any
 import torch
 from torch import nn
 
-from ktdn_plugin.checkpoints.reading import read_checkpoint, read_state_dict
-from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.published_keys import from_published, is_published
-from ktdn_plugin.storage.state_dicts import (
-    StateDict,
-    compare_keys,
-    select_weights,
-    without_prefix,
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.checkpoints.checkpoint import Checkpoint
+from ktdn_plugin.checkpoints.identify import (
+    are_the_same,
+    find_head,
+    find_widths,
+    fits_reduction,
+    fits_widths,
 )
+from ktdn_plugin.checkpoints.metadata import settings_of
+from ktdn_plugin.checkpoints.networks import SETTINGS, settings_told
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.state_dicts import StateDict, compare_keys, without_prefix
 
 
-def load_weights(network: nn.Module, path: str | Path, param_key: str | None = None) -> None:
+def load_weights(
+    network: nn.Module, checkpoint: str | Path | Checkpoint, param_key: str | None = None
+) -> None:
     """Loads a checkpoint into a network, all of it or nothing.
 
     The published KTDN layout is recognised and translated.
 
     Args:
         network: The network.
-        path: The checkpoint, see :func:`read_state_dict`.
-        param_key: See :func:`read_state_dict`.
+        checkpoint: The checkpoint, or its file or name: see :meth:`Checkpoint.read`.
+        param_key: Which of the file's weights: see :meth:`Checkpoint.select`.
 
     Raises:
         KTDNError: If the file cannot be read, holds another network's weights, or says that a
-            KTDN's mean, std or encoder is another one: see :func:`check_settings`.
+            KTDN's mean, std or encoder is another one.
+
+    Example:
+        >>> network = KTDN("mobilenetv2_100", head="affine", widths=(192, 80, 160))
+        >>> load_weights(network, "ktdn_small")
     """
-    load_content(network, read_checkpoint(path), path, param_key)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint.read(checkpoint)
+    network.load_state_dict(fit_weights(network, checkpoint, param_key))
 
 
-def load_content(
-    network: nn.Module, content: Any, path: str | Path, param_key: str | None = None
-) -> None:
-    """Loads what has been read of a checkpoint into a network, all of it or nothing.
+def fit_weights(
+    network: nn.Module, checkpoint: Checkpoint, param_key: str | None = None
+) -> StateDict:
+    """Returns a checkpoint's weights as a network's state dict, if they are this network's.
 
     Args:
-        network: The network.
-        content: What :func:`read_checkpoint` gave.
-        path: The file, for messages, and for the header that a safetensors file has.
-        param_key: See :func:`read_state_dict`.
+        network: The network; it may be on torch's ``meta`` device.
+        checkpoint: The checkpoint.
+        param_key: As for :meth:`Checkpoint.select`.
 
     Raises:
         KTDNError: As :func:`load_weights`.
     """
-    weights = select_weights(content, path, param_key)
-    if is_published(weights):
-        weights = from_published(weights)
-    weights = without_prefix(weights, network.state_dict())
-    told = settings_in(weights, network)
-    weights = {key: value for key, value in weights.items() if key not in told}
-    problem = find_difference(network, weights)
-    if problem:
+    own = network.state_dict()
+    weights = without_prefix(checkpoint.select(param_key), own)
+    # A KTDN's mean and std may be among the weights of a file, and of the network.
+    told = set(SETTINGS) - own.keys() if isinstance(network, KTDN) else set()
+    wanted = {key: value for key, value in weights.items() if key not in told}
+    if problem := _find_difference(network, wanted):
+        encoder = f" with encoder '{network.encoder.name}'" if isinstance(network, KTDN) else ""
         raise KTDNError(
-            f"{path}: the checkpoint of another network than this {type(network).__name__}: "
-            f"{problem}"
+            f"{checkpoint.path}: the checkpoint of another network than this "
+            f"{type(network).__name__}{encoder}: {problem}"
         )
-    check_settings(network, {**weights, **told}, content, path)
-    network.load_state_dict(weights)
+    check_settings(network, weights, checkpoint)
+    return wanted
 
 
-def find_difference(network: nn.Module, weights: StateDict) -> str:
-    """Returns one line that says why weights do not fit a network.
+def _find_difference(network: nn.Module, weights: StateDict) -> str:
+    """Returns one line that says why weights do not fit a network; empty where they fit.
 
-    Args:
-        network: The network. Of a KTDN, head and widths are said by name: the shapes that differ
-            for it are many.
-        weights: The file's, in the network's own layout.
-
-    Returns:
-        An empty string where they fit.
+    Of a KTDN, head and widths are said by name: the shapes that differ for it are many.
     """
-    from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.checkpoints.identify import find_head, find_widths
-
     own = network.state_dict()
     problem = compare_keys(own, weights)
     if problem and isinstance(network, KTDN):
@@ -100,18 +101,7 @@ def _written(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def settings_in(weights: StateDict, network: nn.Module) -> StateDict:
-    """Returns a file's own mean and std, where a KTDN that takes none has them among weights."""
-    from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.checkpoints.networks import SETTINGS
-
-    if not isinstance(network, KTDN):
-        return {}
-    own = network.state_dict()
-    return {key: weights[key] for key in SETTINGS if key in weights and key not in own}
-
-
-def check_settings(network: nn.Module, weights: StateDict, content: Any, path: str | Path) -> None:
+def check_settings(network: nn.Module, weights: StateDict, checkpoint: Checkpoint) -> None:
     """Checks that a KTDN is the one that a checkpoint says it is of.
 
     Names and shapes of weights tell neither mean and std nor how an encoder halves images: a
@@ -120,32 +110,19 @@ def check_settings(network: nn.Module, weights: StateDict, content: Any, path: s
 
     Args:
         network: The network; one on torch's ``meta`` device has no mean and std to look at.
-        weights: The file's, in the network's own layout, which they fit; mean and std may be
+        weights: The checkpoint's, in the network's own layout, which they fit; mean and std may be
             among them, and yield to what the metadata says.
-        content: What :func:`read_checkpoint` gave.
-        path: The file.
+        checkpoint: The checkpoint.
 
     Raises:
         KTDNError: If encoder, mean, std, reduction, head or widths are other ones.
     """
-    from ktdn_plugin.archs import KTDN
-    from ktdn_plugin.checkpoints.identify import are_the_same, fits_reduction, fits_widths
-    from ktdn_plugin.checkpoints.metadata import (
-        find_metadata,
-        found_of,
-        network_of,
-        settings_of,
-    )
-    from ktdn_plugin.checkpoints.networks import settings_told
-
     if not isinstance(network, KTDN):
         return
-    metadata = find_metadata(content, path)
-    guesses = found_of(metadata)
-    wrong = []
+    path, wrong = checkpoint.path, []
     own: Any
-    for key, said in {**settings_told(weights, path), **network_of(metadata, path)}.items():
-        if key in guesses:
+    for key, said in {**settings_told(weights, path), **checkpoint.network_options}.items():
+        if key in checkpoint.guesses:
             continue
         if key == "encoder":
             own = network.encoder.name
@@ -185,7 +162,7 @@ def load_published(network: nn.Module, path: str | Path) -> None:
     Raises:
         KTDNError: If the file cannot be read, or is not in the published layout.
     """
-    weights = read_state_dict(path)
-    if not is_published(weights):
+    checkpoint = Checkpoint.read(path)
+    if checkpoint.weights and checkpoint.layout != "published":
         raise KTDNError(f"{path}: not in the published KTDN layout (it has no 'mid_conv' entries)")
-    load_weights(network, path)
+    load_weights(network, checkpoint)

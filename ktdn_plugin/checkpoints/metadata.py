@@ -130,7 +130,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     """Returns the metadata of a checkpoint.
 
     Args:
-        content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
+        content: What the file holds.
         path: The file, or its model's name; its header has it where it is a safetensors file.
 
     Returns:

@@ -13,22 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.checkpoints import StateDict, compare_keys, read_checkpoint, select_weights
+from ktdn_plugin.checkpoints.checkpoint import Checkpoint
 from ktdn_plugin.checkpoints.identify import (
-    check_is_ktdn,
     find_encoders,
     find_head,
     find_reduction,
     find_widths,
 )
-from ktdn_plugin.checkpoints.metadata import (
-    find_metadata,
-    found_of,
-    network_of,
-    settings_of,
-)
+from ktdn_plugin.checkpoints.metadata import network_of, settings_of
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.published_keys import from_published, is_published
+from ktdn_plugin.storage.state_dicts import StateDict, compare_keys
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +46,7 @@ def load_network(
             published layout, mmengine's, or a bare state dict.
         encoder: Name of a timm backbone, where the file does not name it and several would fit.
         param_key: Where in the file the weights are, see
-            :func:`~ktdn_plugin.checkpoints.read_state_dict`; without it the averaged ones where
+            :meth:`~ktdn_plugin.checkpoints.Checkpoint.select`; without it the averaged ones where
             there are any.
 
     Returns:
@@ -61,57 +55,23 @@ def load_network(
     Raises:
         KTDNError: If the file cannot be read, or is no KTDN's.
     """
-    content = read_checkpoint(path)
-    metadata = find_metadata(content, path)
-    options, guesses = network_of(metadata, path), found_of(metadata)
+    checkpoint = Checkpoint.read(path)
+    options, guesses = options_of(checkpoint, encoder)
+    return build_network(checkpoint.select_ktdn(param_key), options, path, guesses)
+
+
+def options_of(checkpoint: Checkpoint, encoder: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Returns what a checkpoint says its network is built with, and which of it was a guess.
+
+    Args:
+        checkpoint: The checkpoint.
+        encoder: Name of a timm backbone that is known better.
+    """
+    options, guesses = checkpoint.network_options, checkpoint.guesses
     if encoder is not None:
         options["encoder"] = encoder
         guesses = [key for key in guesses if key != "encoder"]
-    return build_network(ktdn_weights(content, path, param_key), options, path, guesses)
-
-
-def ktdn_weights(content: Any, path: str | Path, param_key: str | None = None) -> StateDict:
-    """Takes a KTDN's weights out of a checkpoint.
-
-    Args:
-        content: What :func:`~ktdn_plugin.checkpoints.read_checkpoint` gave.
-        path: The file, for messages.
-        param_key: See :func:`~ktdn_plugin.checkpoints.read_state_dict`.
-
-    Returns:
-        State dict in our layout.
-
-    Raises:
-        KTDNError: If it holds something else; it is named.
-    """
-    if is_training_state(content):
-        raise KTDNError(f"{path}: {describe_state(content)}")
-    weights = select_weights(content, path, param_key)
-    if is_published(weights):
-        weights = from_published(weights)
-    try:
-        check_is_ktdn(weights)
-    except KTDNError as error:
-        raise KTDNError(f"{path}: {error}") from error
-    return weights
-
-
-def is_training_state(content: Any) -> bool:
-    """Returns whether a file's content is what BasicSR resumes a training from."""
-    return (
-        isinstance(content, Mapping)
-        and {"iter", "epoch", "optimizers"} <= content.keys()
-        and type(content["iter"]) is int
-    )
-
-
-def describe_state(content: Mapping[str, Any]) -> str:
-    """Returns a text that says what a training state is, and where its network is."""
-    iteration = content["iter"]
-    return (
-        f"a training state of iteration {iteration}, to resume from, and no network; that is "
-        f"models/net_g_{iteration}.pth of the same run"
-    )
+    return options, guesses
 
 
 _FROM_SHAPES: dict[str, Callable[[Mapping[str, Tensor]], Any]] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ktdn_plugin.checkpoints.metadata import find_metadata, stage_of
+from ktdn_plugin.checkpoints import Checkpoint
+from ktdn_plugin.checkpoints.metadata import stage_of
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.safe_loading import load_tensors
 
 
 def warn_if_teacher(path: Path) -> None:
@@ -17,7 +17,7 @@ def warn_if_teacher(path: Path) -> None:
         path: The checkpoint. Of one that cannot be read, nothing is said: whatever loads it does.
     """
     try:
-        metadata = find_metadata(load_tensors(path, without_numbers=True), path)
+        metadata = Checkpoint.read(path, without_numbers=True).metadata
     except KTDNError:
         return
     if stage_of(metadata) == "teacher":

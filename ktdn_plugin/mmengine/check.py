@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine import registry as root
@@ -14,7 +13,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.data.preflight import check_depth, check_sides, looked_at
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.mmengine.build_errors import find
@@ -22,7 +21,7 @@ from ktdn_plugin.mmengine.datasets import ClearImageDataset
 from ktdn_plugin.mmengine.doubts import find_doubts
 from ktdn_plugin.mmengine.dry_run import DryRun
 from ktdn_plugin.mmengine.hooks import CheckpointLayoutHook, TeacherCheckHook
-from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_weights
+from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_model
 from ktdn_plugin.mmengine.metrics import ImageMetric
 from ktdn_plugin.mmengine.registry import SCOPE
 from ktdn_plugin.mmengine.restorer import Restorer, without_pretrained
@@ -220,18 +219,18 @@ def _check_measurable(
             )
 
 
-def _read_load_from(cfg: Config, problems: list[str]) -> dict[str, Any] | None:
+def _read_load_from(cfg: Config, problems: list[str]) -> Checkpoint | None:
     path = cfg.get("load_from")
     if not path or "://" in str(path):
         return None
     try:
-        content: dict[str, Any] = read_checkpoint(path)
-        if cfg.get("resume") and not set(content) >= RESUMABLE:
+        checkpoint = Checkpoint.read(path)
+        if cfg.get("resume") and not set(checkpoint.content) >= RESUMABLE:
             raise KTDNError(
                 f"{path}: holds weights, not a training to resume; start from it by load_from "
                 "without --resume"
             )
-        return content
+        return checkpoint
     except KTDNError as error:
         problems.append(f"load_from: {error}")
     except TypeError:
@@ -261,13 +260,11 @@ def _build_model(run: DryRun, crop: int | None) -> Restorer | None:
 
 
 def _check_checkpoint(
-    run: DryRun, model: Restorer, content: dict[str, Any], problems: list[str]
+    run: DryRun, model: Restorer, checkpoint: Checkpoint, problems: list[str]
 ) -> None:
     """mmengine would load what fits and only warn of the rest."""
     try:
-        weights = fit_weights(
-            model, content, run.cfg.load_from, resumes=bool(run.cfg.get("resume"))
-        )
+        weights = fit_model(model, checkpoint, resumes=bool(run.cfg.get("resume")))
     except KTDNError as error:
         problems.append(f"load_from: {error}")
         return

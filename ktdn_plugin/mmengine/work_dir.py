@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.earlier_runs import archive_run
@@ -23,7 +23,7 @@ def find_checkpoint(work_dir: Path) -> Path | None:
     ]
     for _, path in sorted(numbered, reverse=True):
         try:
-            if "optimizer" in read_checkpoint(path):
+            if "optimizer" in Checkpoint.read(path).content:
                 return path
         except KTDNError as error:
             print_lines(f"Passed over while looking for a checkpoint to resume: {error}")

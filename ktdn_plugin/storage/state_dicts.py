@@ -27,13 +27,13 @@ def select_weights(content: Any, path: str | Path, param_key: str | None = None)
     Args:
         content: What was read of the file.
         path: The file, for messages.
-        param_key: As for :func:`~ktdn_plugin.checkpoints.read_state_dict`.
+        param_key: As for :meth:`~ktdn_plugin.checkpoints.Checkpoint.select`.
 
     Returns:
-        As :func:`~ktdn_plugin.checkpoints.read_state_dict`.
+        As :meth:`~ktdn_plugin.checkpoints.Checkpoint.select`.
 
     Raises:
-        KTDNError: As :func:`~ktdn_plugin.checkpoints.read_state_dict`.
+        KTDNError: As :meth:`~ktdn_plugin.checkpoints.Checkpoint.select`.
     """
     if not isinstance(content, Mapping):
         raise KTDNError(f"{path}: holds a {type(content).__name__}, not a network's weights")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin import KTDN, load_published
-from ktdn_plugin.checkpoints import from_published
+from ktdn_plugin.storage.published_keys import from_published
 
 TOLERANCE = 1e-5
 assert_close = partial(torch.testing.assert_close, check_dtype=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.checkpoints import identify
+from ktdn_plugin.checkpoints import Checkpoint, identify
 from ktdn_plugin.checkpoints.identify import (
     are_the_same,
     digest_of,
@@ -22,7 +22,7 @@ from ktdn_plugin.checkpoints.identify import (
     fits_widths,
     shapes_of,
 )
-from ktdn_plugin.checkpoints.networks import complete_options, ktdn_weights
+from ktdn_plugin.checkpoints.networks import complete_options
 from ktdn_plugin.variants import VARIANTS
 
 
@@ -33,7 +33,7 @@ def weights_of(encoder: str, reduction: int = 8) -> dict[str, Tensor]:
 
 def network_options(weights: dict[str, Tensor]) -> dict[str, object]:
     """What is found of a file that holds these weights and nothing else."""
-    weights = ktdn_weights({"params": weights}, "net.pth")
+    weights = Checkpoint({"params": weights}, "net.pth").select_ktdn()
     found = complete_options(weights, {}, "net.pth").options
     return {key: found[key] for key in ("encoder", "reduction")}
 

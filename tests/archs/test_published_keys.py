@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError, load_published, load_weights, to_published
-from ktdn_plugin.checkpoints import from_published, is_published
+from ktdn_plugin.storage.published_keys import from_published, is_published
 
 DEAD = {"enhancer.batch1.weight", "enhancer.batch1.bias"}
 LAYERS = {

@@ -22,13 +22,8 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from ktdn_plugin import KTDNError, load_weights
-from ktdn_plugin.checkpoints import (
-    WEIGHT_KEYS,
-    compare_keys,
-    read_checkpoint,
-    read_state_dict,
-    save_checkpoint,
-)
+from ktdn_plugin.checkpoints import Checkpoint, save_checkpoint
+from ktdn_plugin.storage.state_dicts import WEIGHT_KEYS, compare_keys
 
 
 class CreatesFolder:
@@ -78,14 +73,14 @@ def test_reads_what_torch_saves(zipped: bool, tmp_path: Path) -> None:
     content = {"params": weights(), "iter": 7, "best": {"psnr": 20.5, "names": ["a", None]}}
     (tmp_path / "net.pth").write_bytes(written(content, zipped))
     for path in (tmp_path / "net.pth", str(tmp_path / "net.pth")):
-        found = read_checkpoint(path)
+        found = Checkpoint.read(path).content
         assert_equal(found.pop("params"), weights())
         assert found == {"iter": 7, "best": {"psnr": 20.5, "names": ["a", None]}}
 
 
 def test_reads_safetensors(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "net.safetensors")
-    found = read_checkpoint(tmp_path / "net.safetensors")
+    found = Checkpoint.read(tmp_path / "net.safetensors").content
     assert_equal(dict(sorted(found.items())), dict(sorted(weights().items())))
 
 
@@ -93,10 +88,10 @@ def test_reads_safetensors(tmp_path: Path) -> None:
 def test_missing_file_or_a_folder(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     with one_line(path, "no such checkpoint file"):
-        read_checkpoint(path)
+        Checkpoint.read(path)
     path.mkdir()
     with one_line(path, "no such checkpoint file"):
-        read_checkpoint(path)
+        Checkpoint.read(path)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999])
@@ -106,7 +101,7 @@ def test_truncated(zipped: bool, part: float, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(whole[: int(part * len(whole))])
     with one_line(path, "truncated or damaged", f"({path.stat().st_size} bytes)"):
-        read_checkpoint(path)
+        Checkpoint.read(path)
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -135,29 +130,29 @@ def test_something_else_than_a_checkpoint(
     path.write_bytes(content)
     unknown = "not a checkpoint file" if name == "net.pth" else "not a readable safetensors file"
     with one_line(path, words or unknown):
-        read_checkpoint(path)
+        Checkpoint.read(path)
 
 
 def test_checkpoint_in_a_zip_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
         archive.writestr("weights/net_g.pth", written(weights()))
     with one_line(tmp_path / "net.pth", "a zip archive with weights/net_g.pth in it; unpack it"):
-        read_checkpoint(tmp_path / "net.pth")
+        Checkpoint.read(tmp_path / "net.pth")
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
         archive.writestr("photo.jpg", b"")
     with one_line(tmp_path / "net.pth", "not a checkpoint file but some other zip archive"):
-        read_checkpoint(tmp_path / "net.pth")
+        Checkpoint.read(tmp_path / "net.pth")
 
 
 def test_files_under_the_wrong_name(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "net.pth")
-    found = read_checkpoint(tmp_path / "net.pth")
+    found = Checkpoint.read(tmp_path / "net.pth").content
     assert_equal({name: found[name] for name in weights()}, weights())
     (tmp_path / "net.safetensors").write_bytes(written(weights()))
-    assert_equal(read_checkpoint(tmp_path / "net.safetensors"), weights())
+    assert_equal(Checkpoint.read(tmp_path / "net.safetensors").content, weights())
     (tmp_path / "old.safetensors").write_bytes(written(weights(), zipped=False))
     with one_line(tmp_path / "old.safetensors", "not a readable safetensors file"):
-        read_checkpoint(tmp_path / "old.safetensors")
+        Checkpoint.read(tmp_path / "old.safetensors")
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
@@ -165,7 +160,7 @@ def test_code_under_any_name_is_refused(name: str, tmp_path: Path) -> None:
     content = {"params": weights(), "extra": CreatesFolder(tmp_path / "marker")}
     (tmp_path / name).write_bytes(written(content))
     with one_line(tmp_path / name, "refused", "could run code"):
-        read_checkpoint(tmp_path / name)
+        Checkpoint.read(tmp_path / name)
     assert not (tmp_path / "marker").exists()
 
 
@@ -175,7 +170,7 @@ def test_damaged_safetensors(part: float, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(whole[: int(part * len(whole))])
     with one_line(path, "not a readable safetensors file"):
-        read_checkpoint(path)
+        Checkpoint.read(path)
 
 
 WHOLE = {
@@ -191,7 +186,7 @@ WHOLE = {
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=6),
 )
 def test_any_damage_is_one_error(name: str, damage: list[tuple[int, int]]) -> None:
-    assert_damage_is_one_error(name, WHOLE[name], damage, read_checkpoint)
+    assert_damage_is_one_error(name, WHOLE[name], damage, Checkpoint.read)
 
 
 @settings(max_examples=200, deadline=None)
@@ -204,7 +199,7 @@ def test_any_bytes_are_one_error(content: bytes) -> None:
         path = Path(folder, "net.pth")
         path.write_bytes(content)
         with contextlib.suppress(KTDNError):
-            read_checkpoint(path)
+            Checkpoint.read(path)
 
 
 @pytest.mark.parametrize("format", ["zip", "legacy", 2, 4, 5])
@@ -215,7 +210,7 @@ def test_code_is_refused_and_does_not_run(format: str | int, tmp_path: Path) -> 
         path.write_bytes(pickle.dumps(content["extra"], protocol=format))
     else:
         path.write_bytes(written(content, zipped=format == "zip"))
-    for read in (read_checkpoint, read_state_dict, lambda path: load_weights(nn.ReLU(), path)):
+    for read in (Checkpoint.read, lambda path: load_weights(nn.ReLU(), path)):
         with one_line(path, "refused", "could run code"):
             read(path)
     assert not marker.exists()
@@ -231,7 +226,7 @@ def test_code_is_refused_and_does_not_run(format: str | int, tmp_path: Path) -> 
 def test_whole_networks_are_refused(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
     with one_line(tmp_path / "net.pth", "refused", "dictionary of tensors"):
-        read_checkpoint(tmp_path / "net.pth")
+        Checkpoint.read(tmp_path / "net.pth")
 
 
 # Finding the weights in a file
@@ -248,7 +243,7 @@ def test_usual_key_that_is_absent_is_looked_for_elsewhere(
     key: str | None, param_key: str | None, file: Path
 ) -> None:
     torch.save(weights() if key is None else {"epoch": 3, key: weights()}, file)
-    assert_equal(read_state_dict(file, param_key), weights())
+    assert_equal(Checkpoint.read(file).select(param_key), weights())
 
 
 def test_order_in_which_keys_are_looked_for(file: Path) -> None:
@@ -256,39 +251,39 @@ def test_order_in_which_keys_are_looked_for(file: Path) -> None:
     content = {key: weights(i) for i, key in enumerate(reversed(WEIGHT_KEYS))}
     for i in reversed(range(len(WEIGHT_KEYS))):
         torch.save(content, file)
-        assert_equal(read_state_dict(file), weights(i))
+        assert_equal(Checkpoint.read(file).weights, weights(i))
         for key in content:
-            assert_equal(read_state_dict(file, key), content[key])
+            assert_equal(Checkpoint.read(file).select(key), content[key])
         del content[WEIGHT_KEYS[-1 - i]]
 
 
 def test_a_key_without_weights_is_passed_over(file: Path) -> None:
     torch.save({"params_ema": None, "params": weights()}, file)
-    assert_equal(read_state_dict(file), weights())
-    assert_equal(read_state_dict(file, "params_ema"), weights())
+    assert_equal(Checkpoint.read(file).weights, weights())
+    assert_equal(Checkpoint.read(file).select("params_ema"), weights())
 
 
 def test_custom_key(file: Path) -> None:
     torch.save({"params": weights(), "teacher": weights(2)}, file)
-    assert_equal(read_state_dict(file, "teacher"), weights(2))
+    assert_equal(Checkpoint.read(file).select("teacher"), weights(2))
     with one_line(file, "has no 'teachr', only params, teacher"):
-        read_state_dict(file, "teachr")
+        Checkpoint.read(file).select("teachr")
     torch.save(weights(), file)
     with one_line(file, "has no 'teacher', only conv.weight, conv.bias"):
-        read_state_dict(file, "teacher")
+        Checkpoint.read(file).select("teacher")
 
 
 @pytest.mark.parametrize("key", [None, "model"])
 def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
     wrapped = {f"module.{name}": value for name, value in weights().items()}
     torch.save({key: wrapped} if key else wrapped, file)
-    assert_equal(read_state_dict(file), weights())
+    assert_equal(Checkpoint.read(file).weights, weights())
     compiled = {f"_orig_mod.module.{name}": value for name, value in weights().items()}
     torch.save({key: compiled} if key else compiled, file)
-    assert_equal(read_state_dict(file), weights())
+    assert_equal(Checkpoint.read(file).weights, weights())
     inside = {"head.module.weight": torch.ones(1)}
     torch.save(inside, file)
-    assert_equal(read_state_dict(file), inside)
+    assert_equal(Checkpoint.read(file).weights, inside)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +309,7 @@ def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
 def test_files_without_weights(content: object, words: str, file: Path) -> None:
     torch.save(content, file)
     with one_line(file, words):
-        read_state_dict(file)
+        Checkpoint.read(file).select()
 
 
 # Comparing and loading
@@ -391,7 +386,7 @@ def test_load_weights_is_all_or_nothing(content: dict[str, Tensor], words: str, 
 def test_save_and_read(file: Path) -> None:
     for value in (1.0, 2.0):
         save_checkpoint({"params": weights(value), "iter": 5}, file)
-        assert_equal(read_state_dict(file), weights(value))
+        assert_equal(Checkpoint.read(file).weights, weights(value))
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -415,7 +410,7 @@ def test_failing_save_leaves_what_was_there(there_already: bool, file: Path) -> 
         save_checkpoint({"params": {"large": torch.rand(1000, 1000)}}, file)
     assert list(file.parent.iterdir()) == [file] * there_already
     if there_already:
-        assert_equal(read_state_dict(file), weights())
+        assert_equal(Checkpoint.read(file).weights, weights())
 
 
 def test_old_file_is_whole_until_the_new_one_is(
@@ -426,13 +421,13 @@ def test_old_file_is_whole_until_the_new_one_is(
 
     def killed_at_the_end(content: object, to: object) -> None:
         torch_save(content, to)
-        assert_equal(read_state_dict(file), weights())
+        assert_equal(Checkpoint.read(file).weights, weights())
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", killed_at_the_end)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint({"params": weights(2)}, file)
-    assert_equal(read_state_dict(file), weights())
+    assert_equal(Checkpoint.read(file).weights, weights())
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -453,7 +448,7 @@ def test_interrupted_while_writing(write: int, file: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint({"params": weights(2)}, file)
     monkeypatch.undo()
-    assert_equal(read_state_dict(file), weights())
+    assert_equal(Checkpoint.read(file).weights, weights())
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -461,7 +456,7 @@ def test_what_cannot_be_pickled_leaves_what_was_there(file: Path) -> None:
     save_checkpoint({"params": weights()}, file)
     with pytest.raises((pickle.PicklingError, AttributeError)):
         save_checkpoint({"params": weights(2), "scheduler": lambda step: step}, file)
-    assert_equal(read_state_dict(file), weights())
+    assert_equal(Checkpoint.read(file).weights, weights())
     assert list(file.parent.iterdir()) == [file]
 
 

@@ -27,9 +27,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ktdn_plugin import KTDNError, cli, load_network
-from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.convert import convert
-from ktdn_plugin.checkpoints.metadata import find_metadata
 from ktdn_plugin.checkpoints.networks import OPTIONS
 from ktdn_plugin.storage.published_keys import DEAD
 
@@ -37,7 +36,7 @@ NAMES = {"ktdn": "a.pth", "mmengine": "b.pth", "safetensors": "c.safetensors"}
 
 
 def metadata_of(path: Path) -> dict:
-    return find_metadata(read_checkpoint(path), path)
+    return Checkpoint.read(path).metadata
 
 
 def assert_weights(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -72,7 +71,7 @@ def test_any_way_round_gives_the_same_bits(
         assert convert(source, target, layout).target == layout
         source = target
     assert_weights(
-        {key: read_state_dict(source)[key] for key in weights}, weights
+        {key: Checkpoint.read(source).weights[key] for key in weights}, weights
     )  # safetensors files have an order of their own
     assert metadata_of(source) == METADATA
     assert load_network(source).encoder.name == METADATA["network"]["encoder"]
@@ -99,7 +98,7 @@ def test_both_sets_of_weights_there_and_back(tmp_path: Path) -> None:
 def test_one_set_of_two(param_key: str, seed: int, averaged: bool, tmp_path: Path) -> None:
     source = with_metadata(tmp_path)
     convert(source, tmp_path / "one.safetensors", param_key=param_key)
-    found = read_state_dict(tmp_path / "one.safetensors")
+    found = Checkpoint.read(tmp_path / "one.safetensors").weights
     wanted = described_network(seed).state_dict()
     assert_weights({key: found[key] for key in wanted}, wanted)
     assert metadata_of(tmp_path / "one.safetensors") == {**METADATA, "averaged": averaged}
@@ -122,7 +121,7 @@ def test_published_there_and_back(tmp_path: Path) -> None:
     before = torch.load(source, weights_only=True)
     made = convert(source, tmp_path / "ours.safetensors")
     assert made == ("published", "safetensors", "res2net101d", ("params",))
-    assert len(read_state_dict(tmp_path / "ours.safetensors")) == 988
+    assert len(Checkpoint.read(tmp_path / "ours.safetensors").weights) == 988
     convert(tmp_path / "ours.safetensors", tmp_path / "back.pth", "published")
     after = torch.load(tmp_path / "back.pth", weights_only=True)
     assert [key.removeprefix("module.") for key in after["model"]] == [
@@ -267,7 +266,7 @@ def test_the_command(tmp_path: Path, run) -> None:
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", source.name]
     assert torch.equal(
-        read_state_dict(tmp_path / "net.safetensors")["tail.1.bias"],
+        Checkpoint.read(tmp_path / "net.safetensors").weights["tail.1.bias"],
         described_network(1).state_dict()["tail.1.bias"],
     )
 

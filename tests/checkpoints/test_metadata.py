@@ -16,7 +16,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.checkpoints import read_checkpoint
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.metadata import (
     describe_network,
     describe_training,
@@ -84,9 +84,9 @@ def test_only_plain_values(tmp_path: Path) -> None:
 def test_every_layout(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.ones(1)}, path, {"ktdn": json.dumps(METADATA)})
-    assert find_metadata(read_checkpoint(path), path) == METADATA
+    assert Checkpoint.read(path).metadata == METADATA
     save_file({"a": torch.ones(1)}, path)
-    assert find_metadata(read_checkpoint(path), path) == {}
+    assert Checkpoint.read(path).metadata == {}
     path = tmp_path / "a.pth"
     torch.save(1, path)
     assert find_metadata({"params": {}, "ktdn": METADATA}, path) == METADATA
@@ -130,7 +130,7 @@ def test_any_damage_is_one_error(name: str, damage: list[tuple[int, int]]) -> No
         name,
         WHOLE[name],
         damage,
-        lambda path: network_of(find_metadata(read_checkpoint(path), path), path),
+        lambda path: network_of(Checkpoint.read(path).metadata, path),
     )
 
 

@@ -135,7 +135,7 @@ def child(seed: int, first: int, count: int, folder: Path) -> None:
     import torch
 
     from ktdn_plugin import KTDNError
-    from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
+    from ktdn_plugin.checkpoints import Checkpoint
     from ktdn_plugin.checkpoints.convert import convert
     from ktdn_plugin.checkpoints.info import describe_checkpoint
     from ktdn_plugin.checkpoints.networks import load_network
@@ -156,7 +156,7 @@ def child(seed: int, first: int, count: int, folder: Path) -> None:
             touched.append(f"{event} {arguments[:1]}")
 
     sys.addaudithook(watch)
-    readers = (read_checkpoint, read_state_dict, load_network, describe_checkpoint)
+    readers = (Checkpoint.read, load_network, describe_checkpoint)
     for number in range(first, first + count):
         rng = random.Random(f"{seed} {number}")
         kind, name, content = bases.make(rng)

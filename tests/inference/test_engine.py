@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.checkpoints import from_published
 from ktdn_plugin.inference import Dehazer
 from ktdn_plugin.inference.engine import CELL, Engine, Heights
 from ktdn_plugin.inference.frames import Frames
 from ktdn_plugin.inference.preparation import check_finite
+from ktdn_plugin.storage.published_keys import from_published
 
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")

@@ -17,10 +17,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.checkpoints import compare_keys
-from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_weights
+from ktdn_plugin.checkpoints import Checkpoint
+from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import fit_model
 from ktdn_plugin.mmengine.models import KTDNTeacher
 from ktdn_plugin.storage.published_keys import to_published
+from ktdn_plugin.storage.state_dicts import compare_keys
 
 WORK = Path("work_dirs/config")
 
@@ -182,7 +183,7 @@ def test_the_published_layout() -> None:
     with torch.device("meta"):  # names and shapes, without 100 MB of numbers
         model = KTDNTeacher({"type": "ktdn_plugin.KTDN"}, {"type": "ktdn_plugin.PixelLoss"})
         published = to_published(KTDN().state_dict())
-    found = fit_weights(model, published, "KTDN.pth", resumes=False)
+    found = fit_model(model, Checkpoint(published, "KTDN.pth"), resumes=False)
     assert found is not None
     assert not compare_keys(model.state_dict(), found)
 
@@ -196,16 +197,16 @@ def test_checkpoint_of_other_settings_is_refused(prefix: str) -> None:
         told = {"network": {"type": "KTDN", "mean": mean}}
         content = {"meta": {"ktdn": told}, "state_dict": weights}
         if not words:
-            fit_weights(model, content, "a.pth", resumes=False)
+            fit_model(model, Checkpoint(content, "a.pth"), resumes=False)
             continue
         with pytest.raises(KTDNError, match=re.escape(words)):
-            fit_weights(model, content, "a.pth", resumes=False)
+            fit_model(model, Checkpoint(content, "a.pth"), resumes=False)
 
 
 def test_checkpoint_of_another_encoder_is_refused(fails, pairs: Path) -> None:
     torch.save({"params": KTDN("test_resnet").state_dict()}, pairs / "other.pth")
     line = one(fails(teacher_config(load_from="other.pth")))
-    assert "load_from: other.pth: the checkpoint of another network than this KTDN: " in line
+    assert "load_from: other.pth: the checkpoint of another network than this KTDN with" in line
 
 
 @METRICS.register_module(force=True)

@@ -21,7 +21,7 @@ from helpers import (
 )
 
 from ktdn_plugin import KTDN, cli, load_weights
-from ktdn_plugin.checkpoints import read_state_dict
+from ktdn_plugin.checkpoints import Checkpoint
 
 AVERAGE = {"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1}
 SSIM = {"type": "SSIMLoss", "loss_weight": 0.3}
@@ -113,8 +113,8 @@ def test_five_student_steps_are_the_same(
     before = KTDN(ENCODER, **network)
     load_weights(before, pairs / "student.pth")
     for key in ("params", "params_ema"):
-        one = read_state_dict(models(pairs, "student") / "net_g_5.pth", key)
-        other = read_state_dict(pairs / "work_dirs/config/iter_5.pth", key)
+        one = Checkpoint.read(models(pairs, "student") / "net_g_5.pth").select(key)
+        other = Checkpoint.read(pairs / "work_dirs/config/iter_5.pth").select(key)
         assert list(one) == list(other)
         for name, value in one.items():
             assert torch.allclose(value, other[name], rtol=0, atol=1e-6), name
@@ -172,8 +172,8 @@ def test_a_network_takes_either_sides_file(mmengine_run: Callable, pairs: Path, 
     if key == "params":
         weights = {k.removeprefix("module."): v for k, v in content["ema_state_dict"].items()}
     assert all(torch.equal(v, weights[f"student.{k}"]) for k, v in network.state_dict().items())
-    averaged = read_state_dict(saved, "params_ema")
-    trained = read_state_dict(saved, "params")
+    averaged = Checkpoint.read(saved).select("params_ema")
+    trained = Checkpoint.read(saved).select("params")
     assert any(not torch.equal(averaged[k], trained[k]) for k in averaged)
     # Neither the teacher nor anything else is in it.
     assert {name.split(".")[0] for name in content["state_dict"]} == {"student"}

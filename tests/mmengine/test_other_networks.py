@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from ktdn_plugin import KTDNError
-from ktdn_plugin.checkpoints import read_state_dict
+from ktdn_plugin.checkpoints import Checkpoint
 
 
 class PlainRestorer(nn.Module):
@@ -109,7 +109,7 @@ def test_teacher_and_narrower_student_of_another_kind(
     assert len(adapters) == 2
     assert all(not torch.equal(four[key], six[key]) for key in adapters)
     # What it has saved is the student's own weights, by their own names.
-    weights = read_state_dict(pairs / "work_dirs/config/iter_6.pth")
+    weights = Checkpoint.read(pairs / "work_dirs/config/iter_6.pth").weights
     built = MODELS.build({"type": name, "width": 6})
     built.load_state_dict(weights)
     assert mmengine_run("test", cfg, "work_dirs/config/iter_6.pth", "--work-dir", "tested") == 0

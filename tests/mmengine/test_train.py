@@ -22,7 +22,7 @@ from helpers import FRESH, assert_same, launch_of, teacher_file
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.mmengine import restorer
 from ktdn_plugin.mmengine.check import check_config
 from ktdn_plugin.mmengine.config import load_config
@@ -31,7 +31,7 @@ from ktdn_plugin.photos import read_rgb
 
 def state_of(path: Path) -> dict:
     """Gives all that a training goes on from, without what no two runs have in common."""
-    content = read_checkpoint(path)
+    content = Checkpoint.read(path).content
     kept = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
     return {key: dict(content[key]) if "dict" in key else content[key] for key in kept}
 
@@ -321,7 +321,7 @@ def test_a_changed_batch_goes_on_where_the_samples_were(
     assert "Resuming with another samples an iteration: 1, was 2." in log
     assert "Not exact any more: batches are made of other samples." in log
     samples = [
-        read_checkpoint(pairs / f"work_dirs/config/iter_{number}.pth")["message_hub"][
+        Checkpoint.read(pairs / f"work_dirs/config/iter_{number}.pth").content["message_hub"][
             "runtime_info"
         ]["ktdn_progress"]["samples"]
         for number in (2, 4)
@@ -364,7 +364,7 @@ def test_two_processes_are_as_one_with_twice_the_batch(run, pairs: Path) -> None
     cfg["train_dataloader"]["batch_size"] = 1
     done = train(run, pairs, cfg, "--work-dir", "two", program=launch_of(2))
     assert done.returncode == 0, done.stderr
-    one, two = (read_state_dict(pairs / run / "iter_3.pth") for run in ("one", "two"))
+    one, two = (Checkpoint.read(pairs / run / "iter_3.pth").weights for run in ("one", "two"))
     assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-5
     figures = [
         re.findall(r"PSNR: (\S+)  SSIM: (\S+)", "".join(p.read_text() for p in logs))
@@ -449,7 +449,7 @@ def test_bfloat16_on_a_cpu(mmengine_run: Callable, pairs: Path) -> None:
     assert mmengine_run("train", cfg, "--work-dir", "bf16") == 0
     cfg["optim_wrapper"]["type"] = "OptimWrapper"
     assert mmengine_run("train", cfg, "--work-dir", "fp32") == 0
-    bf16, fp32 = (read_state_dict(pairs / name / "iter_2.pth") for name in ("bf16", "fp32"))
+    bf16, fp32 = (Checkpoint.read(pairs / name / "iter_2.pth").weights for name in ("bf16", "fp32"))
     assert all(value.dtype == fp32[key].dtype for key, value in bf16.items())
     assert any(not torch.equal(value, fp32[key]) for key, value in bf16.items())
     # Adam's first steps are of the learning rate's size, whichever way.
@@ -465,7 +465,9 @@ def test_channels_last_may_be_switched_when_resuming(mmengine_run: Callable, pai
             cfg["train_cfg"]["max_iters"] = iterations
             cfg["model"]["channels_last"] = switched and is_last
             assert mmengine_run("train", cfg, "--work-dir", work_dir, "--resume") == 0
-    plain, switched = (read_state_dict(pairs / n / "iter_4.pth") for n in ("plain", "switched"))
+    plain, switched = (
+        Checkpoint.read(pairs / name / "iter_4.pth").weights for name in ("plain", "switched")
+    )
     assert max(float((plain[key] - switched[key]).abs().max()) for key in plain) < 1e-4
 
 

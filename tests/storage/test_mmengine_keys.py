@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from ktdn_plugin import KTDNError
-from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.storage.mmengine_keys import from_mmengine, is_mmengine
 from ktdn_plugin.storage.plain_values import Unread
 
@@ -46,8 +46,9 @@ def saved(tmp_path: Path) -> Path:
 def test_it_is_read_without_mmengine(saved: Path) -> None:
     code = (
         "import sys\n"
-        "from ktdn_plugin.checkpoints import read_state_dict\n"
-        "print(read_state_dict(sys.argv[1]), read_state_dict(sys.argv[1], 'params'))\n"
+        "from ktdn_plugin.checkpoints import Checkpoint\n"
+        "checkpoint = Checkpoint.read(sys.argv[1])\n"
+        "print(checkpoint.weights, checkpoint.select('params'))\n"
         "assert 'mmengine' not in sys.modules\n"
     )
     done = subprocess.run(
@@ -62,7 +63,7 @@ def test_reading_forbids_nothing_that_was_allowed(saved: Path) -> None:
     import ktdn_plugin.registry  # noqa: F401
 
     before = list(torch.serialization.get_safe_globals())
-    read_checkpoint(saved)
+    Checkpoint.read(saved)
     assert set(torch.serialization.get_safe_globals()) == set(before)
     content = torch.load(saved, weights_only=True)
     history = content["message_hub"]["log_scalars"]["train/loss"]
@@ -83,7 +84,7 @@ def test_getattr_gives_nothing(tmp_path: Path, name: str) -> None:
     import ktdn_plugin.registry  # noqa: F401
 
     torch.save({"x": _Evil(HistoryBuffer, name)}, tmp_path / "evil.pth")
-    assert type(read_checkpoint(tmp_path / "evil.pth")["x"]) is Unread
+    assert type(Checkpoint.read(tmp_path / "evil.pth").content["x"]) is Unread
     assert torch.load(tmp_path / "evil.pth", weights_only=True) == {"x": None}
 
 
@@ -120,7 +121,7 @@ def test_arrays_of_numpy_are_made_by_nobody(tmp_path: Path) -> None:
     """Numpy's own constructors, which believe all this, are called by no loader."""
     for name, (shape, code, content, _) in ARRAYS.items():
         path = _archive(tmp_path / f"{name}.pth", _array(shape, code, content))
-        assert type(read_checkpoint(path)["x"]) is Unread
+        assert type(Checkpoint.read(path).content["x"]) is Unread
     code = (
         "import sys, torch, ktdn_plugin.registry\n"
         "for name in sys.argv[1:]:\n"
@@ -143,7 +144,7 @@ def test_other_code_is_refused(tmp_path: Path) -> None:
 
     torch.save({"meta": {}, "state_dict": {}, "x": Harm()}, tmp_path / "harmful.pth")
     with pytest.raises(KTDNError, match=r"harmful\.pth: refused"):
-        read_checkpoint(tmp_path / "harmful.pth")
+        Checkpoint.read(tmp_path / "harmful.pth")
     assert not (tmp_path / "harm").exists()
 
 
@@ -160,4 +161,4 @@ def test_prefixes_of_the_models_that_train_it() -> None:
 def test_a_file_without_weights(tmp_path: Path) -> None:
     torch.save({"meta": {}, "state_dict": {}}, tmp_path / "empty.pth")
     with pytest.raises(KTDNError, match="holds no network's weights"):
-        read_state_dict(tmp_path / "empty.pth")
+        Checkpoint.read(tmp_path / "empty.pth").select()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -11,14 +10,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ktdn_plugin.checkpoints import compare_keys, select_weights
-from ktdn_plugin.checkpoints.loading import check_settings, find_difference, settings_in
+from ktdn_plugin.checkpoints import Checkpoint
+from ktdn_plugin.checkpoints.loading import check_settings, fit_weights
 from ktdn_plugin.checkpoints.metadata import KEY
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.provenance import describe, keep_figures
 from ktdn_plugin.mmengine.registry import HOOKS
 from ktdn_plugin.model_zoo.weights import file_of
-from ktdn_plugin.storage.published_keys import from_published, is_published
+from ktdn_plugin.storage.state_dicts import compare_keys
 
 
 @HOOKS.register_module()
@@ -49,7 +48,7 @@ class CheckpointLayoutHook(Hook):
         """
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         source = runner._load_from or "the checkpoint"
-        weights = fit_weights(model, checkpoint, source, resumes=runner._resume)
+        weights = fit_model(model, Checkpoint(checkpoint, source), resumes=runner._resume)
         if weights is not None:
             checkpoint["state_dict"] = weights
             # An average of another layout goes with its own weights alone.
@@ -64,15 +63,12 @@ class CheckpointLayoutHook(Hook):
         checkpoint["meta"][KEY] = describe(runner, checkpoint["meta"]["iter"])
 
 
-def fit_weights(
-    model: Any, checkpoint: Any, source: str | Path, *, resumes: bool
-) -> dict[str, Tensor] | None:
+def fit_model(model: Any, checkpoint: Checkpoint, *, resumes: bool) -> dict[str, Tensor] | None:
     """Brings a checkpoint's weights into a model's own layout.
 
     Args:
         model: The model.
-        checkpoint: The content of a checkpoint file.
-        source: The file, for messages.
+        checkpoint: The checkpoint.
         resumes: Whether a training is resumed, which takes the model's own checkpoints alone.
 
     Returns:
@@ -83,10 +79,11 @@ def fit_weights(
     """
     wanted = model.state_dict()
     prefix = f"{model.NETWORK}." if hasattr(model, "NETWORK") else ""
-    own = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
+    content, source = checkpoint.content, checkpoint.path
+    own = content.get("state_dict") if isinstance(content, Mapping) else None
     part = getattr(model, model.NETWORK) if prefix else getattr(model, "network", model)
     if isinstance(own, Mapping) and not compare_keys(wanted, own):
-        check_settings(part, select_weights(checkpoint, source), checkpoint, source)
+        check_settings(part, checkpoint.weights, checkpoint)
         return None
     if resumes:
         problem = compare_keys(wanted, own) if isinstance(own, Mapping) else "no state_dict"
@@ -94,18 +91,13 @@ def fit_weights(
             f"{source}: the training of another model than this {type(model).__name__}: {problem}; "
             "resume one of its own, or start from these weights by load_from alone"
         )
-    network = select_weights(checkpoint, source)
-    network = from_published(network) if is_published(network) else network
-    told = settings_in(network, part)
-    weights = {f"{prefix}{key}": value for key, value in network.items() if key not in told}
+    weights = {f"{prefix}{key}": value for key, value in fit_weights(part, checkpoint).items()}
     if prefix:
         # What a network's file cannot have, the adapters, stays as it is.
         rest = {key: value for key, value in wanted.items() if not key.startswith(prefix)}
         weights = {**rest, **weights}
     problem = compare_keys(wanted, weights)
     if problem:
-        problem = find_difference(part, network) or problem
-        name = type(getattr(model, "network", model)).__name__
-        raise KTDNError(f"{source}: the checkpoint of another network than this {name}: {problem}")
-    check_settings(part, network, checkpoint, source)
+        name = type(model).__name__
+        raise KTDNError(f"{source}: the checkpoint of another model than this {name}: {problem}")
     return weights
