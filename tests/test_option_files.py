@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ktdn_plugin.basicsr.check_structure import check_structure
-from ktdn_plugin.basicsr.options import load_options, normalize, set_defaults
+from ktdn_plugin.basicsr.options.loading import load_checked
 from ktdn_plugin.option_files import options_folder
 
 FILES = sorted(options_folder().rglob("*.yml"))
@@ -27,21 +26,16 @@ def test_options_are_copied_once(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_options_file_is_sound(path: Path) -> None:
     from ktdn_plugin import register
-    from ktdn_plugin.basicsr.check_names import check_names, check_step
+    from ktdn_plugin.basicsr.dry_run import dry_run
 
     is_train = path.name.startswith("train_")
     assert path.read_text().startswith("# ")
-    opt = load_options(path)
-    normalize(opt)
-    assert check_structure(opt, is_train) == []
+    opt = load_checked(path, is_train)
     for key in ("network_g", "network_t"):
         if isinstance(opt.get(key, {}).get("pretrained"), str):
             opt[key]["pretrained"] = False  # a file of one's own
     register()
-    set_defaults(opt)
-    assert check_names(opt, is_train) == []
-    if is_train:
-        assert check_step(opt) == []
+    assert dry_run(opt, is_train) == []
 
 
 CONFIGS = sorted(options_folder().glob("mmengine/**/train_*.py"))

@@ -197,7 +197,7 @@ def test_all_problems_at_once(fails) -> None:
 
 
 def test_a_number_in_the_way_yaml_1_1_takes_for_a_text(pairs: Path) -> None:
-    from ktdn_plugin.basicsr.options import load_options
+    from ktdn_plugin.basicsr.options.loading import load_options
 
     (pairs / "a.yml").write_text("a: 1e-4\nb: 1E3\nc: -2.5e+3\nd: e4\n")
     assert load_options(pairs / "a.yml") == {"a": 1e-4, "b": 1e3, "c": -2500.0, "d": "e4"}
