@@ -143,8 +143,8 @@ def wanted(node: dict[str, Any]) -> str:
             )
             if limit in node
         ]
-        number = "a whole number" if node["type"] == "integer" else "a number"
-        return f"{number}, {' and '.join(limits)}" if limits else number
+        number = "a whole number," if node["type"] == "integer" else "a number"
+        return f"{number} {' and '.join(limits)}" if limits else number.rstrip(",")
     if node.get("type") == "array":
         return f"a list, each {wanted(node['items'])}"
     return {"boolean": "true or false", "string": "a text"}.get(node.get("type", ""), SECTION)

@@ -113,7 +113,7 @@ def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
 
 
 def complete(opt: Options, section: Section) -> None:
-    """Fills in the schema's defaults and brings what can be written in several ways to one, in place.
+    """Fills in the defaults, in place, and brings what can be written in several ways to one.
 
     A key without a value (``~``) is one that is not given; what other plugins read stays without.
 

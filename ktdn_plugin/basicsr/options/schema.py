@@ -185,6 +185,25 @@ class Named(Section):
     type: Text = key("The name it is registered by.", ...)
 
 
+class Network(Named):
+    """A network of BasicSR's registry; further keys are its arguments."""
+
+    type: Text = key("The network: KTDN, or another one that is registered.", ...)
+    pretrained: bool | Text | None = key(
+        "Pretrained weights of the encoder: true downloads them, a path takes a file.",
+        wanted="true, false or a path",
+    )
+
+
+class Scheduler(Named):
+    """A schedule of the learning rate; further keys are its arguments."""
+
+    type: Text = key("CosineAnnealingRestartLR or MultiStepLR.", ...)
+    periods: list[int] | None = key("Steps of each cosine; together at least total_iter.")
+    restart_weights: list[float] | None = key("A factor of the rate for each of periods.")
+    milestones: list[int] | None = key("Steps at which the rate falls.")
+
+
 class Optimizer(Named):
     """An optimiser of torch or timm; further keys are its arguments."""
 
@@ -340,7 +359,7 @@ class Train(Section):
     warmup_iter: int = key("Steps in which the learning rate rises; -1: none.", -1, ge=-1)
     ema_decay: float = key("Averages the weights; 0 switches it off.", 0.0, ge=0, lt=1)
     optim_g: Optimizer = key("The optimiser.", ...)
-    scheduler: Named = key("The learning rate's schedule: CosineAnnealingRestartLR, ...", ...)
+    scheduler: Scheduler = key("The learning rate's schedule.", ...)
     pixel_opt: Named | None = key("Loss on pixels: {type: L1Loss}.")
     laplacian_opt: Named | None = key("Loss on the Laplacian pyramid.", of=STEP_MODELS)
     ssim_opt: Named | None = key("Loss on structure: {type: SSIMLoss}.", of=STEP_MODELS)
@@ -384,7 +403,7 @@ class Val(Section):
     suffix: str = key(
         "Ends the images' names; default: the step, or the run's name.",
         "",
-        pattern=FOLDER_NAME,
+        pattern=f"^$|{FOLDER_NAME}",
         wanted="a text without slashes (it ends the results' names)",
     )
     metrics: dict[str, Metric] | None = key("Metrics by names of your own.")
@@ -423,7 +442,7 @@ class OptionsFile(Section):
     """An options file of KTDN for BasicSR, for training or testing."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Named]
+    __pydantic_extra__: dict[str, Network]
     MORE = "^network_"
 
     name: str = key(
@@ -444,8 +463,8 @@ class OptionsFile(Section):
     datasets: Annotated[dict[str, Dataset], BeforeValidator(_without_empty)] = key(
         "Images by phase: train, val, val_2, test, ...", ...
     )
-    network_g: Named = key("The network that is trained or tested.", ...)
-    network_t: Named | None = key("The teacher; default: as network_g.")
+    network_g: Network = key("The network that is trained or tested.", ...)
+    network_t: Network | None = key("The teacher; default: as network_g.")
     path: Paths = key("Checkpoints and folders.", Paths)
     train: Train | None = key("How to train; a test needs none.")
     val: Val | None = key("When and how to validate.")
