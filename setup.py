@@ -28,7 +28,9 @@ setup(
         "ktdn_plugin.report": ["page.html", "page.css", "page.js"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],
-        "ktdn_plugin.options": ["*.md", "*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
+        "ktdn_plugin.options": [
+            *("*.md", "schema.json", "*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py")
+        ],
     },
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
@@ -44,6 +46,7 @@ setup(
         "matplotlib>=3.7",  # curves
         "numpy",
         "pillow>=11",  # photographs and their metadata, captions in pictures
+        "pydantic>=2.10",  # the schema of options files
         "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
         "safetensors",  # weights files

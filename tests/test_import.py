@@ -25,6 +25,7 @@ LAZY = (
     Path("bench/transfer.py"),
     Path("commands/haze.py"),
     Path("commands/mmengine.py"),
+    Path("commands/options.py"),
     Path("commands/toolbox.py"),
 )
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", *TOOLBOXES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,32 @@ def test_options_are_copied_once(run, tmp_path: Path) -> None:
     done = run("options")
     assert done.returncode == 1
     assert "options: exists already" in done.stderr
+
+
+def test_the_schema_that_ships_is_the_one_that_is_checked_by(run) -> None:
+    done = run("options", "--schema")
+    assert done.returncode == 0
+    assert done.stdout == (options_folder() / "schema.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_editors_find_the_schema(path: Path) -> None:
+    found = re.match(r"# yaml-language-server: \$schema=(\S+)\n# ", path.read_text())
+    if path.parent.name == "release":  # whose digests are in the weights that ship
+        assert found is None
+    else:
+        assert (path.parent / found[1]).samefile(options_folder() / "schema.json")
+
+
+def test_every_key_is_described() -> None:
+    from ktdn_plugin.basicsr.options.schema import json_schema
+
+    schema = json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for name, key in section["properties"].items():
+            text = key.get("description", "")
+            assert text.endswith((".", ")")), (section.get("title"), name, text)
+            assert len(text.splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -73,7 +73,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.scheduler.eta_min", "x"), "train.optim_g, train.scheduler: a value"),
         (
             set_in("train.scheduler.restart_weights", 3),
-            "restart_weights: 3 must be a list, each a number",
+            "3 must be a list, each a number",
         ),
         (set_in("train.pixel_opt", None), "no image loss is switched on"),
         (set_in("logger.wandb", {"project": "x"}), "logger.wandb: needs logger.use_tb_logger"),

@@ -10,6 +10,7 @@ have keys of their own, which pass.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -504,3 +505,8 @@ class _WithoutTitles(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """Returns the JSON schema, for editors."""
     return OptionsFile.model_json_schema(schema_generator=_WithoutTitles)
+
+
+def json_schema_text() -> str:
+    """Returns the JSON schema as the file that ships beside the options files has it."""
+    return json.dumps(json_schema(), indent=2) + "\n"
