@@ -422,7 +422,7 @@ class Wandb(Section):
 
 
 class Logger(Section):
-    """What is logged and saved when."""
+    """Log lines and checkpoints."""
 
     print_freq: int = key("Steps between lines of the log.", 100, ge=1)
     save_checkpoint_freq: int = key("Steps between checkpoints.", 5000, ge=1)
@@ -432,7 +432,7 @@ class Logger(Section):
 
 
 class Distributed(Section):
-    """Training in several processes."""
+    """Several processes that train together."""
 
     backend: Text | None = key("BasicSR's own: nccl or gloo; ours follows from the devices.")
     port: int | None = key("The port at which processes meet, under Slurm.", ge=1, lt=2**16)
