@@ -59,7 +59,10 @@ def check_and_complete(opt: Options, source: str, is_train: bool) -> None:
     section, problems = check(opt, is_train)
     raise_problems(source, problems)
     assert section is not None
-    complete(opt, section)
+    try:
+        complete(opt, section)
+    except KTDNError as error:
+        raise OptionsError(source, [str(error)]) from error
 
 
 def load_options(path: str | Path) -> Options:
