@@ -1,7 +1,7 @@
 """Every shipped options file with seeded mistakes: each is taken or refused by its lines.
 
 ``KTDN_MUTATIONS=3000`` tries so many of each file; every tenth is run dry as well. What comes
-later, a run's files and model, has a fuzzer in ``tests/fuzz/options.py``; the mutations are its own.
+later, a run's files and model, has a fuzzer in ``tests/fuzz/options.py``, which mutates alike.
 """
 
 from __future__ import annotations
