@@ -7,6 +7,7 @@ for people, beside what must hold between keys.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -25,7 +26,6 @@ from ktdn_plugin.basicsr.options.schema import (
     Section,
     Train,
     json_schema,
-    section_of,
     walk,
 )
 from ktdn_plugin.errors import did_you_mean
@@ -77,7 +77,7 @@ def check_section(
         return section.model_validate(values, context={"model": model}), []
     except ValidationError as error:
         lines = [
-            _line(section, values, problem["type"], problem["loc"], where)
+            where + _line(section, values, problem["type"], problem["loc"])
             for problem in error.errors(include_url=False)
             # A default that follows from a key which is wrong itself.
             if problem["type"] != "default_factory_not_called"
@@ -85,30 +85,36 @@ def check_section(
     return None, list(dict.fromkeys(lines))  # each alternative of a type complains by itself
 
 
-def _line(
-    section: type[Section], values: dict[str, Any], kind: str, loc: tuple[Any, ...], where: str
-) -> str:
+def _line(section: type[Section], values: Any, kind: str, loc: tuple[Any, ...]) -> str:
     """Says what is wrong with a key, and what it has to be."""
-    key, length = "", len(loc)
-    owner, inner = section, section
-    for number, part in enumerate(loc):
-        if inner is not None and part in inner.model_fields:
-            owner, key, length = inner, part, number + 1
-            inner = section_of(inner.model_fields[part])  # type: ignore[assignment]
-    needs_section = kind in ("model_type", "dict_type") and inner is not None
-    path = loc if kind == "missing" or needs_section else loc[:length]
-    name = where + ".".join(map(str, path))
     schema = json_schema()
-    owners = schema if owner is OptionsFile else schema["$defs"][owner.__name__]
-    node = owners["properties"].get(key, {})
+    path: list[Any] = []
+    node: Any = schema if section is OptionsFile else schema["$defs"][section.__name__]
+    for part in loc:
+        below = None if WANTED in node else _node_below(node, part, schema["$defs"])
+        if below is None:  # what follows says which of a type's alternatives complains
+            break
+        path.append(part)
+        node, values = below, values.get(part)
+    name = ".".join(map(str, path))
     if kind == "missing":
-        return f"{name}: missing; it is: {node['description']}"
-    value: Any = values
-    for part in path:
-        value = value[part]
-    if not key or needs_section:  # a key of the author's own, or one of several sections
-        return f"{name}: {_shown(value)} must be {SECTION}"
-    return f"{name}: {_shown(value)} must be {wanted(node)}"
+        meaning = re.sub(r"(?<!\.)\.$", "", node["description"])
+        return f"{name}: missing ({meaning[0].lower()}{meaning[1:]})"
+    return f"{name}: {_shown(values)} must be {wanted(node)}"
+
+
+def _node_below(node: dict[str, Any], part: Any, definitions: dict[str, Any]) -> Any:
+    """Returns what the JSON schema says of a section's key; None where it knows no keys."""
+    for one in node.get("anyOf", [node]):
+        inner = definitions[one["$ref"].rpartition("/")[2]] if "$ref" in one else one
+        if part in inner.get("properties", {}):
+            return inner["properties"][part]
+        for pattern, found in inner.get("patternProperties", {}).items():
+            if re.search(pattern, str(part)):
+                return found
+        if isinstance(inner.get("additionalProperties"), dict):
+            return inner["additionalProperties"]
+    return None
 
 
 def _shown(value: Any) -> str:
@@ -143,8 +149,9 @@ def wanted(node: dict[str, Any]) -> str:
             )
             if limit in node
         ]
-        number = "a whole number," if node["type"] == "integer" else "a number"
-        return f"{number} {' and '.join(limits)}" if limits else number.rstrip(",")
+        number = "a whole number" if node["type"] == "integer" else "a number"
+        comma = "," if limits and limits[0].startswith("at ") else ""
+        return " ".join([number + comma, " and ".join(limits)]).rstrip()
     if node.get("type") == "array":
         return f"a list, each {wanted(node['items'])}"
     return {"boolean": "true or false", "string": "a text"}.get(node.get("type", ""), SECTION)
