@@ -10,7 +10,7 @@ signature; they are built when the training's model is, see
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,8 +19,6 @@ from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.options.loading import image_loss_sections
 from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
 from ktdn_plugin.training.optimizers import find_optimizer
-
-TEACHER_MODEL = "KTDNTeacherModel"
 
 
 def dry_run(opt: Options, is_train: bool) -> list[str]:
@@ -44,8 +42,6 @@ def _try_parts(opt: Options, is_train: bool) -> list[str]:
     for key, network in opt.items():
         if key.startswith("network_"):
             problems += _try_built(network, registry.ARCH_REGISTRY, key)
-    if is_train and not problems:
-        problems += _try_teacher(opt, registry.ARCH_REGISTRY)
     for phase, dataset in opt["datasets"].items():
         problems += _look_up(dataset["type"], registry.DATASET_REGISTRY, f"datasets.{phase}")[1]
         if dataset.get("color") == "y" and opt["network_g"]["type"] == "KTDN":
@@ -53,23 +49,6 @@ def _try_parts(opt: Options, is_train: bool) -> list[str]:
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         problems += _try_metric(metric, f"val.metrics.{name}")
     return problems + (_try_training(opt["train"]) if is_train else [])
-
-
-def _try_teacher(opt: Options, registry: Any) -> list[str]:
-    """Checks the network that is a teacher, or is trained to be one."""
-    from ktdn_plugin.training.steps import check_teacher
-
-    if opt["model_type"] == TEACHER_MODEL:
-        where = "network_g"
-    elif opt["train"].get("transfer_opt"):
-        where = "network_t"
-    else:
-        return []
-    try:
-        check_teacher(build_to_look_at(opt[where], registry), where)
-    except KTDNError as error:
-        return [str(error)]
-    return []
 
 
 def _try_metric(metric: Mapping[str, Any], where: str) -> list[str]:
@@ -244,8 +223,7 @@ def _try_step(opt: Options) -> list[str]:
     if size is None:  # another plugin's dataset: how large its crops are is not known
         return problems
     images = torch.zeros(1, 3, size, size)
-    sections = image_loss_sections(train)
-    for key in sections.values():
+    for key in image_loss_sections(train).values():
         loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu")
         if hasattr(loss, "feature_names"):
             problems.append(
@@ -255,8 +233,6 @@ def _try_step(opt: Options) -> list[str]:
         elif loss is not None:
             where = f"train.{key}, datasets.train.gt_size"
             problems += _try(where, lambda loss=loss: check_scalar(loss(images, images)))
-    if not sections:
-        problems.append("train: no image loss is switched on; give pixel_opt, laplacian_opt, ...")
     if train.get("transfer_opt"):
         problems += _try_transfer(opt, images.to("meta"))
     return problems
@@ -277,41 +253,15 @@ def _try_transfer(opt: Options, crop: torch.Tensor) -> list[str]:
     problems: list[str] = []
     features: list[Any] = []
     for letter in "gt":
-        section = opt[f"network_{letter}"]
-        found = _check_features_named(section["type"], train, letter, loss.feature_names)
-        network = None if found else build_to_look_at(section, ARCH_REGISTRY)
+        network = build_to_look_at(opt[f"network_{letter}"], ARCH_REGISTRY)
         if network is not None:
             try:
                 features.append(compute_features(network.to("meta"), train, letter, loss, crop))
             except KTDNError as error:
-                found.append(str(error))
-        problems += found
+                problems.append(str(error))
     if not problems and len(features) == 2:
         problems += _try("train.transfer_opt", compare_once, loss, *features)
     return problems
-
-
-def _check_features_named(
-    network: str, train: Mapping[str, Any], letter: str, names: Sequence[str]
-) -> list[str]:
-    from basicsr.utils.registry import ARCH_REGISTRY
-
-    key = f"train.features_{letter}"
-    modules = train.get(f"features_{letter}")
-    if modules:
-        return [
-            f"{key}: no module is named for '{name}', which train.transfer_opt compares"
-            f"{did_you_mean(name, modules)}"
-            for name in names
-            if name not in modules
-        ]
-    if hasattr(find_registered(network, ARCH_REGISTRY), "feature_extractor"):
-        return []
-    some = ", ".join(f"{name}: MODULE" for name in names)
-    return [
-        f"network_{letter}.type: {network} gives no features of itself, which train.transfer_opt "
-        f"compares; name modules of it by {key}: {{{some}}}"
-    ]
 
 
 def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.errors import KTDNError, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
 from ktdn_plugin.losses import KnowledgeTransferLoss
 from ktdn_plugin.training.features import name_features
 from ktdn_plugin.training.steps import FrozenTeacher
@@ -66,11 +66,22 @@ def name_compared(network: nn.Module, train: Options, letter: str, loss: Any) ->
     Raises:
         KTDNError: If a module is unknown, or a network without features is given no names.
     """
+    where, names = f"train.features_{letter}", loss.feature_names
     modules = train.get(f"features_{letter}") or {}
-    with _blaming(f"train.features_{letter}"):
-        return name_features(
-            network, {name: modules[name] for name in loss.feature_names if name in modules}
+    if not modules and not hasattr(network, "feature_extractor"):
+        some = ", ".join(f"{name}: MODULE" for name in names)
+        raise KTDNError(
+            f"network_{letter}.type: {type(network).__name__} gives no features of itself, which "
+            f"train.transfer_opt compares; name modules of it by {where}: {{{some}}}"
         )
+    for name in names if modules else ():
+        if name not in modules:
+            raise KTDNError(
+                f"{where}: no module is named for '{name}', which train.transfer_opt compares"
+                f"{did_you_mean(name, modules)}"
+            )
+    with _blaming(where):
+        return name_features(network, {name: modules[name] for name in names if modules})
 
 
 def compute_features(
