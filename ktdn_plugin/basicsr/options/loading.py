@@ -166,6 +166,8 @@ def _write(section: Section, values: Options, model: str, is_training: bool) -> 
         elif isinstance(value, schema.Section):
             values[name] = values.get(name) or {}
             _write(value, values[name], model, is_training)
+        elif isinstance(value, list):
+            pass  # as it was written: there is one way, and no default
         elif value is None:
             if not is_theirs:
                 values.pop(name, None)

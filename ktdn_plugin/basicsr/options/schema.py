@@ -202,7 +202,7 @@ class Scheduler(Named):
     type: Text = key("CosineAnnealingRestartLR or MultiStepLR.", ...)
     periods: list[int] | None = key("Steps of each cosine; together at least total_iter.")
     restart_weights: list[float] | None = key("A factor of the rate for each of periods.")
-    milestones: list[int] | None = key("Steps at which the rate falls.")
+    milestones: list[float] | None = key("Steps at which the rate falls.")
 
 
 class Optimizer(Named):
