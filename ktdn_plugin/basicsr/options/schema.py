@@ -10,6 +10,7 @@ have keys of their own, which pass.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -502,6 +503,7 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
+@functools.cache
 def json_schema() -> dict[str, Any]:
     """Returns the JSON schema, for editors."""
     return OptionsFile.model_json_schema(schema_generator=_WithoutTitles)
