@@ -28,7 +28,7 @@ LAZY = (
     Path("commands/options.py"),
     Path("commands/toolbox.py"),
 )
-HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", *TOOLBOXES)
+HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", "pydantic", *TOOLBOXES)
 
 
 def core_files() -> list[Path]:

@@ -14,7 +14,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
@@ -202,8 +202,8 @@ class Scheduler(Named):
 
     type: Text = key("CosineAnnealingRestartLR or MultiStepLR.", ...)
     periods: list[int] | None = key("Steps of each cosine; together at least total_iter.")
-    restart_weights: list[float] | None = key("A factor of the rate for each of periods.")
-    milestones: list[float] | None = key("Steps at which the rate falls.")
+    restart_weights: list[float] | None = key("Factor on the learning rate in each of periods.")
+    milestones: list[float] | None = key("Steps at which the learning rate drops.")
 
 
 class Optimizer(Named):
@@ -218,8 +218,8 @@ class Metric(Named):
     """A metric of BasicSR's registry; further keys are its arguments."""
 
     type: Text = key("The metric: calculate_psnr, calculate_ssim, ...", ...)
-    crop_border: int | None = key("Pixels at the borders that are left out.", ge=0)
-    better: Literal["higher", "lower"] | None = key("Which values are the better ones.")
+    crop_border: int | None = key("Width of the border to leave out, in pixels.", ge=0)
+    better: Literal["higher", "lower"] | None = key("Which values are better.")
 
 
 class Dataset(Section):
@@ -264,40 +264,48 @@ class Dataset(Section):
     )
     split: Text | None = key("The split of the layout, named with every figure.", of=OUR_DATASETS)
     allow_incomplete: bool = key(
-        "Take a layout's copy that lacks images, and name what is missing.", False, of=OUR_DATASETS
+        "Accept a copy of the layout that lacks images, and name what is missing.",
+        False,
+        of=OUR_DATASETS,
     )
     filename_tmpl: Text | None = key(
-        "A hazy file's name by its clear one's: '{}_hazy'.",
+        "How a hazy file is named after its clear one: '{}_hazy'.",
         of=("PairedHazeDataset", *BASICSR_DATASETS),
     )
     meta_info_file: Text | None = key("A text file that lists the images to use.")
     io_backend: dict[str, Any] = key(
         "How files are read: {type: disk} or {type: lmdb}.", lambda: {"type": "disk"}
     )
-    color: Text | None = key("y for luminance alone; KTDN wants RGB.", of=BASICSR_DATASETS)
-    mean: list[float] | None = key("Means to subtract.", of=BASICSR_DATASETS)
-    std: list[float] | None = key("Deviations to divide by.", of=BASICSR_DATASETS)
-    haze: dict[str, Any] | None = key("Ranges that each haze is drawn from.", of=SYNTHETIC)
+    color: Text | None = key("y for luminance only; KTDN needs RGB.", of=BASICSR_DATASETS)
+    mean: list[float] | None = key("Channel means to subtract.", of=BASICSR_DATASETS)
+    std: list[float] | None = key("Channel standard deviations to divide by.", of=BASICSR_DATASETS)
+    haze: dict[str, Any] | None = key(
+        "Ranges from which the haze of each image is drawn.", of=SYNTHETIC
+    )
     degradation: dict[str, Any] | None = key(
-        "Other kinds of haze, and what cameras make of it.", of=SYNTHETIC
+        "Other kinds of haze, and camera degradations.", of=SYNTHETIC
     )
     gt_size: int | None = key("Height and width of the crops, in pixels.", ge=1, le=2**14)
-    use_hflip: bool = key("Flip crops at random.", True, training=True)
-    use_rot: bool = key("Turn crops upside down and transpose them.", True, training=True)
-    use_scale: list[float] | None = key("Random enlargement, [from, to].", of=OUR_DATASETS)
+    use_hflip: bool = key("Flip crops horizontally at random.", True, training=True)
+    use_rot: bool = key("Flip crops vertically and transpose them at random.", True, training=True)
+    use_scale: list[float] | None = key("Random scaling, [from, to].", of=OUR_DATASETS)
     color_jitter: dict[str, Any] | None = key(
         "Random brightness, contrast, saturation and hue.", of=OUR_DATASETS
     )
-    batch_size_per_gpu: int | None = key("Crops a step, on each GPU.", ge=1, le=2**16)
+    batch_size_per_gpu: int | None = key("Crops per step on each GPU.", ge=1, le=2**16)
     num_worker_per_gpu: int = key(
-        "Processes that read ahead, for each GPU.", 4, training=True, ge=0, le=1024
+        "Data-loading processes per GPU.", 4, training=True, ge=0, le=1024
     )
     dataset_enlarge_ratio: int = key(
         "Passes over the images that count as one epoch.", 1, training=True, ge=1, le=10**6
     )
     pin_memory: bool = key("Copy batches to the GPU from pinned memory.", False, training=True)
-    persistent_workers: bool = key("BasicSR's own loop: keep workers.", False, training=True)
-    use_shuffle: bool = key("BasicSR's own loop: shuffle; ours always does.", True, training=True)
+    persistent_workers: bool = key(
+        "In BasicSR's own loop: keep workers between epochs.", False, training=True
+    )
+    use_shuffle: bool = key(
+        "In BasicSR's own loop: shuffle; ours always does.", True, training=True
+    )
     prefetch_mode: Literal["cuda"] | None = key(
         "cuda copies a batch to the GPU while the one before is worked on.",
         wanted="cuda, or left out: workers read ahead anyway, and the other mode waits for ever "
@@ -328,12 +336,14 @@ class Paths(Section):
 
     pretrain_network_g: Text | None = key("The checkpoint to start from, or to test.")
     pretrain_network_t: Text | None = key("The trained teacher's checkpoint.")
-    strict_load_g: bool = key("Refuse a checkpoint that lacks weights or has others.", True)
+    strict_load_g: bool = key(
+        "Require that the checkpoint's weights match the network exactly.", True
+    )
     strict_load_t: bool = key("The same for the teacher.", True)
     param_key_g: Text | None = key("Which weights of it: params_ema (averaged) or params.")
     param_key_t: Text = key("Which weights of it: params_ema (averaged) or params.", "params_ema")
-    resume_state: Text | None = key("A training state to go on from; see also --auto_resume.")
-    ignore_resume_networks: list[Text] | None = key("Networks that keep their checkpoint then.")
+    resume_state: Text | None = key("A training state to resume from; see also --auto_resume.")
+    ignore_resume_networks: list[Text] | None = key("Networks that resume_state does not replace.")
     experiments_root: Text | None = key("The training's folder; default: experiments/NAME.")
     results_root: Text | None = key("The results' folder; default: results/NAME.")
 
@@ -358,13 +368,17 @@ class Train(Section):
     MORE_OF = STEP_MODELS
 
     total_iter: int = key("Number of training steps.", ..., ge=1, le=10**12)
-    warmup_iter: int = key("Steps in which the learning rate rises; -1: none.", -1, ge=-1)
-    ema_decay: float = key("Averages the weights; 0 switches it off.", 0.0, ge=0, lt=1)
+    warmup_iter: int = key("Steps over which the learning rate warms up; -1: none.", -1, ge=-1)
+    ema_decay: float = key(
+        "Decay of the weights' moving average; 0 switches it off.", 0.0, ge=0, lt=1
+    )
     optim_g: Optimizer = key("The optimiser.", ...)
     scheduler: Scheduler = key("The learning rate's schedule.", ...)
     pixel_opt: Named | None = key("Loss on pixels: {type: L1Loss}.")
-    laplacian_opt: Named | None = key("Loss on the Laplacian pyramid.", of=STEP_MODELS)
-    ssim_opt: Named | None = key("Loss on structure: {type: SSIMLoss}.", of=STEP_MODELS)
+    laplacian_opt: Named | None = key(
+        "Loss on the Laplacian pyramid: {type: LaplacianLoss}.", of=STEP_MODELS
+    )
+    ssim_opt: Named | None = key("Structural similarity loss: {type: SSIMLoss}.", of=STEP_MODELS)
     lab_opt: Named | None = key("Loss in CIE Lab: {type: LabLoss}.", of=STEP_MODELS)
     perceptual_opt: Named | None = key("Loss on VGG's features: {type: PerceptualLoss}.")
     transfer_opt: Named | None = key(
@@ -380,12 +394,14 @@ class Train(Section):
         # YAML 1.1 reads off as false.
         BeforeValidator(lambda value: "off" if value is False else value),
     ] = key("Mixed precision.", "off", of=STEP_MODELS)
-    channels_last: bool = key("The memory layout that tensor cores want.", False, of=STEP_MODELS)
-    compile: bool = key("Compile the networks by torch.compile.", False, of=STEP_MODELS)
+    channels_last: bool = key(
+        "Use the channels-last memory layout, which tensor cores prefer.", False, of=STEP_MODELS
+    )
+    compile: bool = key("Compile the networks with torch.compile.", False, of=STEP_MODELS)
     grad_accum_steps: int = key(
         "Batches whose gradients are added up for one step.", 1, of=STEP_MODELS, ge=1, le=2**16
     )
-    clip_grad: Positive | None = key("Largest norm of the gradient.", of=STEP_MODELS)
+    clip_grad: Positive | None = key("Clip the gradient to this norm.", of=STEP_MODELS)
     freeze_bn: bool | Annotated[int, Field(ge=0)] = key(
         "The step after which batch norm's statistics stay; true: from the start; false: never.",
         _frozen_after,
@@ -393,7 +409,7 @@ class Train(Section):
         wanted="true, false, or the iteration after which batch statistics are frozen",
     )
     # One GPU's batch is the recipe's; several processes make the same one together.
-    sync_bn: bool = key("Batch statistics over all processes.", True, of=STEP_MODELS)
+    sync_bn: bool = key("Synchronise batch statistics over all processes.", True, of=STEP_MODELS)
     clamp_output: bool = key("Clamp images to [0, 1] before losses.", False, of=STEP_MODELS)
 
 
@@ -401,42 +417,42 @@ class Val(Section):
     """When and how to validate; left out, there is no validation."""
 
     val_freq: int = key("Steps between validations.", 5000, ge=1)
-    save_img: bool = key("Save the images.", False)
+    save_img: bool = key("Save the output images.", False)
     suffix: str = key(
-        "Ends the images' names; default: the step, or the run's name.",
+        "Suffix of the saved images' names; default: the run's name.",
         "",
         pattern=f"^$|{FOLDER_NAME}",
         wanted="a text without slashes (it ends the results' names)",
     )
-    metrics: dict[str, Metric] | None = key("Metrics by names of your own.")
+    metrics: dict[str, Metric] | None = key("Metrics, by names of your choice.")
     best_metric: Text | None = key(
         "The metric that decides which network is net_g_best.pth; default: the first."
     )
-    pbar: bool = key("Show a progress bar where there is no terminal, too.", False)
+    pbar: bool = key("Show a progress bar even without a terminal.", False)
 
 
 class Wandb(Section):
     """Weights & Biases."""
 
     project: Text | None = key("The project; without one it is off.")
-    resume_id: Text | None = key("The run to go on with.")
+    resume_id: Text | None = key("The run to resume.")
 
 
 class Logger(Section):
     """Log lines and checkpoints."""
 
-    print_freq: int = key("Steps between lines of the log.", 100, ge=1)
+    print_freq: int = key("Steps between log lines.", 100, ge=1)
     save_checkpoint_freq: int = key("Steps between checkpoints.", 5000, ge=1)
-    keep_checkpoints: int | None = key("Newest checkpoints to keep; default: all.", ge=1)
-    use_tb_logger: bool = key("Write tensorboard's files, to tb_logger/NAME.", False)
+    keep_checkpoints: int | None = key("Number of newest checkpoints to keep; default: all.", ge=1)
+    use_tb_logger: bool = key("Log to tensorboard, in tb_logger/NAME.", False)
     wandb: Wandb | None = key("Weights & Biases; needs use_tb_logger: true.")
 
 
 class Distributed(Section):
     """Several processes that train together."""
 
-    backend: Text | None = key("BasicSR's own: nccl or gloo; ours follows from the devices.")
-    port: int | None = key("The port at which processes meet, under Slurm.", ge=1, lt=2**16)
+    backend: Text | None = key("In BasicSR's own loop: nccl or gloo; ours chooses by device.")
+    port: int | None = key("The port at which processes meet under Slurm.", ge=1, lt=2**16)
     timeout: Positive = key("Seconds that a process waits for the others.", TIMEOUT)
 
 
@@ -453,21 +469,23 @@ class OptionsFile(Section):
         pattern=FOLDER_NAME,
         wanted="the name of a folder: no slashes, no dot in front, at most 150 characters",
     )
-    model_type: Text = key("What is trained: KTDNModel, KTDNTeacherModel, SRModel, ...", ...)
-    scale: int = key("Size of the output to the input's; dehazing keeps it.", 1, ge=1, le=64)
+    model_type: Text = key("The training stage: KTDNModel, KTDNTeacherModel, SRModel, ...", ...)
+    scale: int = key("Output size relative to the input; 1 for dehazing.", 1, ge=1, le=64)
     num_gpu: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = key(
-        "GPUs to use; 0 is the CPU.", "auto"
+        "Number of GPUs; 0 uses the CPU, auto all GPUs there are.", "auto"
     )
     manual_seed: int | None = key(
-        "Seed of all random numbers; default: another one for each run.", ge=0, lt=2**32 - 10_000
+        "Random seed; default: a different one for each run.", ge=0, lt=2**32 - 10_000
     )
-    find_unused_parameters: bool = key("For networks whose weights are not all used.", False)
+    find_unused_parameters: bool = key(
+        "For distributed training of networks whose weights are not all used.", False
+    )
     datasets: Annotated[dict[str, Dataset], BeforeValidator(_without_empty)] = key(
         "Images by phase: train, val, val_2, test, ...", ...
     )
     network_g: Network = key("The network that is trained or tested.", ...)
-    network_t: Network | None = key("The teacher; default: as network_g.")
-    path: Paths = key("Checkpoints and folders.", Paths)
+    network_t: Network | None = key("The teacher; default: the same as network_g.")
+    path: Paths = key("Checkpoints to load, and folders to write to.", Paths)
     train: Train | None = key("How to train; a test needs none.")
     val: Val | None = key("When and how to validate.")
     logger: Logger = key("What is logged and saved when.", Logger)
@@ -490,7 +508,8 @@ def walk(
         inner, value = section_of(field), values.get(name)
         if inner is None or not isinstance(value, dict):
             continue
-        if "dict" in str(field.annotation):  # of sections, by names of the author's
+        kinds = field.annotation, *get_args(field.annotation)
+        if any(get_origin(kind) is dict for kind in kinds):  # sections by names of the author's
             for each, content in value.items():
                 if isinstance(content, dict):
                     yield from walk(content, model, inner, f"{where}{name}.{each}.")
