@@ -42,6 +42,8 @@ def _try_parts(opt: Options, is_train: bool) -> list[str]:
     for key, network in opt.items():
         if key.startswith("network_"):
             problems += _try_built(network, registry.ARCH_REGISTRY, key)
+    if is_train and not problems:
+        problems += _try_teacher(opt)
     for phase, dataset in opt["datasets"].items():
         problems += _look_up(dataset["type"], registry.DATASET_REGISTRY, f"datasets.{phase}")[1]
         if dataset.get("color") == "y" and opt["network_g"]["type"] == "KTDN":
@@ -49,6 +51,23 @@ def _try_parts(opt: Options, is_train: bool) -> list[str]:
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         problems += _try_metric(metric, f"val.metrics.{name}")
     return problems + (_try_training(opt["train"]) if is_train else [])
+
+
+def _try_teacher(opt: Options) -> list[str]:
+    """Checks the network that is a teacher, or is trained to be one."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    from ktdn_plugin.training.steps import check_teacher
+
+    is_teacher = opt["model_type"] == "KTDNTeacherModel"
+    if not (is_teacher or opt["train"].get("transfer_opt")):
+        return []
+    where = "network_g" if is_teacher else "network_t"
+    try:
+        check_teacher(build_to_look_at(opt[where], ARCH_REGISTRY), where)
+    except KTDNError as error:
+        return [str(error)]
+    return []
 
 
 def _try_metric(metric: Mapping[str, Any], where: str) -> list[str]:
