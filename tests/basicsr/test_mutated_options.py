@@ -21,7 +21,7 @@ from ktdn_plugin.basicsr.options.loading import check_and_complete, parse_option
 from ktdn_plugin.errors import KTDNError, explained
 from ktdn_plugin.option_files import options_folder
 
-COUNT = int(os.environ.get("KTDN_MUTATIONS", "80"))
+COUNT = int(os.environ.get("KTDN_MUTATIONS", "50"))
 FILES = sorted(options_folder().rglob("*.yml"))
 
 
