@@ -28,7 +28,9 @@ setup(
         "ktdn_plugin.report": ["*.html.j2", "page.css", "page.js"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],
-        "ktdn_plugin.options": ["*.md", "*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
+        "ktdn_plugin.options": [
+            *("*.md", "schema.json", "*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py")
+        ],
     },
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
@@ -45,6 +47,7 @@ setup(
         "matplotlib>=3.7",  # curves, of reports too
         "numpy",
         "pillow>=11",  # photographs and their metadata, captions in pictures
+        "pydantic>=2.10",  # the schema of options files
         "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
         "rich>=13",  # tables on screen

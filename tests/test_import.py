@@ -25,9 +25,10 @@ LAZY = (
     Path("bench/transfer.py"),
     Path("commands/haze.py"),
     Path("commands/mmengine.py"),
+    Path("commands/options.py"),
     Path("commands/toolbox.py"),
 )
-HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", *TOOLBOXES)
+HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", "pydantic", *TOOLBOXES)
 
 
 def core_files() -> list[Path]:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ktdn_plugin.basicsr.check_structure import check_model_options
-from ktdn_plugin.basicsr.dry_run import try_network
 from ktdn_plugin.basicsr.loaders import share_out
 from ktdn_plugin.basicsr.model_methods import ModelMethods
-from ktdn_plugin.basicsr.options import Options, complete_model_options, image_loss_sections
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.options.loading import complete_model_options, image_loss_sections
+from ktdn_plugin.basicsr.other_networks import try_network
 from ktdn_plugin.basicsr.records import run_log_of
 from ktdn_plugin.basicsr.retention import keep_newest, save_best
-from ktdn_plugin.errors import KTDNError, NotFiniteError, OptionsError
+from ktdn_plugin.errors import KTDNError, NotFiniteError
 from ktdn_plugin.training import distributed
 from ktdn_plugin.training.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.training.precision import AMP, SkippedSteps, apply_speed_options, match_state
@@ -55,16 +55,14 @@ class KTDNBaseModel(ModelMethods, SRModel):
 
     Attributes:
         STAGE: The stage that it trains, for its checkpoints.
+        KEYS: The model whose keys of options it reads.
     """
 
     STAGE = ""
+    KEYS = "KTDNTeacherModel"
 
     def __init__(self, opt: Options) -> None:
-        complete_model_options(opt)
-        # Another loop than ours has not looked at them.
-        problems = check_model_options(opt, self.STAGE) if self.STAGE else []
-        if problems:
-            raise OptionsError(f"options of '{opt['name']}'", problems)
+        complete_model_options(opt, self.KEYS)  # another loop than ours has not looked at them
         super().__init__(opt)
 
     def init_training_settings(self) -> None:
@@ -78,7 +76,9 @@ class KTDNBaseModel(ModelMethods, SRModel):
         )
         self.skipped = SkippedSteps()
         self.norms = batch_norms(self.net_g)
-        self.ema_decay = options.get("ema_decay", 0)
+        self.ema_decay = options["ema_decay"]
+        frozen = options["freeze_bn"]
+        self.frozen_after = (0 if frozen else None) if isinstance(frozen, bool) else frozen
         if self.ema_decay > 0:
             self._build_averaged_network()
         self.image_losses = {
@@ -124,7 +124,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
             self.load_network(
                 self.net_g_ema,
                 path["pretrain_network_g"],
-                path.get("strict_load_g", True),
+                path["strict_load_g"],
                 "params_ema",
             )
         self.net_g_ema.eval()
@@ -187,7 +187,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
                 learnt from the batch then: weights and batch statistics are those of the iteration
                 before.
         """
-        if 0 <= self.opt["train"]["freeze_bn"] < current_iter:
+        if self.frozen_after is not None and self.frozen_after < current_iter:
             freeze(self.norms)
         statistics = [
             buffer.clone() for norm in self.norms if norm.training for buffer in norm.buffers()

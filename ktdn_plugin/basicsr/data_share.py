@@ -12,14 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ktdn_plugin.basicsr import register
-from ktdn_plugin.basicsr.check_structure import check_structure
-from ktdn_plugin.basicsr.options import (
-    Options,
-    load_options,
-    normalize,
-    raise_problems,
-    set_defaults,
-)
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.options.loading import load_checked
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, OURS, build_step
 from ktdn_plugin.errors import KTDNError, explained
 
@@ -44,11 +38,8 @@ def load_training_options(path: Path, device: torch.device, seed: int) -> Option
     Raises:
         KTDNError: One line for each problem.
     """
-    opt = load_options(path)
-    normalize(opt)
-    raise_problems(str(path), check_structure(opt, is_train=True))
+    opt = load_checked(path, is_train=True)
     register()
-    set_defaults(opt)
     opt.setdefault("manual_seed", seed)
     opt |= {"is_train": True, "dist": False, "rank": 0, "world_size": 1}
     # The benchmark runs on one device, whatever the file says.

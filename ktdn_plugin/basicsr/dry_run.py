@@ -1,223 +1,299 @@
-"""Networks that are not ours, run once on an empty crop before training.
+"""Builds the parts that options name, one by one, and says what they raise.
 
-What our own networks make of the options is known without running them; see
-:func:`ktdn_plugin.basicsr.check_names.check_step`. Of others nothing is known until they run, and
-then nothing has been written yet.
+Every part's problems are lines for people, so that all are shown at once. What is ours, or known to
+be cheap, is built: networks on the meta device, where nothing is computed, losses on an empty crop,
+optimiser and schedule for one step. Of others' classes the arguments are compared with the
+signature; they are built when the training's model is, see
+:mod:`ktdn_plugin.basicsr.other_networks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.errors import KTDNError, is_out_of_memory
-from ktdn_plugin.losses import KnowledgeTransferLoss
-from ktdn_plugin.training.features import name_features
-from ktdn_plugin.training.steps import FrozenTeacher
-
-Features = dict[str, Tensor]
+from ktdn_plugin.basicsr.options.loading import image_loss_sections
+from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
+from ktdn_plugin.training.optimizers import find_optimizer
 
 
-@contextmanager
-def naming_networks(opt: Options) -> Iterator[None]:
-    """Names the network that cannot be built, where building a model of BasicSR's fails.
+def dry_run(opt: Options, is_train: bool) -> list[str]:
+    """Builds all parts; for a training also runs losses and networks once, where they are ours.
 
     Args:
-        opt: The run's options.
+        opt: The options, checked and completed. BasicSR must be importable by now.
+        is_train: Whether they are to train by or to test by.
 
-    Raises:
-        KTDNError: In place of what one of its networks raises when it is built by itself.
+    Returns:
+        One line for each problem.
     """
-    from basicsr.archs import build_network
+    problems = _try_parts(opt, is_train)
+    return problems or (_try_step(opt) if is_train else [])
 
+
+def _try_parts(opt: Options, is_train: bool) -> list[str]:
+    from basicsr.utils import registry
+
+    problems = _look_up(opt["model_type"], registry.MODEL_REGISTRY, "model_type")[1]
+    for key, network in opt.items():
+        if key.startswith("network_"):
+            problems += _try_built(network, registry.ARCH_REGISTRY, key)
+    if is_train and not problems:
+        problems += _try_teacher(opt)
+    for phase, dataset in opt["datasets"].items():
+        problems += _look_up(dataset["type"], registry.DATASET_REGISTRY, f"datasets.{phase}")[1]
+        if dataset.get("color") == "y" and opt["network_g"]["type"] == "KTDN":
+            problems.append(f"datasets.{phase}.color: KTDN works on RGB; leave it out")
+    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+        problems += _try_metric(metric, f"val.metrics.{name}")
+    return problems + (_try_training(opt["train"]) if is_train else [])
+
+
+def _try_teacher(opt: Options) -> list[str]:
+    """Checks the network that is a teacher, or is trained to be one."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    from ktdn_plugin.training.steps import check_teacher
+
+    is_teacher = opt["model_type"] == "KTDNTeacherModel"
+    if not (is_teacher or opt["train"].get("transfer_opt")):
+        return []
+    where = "network_g" if is_teacher else "network_t"
     try:
-        yield
-    except (KTDNError, OSError, ImportError):
+        check_teacher(build_to_look_at(opt[where], ARCH_REGISTRY), where)
+    except KTDNError as error:
+        return [str(error)]
+    return []
+
+
+def _try_metric(metric: Mapping[str, Any], where: str) -> list[str]:
+    from basicsr.utils.registry import METRIC_REGISTRY
+
+    problems = _check_named(metric, METRIC_REGISTRY, where, ("img", "img2"), extra=("better",))
+    if problems or metric["type"] not in ("calculate_psnr", "calculate_ssim"):
+        return problems
+    return _try(where, _measure_nothing, metric)
+
+
+def _measure_nothing(metric: Mapping[str, Any]) -> None:
+    import numpy as np
+    from basicsr.metrics import calculate_metric
+
+    black = np.zeros((64, 64, 3), np.uint8)
+    calculate_metric({"img": black, "img2": black + 1}, metric)
+
+
+def _try_training(train: Mapping[str, Any]) -> list[str]:
+    from basicsr.models import lr_scheduler
+    from basicsr.utils.registry import LOSS_REGISTRY
+
+    problems = []
+    for key, loss in train.items():
+        if key.endswith("_opt") and isinstance(loss, dict):
+            problems += _try_built(loss, LOSS_REGISTRY, f"train.{key}")
+    optim, scheduler = train["optim_g"], train["scheduler"]
+    try:
+        optimizer = find_optimizer(optim["type"])
+    except KTDNError as error:
+        problems.append(f"train.optim_g.type: {error}")
+    else:
+        problems += _check_arguments(
+            optim, optimizer, "train.optim_g", ("params",), ("encoder_lr",)
+        )
+    schedulers = {
+        "MultiStepLR": lr_scheduler.MultiStepRestartLR,
+        "MultiStepRestartLR": lr_scheduler.MultiStepRestartLR,
+        "CosineAnnealingRestartLR": lr_scheduler.CosineAnnealingRestartLR,
+    }
+    problems += _check_named(scheduler, schedulers, "train.scheduler", ("optimizer", "last_epoch"))
+    if problems:
+        return problems
+    where = "train.optim_g, train.scheduler"
+    problems = _try(where, _one_update, optim, scheduler, schedulers[scheduler["type"]])
+    return problems or _check_periods(scheduler, train["total_iter"])
+
+
+def _one_update(optim: Mapping[str, Any], scheduler: Mapping[str, Any], schedule_of: Any) -> None:
+    """Takes one step on one parameter: values of the wrong kind show here, not after hours."""
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    arguments = {key: value for key, value in optim.items() if key not in ("type", "encoder_lr")}
+    optimizer = find_optimizer(optim["type"])([parameter], **arguments)
+    arguments = {key: value for key, value in scheduler.items() if key != "type"}
+    schedule = schedule_of(optimizer, **arguments)
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    schedule.step()
+
+
+def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
+    """Checks what BasicSR's schedule meets only where its periods end."""
+    end = sum(scheduler.get("periods", [total_iter]))
+    if end >= total_iter:
+        return []
+    return [
+        f"train.scheduler.periods: they end after {end} iterations, before train.total_iter: "
+        f"{total_iter}"
+    ]
+
+
+def _look_up(name: str, registry: Any, where: str) -> tuple[Any, list[str]]:
+    """Looks a name up; gives what it stands for, and a line where it is unknown."""
+    item = find_registered(name, registry)
+    known = dict(iter(registry)) if not isinstance(registry, dict) else registry
+    return item, [] if item else [f"{where}: there is no '{name}'{did_you_mean(name, known)}"]
+
+
+def find_registered(name: str, registry: Any) -> Any:
+    """Returns what a name stands for in one of BasicSR's registries, None where it is unknown.
+
+    BasicSR registers what is also in Real-ESRGAN under names such as ``RealESRGANModel_basicsr``,
+    and takes these where there are no others.
+    """
+    items = dict(iter(registry)) if not isinstance(registry, dict) else registry
+    return items.get(name, items.get(f"{name}_basicsr"))
+
+
+def _check_named(
+    section: Mapping[str, Any],
+    registry: Any,
+    where: str,
+    given: tuple[str, ...],
+    extra: tuple[str, ...] = (),
+) -> list[str]:
+    """Checks that ``type`` names something registered, and that it takes the other keys."""
+    item, problems = _look_up(section["type"], registry, where)
+    return problems or _check_arguments(section, item, where, given, extra)
+
+
+def _check_arguments(
+    section: Mapping[str, Any],
+    item: Callable[..., Any],
+    where: str,
+    given: tuple[str, ...],
+    extra: tuple[str, ...] = (),
+) -> list[str]:
+    """Compares a section's keys with the arguments that they become."""
+    parameters = inspect.signature(item).parameters
+    named = [
+        key
+        for key, parameter in parameters.items()
+        if key not in given
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    known = ("type", *named, *extra)
+    required = [key for key in named if parameters[key].default is inspect.Parameter.empty]
+    return [
+        f"{where}.{key}: unknown key{did_you_mean(key, known)}"
+        for key in section
+        if key not in known
+    ] + [f"{where}.{key}: missing" for key in required if key not in section]
+
+
+def _try_built(section: Mapping[str, Any], registry: Any, where: str) -> list[str]:
+    """Checks a network or a loss by its signature, and builds it if it is ours."""
+    problems = _check_named(section, registry, where, ("self",))
+    return problems or _try(where, build_to_look_at, section, registry)
+
+
+def build_to_look_at(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
+    """Builds one of our networks or losses, or a plain loss of BasicSR's, to look at it.
+
+    Args:
+        section: Its options.
+        registry: Where its ``type`` is registered.
+        device: By default it gets no memory for its weights.
+
+    Returns:
+        The module, or None for any other class: what those do when they are built (downloads,
+        say) is not known.
+    """
+    item = find_registered(section["type"], registry)
+    if item is None:  # which is told elsewhere, with what may have been meant
+        return None
+    plain = item.__module__ == "basicsr.losses.basic_loss" and item.__name__ != "PerceptualLoss"
+    if not (plain or item.__module__.startswith("ktdn_plugin.")):
+        return None
+    arguments = {key: value for key, value in section.items() if key != "type"}
+    if arguments.get("pretrained") is True:  # nothing is fetched for a look
+        arguments["pretrained"] = False
+    if arguments.get("pretrained"):
+        device = "cpu"
+    with torch.device(device):
+        return item(**arguments)
+
+
+def _try_step(opt: Options) -> list[str]:
+    """Runs our losses once, and our networks on the meta device.
+
+    It finds what fits by itself but not together: a crop too small for the pyramid's levels,
+    student's and teacher's features of different widths.
+    """
+    from basicsr.utils.registry import LOSS_REGISTRY
+
+    from ktdn_plugin.basicsr.other_networks import check_scalar
+
+    train = opt["train"]
+    problems: list[str] = []
+    size = opt["datasets"]["train"].get("gt_size")
+    if size is None:  # another plugin's dataset: how large its crops are is not known
+        return problems
+    images = torch.zeros(1, 3, size, size)
+    for key in image_loss_sections(train).values():
+        loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu")
+        if hasattr(loss, "feature_names"):
+            problems.append(
+                f"train.{key}.type: {train[key]['type']} compares features, not images; name the "
+                "section transfer_opt"
+            )
+        elif loss is not None:
+            where = f"train.{key}, datasets.train.gt_size"
+            problems += _try(where, lambda loss=loss: check_scalar(loss(images, images)))
+    if train.get("transfer_opt"):
+        problems += _try_transfer(opt, images.to("meta"))
+    return problems
+
+
+def _try_transfer(opt: Options, crop: torch.Tensor) -> list[str]:
+    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
+
+    from ktdn_plugin.basicsr.other_networks import compare_once, compute_features
+
+    train = opt["train"]
+    loss = build_to_look_at(train["transfer_opt"], LOSS_REGISTRY)
+    if not hasattr(loss, "feature_names"):
+        return [
+            f"train.transfer_opt.type: {train['transfer_opt']['type']} compares images, not "
+            "features; use KnowledgeTransferLoss"
+        ]
+    problems: list[str] = []
+    features: list[Any] = []
+    for letter in "gt":
+        network = build_to_look_at(opt[f"network_{letter}"], ARCH_REGISTRY)
+        if network is not None:
+            try:
+                features.append(compute_features(network.to("meta"), train, letter, loss, crop))
+            except KTDNError as error:
+                problems.append(str(error))
+    if not problems and len(features) == 2:
+        problems += _try("train.transfer_opt", compare_once, loss, *features)
+    return problems
+
+
+def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
+    """Reports what an action raises over options' values, whatever kind of error they lead to."""
+    try:
+        action(*arguments)
+    except (KTDNError, ValueError) as error:
+        return [f"{where}: {error}"]
+    except ImportError:  # a package that is not there is no matter of values
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        for key in [key for key in opt if key.startswith("network_")]:
-            try:
-                build_network(opt[key])
-            except Exception as reason:  # somebody else's network: anything
-                first = (str(reason).splitlines() or [""])[0]
-                raise KTDNError(
-                    f"{key}: {opt[key]['type']} cannot be built from these values "
-                    f"({type(reason).__name__}: {first[:300]}); --debug shows where"
-                ) from error
-        raise
-
-
-def name_compared(network: nn.Module, train: Options, letter: str, loss: Any) -> nn.Module:
-    """Names the features that a loss compares, as ``train.features_g`` or ``features_t`` says.
-
-    Args:
-        network: The student or the teacher; it is changed.
-        train: The options under ``train``.
-        letter: ``g`` for the student, ``t`` for the teacher.
-        loss: The transfer loss; features that it does not compare are not computed.
-
-    Raises:
-        KTDNError: If a module is unknown, or a network without features is given no names.
-    """
-    modules = train.get(f"features_{letter}") or {}
-    with _blaming(f"train.features_{letter}"):
-        return name_features(
-            network, {name: modules[name] for name in loss.feature_names if name in modules}
-        )
-
-
-def compute_features(
-    network: nn.Module, train: Options, letter: str, loss: Any, crop: Tensor
-) -> Features:
-    """Computes the features that a loss compares, of a network that nobody needs afterwards.
-
-    Args:
-        network: The student or the teacher.
-        train: The options under ``train``.
-        letter: ``g`` for the student, ``t`` for the teacher.
-        loss: The transfer loss.
-        crop: Images (n, c, h, w) on the network's device, ``meta`` as well.
-
-    Raises:
-        KTDNError: If it does not give them.
-    """
-    name_compared(network, train, letter, loss)
-    where = f"train.features_{letter}" if train.get(f"features_{letter}") else "train.transfer_opt"
-    with _blaming(where):
-        return network.eval().feature_extractor(loss.feature_names).to(crop.device)(crop)  # type: ignore[operator]
-
-
-def try_network(opt: Options, network: nn.Module, where: str) -> None:
-    """Checks that a network makes one image of an image, of equal size.
-
-    Args:
-        opt: The run's options.
-        network: The network, without its wrapper; left as it was.
-        where: Its section in the options.
-
-    Raises:
-        KTDNError: If it does not.
-    """
-    crop = _empty_crop(opt, network)
-    if crop is None or _is_ours(network):
-        return
-    with _blaming(where):
-        output = _run(network, crop)
-        name = type(network).__name__
-        if not isinstance(output, Tensor):
-            raise KTDNError(f"{name} gives {type(output).__name__}, not one tensor (n, c, h, w)")
-        if output.shape != crop.shape:
-            raise KTDNError(
-                f"{name} makes {tuple(output.shape)} of images {tuple(crop.shape)}; set it to keep "
-                "their size (upscale: 1, or what its option is)"
-            )
-
-
-def try_transfer(
-    opt: Options,
-    student: nn.Module,
-    network: nn.Module,
-    teacher: FrozenTeacher,
-    loss: KnowledgeTransferLoss,
-) -> None:
-    """Checks that student and teacher give features, and that the loss can compare them.
-
-    Args:
-        opt: The run's options.
-        student: The student, without its wrapper; left as it was.
-        network: The teacher's whole network.
-        teacher: The teacher, before it is compiled.
-        loss: The loss, without its wrapper.
-
-    Raises:
-        KTDNError: If they do not fit together.
-    """
-    try_network(opt, network, "network_t")
-    crop = _empty_crop(opt, student)
-    if crop is None or (_is_ours(student) and _is_ours(network)):
-        return
-    with _blaming("train.features_g" if opt["train"].get("features_g") else "network_g"):
-        ours = _run(student, crop, return_features=True)[1]
-    with _blaming("train.features_t" if opt["train"].get("features_t") else "network_t"):
-        theirs = teacher(crop)
-    with _blaming("train.transfer_opt"), torch.no_grad():
-        compare_once(loss, ours, theirs)
-
-
-def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Features) -> None:
-    """Compares features of one and the same crop.
-
-    Raises:
-        KTDNError: If their sizes differ, which then is not the images' fault, or the loss gives
-            more than one number.
-        ValueError: If the loss cannot compare them.
-    """
-    for name in loss.feature_names:
-        if name in student and name in teacher:
-            sizes = student[name].shape[2:], teacher[name].shape[2:]
-            if sizes[0] != sizes[1]:
-                raise KTDNError(
-                    f"feature '{name}' is {_size(sizes[0])} in the student, {_size(sizes[1])} in "
-                    "the teacher; name modules of equal stride by train.features_g, features_t"
-                )
-    check_scalar(loss(student, teacher))
-
-
-def check_scalar(loss: Tensor) -> None:
-    """Refuses a loss that gives one value for each image or pixel."""
-    if loss.ndim:
-        raise KTDNError("gives no single number to train on; take another reduction (mean or sum)")
-
-
-def _empty_crop(opt: Options, network: nn.Module) -> Tensor | None:
-    dataset = opt["datasets"]["train"]
-    size = dataset.get("gt_size")
-    if size is None or opt["scale"] != 1:  # another plugin's dataset: its crops are not known
-        return None
-    channels = 1 if dataset.get("color") == "y" else 3
-    device = next((one.device for one in network.parameters()), None)
-    return torch.zeros(1, channels, size, size, device=device)
-
-
-def _size(size: torch.Size) -> str:
-    return " x ".join(map(str, size))
-
-
-def _is_ours(network: nn.Module) -> bool:
-    return type(network).__module__.startswith("ktdn_plugin.")
-
-
-@torch.no_grad()
-def _run(network: nn.Module, crop: Tensor, **flags: bool) -> Any:
-    was_training = network.training
-    network.eval()  # batch statistics must not see this
-    try:
-        # Not called: a network that is to be compiled would be, for a batch of one.
-        return network.forward(crop, **flags)
-    finally:
-        network.train(was_training)
-
-
-@contextmanager
-def _blaming(where: str) -> Iterator[None]:
-    try:
-        yield
-    except KTDNError as error:
-        raise KTDNError(f"{where}: {error}") from error
-    except ValueError as error:
-        raise KTDNError(f"{where}: {error}") from error
-    except Exception as error:  # somebody else's network: anything
-        if is_out_of_memory(error):
-            raise
         first = (str(error).splitlines() or [""])[0]
-        raise KTDNError(
-            f"{where}: it fails on a crop of datasets.train.gt_size ({type(error).__name__}: "
-            f"{first}); --debug shows where"
-        ) from error
+        return [f"{where}: a value is of the wrong kind ({type(error).__name__}: {first[:300]})"]
+    return []

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
-from ktdn_plugin.basicsr.dry_run import name_compared, try_transfer
 from ktdn_plugin.basicsr.loaders import build_eval_loader
+from ktdn_plugin.basicsr.other_networks import name_compared, try_transfer
 from ktdn_plugin.basicsr.records import add_teacher, run_log_of
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.training.precision import apply_speed_options
@@ -38,6 +38,7 @@ class KTDNModel(KTDNBaseModel):
     """
 
     STAGE = "student"
+    KEYS = "KTDNModel"
 
     teacher: FrozenTeacher | None = None
     teacher_network: nn.Module | None = None
@@ -65,8 +66,8 @@ class KTDNModel(KTDNBaseModel):
         self.load_network(
             network,
             path["pretrain_network_t"],
-            path.get("strict_load_t", True),
-            path.get("param_key_t", "params_ema"),
+            path["strict_load_t"],
+            path["param_key_t"],
         )
         train = self.opt["train"]
         student = self.get_bare_model(self.net_g)

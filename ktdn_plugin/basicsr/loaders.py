@@ -17,7 +17,6 @@ from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
 from ktdn_plugin.data.workers import explaining_workers
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import decode_rgb
-from ktdn_plugin.training.distributed import TIMEOUT
 from ktdn_plugin.training.preemption import shield_workers
 
 _logger = logging.getLogger("basicsr")
@@ -105,7 +104,7 @@ class TrainingBatches:
             lambda line: _logger.log(level, line),
         )
         # An epoch is only a word in the log: the passes follow each other without a seam.
-        self.epoch_length = len(self.dataset) * options.get("dataset_enlarge_ratio", 1)
+        self.epoch_length = len(self.dataset) * options["dataset_enlarge_ratio"]
 
     def start_at(self, samples: int) -> None:
         """Goes on behind the samples that all processes together have taken."""
@@ -127,8 +126,8 @@ class TrainingBatches:
             ),
             num_workers=workers,
             # A worker that has fallen silent is not waited for any longer than a process.
-            timeout=opt.get("dist_params", {}).get("timeout", TIMEOUT) if workers else 0,
-            pin_memory=options.get("pin_memory", False) and torch.cuda.is_available(),
+            timeout=opt["dist_params"]["timeout"] if workers else 0,
+            pin_memory=options["pin_memory"] and torch.cuda.is_available(),
         )
         shield_workers(loader)
         return loader

@@ -9,17 +9,14 @@ import torch
 
 from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.basicsr import register
-from ktdn_plugin.basicsr.check_names import check_names, check_step
-from ktdn_plugin.basicsr.check_structure import check_structure
 from ktdn_plugin.basicsr.compat import improve_every_model
-from ktdn_plugin.basicsr.options import (
-    Options,
+from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.options.loading import (
     apply_overrides,
-    normalize,
+    check_and_complete,
     parse_options,
     raise_problems,
     set_debug,
-    set_defaults,
     set_folders,
     skip_needless_downloads,
 )
@@ -63,12 +60,10 @@ def prepare(
     source = str(arguments.opt)
     opt = parse_options(text, source)
     apply_overrides(opt, arguments.force_yml or [])
-    normalize(opt)
-    raise_problems(source, check_structure(opt, is_train))
+    check_and_complete(opt, source, is_train)
     register()
     # This process is ours: BasicSR's own models lose nothing in it either.
     improve_every_model()
-    set_defaults(opt)
     if arguments.debug:
         set_debug(opt)
     set_folders(opt, root, is_train)
@@ -82,7 +77,7 @@ def prepare(
     place = distributed.detect_rank(arguments.launcher, arguments.local_rank)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
-    timeout = opt.get("dist_params", {}).get("timeout", distributed.TIMEOUT)
+    timeout = opt["dist_params"]["timeout"]
     opt["dist"] = distributed.join(place, use_gpu=opt["num_gpu"] > 0, timeout=timeout)
     with distributed.fail_on_all_ranks():
         state = find_resume_state(opt) if is_train else None
@@ -101,13 +96,11 @@ def prepare(
 
 
 def _check(source: str, opt: Options, state: State | None, is_train: bool) -> None:
-    # Imported late: it reads data through BasicSR, which register() has made importable.
-    from ktdn_plugin.basicsr.check_files import check_files
+    # Imported late: they need BasicSR, which register() has made importable.
+    from ktdn_plugin.basicsr.dry_run import dry_run
+    from ktdn_plugin.basicsr.options.files import check_files
 
-    problems = check_names(opt, is_train)
-    if not problems and is_train:
-        problems = check_step(opt)
-    problems += check_files(opt, is_train)
+    problems = dry_run(opt, is_train) + check_files(opt, is_train)
     if state is None:
         problems += check_folder(opt)
     raise_problems(source, problems)

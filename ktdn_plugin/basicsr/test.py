@@ -32,7 +32,7 @@ def test_pipeline(arguments: Namespace, root: Path) -> None:
         with distributed.peer_failures_as_errors():
             text = read_options_text(arguments)
             opt, _ = prepare(arguments, text, root, is_train=False)
-            opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
+            opt.setdefault("val", {"save_img": True, "suffix": ""})
             _test(opt, str(arguments.opt))
         failed = False
     finally:
@@ -85,8 +85,8 @@ def _write_table(opt: Options, rows: list[dict[str, Any]]) -> None:
 def _build(opt: Options) -> tuple[list[Any], Any]:
     from basicsr.models import build_model
 
-    from ktdn_plugin.basicsr.dry_run import naming_networks
     from ktdn_plugin.basicsr.loaders import build_eval_loader
+    from ktdn_plugin.basicsr.other_networks import naming_networks
 
     sets = [dataset for _, dataset in sorted(opt["datasets"].items())]
     loaders = [

@@ -76,8 +76,8 @@ class _Run:
     def __init__(self, opt: Options, text: str, state: State | None, source: str) -> None:
         from basicsr.models import build_model
 
-        from ktdn_plugin.basicsr.dry_run import naming_networks
         from ktdn_plugin.basicsr.loaders import TrainingBatches, build_eval_loader
+        from ktdn_plugin.basicsr.other_networks import naming_networks
 
         self.opt = opt
         self.start = state["iter"] if state else 0
@@ -177,7 +177,7 @@ class _Run:
         batch = next(batches)
         self.watch.data_is_here()
         before = _schedule(model)
-        model.update_learning_rate(iteration, warmup_iter=opt["train"].get("warmup_iter", -1))
+        model.update_learning_rate(iteration, warmup_iter=opt["train"]["warmup_iter"])
         seed_iteration(opt["manual_seed"], iteration, opt["rank"])
         model.feed_data(batch)
         try:
@@ -228,7 +228,7 @@ class _Run:
 
     def _is_due(self, iteration: int) -> bool:
         val = self.opt.get("val")
-        return val is not None and iteration % val.get("val_freq", 5000) == 0
+        return val is not None and iteration % val["val_freq"] == 0
 
     def _validate(self, iteration: int) -> None:
         from ktdn_plugin.basicsr.validation import identity_of, validate

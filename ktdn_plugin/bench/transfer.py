@@ -90,10 +90,9 @@ def run_bench_transfer(options: Path, seeds: Sequence[int] = (0, 1, 2)) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    from ktdn_plugin.basicsr.options import load_options, normalize
+    from ktdn_plugin.basicsr.options.loading import load_options
 
     opt = load_options(path)
-    normalize(opt)
     for key, what in (
         ("name", "a name for its runs"),
         ("network_g", "a student"),

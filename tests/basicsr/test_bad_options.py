@@ -71,7 +71,10 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.optim_g.weight_decay", -1), "Invalid weight_decay value: -1"),
         (set_in("train.optim_g.lr", float("inf")), "train.optim_g.lr: inf must be"),
         (set_in("train.scheduler.eta_min", "x"), "train.optim_g, train.scheduler: a value"),
-        (set_in("train.scheduler.restart_weights", 3), "needs one number for each of periods"),
+        (
+            set_in("train.scheduler.restart_weights", 3),
+            "3 must be a list, each a number",
+        ),
         (set_in("train.pixel_opt", None), "no image loss is switched on"),
         (set_in("logger.wandb", {"project": "x"}), "logger.wandb: needs logger.use_tb_logger"),
         (
@@ -148,7 +151,7 @@ def set_in(path: str, value: object) -> Edit:
         ),
         (set_in("model_type", ["x"]), "model_type: ['x'] must be a text"),
         (set_in("datasets.train.type", {"a": 1}), "datasets.train.type: {'a': 1} must be a text"),
-        (set_in("network_g.type", ["KTDN"]), "network_g: there is no '['KTDN']'"),
+        (set_in("network_g.type", ["KTDN"]), "network_g.type: ['KTDN'] must be a text"),
         (set_in("val.best_metric", ["psnr"]), "val.best_metric: ['psnr'] must be a text"),
         (set_in("datasets.train.batch_size_per_gpu", 10**9), "at least 1 and at most 65536"),
         (set_in("datasets.train.num_worker_per_gpu", 10**9), "at least 0 and at most 1024"),
@@ -197,7 +200,7 @@ def test_all_problems_at_once(fails) -> None:
 
 
 def test_a_number_in_the_way_yaml_1_1_takes_for_a_text(pairs: Path) -> None:
-    from ktdn_plugin.basicsr.options import load_options
+    from ktdn_plugin.basicsr.options.loading import load_options
 
     (pairs / "a.yml").write_text("a: 1e-4\nb: 1E3\nc: -2.5e+3\nd: e4\n")
     assert load_options(pairs / "a.yml") == {"a": 1e-4, "b": 1e3, "c": -2500.0, "d": "e4"}

@@ -8,8 +8,8 @@ import pytest
 from helpers import student_options, teacher_options
 
 from ktdn_plugin import register
-from ktdn_plugin.basicsr.check_structure import check_structure
-from ktdn_plugin.basicsr.options import normalize
+from ktdn_plugin.basicsr.options.checking import check
+from ktdn_plugin.basicsr.options.loading import check_and_complete
 
 DEGRADATION = {
     "gt_usm": True,
@@ -58,9 +58,7 @@ def recurrent() -> dict:
 
 
 def problems(opt: dict) -> list[str]:
-    opt = copy.deepcopy(opt)
-    normalize(opt)
-    return check_structure(opt, is_train=True)
+    return check(copy.deepcopy(opt), is_train=True)[1]
 
 
 @pytest.mark.parametrize("options", [degrading, recurrent])
@@ -117,10 +115,10 @@ def test_what_others_read_stays_without_a_value() -> None:
     opt["train"]["optim_g"]["betas"] = None
     opt["val"]["metrics"] = None
     opt["datasets"]["train"] |= {"dataroot_flow": None, "io_backend": None}
-    normalize(opt)
+    check_and_complete(opt, "a.yml", is_train=True)
     assert opt["train"]["fix_flow"] is opt["val"]["metrics"] is None
     assert opt["datasets"]["train"]["dataroot_flow"] is None
-    assert "io_backend" not in opt["datasets"]["train"]  # which has a default
+    assert opt["datasets"]["train"]["io_backend"] == {"type": "disk"}  # its default
 
 
 def test_what_ours_read_is_as_if_it_were_not_there() -> None:
@@ -128,7 +126,7 @@ def test_what_ours_read_is_as_if_it_were_not_there() -> None:
     opt["train"]["clip_grad"] = opt["val"]["suffix"] = opt["datasets"]["train"][
         "meta_info_file"
     ] = None
-    normalize(opt)
+    check_and_complete(opt, "a.yml", is_train=True)
     assert "clip_grad" not in opt["train"]
     assert "meta_info_file" not in opt["datasets"]["train"]
 
@@ -137,7 +135,7 @@ def test_names_that_basicsr_shares_with_real_esrgan_are_known() -> None:
     register()
     from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-    from ktdn_plugin.basicsr.check_names import find_registered
+    from ktdn_plugin.basicsr.dry_run import find_registered
 
     model = find_registered("RealESRGANModel", MODEL_REGISTRY)
     assert model is MODEL_REGISTRY.get("RealESRGANModel")

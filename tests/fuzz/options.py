@@ -112,7 +112,7 @@ def _holder(opt: Any, path: tuple[Any, ...]) -> Any:
     return opt
 
 
-def _mutated(opt: Any, chance: random.Random) -> tuple[str, str]:
+def mutate(opt: Any, chance: random.Random) -> tuple[str, str]:
     """Returns a file's text with mutations, and what they are."""
     said, marks = [], {}
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
@@ -164,7 +164,7 @@ def _case(seed: int, number: int, shipped: dict[str, Any]) -> tuple[str, str, di
     chance = random.Random(f"{seed} {number}")
     name = chance.choice(list(shipped))
     environment = chance.choice(ENVIRONMENTS) if chance.random() < 0.03 else {}
-    text, said = _mutated(copy.deepcopy(shipped[name]), chance)
+    text, said = mutate(copy.deepcopy(shipped[name]), chance)
     return text, f"{name}: {said} {environment or ''}", environment
 
 

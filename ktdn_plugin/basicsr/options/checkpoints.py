@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.basicsr.check_names import build_to_look_at
+from ktdn_plugin.basicsr.dry_run import build_to_look_at
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.loading import fit_weights

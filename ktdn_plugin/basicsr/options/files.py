@@ -10,9 +10,9 @@ import shutil
 
 import torch
 
-from ktdn_plugin.basicsr.check_checkpoints import check_checkpoints
-from ktdn_plugin.basicsr.check_images import check_images
 from ktdn_plugin.basicsr.options import Options
+from ktdn_plugin.basicsr.options.checkpoints import check_checkpoints
+from ktdn_plugin.basicsr.options.images import check_images
 
 
 def check_files(opt: Options, is_train: bool) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.basicsr.check_dataset_structure import OUR_DATASETS, ROOTS
 from ktdn_plugin.basicsr.datasets import DATASETS
+from ktdn_plugin.basicsr.options.schema import OUR_DATASETS, ROOTS
 from ktdn_plugin.data.image_sets import hazy_name, open_lmdbs, some
 from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.preflight import check_depth, check_sides

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ktdn_plugin.basicsr.check_dataset_structure import KNOWN_DATASETS
+from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean
 from ktdn_plugin.text_files import EXPONENT, LARGEST_YAML, parse_yaml, read_text
 
-Options = dict[str, Any]
+if TYPE_CHECKING:
+    from ktdn_plugin.basicsr.options.schema import Section
 
 
 def with_numbers(value: Any) -> Any:
@@ -28,6 +29,40 @@ def with_numbers(value: Any) -> Any:
         for key in value if isinstance(value, dict) else range(len(value)):
             value[key] = with_numbers(value[key])
     return value
+
+
+def load_checked(path: str | Path, is_train: bool) -> Options:
+    """Loads an options file, checked by itself and completed.
+
+    Raises:
+        KTDNError: If it cannot be read, or one line for each problem.
+    """
+    opt = load_options(path)
+    check_and_complete(opt, str(path), is_train)
+    return opt
+
+
+def check_and_complete(opt: Options, source: str, is_train: bool) -> None:
+    """Checks options by themselves and completes them, in place.
+
+    Args:
+        opt: The options.
+        source: The file, for messages.
+        is_train: Whether it is to train by or to test by.
+
+    Raises:
+        OptionsError: One line for each problem.
+    """
+    # Imported late: pydantic is loaded where options are read, nowhere else.
+    from ktdn_plugin.basicsr.options.checking import check
+
+    section, problems = check(opt, is_train)
+    raise_problems(source, problems)
+    assert section is not None
+    try:
+        complete(opt, section)
+    except KTDNError as error:
+        raise OptionsError(source, [str(error)]) from error
 
 
 def load_options(path: str | Path) -> Options:
@@ -80,88 +115,64 @@ def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
         target[last] = parse_yaml(value, f"--force_yml {entry[:200]}")
 
 
-WHOLE_NUMBERS = (
-    "manual_seed", "train.total_iter", "train.warmup_iter", "val.val_freq", "logger.print_freq",
-    "logger.save_checkpoint_freq",
-)  # fmt: skip
-STEP_MODELS = ("KTDNModel", "KTDNTeacherModel")
-"""The models whose training step has switches: mixed precision, frozen batch norm, ..."""
+def complete(opt: Options, section: Section) -> None:
+    """Fills in the defaults, in place, and brings what can be written in several ways to one.
 
+    A key without a value (``~``) is one that is not given; what other plugins read stays without.
 
-STOCK_MODELS = ("SRModel", *STEP_MODELS)
-DEFAULTED = (
-    "name", "io_backend", "use_hflip", "use_rot", "num_worker_per_gpu", "save_img", "suffix",
-)  # fmt: skip
-"""Keys of any plugin's sections that are filled in where they are missing."""
-
-
-def normalize(opt: Options) -> None:
-    """Brings what BasicSR's own options files write in several ways to one, in place.
-
-    A key without a value (``~``) is one that is not given; 5e3 is a whole number where one is
-    wanted.
-    """
-    datasets = opt.get("datasets")
-    sections = [opt, *(opt.get(key) for key in ("train", "val", "logger", "path", "datasets"))]
-    sections += list(datasets.values()) if isinstance(datasets, dict) else []
-    others = _sections_of_others(opt)
-    for section in sections:
-        if isinstance(section, dict):
-            # What others read may have to be there, if without a value.
-            kept = id(section) in others
-            for key in [key for key, value in section.items() if value is None]:
-                if key in DEFAULTED or not kept:
-                    del section[key]
-    for path in WHOLE_NUMBERS:
-        *folders, last = path.split(".")
-        section = opt.get(folders[0]) if folders else opt
-        value = section.get(last) if isinstance(section, dict) else None
-        if isinstance(value, float) and value.is_integer():
-            section[last] = int(value)  # type: ignore[index]
-    train = opt.get("train")
-    if isinstance(train, dict) and train.get("amp") is False:
-        train["amp"] = "off"  # which YAML 1.1 reads as false
-
-
-def _sections_of_others(opt: Options) -> set[int]:
-    """Returns the identities of the sections that other plugins' models and datasets read."""
-    found = [] if opt.get("model_type") in STOCK_MODELS else [opt.get("train"), opt.get("val")]
-    datasets = opt.get("datasets")
-    for dataset in datasets.values() if isinstance(datasets, dict) else ():
-        if isinstance(dataset, dict) and str(dataset.get("type")) not in KNOWN_DATASETS:
-            found.append(dataset)
-    return {id(section) for section in found}
-
-
-def set_defaults(opt: Options) -> None:
-    """Fills in what BasicSR reads without asking whether it is there, in place.
-
-    Sections must be mappings already, see :func:`ktdn_plugin.basicsr.check.check_structure`.
+    Args:
+        opt: The file's content.
+        section: What the schema has made of it, see
+            :func:`ktdn_plugin.basicsr.options.checking.check`.
     """
     import torch
 
-    if opt.setdefault("num_gpu", "auto") == "auto":
+    model = opt["model_type"]
+    _write(section, opt, model, is_training=True)
+    if opt["num_gpu"] == "auto":
         opt["num_gpu"] = torch.cuda.device_count()
-    opt.setdefault("logger", {})
-    opt["logger"].setdefault("print_freq", 100)
-    opt["logger"].setdefault("save_checkpoint_freq", 5000)
-    opt["logger"].setdefault("use_tb_logger", False)
-    _set_model_defaults(opt, opt["model_type"] in STEP_MODELS)
     for phase, dataset in opt["datasets"].items():
         dataset["phase"] = phase.split("_")[0]
         dataset["scale"] = opt["scale"]
         dataset.setdefault("name", phase)
-        dataset.setdefault("io_backend", {"type": "disk"})
         for key in ("dataroot_gt", "dataroot_lq", "dataroot_depth", "meta_info_file"):
             if dataset.get(key):
                 dataset[key] = _expanded(dataset[key], f"datasets.{phase}.{key}")
-        if dataset["phase"] == "train":
-            dataset.setdefault("use_hflip", True)
-            dataset.setdefault("use_rot", True)
-            dataset.setdefault("num_worker_per_gpu", 4)
     for key, value in opt["path"].items():
         if isinstance(value, str) and not key.startswith("param_key"):
             opt["path"][key] = _expanded(value, f"path.{key}")
+    _complete_teacher(opt)
+
+
+def _write(section: Section, values: Options, model: str, is_training: bool) -> None:
+    """Writes what the schema has made of a section back to it."""
+    from ktdn_plugin.basicsr.options import schema
+
+    kind = section.kind(values, model)
+    is_known = kind in (*schema.STOCK_MODELS, *schema.KNOWN_DATASETS)
+    # What others read may have to be there, if without a value.
+    is_theirs = not is_known and isinstance(section, (schema.Train, schema.Val, schema.Dataset))
+    for name in [name for name in values if section.takes_more(name, kind)]:
+        if values[name] is None:
+            del values[name]
+    for name, field in section.fields(kind).items():
+        value = getattr(section, name)
+        if isinstance(value, dict) and schema.section_of(field):
+            for each in list(values[name]):
+                if each in value:
+                    _write(value[each], values[name][each], model, each == "train")
+                else:
+                    del values[name][each]
+        elif isinstance(value, schema.Section):
+            values[name] = values.get(name) or {}
+            _write(value, values[name], model, is_training)
+        elif isinstance(value, list):
+            pass  # as it was written: there is one way, and no default
+        elif value is None:
+            if not is_theirs:
+                values.pop(name, None)
+        elif is_training or name in section.model_fields_set or not schema.is_of_training(field):
+            values[name] = value
 
 
 IMAGE_LOSSES = {"pixel_opt": "l_rec", "laplacian_opt": "l_lap"}
@@ -183,25 +194,44 @@ def image_loss_sections(train: Options) -> dict[str, str]:
     }
 
 
-def complete_model_options(opt: Options) -> None:
-    """Completes options that another loop has read for one of our models, in place."""
-    for key in [key for key in opt if key in ("train", "val") or key.startswith("network_")]:
+def complete_model_options(opt: Options, model: str) -> None:
+    """Checks and completes options that another loop has read for one of our models, in place.
+
+    Args:
+        opt: The options; their own model may be made from ours, and have keys of its own.
+        model: The model of ours.
+
+    Raises:
+        OptionsError: If something is wrong with what our models read.
+    """
+    from ktdn_plugin.basicsr.options import checking, schema
+
+    opt.setdefault("path", {})
+    opt.setdefault("scale", schema.OptionsFile.model_fields["scale"].default)
+    problems = []
+    for name, section in (("train", schema.Train), ("val", schema.Val), ("path", schema.Paths)):
+        if opt.get(name) is None:
+            continue
+        opt[name] = with_numbers(opt[name])
+        found, wrong = checking.check_section(section, opt[name], model, f"{name}.")
+        if name == "train":
+            is_made_from_ours = opt["model_type"] != model
+            wrong += checking.unknown_keys(
+                opt[name], model, is_made_from_ours, schema.Train, "train."
+            )
+        problems += wrong
+        if found is not None:
+            _write(found, opt[name], model, is_training=True)
+    raise_problems(f"options of '{opt['name']}'", problems)
+    for key in [key for key in opt if key.startswith("network_")]:
         opt[key] = with_numbers(opt[key])
-    normalize(opt)
-    _set_model_defaults(opt, has_step=True)
+    _complete_teacher(opt)
     skip_needless_downloads(opt)
 
 
-def _set_model_defaults(opt: Options, has_step: bool) -> None:
-    opt.setdefault("scale", 1)
-    opt.setdefault("path", {})
-    if opt.get("val") is not None:
-        opt["val"].setdefault("save_img", False)
-        opt["val"].setdefault("suffix", None)
-    if opt.get("train") and has_step:
-        _set_step_defaults(opt["train"])
-    if opt.get("train", {}).get("transfer_opt"):
-        # Teacher and student have one architecture unless the options say otherwise.
+def _complete_teacher(opt: Options) -> None:
+    """Lets teacher and student have one architecture unless the options say otherwise."""
+    if (opt.get("train") or {}).get("transfer_opt"):
         if "network_t" not in opt and opt["train"].get("features_g"):
             opt["train"].setdefault("features_t", dict(opt["train"]["features_g"]))
         opt.setdefault("network_t", dict(opt["network_g"]))
@@ -213,20 +243,6 @@ def _expanded(path: Any, where: str) -> Any:
         return str(Path(path).expanduser()) if isinstance(path, str) else path
     except RuntimeError as error:
         raise KTDNError(f"{where}: {path}: there is no such home folder") from error
-
-
-def _set_step_defaults(train: Options) -> None:
-    train.setdefault("amp", "off")
-    train.setdefault("channels_last", False)
-    train.setdefault("compile", False)
-    train.setdefault("grad_accum_steps", 1)
-    train.setdefault("clamp_output", False)
-    # One GPU's batch is the recipe's; several processes make the same one together.
-    train.setdefault("sync_bn", True)
-    # The recipe's (SRKTDN, NTIRE 2021): batch statistics are frozen for the last three quarters.
-    frozen = train.setdefault("freeze_bn", max(train["total_iter"] // 4, 1))
-    if isinstance(frozen, bool):
-        train["freeze_bn"] = 0 if frozen else -1
 
 
 def skip_needless_downloads(opt: Options) -> None:
