@@ -15,8 +15,8 @@ from ktdn_plugin.basicsr.check_values import (
     unknown_keys,
     whole,
 )
-from ktdn_plugin.data.layouts import LAYOUTS
 from ktdn_plugin.errors import did_you_mean
+from ktdn_plugin.scenes.opening import LAYOUTS
 
 DATASET_KEYS = (
     "name", "type", "dataroot_gt", "io_backend", "meta_info_file", "gt_size", "use_hflip",

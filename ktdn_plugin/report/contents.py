@@ -14,8 +14,8 @@ from ktdn_plugin.curves.saved_options import saved_sets
 from ktdn_plugin.curves.scalars import read_scalars, read_test
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
-from ktdn_plugin.report.recorded import scenes_of_record
-from ktdn_plugin.report.scenes import CLEAR_ONLY, SceneSet, kind_of, scenes_of_run
+from ktdn_plugin.report.recorded import photographs_of_record
+from ktdn_plugin.report.scenes import CLEAR_ONLY, Photographs, kind_of, photographs_of_run
 from ktdn_plugin.report.tables import Row, Table, read_table
 from ktdn_plugin.scenes.image_files import SUFFIXES, list_images
 from ktdn_plugin.scenes.names import key_of, without_comparisons
@@ -50,7 +50,7 @@ class Results:
 
     method: str
     images: dict[str, Path]
-    scenes: list[SceneSet]
+    scenes: list[Photographs]
     tables: list[Table]
     set_name: str = ""
     iteration: int | None = None
@@ -90,7 +90,7 @@ def parse_given(text: str) -> Given:
     return Given("", Path(text))
 
 
-def gather(given: Sequence[Given], flagged: SceneSet | None = None) -> Contents:
+def gather(given: Sequence[Given], flagged: Photographs | None = None) -> Contents:
     """Gathers what the folders hold.
 
     Args:
@@ -135,7 +135,7 @@ def gather(given: Sequence[Given], flagged: SceneSet | None = None) -> Contents:
 
 
 def _add(
-    contents: Contents, part: Part, name: str, tables: list[Table], flagged: SceneSet | None
+    contents: Contents, part: Part, name: str, tables: list[Table], flagged: Photographs | None
 ) -> None:
     scenes = [] if flagged is None else [flagged]
     if part.kind != "images":
@@ -158,7 +158,7 @@ def _add(
             contents.results.append(replace(results, images=images))
 
 
-def _add_training(contents: Contents, folder: Path, name: str, scenes: list[SceneSet]) -> None:
+def _add_training(contents: Contents, folder: Path, name: str, scenes: list[Photographs]) -> None:
     contents.runs.append(NamedRun(name, read_run(folder), _is_teacher(folder)))
     pictures = _validation_pictures(folder)
     # No table is of them: those that lie near are of a test's results.
@@ -191,7 +191,9 @@ def _add_work_dir(contents: Contents, folder: Path, results: Results) -> None:
         )
 
 
-def _add_test(contents: Contents, folder: Path, results: Results, flagged: SceneSet | None) -> None:
+def _add_test(
+    contents: Contents, folder: Path, results: Results, flagged: Photographs | None
+) -> None:
     """Adds each set's pictures, whose photographs are first looked for in that set."""
     before = len(contents.results)
     for pictures in sorted(one for one in (folder / PICTURES).iterdir() if one.is_dir()):
@@ -214,12 +216,12 @@ def _is_teacher(folder: Path) -> bool:
 
 
 def _saved_scenes(
-    contents: Contents, folder: Path, name: str, flagged: SceneSet | None
-) -> list[SceneSet]:
+    contents: Contents, folder: Path, name: str, flagged: Photographs | None
+) -> list[Photographs]:
     scenes = []
     for saved in saved_sets(folder):
         try:
-            scenes.append(scenes_of_run(saved))
+            scenes.append(photographs_of_run(saved))
         except KTDNError as error:
             if flagged is None:
                 contents.notes.append(
@@ -229,9 +231,9 @@ def _saved_scenes(
     return scenes
 
 
-def _recorded_scenes(contents: Contents, folder: Path, name: str) -> list[SceneSet]:
+def _recorded_scenes(contents: Contents, folder: Path, name: str) -> list[Photographs]:
     try:
-        scenes = scenes_of_record(folder)
+        scenes = photographs_of_record(folder)
     except KTDNError as error:
         contents.notes.append(f"{name}: what it was made from ({error})")
         return []

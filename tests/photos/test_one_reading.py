@@ -11,14 +11,14 @@ import pytest
 from odd_images import odd_images
 from PIL import Image
 
-from ktdn_plugin.data.image_sets import open_image_set
 from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.data.sources import FileImages
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.dehaze import dehaze_all
 from ktdn_plugin.photos import decode_photo, read_photo
 from ktdn_plugin.photos.photo import to_8_bit
+from ktdn_plugin.scenes.images import FileImages
+from ktdn_plugin.scenes.options import scenes_of_options
+from ktdn_plugin.scenes.store import Store
 
 ODD = odd_images()
 
@@ -57,7 +57,7 @@ def test_stores_and_lmdbs_hold_the_same(folder: Path, tmp_path: Path) -> None:
     prepare(folder, tmp_path / "store", clear_only=True)
     store = Store(tmp_path / "store")
     prepare(folder, tmp_path / "lmdb", clear_only=True, form="basicsr")
-    images = open_image_set({"dataroot_gt": str(tmp_path / "lmdb")}, paired=False).clear
+    images = scenes_of_options({"dataroot_gt": str(tmp_path / "lmdb")}, paired=False).clear
     stored = {store.name("clear", number): number for number in range(len(ODD))}
     keys = {images.name(number): number for number in range(len(ODD))}
     for name, path in files(folder).items():
