@@ -15,7 +15,7 @@ from ktdn_plugin.dehaze.inputs import AnySource, FileSource, StoreSource, identi
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
-from ktdn_plugin.scenes.names import clear_beside_hazy, key_of
+from ktdn_plugin.scenes.names import clear_beside_hazy, key_of, within_side
 from ktdn_plugin.scenes.opening import holds_lmdbs, open_scenes
 from ktdn_plugin.scenes.pairing import Named, pair
 from ktdn_plugin.scenes.scene_set import SceneSet
@@ -80,7 +80,7 @@ class Truth:
         photos = dict.fromkeys(source for source in self.sources if not _is_video(source))
         self._number = {source: number for number, source in enumerate(photos)}
         self._pairing = pair(
-            [Named(source.label, [key_of(source.name)]) for source in photos],
+            [Named(source.label, _keys(source)) for source in photos],
             clear,
         )
 
@@ -200,6 +200,12 @@ class Truth:
                 "another folder of clear images"
             )
         return self._found(source)
+
+
+def _keys(source: AnySource) -> list[str]:
+    """Returns names within the folder that was given, and within that of hazy images in it."""
+    key = key_of(source.name)
+    return list(dict.fromkeys((key, within_side(key))))
 
 
 def _is_video(source: AnySource) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ktdn_plugin.scenes.image_files import name_within
 from ktdn_plugin.scenes.images import FileImages, Images
-from ktdn_plugin.scenes.names import Names, other_folder
+from ktdn_plugin.scenes.names import Match, Names, other_folder
 
 
 class Named(NamedTuple):
@@ -17,8 +17,9 @@ class Named(NamedTuple):
 
     Attributes:
         label: What people find it by.
-        keys: Its names, see :func:`~ktdn_plugin.scenes.names.key_of`: its own, and of a clear
-            image those of hazy images that are known to be its.
+        keys: Its names, see :func:`~ktdn_plugin.scenes.names.key_of`, its own first. A clear image
+            has those of hazy images, too, that are known to be its; those of a hazy one are tried
+            in turn.
     """
 
     label: str
@@ -61,8 +62,13 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
         for key in image.keys:
             owners[key].add(number)
     names = Names(owners)
-    keys = [image.keys[0] for image in hazy]
-    matches = [names.match(key, may_be_numbered=True) for key in keys]
+    keys: list[str] = []
+    matches: list[Match] = []
+    for image in hazy:
+        tried = [(key, names.match(key, may_be_numbered=True)) for key in image.keys]
+        key, match = next((each for each in tried if each[1].names), tried[0])
+        keys.append(key)
+        matches.append(match)
     folders: dict[str, set[str]] = defaultdict(set)
     for key, match in zip(keys, matches, strict=True):
         for name in match.names:

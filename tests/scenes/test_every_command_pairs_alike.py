@@ -17,6 +17,7 @@ from PIL import Image
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.basicsr.datasets import PairedHazeDataset
+from ktdn_plugin.bench.data_images import find_pairs
 from ktdn_plugin.checking.sets import judge_set, open_sets
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
@@ -55,6 +56,10 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "input and target": {"Input/1.png": "Target/1.png"},
     "lq and gt": {"lq/1.png": "gt/1.png"},
     "deeper": {"set/train/hazy/1.png": "set/train/clear/1.png"},
+    "deeper, folders in folders": {
+        "set/train/hazy/a/1.png": "set/train/GT/a/1_GT.png",
+        "set/train/hazy/b/1.png": "set/train/GT/b/1_GT.png",
+    },
     "folders in folders": {"hazy/a/1.png": "GT/a/1_GT.png", "hazy/b/1.png": "GT/b/1_GT.png"},
     "several hazes": {
         "hazy/1400_1.png": "clear/1400.png",
@@ -222,19 +227,74 @@ def test_pairs_of_a_folder(layout: str, root: Path) -> None:
         assert clear in labels[hazy]
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "flat" not in name])
+def by_bench(hazy: Path, clear: Path) -> Pairs:
+    files = [pair.files for pair in find_pairs(hazy, clear, 99, 1)]
+    return {(str(one), str(other)) for one, other in filter(None, files)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_pairs_of_two_folders(layout: str, root: Path) -> None:
+    """Of a flat one, both sides are named by the same folder: its names tell them apart."""
     wanted = set(LAYOUTS[layout].items())
     write(root, [*LAYOUTS[layout], *dict.fromkeys(LAYOUTS[layout].values())])
-    depth = 3 if layout == "deeper" else 1
+    depth = 0 if "flat" in layout else 3 if "deeper" in layout else 2 if "spaces" in layout else 1
     hazy, clear = (root.joinpath(*Path(name).parts[:depth]) for name in next(iter(wanted)))
-    assert within(pairs_of(open_scenes(clear, hazy=hazy)), root) == wanted
-    assert within(shown(photographs_of_flags(hazy, clear), root), root) == wanted
-    assert within(by_dehaze(hazy, clear), root) == wanted
-    assert within(by_dehaze(hazy, root), root) == wanted
-    assert within(by_basicsr(clear, dataroot_lq=str(hazy)), root) == wanted
-    assert within(by_mmengine(clear, dataroot_lq=str(hazy)), root) == wanted
+    for one, other in ((hazy, clear), (root, clear), (hazy, root)):
+        assert within(pairs_of(open_scenes(other, hazy=one)), root) == wanted
+        assert within(shown(photographs_of_flags(one, other), root), root) == wanted
+        assert within(by_dehaze(one, other), root) == wanted
+        assert within(by_basicsr(other, dataroot_lq=str(one)), root) == wanted
+        assert within(by_mmengine(other, dataroot_lq=str(one)), root) == wanted
+        assert within(by_bench(one, other), root) == wanted
     assert by_prepare(root, hazy=hazy, clear=clear) == wanted
+
+
+def test_one_folder_of_clear_images_for_both_sides(root: Path) -> None:
+    write(root, ["1.png", "2.png"])
+    for finder in (
+        lambda: open_scenes(root, hazy=root),
+        lambda: photographs_of_flags(root, root),
+        lambda: by_basicsr(root, dataroot_lq=str(root)),
+        lambda: by_mmengine(root, dataroot_lq=str(root)),
+        lambda: by_bench(root, root),
+        lambda: by_prepare(root, hazy=root, clear=root),
+    ):
+        with pytest.raises(KTDNError, match=r"neither folders nor names tell which are which"):
+            finder()
+
+
+@pytest.mark.parametrize("layout", ["flat, both told", "several hazes", "unusual names"])
+def test_lmdbs(layout: str, root: Path) -> None:
+    write(root, [*LAYOUTS[layout], *dict.fromkeys(LAYOUTS[layout].values())])
+    place = root.parent / "lmdbs"
+    prepare(root, place, form="basicsr")
+    hazy, clear = str(place / "hazy.lmdb"), place / "clear.lmdb"
+    wanted = pairs_of(open_scenes(place))
+    assert len(wanted) == len(LAYOUTS[layout])
+    assert all(one == other for one, other in wanted)
+    assert by_check(place) == by_evaluate(place) == wanted
+    assert pairs_of(open_scenes(clear, hazy=hazy)) == wanted
+    for finder in (by_basicsr, by_mmengine):
+        assert finder(place, split=None) == finder(clear, dataroot_lq=hazy) == wanted
+    found = photographs_of_flags(None, place).photographs
+    assert {(name, name) for name in found} == wanted
+    with pytest.raises(KTDNError, match=r"hazy images, whose clear ones lie beside; name .*lmdbs"):
+        open_scenes(hazy)
+
+
+def test_a_store_is_ground_truth_of_the_folder_it_was_made_from(root: Path) -> None:
+    pairs = LAYOUTS["several hazes"]
+    write(root, [*pairs, *dict.fromkeys(pairs.values())])
+    store = root.parent / "store"
+    prepare(root, store)
+    found = pairs_of(open_scenes(store, hazy=root / "hazy"))
+    assert {(f"hazy/{Path(one).name}", other) for one, other in found} == set(pairs.items())
+    sources, _ = find_sources([root / "hazy"], root.parent / "out")
+    truth = Truth(store, None, sources)
+    for source in truth.sources:
+        clear = truth.clear_of(source)
+        assert clear is not None
+        assert clear.label.endswith(pairs[f"hazy/{source.name}"])
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
