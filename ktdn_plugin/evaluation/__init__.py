@@ -25,9 +25,9 @@ from ktdn_plugin.evaluation.pairing import Scenes
 from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.scenes.image_files import headers_bar
 from ktdn_plugin.scenes.opening import FOLDERS, open_scenes
+from ktdn_plugin.scenes.problems import first_of
 from ktdn_plugin.scenes.scene_set import SceneSet
 
-NAMED_AT_MOST = 10
 EXTRA_NAMED_AT_MOST = 3
 
 
@@ -117,7 +117,7 @@ def evaluate(
     evaluation = Evaluation(table, [])
     _measure(truth, methods, saving, evaluation)
     if table.is_empty:
-        raise KTDNError(f"no image could be measured: {_some(evaluation.problems)}")
+        raise KTDNError(f"no image could be measured: {first_of(evaluation.problems)}")
     write_table(output, table)
     print_lines(*table.screen(per_image))
     print_lines(f"Table: {output}, {markdown_of(output)}")
@@ -159,7 +159,7 @@ def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:
                 f"{truth.clear.describe(scene)} {there}"
             )
     if wrong:
-        raise KTDNError(f"{_some(wrong)}; sizes must be equal, nothing is resized here")
+        raise KTDNError(f"{first_of(wrong)}; sizes must be equal, nothing is resized here")
 
 
 def _tell_extra(name: str, extra: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ def _tell_extra(name: str, extra: Sequence[str]) -> None:
         several = "s are" if len(extra) > 1 else " is"
         print_lines(
             f"{name}: {len(extra)} further image{several} of no ground truth, left out: "
-            f"{_some(extra, EXTRA_NAMED_AT_MOST)}"
+            f"{first_of(extra, at_most=EXTRA_NAMED_AT_MOST)}"
         )
 
 
@@ -202,8 +202,3 @@ def _measure(
                         what = f"{method.name}: {method.describe(scene)}"
                         problems.append(f"{what} has no {measure.name}: {error}")
                 bar.update()
-
-
-def _some(lines: Sequence[str], at_most: int = NAMED_AT_MOST) -> str:
-    rest = len(lines) - at_most
-    return "; ".join(lines[:at_most]) + (f"; and {rest} more" if rest > 0 else "")

@@ -11,16 +11,18 @@ SHOWN = 10
 NAMED_AT_MOST = 5
 
 
-def first_of(lines: Sequence[str], where: str = "") -> str:
+def first_of(lines: Sequence[str], where: str = "", at_most: int = SHOWN) -> str:
     """Puts lines into one, as many as a person would read.
 
     Args:
         lines: What to say.
         where: Where all of them are, which is said where some are cut off.
+        at_most: How many of them.
     """
-    if len(lines) <= SHOWN:
+    if len(lines) <= at_most:
         return "; ".join(lines)
-    return "; ".join(lines[:SHOWN]) + f"; and {len(lines) - SHOWN} more" + (where and f" ({where})")
+    more = f"; and {len(lines) - at_most} more"
+    return "; ".join(lines[:at_most]) + more + (where and f" ({where})")
 
 
 def some(names: Sequence[str]) -> str:

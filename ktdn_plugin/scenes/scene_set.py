@@ -158,6 +158,10 @@ class SceneSet(Sequence[Scene]):
         """Returns the pairs alone: each hazy image with its clear one at the same place."""
         if self.hazy is None or self.pairs is None:
             return self
+        if len(self.hazy) == len(self.clear) and np.array_equal(
+            self.pairs, straight(len(self.hazy))
+        ):
+            return self
         hazy, clear = self.hazy.select(self.pairs[:, 0]), self.clear.select(self.pairs[:, 1])
         return replace(self, hazy=hazy, clear=clear, pairs=straight(len(self.pairs)))
 
