@@ -25,7 +25,7 @@ setup(
     package_dir={"ktdn_plugin.options": "options"},
     package_data={
         "ktdn_plugin": ["py.typed", "checkpoints/known_encoders.json"],
-        "ktdn_plugin.report": ["page.html", "page.css", "page.js"],
+        "ktdn_plugin.report": ["*.html.j2", "page.css", "page.js"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],
         "ktdn_plugin.options": ["*.md", "*.yml", "*/*.yml", "mmengine/*.py", "mmengine/*/*.py"],
@@ -41,11 +41,13 @@ setup(
         "addict",
         # Imported by us as well, though the above bring them along:
         "kornia>=0.8",  # Lab loss
-        "matplotlib>=3.7",  # curves
+        "jinja2>=3.1",  # the page of ktdn report, every name in it escaped
+        "matplotlib>=3.7",  # curves, of reports too
         "numpy",
         "pillow>=11",  # photographs and their metadata, captions in pictures
         "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
+        "rich>=13",  # tables on screen
         "safetensors",  # weights files
         "scikit-image",  # SSIM, and the demo's photographs
         "tifffile",  # TIFF of 16 bit in arrangements that OpenCV does not know

@@ -17,14 +17,15 @@ import numpy as np
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.data import make_demo_dataset
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.option_files import options_folder
 from ktdn_plugin.own_commands import run_own_command
-from ktdn_plugin.pictures import comparison_sheet, write_image
+from ktdn_plugin.photos import read_rgb, write_rgb
+from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.text_tables import table_lines
 
 TEXTS = (
     f"{DEFAULT}, trained before, dehazes photographs it has never seen",
@@ -154,9 +155,9 @@ def _show(output: Path, results: str) -> None:
     names, rows, table = [], [], []
     for clear_path in list_images(output / "data" / "val" / "clear"):
         name = clear_path.stem
-        clear = read_image(clear_path)
+        clear = read_rgb(clear_path)
         paths = f"data/val/hazy/{clear_path.name}", f"dehazed/{name}.png", results.format(name)
-        images = [read_image(output / path) for path in paths]
+        images = [read_rgb(output / path) for path in paths]
         measured = [measure(image, clear) for image in images]
         captions = [f"{one.psnr:.2f} dB / {one.ssim:.3f}" for one in measured]
         rows.append((*zip(images, captions, strict=True), (clear, name)))
@@ -164,11 +165,12 @@ def _show(output: Path, results: str) -> None:
         table.append(measured)
     _write_table(output / "metrics.csv", names, table)
     columns = ("hazy", DEFAULT, "the demo's student", "clear")
-    write_image(output / "comparison.png", comparison_sheet(rows, columns, max_cell_width=360))
-    print_lines("", "PSNR / SSIM  " + "  ".join(f"{method:>13}" for method in METHODS))
-    for name, figures in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True):
-        cells = (f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in figures)
-        print_lines(f"{name:11}  " + "  ".join(f"{cell:>13}" for cell in cells))
+    write_rgb(output / "comparison.png", comparison_sheet(rows, columns, max_cell_width=360))
+    shown = [
+        [name, *(f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in figures)]
+        for name, figures in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True)
+    ]
+    print_lines("", *table_lines([["PSNR / SSIM", *METHODS], *shown]))
     print_lines("", f"Picture: {output / 'comparison.png'}", f"Table:   {output / 'metrics.csv'}")
 
 

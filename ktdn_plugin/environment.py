@@ -9,6 +9,7 @@ from importlib import metadata
 from ktdn_plugin import __version__
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.system_memory import available
+from ktdn_plugin.text_tables import table_lines
 
 PACKAGES = (
     *("torch", "torchvision", "basicsr", "mmengine", "timm", "opencv-python", "lmdb", "addict"),
@@ -34,8 +35,7 @@ def describe_environment() -> list[str]:
     free = available()
     if free is not None:
         rows.append(("free memory", f"{free / 2**30:.1f} GiB"))
-    width = max(len(name) for name, _ in rows)
-    return [f"{name:{width}}  {value}" for name, value in rows]
+    return table_lines(rows, "ll")
 
 
 def print_environment() -> None:

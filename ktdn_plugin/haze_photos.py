@@ -12,11 +12,10 @@ from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.depth import read_depth
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.clouds import Window
 from ktdn_plugin.haze.scattering import make_transmission, synthesize_haze
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import read_rgb, read_size, write_rgb
 from ktdn_plugin.scenes.image_files import list_images
 
 SEEDS = 2**32
@@ -60,18 +59,18 @@ def haze_photos(
     if depth is not None:
         if len(files) > 1:
             raise KTDNError(f"--depth {depth}: fits one photo, got {len(files)}; give one")
-        distance = read_depth(depth, read_image(files[0]).shape[:2])
+        distance = read_depth(depth, read_size(files[0]))
     hidden = True if len(files) == 1 else None
     # Reading twice costs less than half of the photos hazy and a message about the next one.
     for file in tqdm(files, "Checking", unit="photo", disable=hidden, leave=False):
-        read_image(file)
+        read_rgb(file)
 
     for number, file in enumerate(tqdm(files, "Haze", unit="photo", disable=hidden)):
-        haze = synthesize_haze(read_image(file), seed_of(seed, number), depth=distance, **ranges)
-        write_image(output / f"{file.stem}_hazy.png", _as_bytes(haze.hazy))
+        haze = synthesize_haze(read_rgb(file), seed_of(seed, number), depth=distance, **ranges)
+        write_rgb(output / f"{file.stem}_hazy.png", _as_bytes(haze.hazy))
         if transmission:
             grey = np.repeat(_as_bytes(haze.transmission)[..., None], 3, axis=2)
-            write_image(output / f"{file.stem}_transmission.png", grey)
+            write_rgb(output / f"{file.stem}_transmission.png", grey)
     if len(files) == 1:
         print_lines(f"Hazy photo: {output / f'{files[0].stem}_hazy.png'}")
     else:

@@ -1,18 +1,14 @@
-"""Pictures for people: sheets that put images side by side, and writing images to files."""
+"""Pictures for people: sheets that put images side by side."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ktdn_plugin.errors import KTDNError, printable
-from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.errors import printable
 
 Pixels = NDArray[np.uint8]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -23,12 +19,6 @@ TEXT_SIZE = 17
 HEADER_SIZE = 20
 LINE = 1.5  # line height relative to the text's size
 GAP = 12  # pixels between cells and around the sheet
-
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-}
 
 
 def comparison_sheet(
@@ -97,33 +87,6 @@ def comparison_sheet(
             draw.text((left + cell / 2, below + line / 2), text, INK, font, anchor="mm")
         top = below + line + GAP
     return np.array(sheet)
-
-
-def write_image(path: Path, rgb: Pixels) -> None:
-    """Writes an image file in one go: it is there whole, or as it was before.
-
-    Args:
-        path: The file, ending in .png, .jpg or .jpeg. Its folder is made where it is missing; an
-            existing file is replaced.
-        rgb: (h, w, 3) uint8 RGB.
-
-    Raises:
-        KTDNError: The ending is none of these, or the file or its folder cannot be written.
-        TypeError: ``rgb`` is no uint8 array.
-        ValueError: ``rgb`` has no fitting shape.
-    """
-    path = Path(path)
-    image = _as_picture(rgb)
-    if path.suffix.lower() not in FORMATS:
-        raise KTDNError(f"{path}: images are written as .png, .jpg or .jpeg; name it so")
-    kind, options = FORMATS[path.suffix.lower()]
-    content = io.BytesIO()
-    try:
-        image.save(content, kind, **options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KTDNError(f"{path} cannot be written: {error.strerror or error}") from error
-    write_whole(path, lambda file: file.write(content.getbuffer()))
 
 
 def _as_picture(rgb: Pixels) -> Image.Image:

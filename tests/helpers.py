@@ -112,7 +112,7 @@ def losses_of(text: str, name: str) -> list[float]:
     return [float(value) for value in re.findall(rf"\b{name}: (\S+)", text)]
 
 
-SPEED = ("images_per_second", "data_share", "memory_gib")
+SPEED = ("seconds", "images_per_second", "data_share", "memory_gib")
 
 
 def records_of(folder: Path, name: str) -> list[dict]:

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -492,6 +493,16 @@ def test_nothing_overlaps_or_leaves_the_picture(count: int, tmp_path: Path) -> N
 # The command
 
 
+def test_drawing_is_text_and_the_same_each_time(tmp_path: Path) -> None:
+    run = make_training(tmp_path / "experiments" / "<b>&run")
+    for name in ("one.svg", "new/other.svg"):
+        draw_curves([run], tmp_path / name)
+    drawing = (tmp_path / "one.svg").read_bytes()
+    assert drawing == (tmp_path / "new/other.svg").read_bytes()
+    words = [one.text for one in ElementTree.fromstring(drawing).iter() if one.tag[-4:] == "text"]
+    assert {"<b>&run", "learning rate", "iteration"} <= set(words)
+
+
 @pytest.mark.parametrize("name", ["curves.png", "new/folder/curves.jpg"])
 def test_picture_is_written_and_named(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -643,23 +654,9 @@ def test_run_given_twice(tmp_path: Path) -> None:
     assert message([run, other], tmp_path) == f"{other}: given twice, also as {run}; leave one out"
 
 
-def test_runs_of_mmengine_are_drawn_as_well(tmp_path: Path) -> None:
-    lines = [
-        *({"lr": 0.1, "loss": 3.0, "loss_pix": 1 / i, "iter": i, "step": i} for i in (1, 2, 3)),
-        {"psnr": 20.5, "step": 3},
-    ]
-    folder = tmp_path / "work_dirs" / "run"
-    log = folder / "20260101_000000" / "vis_data" / "scalars.json"
+def test_run_that_mmengine_alone_has_logged_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "work_dirs" / "run" / "20260101_000000" / "vis_data" / "scalars.json"
     log.parent.mkdir(parents=True)
-    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    run = read_run(folder)
-    assert list(run.losses) == ["loss_pix"]
-    assert run.metrics["val", "psnr"].last == (3, 20.5)
-    ours = make_run(tmp_path / "experiments" / "ours", train(1, l_rec=0.1))
-    draw_curves([folder, ours], tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").is_file()
-    with pytest.raises(KTDNError, match=r"no run itself; give one or several of: .*run$"):
-        read_run(tmp_path / "work_dirs")
-    log.write_text("")
-    with pytest.raises(KTDNError, match="run: the run has logged nothing yet"):
-        read_run(folder)
+    log.write_text('{"lr": 0.1, "loss_rec": 3.0, "step": 1}\n')
+    folder = tmp_path / "work_dirs" / "run"
+    assert message([folder], tmp_path).startswith(f"{folder}: holds no metrics.jsonl: a run of an")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.model_zoo.weights import DEFAULT
+from ktdn_plugin.photos import read_rgb
 
 WHOLE_RUN = Path(__file__).parent.parent / "demo"
 SHORT = (
@@ -30,7 +30,7 @@ def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     photos = {path.stem for path in (out / "data/val/clear").iterdir()}
     assert {row["image"] for row in read_table(out)} == photos
-    assert min(read_image(out / "comparison.png").shape[:2]) > 300
+    assert min(read_rgb(out / "comparison.png").shape[:2]) > 300
     assert {path.stem for path in (out / "dehazed").glob("*.png")} == photos
     assert (out / "experiments/demo_teacher/models/net_g_latest.pth").is_file()
     assert (out / "experiments/demo_student/models/net_g_latest.pth").is_file()
@@ -48,7 +48,7 @@ def test_demo_by_mmengine(run, tmp_path: Path) -> None:
     photos = {path.stem for path in (out / "data/val/clear").iterdir()}
     assert {row["image"] for row in read_table(out)} == photos
     assert {path.stem for path in (out / "work_dirs/train_ktdn/results").iterdir()} == photos
-    assert min(read_image(out / "comparison.png").shape[:2]) > 300
+    assert min(read_rgb(out / "comparison.png").shape[:2]) > 300
     assert "ktdn mmengine train options/demo/train_ktdn.py" in done.stdout
 
 

@@ -13,11 +13,11 @@ import pytest
 from helpers import one, write_png
 
 from ktdn_plugin.commands import haze as command
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze import scattering as defaults
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.haze_photos import haze_photos, read_depth, seed_of
+from ktdn_plugin.photos import read_rgb
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def expected(photo: Path, seed: int, **options: object) -> np.ndarray:
-    return np.rint(synthesize_haze(read_image(photo), seed, **options).hazy * 255).astype(np.uint8)
+    return np.rint(synthesize_haze(read_rgb(photo), seed, **options).hazy * 255).astype(np.uint8)
 
 
 def refused(*arguments: object, **options: object) -> str:
@@ -49,9 +49,9 @@ def test_a_photo_gets_the_haze_of_the_seed(folder: Path, run: Callable) -> None:
     assert done.stdout == "Hazy photo: hazy/a_hazy.png\n"
     assert done.stderr == ""
     photo = Path("photos/a.png")
-    assert np.array_equal(read_image("hazy/a_hazy.png"), expected(photo, 7))
-    transmission = synthesize_haze(read_image(photo), 7).transmission
-    written = read_image("hazy/a_transmission.png")
+    assert np.array_equal(read_rgb("hazy/a_hazy.png"), expected(photo, 7))
+    transmission = synthesize_haze(read_rgb(photo), 7).transmission
+    written = read_rgb("hazy/a_transmission.png")
     assert np.array_equal(written[..., 1], np.rint(transmission * 255).astype(np.uint8))
     assert sorted(p.name for p in Path("hazy").iterdir()) == ["a_hazy.png", "a_transmission.png"]
 
@@ -75,7 +75,7 @@ def test_flags_arrive(folder: Path, run: Callable) -> None:
         octaves=3,
         depth=read_depth(Path("far.png"), (40, 60)),
     )
-    assert np.array_equal(read_image("out/a_hazy.png"), wanted)
+    assert np.array_equal(read_rgb("out/a_hazy.png"), wanted)
 
 
 def test_several_photos_get_the_hazes_of_following_seeds(
@@ -83,7 +83,7 @@ def test_several_photos_get_the_hazes_of_following_seeds(
 ) -> None:
     haze_photos([Path("photos/deeper/c.png"), Path("photos")][1:], Path("out"), seed=2**32 - 1)
     for name, seed in (("a.png", 2**32 - 1), ("b.jpg", 0), ("deeper/c.png", 1)):
-        written = read_image(f"out/{Path(name).stem}_hazy.png")
+        written = read_rgb(f"out/{Path(name).stem}_hazy.png")
         assert np.array_equal(written, expected(Path("photos", name), seed))
     assert capsys.readouterr().out == "3 hazy photos: out\n"
     assert [seed_of(2**32 - 1, position) for position in range(3)] == [2**32 - 1, 0, 1]
@@ -93,8 +93,8 @@ def test_grey_and_deep_photos_are_read(folder: Path) -> None:
     cv2.imwrite("deep.png", np.full((20, 30, 3), 40000, np.uint16))
     cv2.imwrite("grey.png", np.full((20, 30), 100, np.uint8))
     haze_photos([Path("deep.png"), Path("grey.png")], Path("out"), density=(0, 0))
-    assert np.unique(read_image("out/deep_hazy.png")).tolist() == [40000 >> 8]
-    assert np.unique(read_image("out/grey_hazy.png")).tolist() == [100]
+    assert np.unique(read_rgb("out/deep_hazy.png")).tolist() == [40000 >> 8]
+    assert np.unique(read_rgb("out/grey_hazy.png")).tolist() == [100]
 
 
 def test_equal_names_are_refused_before_anything_is_written(folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_existing_files_are_kept_unless_told_otherwise(folder: Path) -> None:
     assert refused([Path("photos")], output) == "out/a_hazy.png: exists; --overwrite replaces it"
     assert Path("out/a_hazy.png").read_bytes() == before
     haze_photos([photo], output, seed=1, overwrite=True)
-    assert np.array_equal(read_image("out/a_hazy.png"), expected(photo, 1))
+    assert np.array_equal(read_rgb("out/a_hazy.png"), expected(photo, 1))
 
 
 def test_photos_themselves_are_never_replaced(folder: Path) -> None:
@@ -173,7 +173,7 @@ def test_depth_makes_haze_thicker_where_it_is_brighter(folder: Path) -> None:
     assert depth.mean() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(depth, ramp / ramp.mean(), rtol=1e-5)
     haze_photos([photo], Path("out"), depth=Path("far.png"), transmission=True, veil=(1, 1))
-    transmission = read_image("out/a_transmission.png")[..., 0]
+    transmission = read_rgb("out/a_transmission.png")[..., 0]
     assert (np.diff(transmission.astype(int), axis=0) <= 0).all()
     assert transmission[0, 0] > 250
     assert transmission[-1, -1] < 60

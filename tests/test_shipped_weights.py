@@ -20,11 +20,11 @@ from ktdn_plugin.checkpoints.info import describe_checkpoint
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.cli import main
 from ktdn_plugin.data import make_demo_dataset
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.metrics import measure
 from ktdn_plugin.model_zoo import weights
 from ktdn_plugin.model_zoo.weights import DEFAULT, FOLDER, SHIPPED, resolve_checkpoint
 from ktdn_plugin.option_files import options_folder
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.variants import VARIANTS
 
 MB = 1_000_000
@@ -104,9 +104,9 @@ def test_networks_compute_in_float32(name: str) -> None:
 def test_without_a_name_the_default_dehazes(here: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["dehaze", "photo.png"]) == 0
     assert main(["dehaze", "photo.png", "--checkpoint", DEFAULT, "-o", "named"]) == 0
-    image = read_image(here / "photo.png")
+    image = read_rgb(here / "photo.png")
     for path in ("dehazed/photo.png", "named/photo.png"):
-        assert np.array_equal(read_image(here / path), Dehazer()(image))
+        assert np.array_equal(read_rgb(here / path), Dehazer()(image))
     (journal,) = (here / "dehazed/.ktdn-dehaze").iterdir()
     assert resolve_checkpoint(DEFAULT).name in journal.read_text()
 
@@ -217,7 +217,7 @@ def test_half_precision_files(here: Path) -> None:
     sizes = [Path(f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
     assert sizes[1] < 0.6 * sizes[0]
     # They were float16 before: nothing more is lost.
-    images = [Dehazer(f"{name}.safetensors")(read_image("photo.png")) for name in ("whole", "half")]
+    images = [Dehazer(f"{name}.safetensors")(read_rgb("photo.png")) for name in ("whole", "half")]
     assert np.array_equal(*images)
     with torch.no_grad():
         network = load_network("ktdn_tiny")
@@ -232,8 +232,8 @@ def test_the_demos_photographs_gain(tmp_path: Path) -> None:
     """Each of those that 'ktdn demo' shows, by 2.5 dB at least, and in SSIM."""
     make_demo_dataset(tmp_path / "data", 0)
     for path in sorted((tmp_path / "data/val/clear").iterdir()):
-        clear = read_image(path)
-        hazy = read_image(tmp_path / "data/val/hazy" / path.name)
+        clear = read_rgb(path)
+        hazy = read_rgb(tmp_path / "data/val/hazy" / path.name)
         before, after = measure(hazy, clear), measure(Dehazer()(hazy), clear)
         assert after.psnr >= before.psnr + 2.5, path.name
         assert after.ssim > before.ssim, path.name
@@ -250,7 +250,7 @@ def test_real_haze() -> None:
         if path.stem.startswith("ohaze_full"):
             continue  # at full size: they take as long as all the others
         (clear_path,) = (DATA / "real_pairs/clear").glob(f"{path.stem}.*")
-        clear, hazy = read_image(clear_path), read_image(path)
+        clear, hazy = read_rgb(clear_path), read_rgb(path)
         before, after = measure(hazy, clear), measure(dehaze(hazy), clear)
         gains.append(after.psnr - before.psnr)
         figures.append(after)
@@ -265,5 +265,5 @@ def test_real_haze() -> None:
 )
 def test_clear_photographs_come_out_clear() -> None:
     dehaze = Dehazer()
-    images = [read_image(path) for path in sorted((DATA / "sots_indoor/clear").iterdir())[::4]]
+    images = [read_rgb(path) for path in sorted((DATA / "sots_indoor/clear").iterdir())[::4]]
     assert np.mean([measure(dehaze(image), image).psnr for image in images]) >= 26

@@ -22,6 +22,7 @@ from ktdn_plugin.basicsr.dry_run import try_network
 from ktdn_plugin.basicsr.loaders import share_out
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.options import Options, complete_model_options, image_loss_sections
+from ktdn_plugin.basicsr.records import run_log_of
 from ktdn_plugin.basicsr.retention import keep_newest, save_best
 from ktdn_plugin.errors import KTDNError, NotFiniteError, OptionsError
 from ktdn_plugin.training import distributed
@@ -276,7 +277,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
 
         The figures of the first validation set decide which network is ``net_g_best.pth``.
         """
-        from ktdn_plugin.basicsr.validation import validate
+        from ktdn_plugin.basicsr.validation import identity_of, validate
 
         self.opt["val"]["save_img"] = save_img
         if isinstance(current_iter, int):  # behind the last iteration BasicSR's loop counts on
@@ -284,8 +285,12 @@ class KTDNBaseModel(ModelMethods, SRModel):
         dataset: Any = dataloader.dataset
         loader = share_out(dataset, self.opt["rank"], self.opt["world_size"])
         figures = validate(self, loader, current_iter, tb_logger)
-        if self.is_train and figures and dataset.opt["name"] == self._first_set():
-            save_best(self, dataset.opt["name"], current_iter)
+        if self.is_train and figures:
+            run_log, name = run_log_of(self.opt), dataset.opt["name"]
+            if isinstance(current_iter, int) and run_log.is_started:
+                run_log.figures("val", current_iter, name, identity_of(dataset), figures)
+            if name == self._first_set():
+                save_best(self, name, current_iter)
 
     def _first_set(self) -> str:
         sets = self.opt["datasets"].values()

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.model_methods import ModelMethods
+from ktdn_plugin.basicsr.records import describe_run, run_log_of
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
 from ktdn_plugin.training import distributed
 
@@ -39,6 +40,7 @@ def apply() -> None:
 
     for place, name, change in (
         (basicsr.train, "load_resume_state", _resuming_without_gpu),
+        (basicsr.train, "MessageLogger", _recording),
         (dist_util, "_init_dist_pytorch", functools.partial(_joining, "pytorch")),
         (dist_util, "_init_dist_slurm", functools.partial(_joining, "slurm")),
         (BaseModel, "model_to_device", _wrapping_without_gpu),
@@ -72,13 +74,8 @@ def _stand_in_for_functional_tensor() -> None:
 def _resuming_without_gpu(stock: Function) -> Function:
     """BasicSR's own asks for a CUDA driver, and for a frozen teacher's ``net_t_N.pth``."""
 
-    from basicsr.utils.registry import MODEL_REGISTRY
-
     def load_resume_state(opt: dict[str, Any]) -> State | None:
-        name = opt["model_type"]
-        # Also somebody's own model that is made from ours.
-        is_ours = name in MODEL_REGISTRY and issubclass(MODEL_REGISTRY.get(name), ModelMethods)
-        if not is_ours and torch.cuda.is_available():
+        if _model_of(opt) is None and torch.cuda.is_available():
             found: State | None = stock(opt)
             return found
         state = find_resume_state(opt)
@@ -86,6 +83,58 @@ def _resuming_without_gpu(stock: Function) -> Function:
         return state
 
     return load_resume_state
+
+
+def _model_of(opt: dict[str, Any]) -> Any:
+    """Returns the class of the options' model where it is ours, or made from ours; else None."""
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    name = opt["model_type"]
+    model = MODEL_REGISTRY.get(name) if name in MODEL_REGISTRY else None
+    return model if model is not None and issubclass(model, ModelMethods) else None
+
+
+def _recording(stock: Function) -> Function:
+    """BasicSR's own tells its log alone how the training of a KTDN goes, not the run's record."""
+
+    def message_logger(opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> Function:
+        log: Function = stock(opt, start_iter, tb_logger)
+        model = _model_of(opt)
+        if model is None:
+            return log
+        return _RecordingLogger(log, opt, start_iter, getattr(model, "STAGE", ""))
+
+    return message_logger
+
+
+class _RecordingLogger:
+    """BasicSR's logger, and the run's own record."""
+
+    def __init__(self, log: Any, opt: dict[str, Any], start: int, stage: str) -> None:
+        self._log = log
+        self._run_log = run_log_of(opt)
+        dropped = self._run_log.start(start)
+        if dropped:
+            log.logger.info(dropped)
+        # No more is known of the data here than what the options say.
+        data: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
+        for phase, one in opt["datasets"].items():
+            known = {"name": one.get("name", phase), "options": one}
+            data.setdefault(phase.split("_")[0], []).append(known)
+        describe_run(self._run_log, opt, stage, data, start)
+        train = opt["datasets"]["train"]
+        copies = opt["world_size"] if opt["dist"] else max(opt["num_gpu"], 1)
+        self._images = train["batch_size_per_gpu"] * copies
+
+    def __call__(self, values: dict[str, Any]) -> None:
+        known = dict(values)
+        epoch, iteration, rates = (known.pop(key) for key in ("epoch", "iter", "lrs"))
+        seconds = known.pop("time"), known.pop("data_time")
+        self._run_log.training(iteration, rates, known, seconds, self._images, epoch)
+        self._log(values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
 
 
 def _joining(launcher: str, stock: Function) -> Function:

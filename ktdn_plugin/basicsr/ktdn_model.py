@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ktdn_plugin.basicsr.base_model import KTDNBaseModel
 from ktdn_plugin.basicsr.dry_run import name_compared, try_transfer
 from ktdn_plugin.basicsr.loaders import build_eval_loader
+from ktdn_plugin.basicsr.records import add_teacher, run_log_of
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.training.precision import apply_speed_options
 from ktdn_plugin.training.steps import FrozenTeacher, Step, check_teacher, student_step
@@ -131,7 +132,9 @@ class KTDNModel(KTDNBaseModel):
             sets = self.opt["datasets"].values() if self.opt.get("val") is not None else ()
             place = self.opt["rank"], self.opt["world_size"]
             loaders = [build_eval_loader(one, *place) for one in sets if one["phase"] == "val"]
-            self.check_teacher(loaders)
+            rows, run_log = self.check_teacher(loaders), run_log_of(self.opt)
+            if run_log.is_started:
+                add_teacher(run_log, rows)
         super().optimize_parameters(current_iter)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.data.images import decode_image
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
 from ktdn_plugin.data.workers import explaining_workers
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import decode_rgb
 from ktdn_plugin.training.distributed import TIMEOUT
 from ktdn_plugin.training.preemption import shield_workers
 
@@ -63,7 +63,10 @@ class NamedErrors(Dataset):
             is_lmdb = client.backend == "lmdb"
             name = f"{self.opt[f'dataroot_{kind}']}, key '{file}'" if is_lmdb else file
             try:
-                decode_image(client.get(file, kind), name)
+                content = client.get(file, kind)
+                if content is None:  # as an LMDB has it of a key that it lacks
+                    return f"{name}: no such image"
+                decode_rgb(content, name)
             except KTDNError as problem:
                 return str(problem)
             except OSError as problem:

@@ -40,8 +40,8 @@ class Provenance:
         self.options = hashlib.sha256(text.encode()).hexdigest()
         self.total: int = opt["train"]["total_iter"]
         self.data = {
-            "train": [_described(train_set)],
-            "val": [_described(one) for one in val_sets],
+            "train": [describe_set(train_set)],
+            "val": [describe_set(one) for one in val_sets],
         }
         self.iteration: int = state.get("iter", 0)
         self.last: dict[str, Any] = dict(state.get("last_metric_results") or {})
@@ -53,7 +53,8 @@ class Provenance:
             self.last[name] = {"iteration": self.iteration, "figures": plain}
 
 
-def _described(dataset: Any) -> dict[str, Any]:
+def describe_set(dataset: Any) -> dict[str, Any]:
+    """Returns what tells a data set from others: name, split, fingerprint, number of images."""
     from ktdn_plugin.basicsr.validation import identity_of
 
     return {"name": dataset.opt["name"], **identity_of(dataset), "images": len(dataset)}

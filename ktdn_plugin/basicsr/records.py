@@ -1,25 +1,19 @@
-"""What a training tells while it runs: log lines, tensorboard, and ``metrics.jsonl``."""
+"""What a training tells while it runs: log lines, tensorboard, and the run's own record."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.atomic import write_whole
-from ktdn_plugin.system_memory import peak_taken
+from ktdn_plugin.basicsr.provenance import describe_set
+from ktdn_plugin.training.run_log import RunLog
 
 _logger = logging.getLogger("basicsr")
-
-FILE = "metrics.jsonl"
-"""In a run's folder: one JSON object a line, for ``ktdn curves`` and for people's own scripts."""
 
 
 class Stopwatch:
@@ -53,7 +47,7 @@ class Stopwatch:
 
 
 class Records:
-    """Writes what the first process reports; the others' stay silent.
+    """Reports to the log, to tensorboard and to the run's own record, in the first process.
 
     Args:
         opt: The run's options; its folder is there.
@@ -68,21 +62,11 @@ class Records:
         self.began = time.time()
         self.total = opt["train"]["total_iter"]
         self.shown = opt["rank"] == 0
-        self.path = Path(opt["path"]["experiments_root"]) / FILE
+        self.run_log = run_log_of(opt)
         self.tb_logger = _tensorboard(opt, start) if self.shown else None
-        if self.shown and self.path.exists():
-            self._drop_later(validated)
-
-    def _drop_later(self, validated: int) -> None:
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
-            try:
-                row = json.loads(line)
-            except ValueError:  # cut off in the middle
-                continue
-            if row["iter"] <= (validated if row["kind"] == "val" else self.start):
-                kept.append(line)
-        write_whole(self.path, lambda file: file.write("".join(kept).encode()))
+        dropped = self.run_log.start(start, validated)
+        if dropped:
+            _logger.info(dropped)
 
     def training(
         self,
@@ -105,10 +89,8 @@ class Records:
         """
         if not self.shown:
             return
-        speed = images / max(seconds[0], 1e-9)
-        share = seconds[1] / max(seconds[0], 1e-9)
-        taken = peak_taken()
-        memory = None if taken is None else taken / 2**30
+        measured = self.run_log.training(iteration, rates, values, seconds, images, epoch)
+        memory = measured["memory_gib"]
         done = iteration - self.start
         left = (time.time() - self.began) / max(done, 1) * (self.total - iteration)
         shown_rates = "".join(f"{rate:.3e}," for rate in rates)
@@ -117,16 +99,9 @@ class Records:
             f"lr:({shown_rates})] [eta: {timedelta(seconds=int(left))}, time (data): "
             f"{seconds[0]:.3f} ({seconds[1]:.3f})] "
             + " ".join(f"{name}: {value:.4e}" for name, value in values.items())
-            + f" img/s: {speed:.1f}"
+            + f" img/s: {measured['images_per_second']:.1f}"
             + ("" if memory is None else f" memory: {memory:.2f} GiB")
         )
-        row = {"kind": "train", "iter": iteration, "epoch": epoch, "lr": list(rates), **values}
-        measured: dict[str, float | None] = {
-            "images_per_second": speed,
-            "data_share": share,
-            "memory_gib": memory,
-        }
-        self._write({**row, **measured})
         if self.tb_logger:
             for name, value in values.items():
                 folder = "losses/" if name.startswith("l_") else ""
@@ -145,24 +120,14 @@ class Records:
         figures: Mapping[str, float],
     ) -> None:
         """Records a validation set's figures, and which data they are of; logged they are."""
-        if self.shown and figures:
-            row = {"kind": "val", "iter": iteration, "set": name}
-            self._write({**row, **identity, **figures})
+        self.run_log.figures("val", iteration, name, identity, figures)
 
     def teacher(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Reports how well the teacher reconstructs."""
-        for row in rows if self.shown else ():
-            self._write({"kind": "teacher", "iter": 0, **row})
-            if self.tb_logger:
+        add_teacher(self.run_log, rows)
+        if self.tb_logger:
+            for row in rows:
                 self.tb_logger.add_scalar(f"teacher/{row['set']}/psnr", row["psnr"], 0)
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        finite = {key: _finite(value) for key, value in row.items()}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(finite, allow_nan=False) + "\n")
-        except OSError as error:
-            raise KTDNError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
         """Ends tensorboard's file."""
@@ -170,11 +135,54 @@ class Records:
             self.tb_logger.close()
 
 
-def _finite(value: Any) -> Any:
-    """Returns what JSON can hold of a value: null stands for NaN and infinity."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return [_finite(one) for one in value] if isinstance(value, list) else value
+def run_log_of(opt: Options) -> RunLog:
+    """Returns the record of a training, in its folder."""
+    return RunLog(opt["path"]["experiments_root"], writes=opt["rank"] == 0)
+
+
+def add_teacher(run_log: RunLog, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Records how well the teacher reconstructs each set."""
+    for row in rows:
+        identity = {key: row[key] for key in ("split", "fingerprint")}
+        run_log.figures("teacher", 0, row["set"], identity, {"psnr": row["psnr"]})
+
+
+def describe_run(
+    run_log: RunLog,
+    opt: Options,
+    stage: str,
+    data: Mapping[str, Sequence[Mapping[str, Any]]],
+    iteration: int = 0,
+) -> None:
+    """Writes a run's ``run.json``.
+
+    Args:
+        run_log: The run's record.
+        opt: The run's options.
+        stage: See :meth:`ktdn_plugin.training.run_log.RunLog.describe`.
+        data: The data sets, by phase.
+        iteration: The iteration that a resumed run goes on from.
+    """
+    import basicsr
+    import torch
+
+    state = opt["path"].get("resume_state")
+    run_log.describe(
+        name=opt["name"],
+        toolbox=f"BasicSR {basicsr.__version__}",
+        stage=stage,
+        options=opt,
+        data=data,
+        seed=opt.get("manual_seed"),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        processes=opt["world_size"],
+        resumed_from=(str(state), iteration) if state and iteration else None,
+    )
+
+
+def described_sets(datasets: Iterable[Any]) -> list[dict[str, Any]]:
+    """Returns what ``run.json`` says of data sets: what figures are of, and their options."""
+    return [{**describe_set(one), "options": one.opt} for one in datasets]
 
 
 def _tensorboard(opt: Options, start: int) -> Any:

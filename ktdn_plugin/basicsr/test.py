@@ -9,10 +9,12 @@ from typing import Any
 
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare, read_options_text
+from ktdn_plugin.basicsr.records import describe_run, described_sets
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import explained
 from ktdn_plugin.training import distributed
+from ktdn_plugin.training.run_log import RunLog
 
 
 def test_pipeline(arguments: Namespace, root: Path) -> None:
@@ -46,6 +48,9 @@ def _test(opt: Options, source: str) -> None:
     with distributed.fail_on_all_ranks():
         make_folders(opt)
         open_log_file(opt, "test")
+        data = {"test": described_sets(loader.dataset for loader in loaders)}
+        run_log = RunLog(opt["path"]["results_root"], writes=opt["rank"] == 0)
+        describe_run(run_log, opt, "test", data)
     rows = []
     for loader in loaders:
         dataset = loader.dataset

@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.provenance import Provenance
-from ktdn_plugin.basicsr.records import Records, Stopwatch
+from ktdn_plugin.basicsr.records import Records, Stopwatch, describe_run, described_sets
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
 from ktdn_plugin.basicsr.retention import keep_newest, save_best
 from ktdn_plugin.basicsr.run_folder import (
@@ -116,6 +116,12 @@ class _Run:
         """Trains all iterations that are left."""
         opt, total = self.opt, self.opt["train"]["total_iter"]
         self.records = Records(opt, self.start, self.validated)
+        data = {
+            "train": described_sets([self.batches.dataset]),
+            "val": described_sets(loader.dataset for loader in self.val_loaders),
+        }
+        stage = getattr(self.model, "STAGE", "")
+        describe_run(self.records.run_log, opt, stage, data, self.start)
         self.records.teacher(self.teacher)
         self._introduce(total)
         self.watch = Stopwatch()

@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ktdn_plugin.attention import heat_picture, recorded_attention
-from ktdn_plugin.errors import KTDNError, explained, is_out_of_memory
+from ktdn_plugin.errors import explained, is_out_of_memory
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.metrics import describe_missing
+from ktdn_plugin.photos import write_rgb
 from ktdn_plugin.pictures import comparison_sheet
-from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.training import distributed
 
 Figures = dict[str, float]
@@ -137,7 +137,8 @@ def _run(
         if model.device.type == "cuda":
             torch.cuda.empty_cache()  # whole photographs differ in size, and leave gaps
         if model.opt["val"]["save_img"]:
-            _write_png(_result_path(model.opt, data, name, current_iter), images["img"])
+            # BasicSR's own writer leaves cut files behind.
+            write_rgb(_result_path(model.opt, data, name, current_iter), _as_rgb(images["img"]))
         values = []
         for metric, options in metrics.items():
             value, reason = _measure(images, options)
@@ -177,14 +178,10 @@ def _result_path(opt: dict[str, Any], data: Any, name: str, current_iter: int | 
     return folder / name / f"{stem}_{opt['val']['suffix'] or opt['name']}.png"
 
 
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes an image as BasicSR has it, BGR or grey; its own writer leaves cut files behind."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KTDNError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
-    _, content = cv2.imencode(".png", image)
-    write_whole(path, lambda file: file.write(content.tobytes()))
+def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Makes RGB of an image as BasicSR has it, BGR or grey."""
+    order = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(image, order), np.uint8)
 
 
 def _with_bar(loader: DataLoader, opt: dict[str, Any], text: str) -> Iterator[tuple[int, Any]]:

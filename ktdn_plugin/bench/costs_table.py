@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ktdn_plugin.bench.costs import SIZES, ModelDescription, describe_model
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.text_tables import table_lines
 from ktdn_plugin.variants import VARIANTS, list_models
 
 FOOTNOTE = (
@@ -41,14 +42,12 @@ def format_models(models: Sequence[ModelDescription]) -> list[str]:
     headings = ["model", "encoder", "parameters"]
     for width, height in models[0].costs:
         headings += [f"{width}x{height}: GFLOPs", "MiB"]
+    texts = ["", *(model.text for model in models)]
     rows = [headings, *(_cells(model) for model in models)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
-    lines = []
-    for row, text in zip(rows, ["", *(model.text for model in models)], strict=True):
-        names = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join([*names, *numbers, text]).rstrip())
-    return lines
+    return table_lines(
+        [[*row, text] for row, text in zip(rows, texts, strict=True)],
+        f"ll{'r' * (len(headings) - 2)}l",
+    )
 
 
 def _cells(model: ModelDescription) -> list[str]:

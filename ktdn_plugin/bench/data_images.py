@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.atomic_folders import free_bytes
-from ktdn_plugin.data.images import decode_image, image_size, read_image
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.photos import decode_rgb, encode_png, read_file, read_rgb, read_size
 from ktdn_plugin.photos.png_chunks import is_plain_png
 from ktdn_plugin.scenes.opening import open_scenes
 from ktdn_plugin.scenes.store import StoreInfo
@@ -76,7 +75,7 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int, least: int) ->
 
 
 def _measured(hazy: Path, clear: Path) -> Pair:
-    sizes = image_size(hazy), image_size(clear)
+    sizes = read_size(hazy), read_size(clear)
     if sizes[0] != sizes[1]:
         text = " and ".join(f"{width} x {height}" for height, width in sizes)
         raise KTDNError(f"{hazy} and {clear} differ in size ({text}); make them equal")
@@ -111,7 +110,8 @@ def write_pairs(folder: Path, pairs: list[Pair], seed: int) -> Iterator[None]:
         if pair.files is None:
             clear = _make_mosaic(photos, np.random.default_rng([seed, number]))
             hazy = synthesize_haze(clear, (seed + number) % 2**32).hazy
-            contents = [_as_png(np.rint(255 * hazy).astype(np.uint8)), _as_png(clear)]
+            made = np.rint(255 * hazy).astype(np.uint8), clear
+            contents = [_as_png(image) for image in made]
         else:
             contents = [_plain_png(path) for path in pair.files]
         for side, content in zip(SIDES, contents, strict=True):
@@ -134,7 +134,7 @@ def write_store(folder: Path, count: int) -> Iterator[None]:
         for side in SIDES:
             for number in range(count):
                 file = image_file(folder, side, number)
-                writer.add(side, number, read_image(file), f"{side}/{file.name}")
+                writer.add(side, number, read_rgb(file), f"{side}/{file.name}")
                 yield
         pairs = np.repeat(np.arange(count, dtype=np.int32)[:, None], len(SIDES), axis=1)
         writer.finish(StoreInfo("bench", "all", counts, 2 * count, 0, 0), pairs)
@@ -167,7 +167,7 @@ def _load(name: str) -> Image:
             "bench: scikit-image's photographs are needed: pip install scikit-image, or name your "
             "own images with --hazy and --clear"
         )
-    return read_image(Path(spec.origin).parent / "data" / name)
+    return read_rgb(Path(spec.origin).parent / "data" / name)
 
 
 def _make_mosaic(photos: list[Image], random: np.random.Generator) -> Image:
@@ -188,17 +188,11 @@ def _make_mosaic(photos: list[Image], random: np.random.Generator) -> Image:
 
 
 def _plain_png(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise KTDNError(f"{path}: {error.strerror or error}") from error
-    image = decode_image(content, path)  # also one that is copied: it must be whole
-    if is_plain_png(content):
-        return content
-    return _as_png(image)
+    content = read_file(path)
+    image = decode_rgb(content, path)  # also one that is copied: it must be whole
+    return content if is_plain_png(content) else _as_png(image)
 
 
 def _as_png(rgb: Image) -> bytes:
     # OpenCV's default is decoded a quarter quicker than what Pillow writes: in the files' favour.
-    _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    return png.tobytes()
+    return bytes(encode_png(rgb, level=None))

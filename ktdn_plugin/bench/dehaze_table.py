@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ktdn_plugin.inference.memory_sizes import format_memory
+from ktdn_plugin.text_tables import table_lines
 
 HEADINGS = ("size", "way", "bound", "s/image", "speed", "peak", "memory", "off", "PSNR to it")
 
@@ -46,19 +47,8 @@ class DehazeRow:
 
 def format_rows(rows: Sequence[DehazeRow]) -> list[str]:
     """Formats rows as lines of a table; each is compared with its size's baseline above it."""
-    cells = [HEADINGS, *(_cells(row, _baseline(rows, row)) for row in rows)]
-    whole = [line for line, row in zip(cells[1:], rows, strict=True) if row.error is None]
-    widths = [max(len(line[i]) for line in [HEADINGS, *whole]) for i in range(len(HEADINGS))]
-    widths[:2] = [max(len(line[i]) for line in cells) for i in (0, 1)]
-    lines = []
-    for line, row in zip(cells, [None, *rows], strict=True):
-        named = [line[i].ljust(widths[i]) for i in (0, 1)]
-        if row is not None and row.error is not None:
-            lines.append("  ".join([*named, row.error]))
-            continue
-        rest = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
-        lines.append("  ".join([*named, *rest]).rstrip())
-    return lines
+    cells = [[*HEADINGS, ""], *(_cells(row, _baseline(rows, row)) for row in rows)]
+    return table_lines(cells, f"ll{'r' * (len(HEADINGS) - 2)}l")
 
 
 def _baseline(rows: Sequence[DehazeRow], row: DehazeRow) -> DehazeRow | None:
@@ -69,7 +59,7 @@ def _baseline(rows: Sequence[DehazeRow], row: DehazeRow) -> DehazeRow | None:
 def _cells(row: DehazeRow, baseline: DehazeRow | None) -> tuple[str, ...]:
     name = (f"{row.size[0]} x {row.size[1]}", row.way)
     if row.error is not None:
-        return (*name, *[""] * (len(HEADINGS) - len(name)))
+        return (*name, *[""] * (len(HEADINGS) - len(name)), row.error)
     speed = memory = "-"
     if baseline is not None:
         speed = f"{baseline.seconds / row.seconds:.2f}x"
@@ -87,4 +77,5 @@ def _cells(row: DehazeRow, baseline: DehazeRow | None) -> tuple[str, ...]:
         memory,
         "-" if row.difference is None else f"{row.difference:.1e}",
         psnr,
+        "",
     )

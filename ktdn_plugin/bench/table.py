@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ktdn_plugin.bench.variants import PLAIN
+from ktdn_plugin.text_tables import table_lines
 
 GIB = 2**30
 
@@ -62,24 +63,18 @@ def format_table(rows: Sequence[Row]) -> list[str]:
     that computes something else.
     """
     plain = next(row for row in rows if row.variant == PLAIN)
-    measured = {row.variant: _cells(row, plain) for row in rows if row.error is None}
-    columns = list(zip(HEADINGS, *measured.values(), strict=True))
-    first = max(len(HEADINGS[0]), *(len(row.variant) for row in rows))
-    widths = [first, *(max(map(len, column)) for column in columns[1:])]
-
-    def line(cells: Sequence[str]) -> str:
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([cells[0].ljust(first), *rest])
-
-    return [
-        line(HEADINGS),
-        *(
-            line(measured[row.variant])
-            if row.error is None
-            else f"{row.variant.ljust(first)}  failed: {row.error}"
-            for row in rows
-        ),
-    ]
+    return table_lines(
+        [
+            [*HEADINGS, ""],
+            *(
+                [*_cells(row, plain), ""]
+                if row.error is None
+                else [row.variant, *[""] * (len(HEADINGS) - 1), f"failed: {row.error}"]
+                for row in rows
+            ),
+        ],
+        f"l{'r' * (len(HEADINGS) - 1)}l",
+    )
 
 
 def _cells(row: Row, plain: Row) -> tuple[str, ...]:

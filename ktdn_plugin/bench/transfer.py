@@ -18,6 +18,7 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.own_commands import run_own_command
+from ktdn_plugin.text_tables import markdown_lines
 
 WITHOUT, UNTRAINED, TRANSFER = "without", "untrained", "transfer"
 VARIANTS = {
@@ -158,12 +159,7 @@ def format_transfer_table(figures: Sequence[Figure]) -> list[str]:
             mine, base = values.get((variant, *column), {}), values.get((WITHOUT, *column), {})
             cells.append(_spread([mine[s] - base[s] for s in mine if s in base], signed=True))
         shown.append([f"gain by {VARIANTS[variant]}", *cells])
-    widths = [max(len(row[place]) for row in shown) for place in range(len(shown[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in shown
-    ]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+    return markdown_lines(shown)
 
 
 def _spread(values: Sequence[float], signed: bool = False) -> str:

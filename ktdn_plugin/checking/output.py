@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.pictures import FORMATS
+from ktdn_plugin.photos import format_of
 from ktdn_plugin.storage.writable import check_writable
 
 
@@ -16,8 +16,7 @@ def check_output(path: Path) -> None:
     Raises:
         KTDNError: The ending is not one of a picture, or the place is taken or not writable.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise KTDNError(f"{path}: images are written as .png, .jpg or .jpeg; name it so")
+    format_of(path)
     advice = "name another place with -o"
     try:
         path.lstat()  # a name that is too long fails here

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ktdn_plugin.checking.edges import find_edges, make_grey, working_size
 from ktdn_plugin.checking.findings import Finding, Picture, Row
-from ktdn_plugin.pictures import comparison_sheet, write_image
+from ktdn_plugin.photos import write_rgb
+from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 MOST_ROWS = 24
@@ -44,14 +45,14 @@ def write_sheet(path: Path, rows: Sequence[Row], sets: Sequence[SceneSet]) -> No
     """Writes the contact sheet.
 
     Args:
-        path: The picture, ending in .png, .jpg or .jpeg.
+        path: The picture, an image file of a format that is written.
         rows: What to show, from top to bottom; one or more.
         sets: The sets that they are from.
 
     Raises:
         KTDNError: If it cannot be written, or an image cannot be read any more.
     """
-    write_image(
+    write_rgb(
         path, comparison_sheet([_cells(row, sets) for row in rows], COLUMNS, max_cell_width=CELL)
     )
 

@@ -32,6 +32,7 @@ from ktdn_plugin.checkpoints.networks import (
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, SeveralErrors, printable
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.text_tables import table_lines
 
 INPUT = "RGB in [0, 1], any size"
 
@@ -153,9 +154,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         rows += [*_network_rows(found), *_training_rows(found["metadata"])]
     if "note" in found:
         rows.append(("note", found["note"]))
-    width = max(len(name) for name, _ in rows)
-    lines = (f"{name:<{width}}  {printable(text)}" for name, text in rows)
-    return [printable(found["file"]), *(f"  {line}" for line in lines)]
+    return [printable(found["file"]), *(f"  {line}" for line in table_lines(rows, "ll"))]
 
 
 def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

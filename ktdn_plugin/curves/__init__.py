@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.curves.figure import draw_figure, pixels_of
+from ktdn_plugin.curves.figure import draw_figure, pixels_of, svg_of
+from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import log_of, read_run
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import write_rgb
+from ktdn_plugin.storage.atomic import make_folder, write_whole
 
 
 def draw_curves(runs: Sequence[Path], output: Path) -> None:
@@ -17,7 +19,7 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
 
     Args:
         runs: The runs' folders.
-        output: Picture to write, ending in .png, .jpg or .jpeg.
+        output: Picture to write: .svg, or an image file (.png, .jpg, ...).
 
     Raises:
         KTDNError: A folder is no run's, is given twice or its log cannot be read, or the picture
@@ -39,6 +41,19 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
     # A person's own defaults, such as a dark style, would not go with the colours here.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        picture = pixels_of(draw_figure([read_run(run) for run in runs]))
-    write_image(output, picture)
+        figure = draw_figure(_runs_with_curves(runs))
+        if output.suffix.lower() == ".svg":
+            drawing = svg_of(figure)
+            make_folder(output.parent)
+            write_whole(output, lambda file: file.write(drawing))
+        else:
+            write_rgb(output, pixels_of(figure))
     print_lines(f"Picture: {output}")
+
+
+def _runs_with_curves(folders: Sequence[Path]) -> list[Run]:
+    runs = [read_run(folder) for folder in folders]
+    for run in runs:
+        if not run.has_curves:
+            raise KTDNError(f"{run.folder}: has no curves: a test is in it, and no training")
+    return runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    Panel = Callable[[Axes], None]
 
 HIGHER_IS_BETTER, LOWER_IS_BETTER = {"psnr", "ssim"}, {"lpips", "niqe"}
 SMOOTHED_FROM = 20  # points; below, a curve is easily followed as it is
@@ -34,6 +34,7 @@ COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     *("#E69F00", "#56B4E9", "#000000", "#882255"),
 )
+GRID, TEACHER = "#e5e5e5", "#595959"
 LINES = ("-", "--", "-.")
 MARKERS = "osD^vPXp"
 DOTS_PER_INCH = 110
@@ -41,14 +42,53 @@ PANEL_WIDTH, PANEL_HEIGHT, LEGEND_LINE, HEADER = 4.8, 2.9, 0.17, 0.5  # inches
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
+    """What a run is called, and what its lines look like."""
+
     name: str
     colour: str
     line: str
     marker: str
 
 
-Shown = Sequence[tuple[Run, _Look]]
+Shown = Sequence[tuple[Run, Look]]
+
+
+class Panel(NamedTuple):
+    """What shows one thing of all runs that have it.
+
+    Attributes:
+        kind: What it shows.
+        data: Of a figure the set that it is of.
+        name: Of a loss or a figure its name.
+        runs: The runs that have it.
+        draw: Draws it into axes, with a title, and labels for what has to be said of its lines.
+    """
+
+    kind: Literal["loss", "rate", "figure"]
+    data: str
+    name: str
+    runs: Shown
+    draw: Callable[[Axes], None]
+
+
+def panels_of(shown: Shown) -> list[Panel]:
+    """Lists the panels of runs: each loss, the learning rates, each validation figure."""
+
+    panels: list[Panel] = []
+    for name in _united(run.losses for run, _ in shown):
+        own = [(run, look) for run, look in shown if name in run.losses]
+        panels.append(Panel("loss", "", name, own, partial(_draw_loss, own, name)))
+    own = [(run, look) for run, look in shown if run.rates]
+    if own:
+        panels.append(Panel("rate", "", "learning rate", own, partial(_draw_rates, own)))
+    keys = _united([*run.metrics, *run.teacher] for run, _ in shown)
+    sets = _united([name] for name, _ in keys)
+    for data, name in sorted(keys, key=lambda key: sets.index(key[0])):
+        key = data, name
+        own = [(run, look) for run, look in shown if key in run.metrics or key in run.teacher]
+        panels.append(Panel("figure", data, name, own, partial(_draw_metric, own, key)))
+    return panels
 
 
 def draw_figure(runs: Sequence[Run]) -> Figure:
@@ -57,16 +97,10 @@ def draw_figure(runs: Sequence[Run]) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     names = run_names([run.folder for run in runs])
-    shown = [(run, _look(i, name)) for i, (run, name) in enumerate(zip(runs, names, strict=True))]
-    training: list[Panel] = [
-        partial(_draw_loss, shown, name) for name in _united(run.losses for run in runs)
-    ]
-    if any(run.rates for run in runs):
-        training.append(partial(_draw_rates, shown))
-    keys = _united([*run.metrics, *run.teacher] for run in runs)
-    sets = _united([name] for name, _ in keys)
-    keys.sort(key=lambda key: sets.index(key[0]))
-    validation: list[Panel] = [partial(_draw_metric, shown, key) for key in keys]
+    shown = [(run, look_of(i, name)) for i, (run, name) in enumerate(zip(runs, names, strict=True))]
+    panels = panels_of(shown)
+    training = [panel.draw for panel in panels if panel.kind != "figure"]
+    validation = [panel.draw for panel in panels if panel.kind == "figure"]
 
     columns = _columns(len(training), len(validation))
     rows = [
@@ -79,12 +113,16 @@ def draw_figure(runs: Sequence[Run]) -> Figure:
     grid = figure.add_gridspec(len(rows), columns)
     width = columns * PANEL_WIDTH
     height = _draw_header(figure, shown, width)
-    for row, panels in enumerate(rows):
+    last = last_iteration(runs)
+    for row, drawings in enumerate(rows):
         lines = 0
-        for column, panel in enumerate(panels):
+        for column, draw in enumerate(drawings):
             axes = figure.add_subplot(grid[row, column])
-            panel(axes)
-            lines = max(lines, _dress(axes, _last_iteration(runs)))
+            draw(axes)
+            dress(axes, last)
+            axes.set_xlabel("iteration", fontsize=8)
+            axes.title.set_fontsize(10)
+            lines = max(lines, _add_legend(axes))
         height += PANEL_HEIGHT + lines * LEGEND_LINE
     figure.set_size_inches(width, height)
     return figure
@@ -107,7 +145,7 @@ def _draw_header(figure: Figure, shown: Shown, width: float) -> float:
 
 
 def _draw_loss(shown: Shown, name: str, axes: Axes) -> None:
-    curves = [(run.losses[name], look) for run, look in shown if name in run.losses]
+    curves = [(run.losses[name], look) for run, look in shown]
     smoothed = False
     faint = 0.3 / math.sqrt(max(1, len(curves)))  # so that those of many runs hide nothing
     for curve, look in curves:
@@ -169,14 +207,14 @@ def _draw_metric(shown: Shown, key: tuple[str, str], axes: Axes) -> None:
                 label=f"{look.name}: {summary(metric, curve)}",
             )
     # Runs that learn from one teacher share its line.
-    teachers: dict[float, list[_Look]] = {}
+    teachers: dict[float, list[Look]] = {}
     for run, look in shown:
         if key in run.teacher:
             teachers.setdefault(run.teacher[key], []).append(look)
     measured = any(run.metrics[key].last for run, _ in shown if key in run.metrics)
     low, high = axes.get_ylim()
     for value, looks in teachers.items():
-        style: dict[str, Any] = {"linestyle": ":", "linewidth": 1.4, "color": "0.35"}
+        style: dict[str, Any] = {"linestyle": ":", "linewidth": 1.4, "color": TEACHER}
         label = f"teacher: {value:#.4g}"
         if len(teachers) > 1:
             style["color"], label = looks[0].colour, f"teacher of {looks[0].name}: {value:#.4g}"
@@ -202,19 +240,21 @@ def _make_logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.6g}"))
 
 
-def _dress(axes: Axes, last: float) -> int:
-    """Returns a panel what all have in common, and tells the number of its legend's lines."""
+def dress(axes: Axes, last: float) -> None:
+    """Gives a panel what all have in common."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlim(-0.02 * last, 1.02 * last)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel("iteration", fontsize=8)
-    axes.title.set_fontsize(10)
     axes.tick_params(labelsize=8)
-    axes.grid(color="0.9", linewidth=0.7)
+    axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _add_legend(axes: Axes) -> int:
+    """Adds what has to be said of a panel's lines, and returns how many lines it takes."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         # Below, where it hides no curve however many runs there are.
@@ -237,11 +277,28 @@ def pixels_of(figure: Figure) -> Pixels:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _look(number: int, name: str) -> _Look:
+def svg_of(figure: Figure, salt: str = "ktdn") -> bytes:
+    """Renders a figure to SVG: text as text, and of equal figures the same file.
+
+    Args:
+        figure: The figure.
+        salt: What the identifiers in it are made from; figures in one page need different ones.
+    """
+    import matplotlib
+
+    content = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(content, format="svg", metadata=nothing)
+    return content.getvalue()
+
+
+def look_of(number: int, name: str) -> Look:
+    """Returns the look of a run by its number among all."""
     line = LINES[number // len(COLOURS) % len(LINES)]
     # A name that starts with an underscore would hide its run from the legends.
     name = _text(f" {name}" if name.startswith("_") else name)
-    return _Look(name, COLOURS[number % len(COLOURS)], line, MARKERS[number % len(MARKERS)])
+    return Look(name, COLOURS[number % len(COLOURS)], line, MARKERS[number % len(MARKERS)])
 
 
 def _text(text: str) -> str:
@@ -259,7 +316,8 @@ def _columns(training: int, validation: int) -> int:
     return min(most, min(choices, key=lambda n: -training % n + -validation % n))
 
 
-def _last_iteration(runs: Sequence[Run]) -> float:
+def last_iteration(runs: Sequence[Run]) -> float:
+    """Returns the last iteration of all, where the axes end."""
     curves = [
         curve for run in runs for curve in (*run.losses.values(), *run.rates, *run.metrics.values())
     ]

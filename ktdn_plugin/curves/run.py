@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ktdn_plugin.curves.thinning import Values
 
@@ -33,6 +34,20 @@ class Curve:
     broken: float | None
 
 
+class Test(NamedTuple):
+    """The figures of a test.
+
+    Attributes:
+        split: The name of the split; empty where it has none.
+        images: Number of images, where it is known.
+        figures: By the metric's name.
+    """
+
+    split: str
+    images: int | None
+    figures: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Run:
     """What a training run has logged.
@@ -43,6 +58,7 @@ class Run:
         rates: Learning rates, one for each of the optimizer's groups of parameters.
         metrics: Validation figures by data set and name.
         teacher: The teacher's own figures on the same data.
+        test: Its newest test's figures, where the test was in the run's own folder.
     """
 
     folder: Path
@@ -50,6 +66,12 @@ class Run:
     rates: list[Curve]
     metrics: dict[tuple[str, str], Curve]
     teacher: dict[tuple[str, str], float]
+    test: Test | None = None
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether it has logged a training."""
+        return bool(self.losses or self.rates or self.metrics or self.teacher)
 
 
 def number_of(value: object) -> float | None:

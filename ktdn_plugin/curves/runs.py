@@ -1,27 +1,30 @@
-"""What training runs have logged: ``metrics.jsonl`` in a run's folder, or what mmengine writes."""
+"""What training runs have logged: the curves of ``metrics.jsonl`` in a run's folder."""
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ktdn_plugin.curves.run import Curve, Point, Run, number_of
-from ktdn_plugin.curves.scalars import LOGS, read_scalars
+from ktdn_plugin.curves.run import Curve, Point, Run, Test, number_of
 from ktdn_plugin.curves.thinning import Values, thin
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.training.run_log import METRICS, OTHERS, read_records
 
-LOG = "metrics.jsonl"
 EXPECTED = "expected a run's folder, such as experiments/NAME or work_dirs/NAME"
 HOMES = ("experiments", "work_dirs")  # where the commands put runs
-# What a validation's line holds besides.
-NO_METRICS = {"kind", "iter", "epoch", "set", "split", "fingerprint"}
+NOTHING_YET = "the run has logged nothing yet; let it train a while"
+EARLIER = (
+    "a run of an earlier version, whose log mmengine alone wrote; resume it, or train it again, to "
+    "have its curves"
+)
+# Of such a run.
+EARLIER_LOGS = "*/vis_data/scalars.json"
 MOST_LISTED = 8
 
 
@@ -37,32 +40,41 @@ def read_run(folder: Path) -> Run:
         KTDNError: The folder is no run's, or its log is broken or has nothing to draw yet. A last
             line that is cut short, as of a training that was killed, is none of these.
     """
-    log = log_of(folder)
-    if log.name != LOG:
-        run = read_scalars(folder)
-        if run is None:
-            raise KTDNError(f"{folder}: the run has logged nothing yet; let it train a while")
-        return run
+    log_of(folder)
     losses, rates, metrics = _Logged(), _Logged(), _Logged()
     teacher: dict[tuple[str, str], float] = {}
-    for iteration, record in _records(log):
-        if record["kind"] == "train":
+    test: Test | None = None
+    for record in read_records(folder):
+        kind, iteration = record["kind"], float(record["iter"])
+        if kind == "train":
             for name, value in record.items():
                 if name.startswith("l_"):
                     losses.add(name, iteration, value)
             of_groups = record.get("lr", [])
             for group, rate in enumerate(of_groups if isinstance(of_groups, list) else [of_groups]):
                 rates.add(group, iteration, rate)
-        elif record["kind"] in ("val", "teacher"):
-            for name in (name for name in record if name not in NO_METRICS):
+        elif kind in ("val", "teacher"):
+            for name in (name for name in record if name not in OTHERS):
                 key, value = (_set_of(record), name), number_of(record[name])
-                if record["kind"] == "val":
+                if kind == "val":
                     metrics.add(key, iteration, record[name])
                 elif value is not None and math.isfinite(value):
                     teacher[key] = value
-    if not (losses or rates or metrics or teacher):
-        raise KTDNError(f"{log}: the run has logged nothing yet; let it train a while")
-    return Run(folder, losses.curves(), [*rates.curves().values()], metrics.curves(), teacher)
+        elif kind == "test":
+            test = _test_of(record)
+    run = Run(folder, losses.curves(), [*rates.curves().values()], metrics.curves(), teacher, test)
+    if not (run.has_curves or test):
+        raise KTDNError(f"{folder / METRICS}: {NOTHING_YET}")
+    return run
+
+
+def _test_of(record: dict[str, Any]) -> Test:
+    numbers = {key: number_of(value) for key, value in record.items() if key not in OTHERS}
+    figures = {key: value for key, value in numbers.items() if value is not None}
+    images = record.get("images")
+    return Test(
+        str(record.get("split") or ""), images if isinstance(images, int) else None, figures
+    )
 
 
 def _set_of(record: dict[str, Any]) -> str:
@@ -103,30 +115,6 @@ def _curve(x: Values, y: Values) -> Curve:
     return Curve(*thin(x, y), highest, lowest, last, broken)
 
 
-def _records(log: Path) -> Iterator[tuple[float, dict[str, Any]]]:
-    broken = 0
-    with log.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            if broken:
-                raise KTDNError(
-                    f"{log}, line {broken}: broken, while there are lines after it; delete this one"
-                )
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                broken = number  # the last one, perhaps, of a training that was killed
-                continue
-            iteration = number_of(record.get("iter")) if isinstance(record, dict) else None
-            if iteration is None or not math.isfinite(iteration) or "kind" not in record:
-                raise KTDNError(
-                    f'{log}, line {number}: nothing that a training logs ("kind" and "iter" are '
-                    "missing); delete this line"
-                )
-            yield iteration, record
-
-
 def log_of(folder: Path) -> Path:
     """Finds a run's log.
 
@@ -136,6 +124,8 @@ def log_of(folder: Path) -> Path:
     log = _own_log(folder)
     if log is not None:
         return log
+    if any(folder.glob(EARLIER_LOGS)):
+        raise KTDNError(f"{folder}: holds no {METRICS}: {EARLIER}")
     owner = next((parent for parent in folder.parents if _own_log(parent)), None)
     if owner is not None and folder.exists():
         raise KTDNError(f"{folder}: lies inside a run; give the run's folder: {owner}")
@@ -143,7 +133,7 @@ def log_of(folder: Path) -> Path:
     if inside:
         raise KTDNError(f"{folder}: no run itself; give one or several of: {_listed(inside)}")
     if folder.is_dir():
-        wrong = f"holds no {LOG}"
+        wrong = f"holds no {METRICS}"
     else:
         wrong = "is a file" if folder.exists() else "there is no such folder"
     guess = next((Path(home, folder) for home in HOMES if _own_log(Path(home, folder))), None)
@@ -162,9 +152,8 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _own_log(folder: Path) -> Path | None:
-    """Finds the log of BasicSR's loop, or the newest of mmengine's in a work directory."""
-    found = [folder / LOG, *sorted(folder.glob(LOGS), reverse=True)]
-    return next((log for log in found if log.is_file()), None)
+    log = folder / METRICS
+    return log if log.is_file() else None
 
 
 def _listed(runs: Sequence[Path]) -> str:

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import lmdb
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
 from ktdn_plugin.data.decoding import Source, in_order
 from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, lmdb_path, put
+from ktdn_plugin.photos import encode_png, read_file
 from ktdn_plugin.photos.png_chunks import is_plain_png
 from ktdn_plugin.scenes.opening import INFO_FILE
 from ktdn_plugin.scenes.scene_set import SceneSet
@@ -149,13 +149,11 @@ def _write_side(
     (folder / "meta_info.txt").write_text("".join(sorted(lines)), encoding="ascii")
 
 
-def _encode(source: Source) -> tuple[bytes, str]:
+def _encode(source: Source) -> tuple[bytes | memoryview, str]:
     """Returns an image as a PNG, and the checksum of its pixels."""
-    content = source.read()
+    content = read_file(source.path)
     rgb = np.ascontiguousarray(source.decode(content))
     sha256 = checksum(rgb)
     if rgb.shape[:2] == source.size and is_plain_png(content):
         return content, sha256
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    _, png = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])
-    return png.tobytes(), sha256
+    return encode_png(rgb, level=COMPRESSION), sha256

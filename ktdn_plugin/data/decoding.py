@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import decode_image, image_size
 from ktdn_plugin.data.interrupts import held_back
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import decode_rgb, read_size
 from ktdn_plugin.scenes.image_files import file_status, headers_bar, name_within
 from ktdn_plugin.scenes.images import FileImages, centered, cut
 from ktdn_plugin.scenes.scene_set import SceneSet
@@ -73,21 +73,10 @@ class Source:
         Raises:
             KTDNError: If it is no whole image, or not the one that was measured.
         """
-        image = decode_image(content, self.path)
+        image = decode_rgb(content, self.path)
         if image.shape[:2] != self.size:
             raise KTDNError(f"{self.path}: changed while it was read")
         return image if self.center is None else cut(image, centered(self.size, self.center))
-
-    def read(self) -> bytes:
-        """Reads the file.
-
-        Raises:
-            KTDNError: If it cannot be read.
-        """
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise KTDNError(f"{self.path}: {error.strerror or error}") from error
 
 
 def measure(scenes: SceneSet) -> list[Source]:
@@ -128,7 +117,7 @@ def _measure(scenes: SceneSet, side: str, number: int, path: Path) -> Source:
         name_within(path, scenes.place),
         status.st_size,
         status.st_mtime_ns,
-        image_size(path),
+        read_size(path),
         clear.center if side == "clear" and isinstance(clear, FileImages) else None,
     )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.scattering import synthesize_haze
-from ktdn_plugin.photos import read_rgb
+from ktdn_plugin.photos import encode_png, read_rgb
 from ktdn_plugin.storage.atomic import temporary_beside
 
 TRAINING_PHOTOS = ("astronaut.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
@@ -148,9 +148,8 @@ def _recolour(rgb: Image, degrees: float, saturation: float) -> Image:
 
 
 def _write_png(path: Path, rgb: Image) -> None:
-    # Not cv2.imwrite, which cannot write to non-ASCII paths on Windows and tells no reason.
-    _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    path.write_bytes(png.tobytes())
+    # As it comes: the whole folder takes its place in one go.
+    path.write_bytes(encode_png(rgb, level=None))
 
 
 def _load(file: str) -> Image:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ktdn_plugin.data.datasets import ClearDataset, SyntheticHazeDataset
-from ktdn_plugin.data.images import image_size
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_size
 from ktdn_plugin.scenes.images import BasicSRImages, Images, StoreImages
 
 LOOKED_AT_MOST = 2000  # files whose sizes are compared before a run; the others in its course
@@ -22,7 +22,7 @@ def check_depth(dataset: ClearDataset) -> None:
     if not isinstance(dataset, SyntheticHazeDataset) or dataset.depth is None:
         return
     for number in range(looked_at(dataset.clear)):
-        found, wanted = image_size(dataset.depth.paths[number]), dataset.clear.size(number)
+        found, wanted = read_size(dataset.depth.paths[number]), dataset.clear.size(number)
         if found != wanted:
             sizes = [f"{width} x {height}" for height, width in (found, wanted)]
             raise KTDNError(

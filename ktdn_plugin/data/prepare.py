@@ -20,6 +20,7 @@ from ktdn_plugin.data.decoding import Source, in_order, measure
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.data.usable import only_usable
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_file
 from ktdn_plugin.scenes.image_files import name_within
 from ktdn_plugin.scenes.images import FileImages
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
@@ -212,7 +213,7 @@ def _write_store(
 
 
 def _decode(source: Source) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(source.decode(source.read()))
+    return np.ascontiguousarray(source.decode(read_file(source.path)))
 
 
 def _plan(scenes: SceneSet) -> dict[str, Any]:

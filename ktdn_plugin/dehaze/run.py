@@ -21,10 +21,17 @@ from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
 from ktdn_plugin.dehaze.video import dehaze_video
 from ktdn_plugin.errors import KTDNError, SeveralErrors
 from ktdn_plugin.metrics import measure
-from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, Photo, not_kept, read_photo, write_photo
-from ktdn_plugin.photos.photo import to_8_bit
-from ktdn_plugin.photos.writing import check_size
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import (
+    LOSSY,
+    PHOTO_SUFFIXES,
+    Photo,
+    check_size,
+    not_kept,
+    read_rgb,
+    to_8_bit,
+    write_photo,
+    write_rgb,
+)
 from ktdn_plugin.scenes.problems import some
 
 OUTPUT = Path("dehazed")
@@ -231,7 +238,7 @@ class _Run:
         if not wants_picture and not self.truth.is_of(job.source):
             return
         hazy = to_8_bit(job.source.read().pixels) if hazy is None else hazy
-        dehazed = to_8_bit(read_photo(job.output).pixels)
+        dehazed = read_rgb(job.output)
         if dehazed.shape != hazy.shape:
             raise KTDNError(
                 f"{job.output}: is not the size of {job.source.label}; --overwrite does it again"
@@ -244,7 +251,7 @@ class _Run:
         else:
             columns += [("clear", clear)] if clear is not None else []
         if wants_picture and job.compare:
-            write_image(job.compare, side_by_side(columns))
+            write_rgb(job.compare, side_by_side(columns))
 
     def _measure(self, job: Job, hazy: RGB8, dehazed: RGB8) -> RGB8 | None:
         clear = self.truth.clear_of(job.source)

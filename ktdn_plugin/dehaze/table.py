@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ktdn_plugin.csv_files import write_csv
-from ktdn_plugin.errors import printable
 from ktdn_plugin.metrics import UNNAMED_SPLIT, Measured
+from ktdn_plugin.text_tables import table_lines
 
 COLUMNS = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_ssim")
 
@@ -43,16 +43,15 @@ def format_table(rows: Sequence[Row]) -> list[str]:
     Args:
         rows: With their means.
     """
-    names = [printable(row.name) for row in rows]
-    wide = max(map(len, ("image", *names)))
+    cells = [
+        (row.name, *(f"{one.psnr:.2f} / {one.ssim:.3f}" for one in (row.hazy, row.dehazed)))
+        for row in rows
+    ]
+    head, *body = table_lines([("image", "hazy PSNR / SSIM", "dehazed PSNR / SSIM"), *cells])
     lines = []
     for split in dict.fromkeys(row.split for row in rows):
-        lines.append(f"split: {split}" if split else UNNAMED_SPLIT)
-        lines.append(f"{'image':{wide}}   hazy PSNR / SSIM   dehazed PSNR / SSIM")
-        for row, name in zip(rows, names, strict=True):
-            if row.split == split:
-                before, after = (f"{one.psnr:.2f} / {one.ssim:.3f}" for one in row[2:])
-                lines.append(f"{name:{wide}}   {before:>16}   {after:>19}")
+        lines += [f"split: {split}" if split else UNNAMED_SPLIT, head]
+        lines += [line for line, row in zip(body, rows, strict=True) if row.split == split]
     return lines
 
 

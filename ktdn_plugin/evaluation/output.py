@@ -10,7 +10,7 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.methods import Method
 from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.metrics import RGB8
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import write_rgb
 from ktdn_plugin.scenes.images import FileImages
 from ktdn_plugin.scenes.scene_set import SceneSet
 from ktdn_plugin.storage.atomic import write_whole
@@ -103,7 +103,7 @@ class Saving:
             KTDNError: If it cannot be written.
         """
         if method in self.folders:
-            write_image(self._target(method, scene), image)
+            write_rgb(self._target(method, scene), image)
 
     def _target(self, method: str, scene: int) -> Path:
         title = PurePosixPath(self._titles[scene])

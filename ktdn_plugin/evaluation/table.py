@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ktdn_plugin.errors import printable
 from ktdn_plugin.evaluation.measures import Measure
 from ktdn_plugin.metrics import UNNAMED_SPLIT
+from ktdn_plugin.text_tables import markdown_lines, table_lines
 
 MEAN = "mean"
 NOTHING = "-"  # where there is no value
@@ -77,7 +78,7 @@ class Table:
         """Formats the means, and each image's figures where they are wanted."""
         rows = [list(self._row(method, None)) for method in self.methods]
         head = ["method", *(measure.name for measure in self.measures)]
-        lines = [f"{self.title()}; mean of each method", *_aligned([head, *rows])]
+        lines = [f"{self.title()}; mean of each method", *table_lines([head, *rows])]
         lower = [measure.name for measure in self.measures if measure.lower_is_better]
         if lower:
             lines.append(f"lower is better: {', '.join(lower)}")
@@ -89,7 +90,7 @@ class Table:
                 for image in self.images
                 for method in self.methods
             ]
-            lines += ["", *_aligned([head, *single], left=2)]
+            lines += ["", *table_lines([head, *single], "ll")]
         return lines
 
     def title(self) -> str:
@@ -121,12 +122,12 @@ class Table:
             "",
             "## Mean",
             "",
-            *_markdown(head, [list(row) for row in self._marked(None)], 1),
+            *markdown_lines([head, *self._marked(None)]),
         ]
         lines += [f"\n{gap}." for gap in self.gaps()]
         lines += ["", *(f"- {_cell(name)}: {_cell(about)}" for name, about in self.methods.items())]
         rows = [[_cell(image), *row] for image in self.images for row in self._marked(image)]
-        lines += ["", "## Per image", "", *_markdown(["image", *head], rows, 2)]
+        lines += ["", "## Per image", "", *markdown_lines([["image", *head], *rows], "ll")]
         return "\n".join(lines) + "\n"
 
     def _row(self, method: str, image: str | None) -> Iterable[str]:
@@ -162,23 +163,6 @@ class Table:
 
 def _heading(measure: Measure) -> str:
     return f"{measure.name} {'↓' if measure.lower_is_better else '↑'}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    rule = ["---" if number < left else "---:" for number in range(len(head))]
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
 
 
 def _cell(text: str) -> str:

@@ -242,6 +242,7 @@ def _photograph(
     image *= 255
     photograph = np.rint(image, out=image).clip(0, 255, out=image).astype(np.uint8)
     if drawn := degradation.draw("jpeg", stream):
+        # A camera's JPEG, in memory, and no file of ours.
         quality = [cv2.IMWRITE_JPEG_QUALITY, round(drawn["quality"][0])]
         _, content = cv2.imencode(".jpg", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR), quality)
         decoded: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_COLOR)

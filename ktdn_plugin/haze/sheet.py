@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import to_rgb8
-from ktdn_plugin.pictures import FORMATS, PAPER, Pixels, comparison_sheet, write_image
+from ktdn_plugin.photos import format_of, write_rgb
+from ktdn_plugin.pictures import PAPER, Pixels, comparison_sheet
 
 COUNT = 24
 MOST = 400
@@ -41,7 +42,7 @@ def write_sample_sheet(
 
     Args:
         samples: The samples; the first ones are taken, once nothing is wrong with the rest.
-        output: The picture, ending in .png, .jpg or .jpeg.
+        output: The picture, an image file of a format that is written.
         count: How many, from 1 to 400.
         overwrite: Whether a file that exists may be replaced.
 
@@ -51,8 +52,7 @@ def write_sample_sheet(
     """
     if not 1 <= count <= MOST:
         raise KTDNError(f"--count {count}: must lie in [1, {MOST}]")
-    if output.suffix.lower() not in FORMATS:
-        raise KTDNError(f"-o {output}: the sheet is written as .png, .jpg or .jpeg; name it so")
+    format_of(output)
     if output.exists() and not overwrite:
         raise KTDNError(f"{output}: exists; --overwrite replaces it")
     cells: list[tuple[Pixels, str]] = []
@@ -63,4 +63,4 @@ def write_sample_sheet(
     cells += [nothing] * (-len(cells) % width)
     rows = [cells[first : first + width] for first in range(0, len(cells), width)]
     columns = ("hazy", "clear") * (width // 2)
-    write_image(output, comparison_sheet(rows, columns, max_cell_width=CELL))
+    write_rgb(output, comparison_sheet(rows, columns, max_cell_width=CELL))

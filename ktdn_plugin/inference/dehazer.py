@@ -157,7 +157,7 @@ class Dehazer:
                 - a file's path;
                 - an RGB array (h, w, 3) or (n, h, w, 3) of uint8, uint16, or float32 in [0, 1];
                 - a tensor (3, h, w) or (n, 3, h, w) of floating point, RGB in [0, 1];
-                - an image of Pillow's, which becomes RGB of 8 bit;
+                - an image of Pillow's, of 8 or 16 bit, which becomes RGB of 8 bit;
                 - a list or tuple of these.
 
         Returns:
@@ -174,7 +174,9 @@ class Dehazer:
         if isinstance(image, (list, tuple)):
             return [self(one) for one in image]
         if isinstance(image, Image.Image):
-            return Image.fromarray(self(np.asarray(image.convert("RGB"))))
+            from ktdn_plugin.photos import rgb_of
+
+            return Image.fromarray(self(rgb_of(image)))
         check_images(image)
         if image.ndim == 4:
             return self._run(image)

@@ -54,12 +54,13 @@ def describe(runner: Runner, iteration: int) -> Metadata:
         getattr(model, "network", model),
         f"mmengine {mmengine.__version__}",
         run={**run, "stage": stage} if stage else run,
-        data={name: _described(loop, name) for name, loop in loaders.items()},
+        data={name: describe_sets(loop, name) for name, loop in loaders.items()},
         metrics={"last": {SET: last} if last else {}, "best": {SET: best} if best else {}},
     )
 
 
-def _described(loop: Any, name: str) -> list[dict[str, Any]]:
+def describe_sets(loop: Any, name: str) -> list[dict[str, Any]]:
+    """Returns what tells a loop's data from others; empty where there is no loop."""
     dataset = getattr(getattr(loop, "dataloader", None), "dataset", None)
     if dataset is None:
         return []

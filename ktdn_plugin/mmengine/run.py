@@ -23,7 +23,7 @@ from ktdn_plugin.mmengine.build_errors import explaining_parts, find
 from ktdn_plugin.mmengine.check import check_config, scope_of
 from ktdn_plugin.mmengine.config import load_config
 from ktdn_plugin.mmengine.evaluator import tolerant
-from ktdn_plugin.mmengine.hooks import ResumeHook
+from ktdn_plugin.mmengine.hooks import ResumeHook, RunLogHook
 from ktdn_plugin.mmengine.restorer import without_pretrained
 from ktdn_plugin.mmengine.work_dir import archive_earlier_run, find_checkpoint
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
@@ -108,6 +108,8 @@ def build_runner(
         runner._test_evaluator = tolerant(runner._test_evaluator)
     if cfg.resume:
         runner.register_hook(ResumeHook())
+    if not any(isinstance(hook, RunLogHook) for hook in runner.hooks):
+        runner.register_hook(RunLogHook())
     built: Runner = runner
     return built
 

@@ -4,9 +4,25 @@ The only reader and the only writer of image files, whatever they are read for.
 """
 
 from ktdn_plugin.photos.formats import LOSSY, OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
-from ktdn_plugin.photos.photo import Photo, PhotoPixels
-from ktdn_plugin.photos.reading import decode_photo, decode_rgb, read_photo, read_rgb, read_size
-from ktdn_plugin.photos.writing import not_kept, write_photo
+from ktdn_plugin.photos.photo import Photo, PhotoPixels, to_8_bit
+from ktdn_plugin.photos.reading import (
+    decode_photo,
+    decode_rgb,
+    read_file,
+    read_photo,
+    read_rgb,
+    read_size,
+    rgb_of,
+)
+from ktdn_plugin.photos.writing import (
+    check_size,
+    encode_lossy,
+    encode_png,
+    format_of,
+    not_kept,
+    write_photo,
+    write_rgb,
+)
 
 __all__ = [
     "LOSSY",
@@ -15,11 +31,19 @@ __all__ = [
     "READ_SUFFIXES",
     "Photo",
     "PhotoPixels",
+    "check_size",
     "decode_photo",
     "decode_rgb",
+    "encode_lossy",
+    "encode_png",
+    "format_of",
     "not_kept",
+    "read_file",
     "read_photo",
     "read_rgb",
     "read_size",
+    "rgb_of",
+    "to_8_bit",
     "write_photo",
+    "write_rgb",
 ]

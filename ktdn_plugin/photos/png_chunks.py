@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -36,8 +37,8 @@ def bit_depth(content: bytes) -> int:
 def is_plain_png(content: bytes | memoryview) -> bool:
     """Returns whether a file is a PNG of one picture of 8-bit RGB that nothing is to be done to.
 
-    That is: it is not cut off, nothing in it turns it, and no part of it is transparent. Any
-    decoder gives the same pixels for such a file.
+    That is: it is neither cut off nor damaged, nothing in it turns it, and no part of it is
+    transparent. Any decoder gives the same pixels for such a file, and says nothing of its own.
     """
     if bytes(content[: len(SIGNATURE)]) != SIGNATURE or bytes(content[24:26]) != b"\x08\x02":
         return False
@@ -47,6 +48,8 @@ def is_plain_png(content: bytes | memoryview) -> bool:
             return False
         # EXIF data in a text, and what an XMP packet says of the orientation
         if name in _TEXTS and bytes(part[8:24]).startswith((b"Raw profile type", b"XML:com.adobe")):
+            return False
+        if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):
             return False
     return name == b"IEND"
 

@@ -26,7 +26,7 @@ from ktdn_plugin.photos.exif import (
     with_size,
 )
 from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
-from ktdn_plugin.photos.photo import MOST_TEXT, ROWS, Photo, PhotoPixels, to_8_bit
+from ktdn_plugin.photos.photo import MOST_TEXT, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
 from ktdn_plugin.photos.quiet import quiet
 from ktdn_plugin.photos.sixteen_bit import decode_sixteen_bit
@@ -37,6 +37,7 @@ _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _SUBFILE_TYPE, _SAMPLE_FORMAT = 256, 257, 258
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 _PHOTOMETRIC, _SAMPLES = 262, 277
 _BANDS = {0: 1, 1: 1, 3: 1, 5: 4}  # by a TIFF's kind of colours; the others have three
+_STRIP = 2**20  # pixels that are converted at a time, so that a large image has no second copy
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 # Pillow's own limit, 1 MiB, is less than what printers' profiles take, and than what it writes.
@@ -149,7 +150,7 @@ def _plain_pixels(content: bytes | memoryview) -> NDArray[np.uint8] | None:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr), np.uint8)
 
 
 def _require_file(path: str | Path) -> None:
@@ -214,6 +215,7 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
         if image.mode == "CMYK":
             image, metadata.icc = to_srgb(image, metadata.icc, notes), b""
         color, alpha = _pixels(image)
+        image.close()
     if metadata.icc and not is_of_rgb(metadata.icc):
         metadata.icc = b""
         notes.append("its colour profile is not one of RGB and is left out")
@@ -258,20 +260,46 @@ def apply_orientation(array: PhotoPixels, orientation: int) -> PhotoPixels:
     return np.ascontiguousarray(array)
 
 
+def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Converts an image of Pillow's to what :func:`read_rgb` makes of a file of its pixels.
+
+    Args:
+        image: The image, whose EXIF orientation is left to whoever has opened it.
+
+    Returns:
+        RGB, (h, w, 3), 16 bit rounded to 8.
+
+    Raises:
+        KTDNError: If it has neither 8 nor 16 bit, or other colours than RGB, grey, a palette or
+            CMYK.
+    """
+    if image.mode.startswith("I;16"):
+        grey = to_8_bit(np.asarray(image).astype(np.uint16))
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode not in _MODES:
+        raise KTDNError(
+            f"an image of Pillow's of mode {image.mode}: RGB, grey, palettes and CMYK of 8 or 16 "
+            "bit can be read; convert it, or name its file"
+        )
+    if image.mode == "CMYK":
+        image = to_srgb(image, image.info.get("icc_profile") or b"", [])
+    return _pixels(image)[0]
+
+
 def _pixels(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Converts an image to RGB and alpha, part by part; it is closed afterwards."""
+    """Converts an image to RGB and alpha, part by part."""
     width, height = image.size
     mode = "RGBA" if image.has_transparency_data else "RGB"
     color = np.empty((height, width, 3), np.uint8)
     alpha = np.empty((height, width), np.uint8) if mode == "RGBA" else None
-    for top in range(0, height, ROWS):
-        rows = slice(top, min(top + ROWS, height))
-        strip = image.crop((0, rows.start, width, rows.stop))
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        strip = image if step >= height else image.crop((0, rows.start, width, rows.stop))
         part = np.asarray(strip if strip.mode == mode else strip.convert(mode))
         color[rows] = part[..., :3]
         if alpha is not None:
             alpha[rows] = part[..., 3]
-    image.close()
     return color, alpha
 
 

@@ -1,4 +1,7 @@
-"""Writing photographs, whole or not at all, with the metadata that they came with."""
+"""Writing photographs, whole or not at all, with the metadata that they came with.
+
+Whatever writes an image file, a result, a dataset or a picture for people, writes it here.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,17 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.exif import PREFIX
 from ktdn_plugin.photos.formats import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.metadata import XMP_KEYWORD
-from ktdn_plugin.photos.photo import MOST_TEXT, Metadata, Photo, to_8_bit
+from ktdn_plugin.photos.photo import MOST_TEXT, Metadata, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import HEADER_END, chunks
 from ktdn_plugin.photos.tiff import LIMIT, TooLargeError, read_exif, write_tiff
-from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.storage.atomic import make_folder, write_whole
 
 QUALITY = 95
 
@@ -33,7 +37,7 @@ def check_size(path: Path, height: int, width: int) -> None:
     Raises:
         KTDNError: If it has none, or the suffix is not one of :data:`PHOTO_SUFFIXES`.
     """
-    kind = _format(path)
+    kind = format_of(path)
     if max(height, width) > _LONGEST[kind]:
         raise KTDNError(
             f"{path}: {width} x {height} pixels; {kind} has room for {_LONGEST[kind]:,} at each "
@@ -51,7 +55,7 @@ def not_kept(path: Path, photo: Photo) -> list[str]:
     Returns:
         A few words each, such as ``"alpha"``.
     """
-    return _not_kept(_format(path), photo)
+    return _not_kept(format_of(path), photo)
 
 
 def _not_kept(kind: str, photo: Photo) -> list[str]:
@@ -108,15 +112,10 @@ def write_photo(
         ValueError: If the pixels have no fitting shape, or alpha has another one or another type.
     """
     path = Path(path)
-    kind = _format(path)
+    kind = format_of(path)
     _check(photo)
     check_size(path, *photo.pixels.shape[:2])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KTDNError(
-            f"{path.parent}: cannot be made ({error.strerror or error}); choose another folder"
-        ) from error
+    make_folder(path.parent)
     if kind == "TIFF":
         try:
             write_whole(path, lambda file: write_tiff(file, photo), before_move=before_move)
@@ -125,14 +124,36 @@ def write_photo(
     elif kind == "PNG":
         write_whole(path, lambda file: _write_png(file, photo), before_move=before_move)
     else:
-        content = _lossy(photo, kind, quality)
+        content = encode_lossy(photo, kind, quality)
         write_whole(path, lambda file: file.write(content), before_move=before_move)
 
 
-def _format(path: Path) -> str:
+def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
+    """Writes pixels alone as an image file, whole or not at all; an existing file is replaced.
+
+    Args:
+        path: The file, as with :func:`write_photo`.
+        rgb: (h, w, 3), 0 to 255.
+
+    Raises:
+        KTDNError: As :func:`write_photo`.
+        TypeError: If the pixels are no array of uint8.
+        ValueError: If they have no fitting shape.
+    """
+    if getattr(rgb, "dtype", None) != np.uint8:
+        raise TypeError(f"an image must be a uint8 array, got {getattr(rgb, 'dtype', type(rgb))}")
+    write_photo(path, Photo(np.ascontiguousarray(rgb)))
+
+
+def format_of(path: Path) -> str:
+    """Returns the format that a file is written in, by its suffix.
+
+    Raises:
+        KTDNError: If the suffix is not one of :data:`PHOTO_SUFFIXES`.
+    """
     kind = PHOTO_SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise KTDNError(f"{path}: photos are written as {', '.join(PHOTO_SUFFIXES)}; name it so")
+        raise KTDNError(f"{path}: images are written as {', '.join(PHOTO_SUFFIXES)}; name it so")
     return kind
 
 
@@ -150,20 +171,36 @@ def _check(photo: Photo) -> None:
 
 
 def _write_png(file: BinaryIO, photo: Photo) -> None:
-    """Writes a PNG of either depth by OpenCV, with the metadata's chunks behind its header."""
-    if photo.alpha is None:
-        values = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2BGR)
-    else:
-        values = cv2.merge([*(photo.pixels[..., channel] for channel in (2, 1, 0)), photo.alpha])
-    done, content = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
-    if not done:
-        raise OSError("OpenCV cannot encode it as PNG")
-    del values
-    encoded = np.asarray(content).ravel().data
+    """Writes a PNG of either depth, with the metadata's chunks behind its header."""
+    encoded = encode_png(photo.pixels, photo.alpha)
     file.write(encoded[:HEADER_END])
     for chunk in _png_chunks(photo.metadata, _not_kept("PNG", photo)):
         file.write(chunk)
     file.write(encoded[HEADER_END:])
+
+
+def encode_png(
+    pixels: PhotoPixels, alpha: PhotoPixels | None = None, level: int | None = _PNG_LEVEL
+) -> memoryview:
+    """Encodes pixels as a PNG of their depth, by OpenCV, which Pillow cannot do with 16 bit.
+
+    Args:
+        pixels: RGB, (h, w, 3), uint8 or uint16.
+        alpha: (h, w) of the same type, if there is any.
+        level: zlib's, 0 to 9; None is what OpenCV chooses, which is quick to decode.
+
+    Raises:
+        OSError: If OpenCV cannot encode it.
+    """
+    if alpha is None:
+        values = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    else:
+        values = cv2.merge([*(pixels[..., channel] for channel in (2, 1, 0)), alpha])
+    options = [] if level is None else [cv2.IMWRITE_PNG_COMPRESSION, level]
+    done, content = cv2.imencode(".png", values, options)
+    if not done:
+        raise OSError("OpenCV cannot encode it as PNG")
+    return np.asarray(content).ravel().data
 
 
 def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
@@ -188,7 +225,14 @@ def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
     return [chunk for name, chunk in chunks(content.getvalue()) if name not in picture]
 
 
-def _lossy(photo: Photo, kind: str, quality: int | None) -> memoryview:
+def encode_lossy(photo: Photo, kind: str, quality: int | None = None) -> memoryview:
+    """Encodes a photograph as JPEG or WebP, with its metadata.
+
+    Args:
+        photo: The photograph.
+        kind: One of :data:`LOSSY`.
+        quality: As with :func:`write_photo`.
+    """
     metadata, lost = photo.metadata, _not_kept(kind, photo)
     options: dict[str, Any] = {
         "exif": PREFIX + metadata.exif if metadata.exif and "EXIF data" not in lost else b"",

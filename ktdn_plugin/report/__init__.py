@@ -17,7 +17,7 @@ from ktdn_plugin.report.page import make_page
 from ktdn_plugin.report.photos import Photo, list_photos, make_photo
 from ktdn_plugin.report.scenes import photographs_of_flags
 from ktdn_plugin.report.summary import summarize
-from ktdn_plugin.storage.atomic import write_whole
+from ktdn_plugin.storage.atomic import make_folder, write_whole
 from ktdn_plugin.storage.writable import check_writable
 
 MAX_WIDTH = 1200
@@ -76,10 +76,7 @@ def write_report(
         contents.notes,
         date.today(),
     ).encode()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KTDNError(f"{output}: cannot be written ({error.strerror or error})") from error
+    make_folder(output.parent)
     write_whole(output, lambda file: file.write(page))
     for note in contents.notes:
         print_lines(f"Not shown: {note}")

@@ -1,33 +1,50 @@
-"""Curves of runs as inline SVG, whose colours are the page's."""
+"""Curves of runs as inline SVG, drawn as ``ktdn curves`` does, in the page's own colours."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
 
-from ktdn_plugin.curves.figure import SMOOTHED_FROM, summary
-from ktdn_plugin.curves.run import Curve
-from ktdn_plugin.curves.thinning import Values, moving_average, thin
-from ktdn_plugin.report.axes import LOGARITHMIC_FROM, Axis, linear_axis, log_axis, short
+from markupsafe import Markup
+
+from ktdn_plugin.curves.figure import (
+    COLOURS,
+    GRID,
+    SMOOTHED_FROM,
+    TEACHER,
+    Look,
+    Panel,
+    dress,
+    last_iteration,
+    look_of,
+    panels_of,
+    svg_of,
+)
+from ktdn_plugin.errors import printable
 from ktdn_plugin.report.contents import NamedRun
-from ktdn_plugin.report.escaping import escape
+from ktdn_plugin.report.numbers import NAMES
 
-WIDTH, HEIGHT = 340, 210
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 26
-MOST_POINTS = 300  # a chart is about as many pixels wide
-MOST_DOTS = 40
-COLOURS = 8  # that the page's style sheet has; further runs differ by their lines
-NAMED = {"l_rec": "reconstruction", "l_lap": "Laplacian", "l_kt": "knowledge transfer"}
-NAMED |= {"l_ssim": "SSIM loss", "l_lab": "Lab loss", "l_perceptual": "perceptual loss"}
-NAMED |= {f"loss_{name[2:]}": text for name, text in NAMED.items()}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 340, 210  # of SVG's units
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
+LOSSES = {"l_rec": "reconstruction", "l_lap": "Laplacian", "l_kt": "knowledge transfer"}
+LOSSES |= {"l_ssim": "SSIM loss", "l_lab": "Lab loss", "l_perceptual": "perceptual loss"}
+AXIS = "#808080"
+# The style sheet has them for light and dark pages, and for paper.
+VARIABLES = {colour.lower(): f"var(--c{number})" for number, colour in enumerate(COLOURS)}
+VARIABLES |= {GRID: "var(--line)", AXIS: "var(--faint)", TEACHER: "var(--soft)"}
+DASHES = {"--": "6 4", "-.": "7 3 1.5 3", ":": "1.5 4"}
 
 
 class Legend(NamedTuple):
-    """What a curve is: its look, as a class of the style sheet, and a text."""
+    """What a line is: its colour and dashes, for SVG's attributes, and a text."""
 
-    look: str
+    colour: str
+    dashes: str
     text: str
 
 
@@ -36,21 +53,15 @@ class Chart(NamedTuple):
 
     Attributes:
         title: What it shows.
-        svg: The drawing.
+        svg: The drawing, safe to put into a page.
         legend: What its lines are.
+        is_averaged: Whether bold lines are averages of faint ones.
     """
 
     title: str
-    svg: str
+    svg: Markup
     legend: list[Legend]
-
-
-class _Line(NamedTuple):
-    look: str
-    text: str
-    curve: Curve
-    is_smoothed: bool
-    has_dots: bool
+    is_averaged: bool
 
 
 def draw_charts(runs: Sequence[NamedRun]) -> list[Chart]:
@@ -59,163 +70,104 @@ def draw_charts(runs: Sequence[NamedRun]) -> list[Chart]:
     Args:
         runs: The runs; each has its colour in all charts.
     """
-    charts = [
-        _metric_chart(runs, key)
-        for key in _united([*one.run.metrics, *one.run.teacher] for one in runs)
+    import matplotlib
+
+    shown = [
+        (one.run, look_of(number, one.name + (", of clear images" if one.is_teacher else "")))
+        for number, one in enumerate(runs)
     ]
-    for name in _united(one.run.losses for one in runs):
-        lines = [
-            _Line(
-                _look(n), label, run.losses[name], len(run.losses[name].x) >= SMOOTHED_FROM, False
-            )
-            for n, (label, run, _) in enumerate(runs)
-            if name in run.losses
-        ]
-        text = NAMED.get(name)
-        charts.append(_chart(f"{text} loss ({name})" if text else name, lines, may_be_log=True))
-    lines = [
-        _Line(_look(n), label, curve, False, False)
-        for n, (label, run, _) in enumerate(runs)
-        for curve in run.rates
+    last = last_iteration([run for run, _ in shown])
+    # A person's own defaults, such as a dark style, would not go with the page's colours.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        panels = sorted(panels_of(shown), key=lambda panel: panel.kind != "figure")
+        return [_draw(panel, last, number) for number, panel in enumerate(panels)]
+
+
+def _draw(panel: Panel, last: float, number: int) -> Chart:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
+    inner = (WIDTH - LEFT - RIGHT) / WIDTH, (HEIGHT - TOP - BOTTOM) / HEIGHT
+    axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, *inner))
+    panel.draw(axes)
+    dress(axes, last)
+    axes.set_title("")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
+    axes.grid(visible=False, axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_color(AXIS)
+    axes.tick_params(length=0, pad=6)
+    handles: Any
+    handles, labels = axes.get_legend_handles_labels()
+    legend = [_legend(look.colour, look.line, look.name) for look in _unnamed(panel)]
+    legend += [
+        # What is marked by a cross has no line.
+        _legend(handle.get_color(), handle.get_linestyle().replace("None", "-"), label)
+        for handle, label in zip(handles, labels, strict=True)
     ]
-    charts.append(_chart("learning rate", lines))
-    return [chart for chart in charts if chart is not None]
-
-
-def _metric_chart(runs: Sequence[NamedRun], key: tuple[str, str]) -> Chart | None:
-    data, metric = key
-    lines = [
-        _Line(_look(n), _described_run(one, key), one.run.metrics[key], False, True)
-        for n, one in enumerate(runs)
-        if key in one.run.metrics
-    ]
-    teachers: dict[float, list[str]] = {}  # runs that learn from one teacher share its line
-    for label, run, _ in runs:
-        if key in run.teacher:
-            teachers.setdefault(run.teacher[key], []).append(label)
-    name = metric.upper() if metric in ("psnr", "ssim", "lpips", "niqe") else metric
-    unit = " in dB" if metric == "psnr" else ""
-    return _chart(f"{name}{unit} on {data}" if data else f"{name}{unit}", lines, teachers)
-
-
-def _described_run(named: NamedRun, key: tuple[str, str]) -> str:
-    what = ", of clear images" if named.is_teacher else ""
-    return f"{named.name}{what}: {summary(key[1], named.run.metrics[key])}"
-
-
-def _chart(
-    title: str,
-    lines: Sequence[_Line],
-    teachers: Mapping[float, Sequence[str]] = MappingProxyType({}),
-    may_be_log: bool = False,
-) -> Chart | None:
-    ends = [
-        point[1] for line in lines for point in (line.curve.lowest, line.curve.highest) if point
-    ]
-    x_ends = [float(x) for line in lines for x in (line.curve.x[0], line.curve.x[-1])]
-    if not ends:
-        return None
-    y_axis = _value_axis(ends, may_be_log)
-    x_axis = linear_axis([0.0, max(x_ends)], 4, whole=True)._replace(low=0.0, high=max(x_ends) or 1)
-    legend = [Legend(line.look, line.text) for line in lines]
-    marks = []
-    for value, labels in teachers.items():
-        of = f" of {', '.join(labels)}" if len(lines) > 1 else ""
-        text = f"teacher{of}: {value:#.4g}"
-        # A teacher is often so much better that, with its line, all students would look the same.
-        beyond = "" if 0 <= y_axis.at(value) <= 1 else " (above)" if value > ends[0] else " (below)"
-        legend.append(Legend("teacher", text + beyond))
-        if not beyond:
-            y = _y(y_axis, value)
-            marks.append(f'<path class="line teacher" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-    for line in lines:
-        if line.curve.broken is not None:
-            x = _x(x_axis, line.curve.broken)
-            text = f"{line.text}: NaN or infinite @ {line.curve.broken:.0f}"
-            legend.append(Legend(line.look, text))
-            marks.append(f'<path class="line {line.look}" d="M{x} {TOP}v12"/>')
-    drawn = "".join(_curve(line, x_axis, y_axis) for line in lines)
-    svg = (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(_described(title, legend))}">'
-        f"{_grid(x_axis, y_axis)}{''.join(marks)}{drawn}</svg>"
+    legend = [one._replace(text=one.text.replace(r"\$", "$")) for one in legend]
+    title = _title(panel)
+    told = f"Chart of {title} over iterations. " + "; ".join(one.text for one in legend)
+    is_averaged = panel.kind == "loss" and any(
+        len(run.losses[panel.name].x) >= SMOOTHED_FROM for run, _ in panel.runs
     )
-    return Chart(title, svg, legend)
+    return Chart(title, _inline(figure, f"chart {number}", printable(told)), legend, is_averaged)
 
 
-def _described(title: str, legend: Sequence[Legend]) -> str:
-    return f"Chart of {title} over iterations. " + "; ".join(one.text for one in legend)
+def _unnamed(panel: Panel) -> list[Look]:
+    """Lists the looks that no label names: figures' curves have labels that say how runs did."""
+    return [] if panel.kind == "figure" else [look for _, look in panel.runs]
 
 
-def _value_axis(ends: Sequence[float], may_be_log: bool) -> Axis:
-    if may_be_log and min(ends) > 0 and max(ends) > LOGARITHMIC_FROM * min(ends):
-        return log_axis(ends)
-    return linear_axis(ends)
+def _legend(colour: str, line: str, text: str) -> Legend:
+    return Legend(VARIABLES[colour.lower()], DASHES.get(line, "none"), text)
 
 
-def _grid(x_axis: Axis, y_axis: Axis) -> str:
-    parts = []
-    for tick in y_axis.ticks:
-        y = _y(y_axis, tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y}" dy=".32em" class="end">{short(tick)}</text>')
-    for tick in x_axis.ticks:
-        if tick > x_axis.high:
-            continue
-        x = _x(x_axis, tick)
-        where = "end" if x_axis.at(tick) > 0.95 else "middle"  # so that it stays inside
-        parts.append(
-            f'<text x="{x}" y="{HEIGHT - BOTTOM + 15}" class="{where}">{short(tick)}</text>'
-        )
-    parts.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
-    return "".join(parts)
+def _title(panel: Panel) -> str:
+    if panel.kind == "loss":
+        text = LOSSES.get(panel.name)
+        return f"{text} loss ({panel.name})" if text else panel.name
+    name = NAMES.get(panel.name, panel.name) + (" in dB" if panel.name == "psnr" else "")
+    return f"{name} on {panel.data}" if panel.data else name
 
 
-def _curve(line: _Line, x_axis: Axis, y_axis: Axis) -> str:
-    x, y = thin(line.curve.x, line.curve.y, MOST_POINTS)
-    parts = []
-    if line.is_smoothed:
-        parts.append(f'<path class="line raw {line.look}" d="{_path(x, y, x_axis, y_axis)}"/>')
-        y = moving_average(y)
-    parts.append(f'<path class="line {line.look}" d="{_path(x, y, x_axis, y_axis)}"/>')
-    if line.has_dots and len(x) <= MOST_DOTS:
-        parts += [
-            f'<circle class="dot {line.look}" cx="{_x(x_axis, at)}" cy="{_y(y_axis, value)}" '
-            f'r="2.6"><title>{value:.4f} @ {at:.0f}</title></circle>'
-            for at, value in zip(x, y, strict=True)
-            if math.isfinite(value)
-        ]
-    return "".join(parts)
+def _inline(figure: Figure, salt: str, told: str) -> Markup:
+    """Turns matplotlib's SVG into one for the page, whose policy allows no style in the markup."""
+    tree = ElementTree.fromstring(svg_of(figure, salt))
+    for element in list(tree.iter()):
+        element.tag = element.tag.rpartition("}")[2]
+        element.text, element.tail = (element.text or "").strip(), ""
+        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        declarations = (one.split(":", 1) for one in attributes.pop("style", "").split(";") if one)
+        style = {key.strip(): value.strip() for key, value in declarations}
+        if element.tag == "text":  # the style sheet has the font
+            style = {"text-anchor": style.get("text-anchor", "start")}
+        attributes |= {key: VARIABLES.get(value, value) for key, value in style.items()}
+        attributes.pop("clip-path", None)  # nothing lies outside
+        if "d" in attributes:
+            attributes["d"] = _rounded(" ".join(attributes["d"].split()))
+        if not (attributes.get("id", "").startswith("m") and element.tag == "path"):
+            attributes.pop("id", None)
+        element.attrib.clear()
+        element.attrib.update(attributes)
+    for parent in list(tree.iter()):
+        for child in list(parent):
+            if child.tag in ("metadata", "style", "clipPath") or _is_background(child):
+                parent.remove(child)
+    tree.attrib.clear()
+    tree.attrib.update(
+        {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": told},
+    )
+    return Markup(ElementTree.tostring(tree, encoding="unicode"))
 
 
-def _path(x: Values, y: Values, x_axis: Axis, y_axis: Axis) -> str:
-    """Joins points; where there is no value, the line is broken."""
-    steps, pen = [], "M"
-    for at, value in zip(x, y, strict=True):
-        if not math.isfinite(value):
-            pen = "M"
-            continue
-        steps.append(f"{pen}{_x(x_axis, at)} {_y(y_axis, value)}")
-        pen = "L"
-    return "".join(steps)
+def _is_background(element: ElementTree.Element) -> bool:
+    return element.get("fill") == "#ffffff"
 
 
-def _x(axis: Axis, value: float) -> str:
-    return _places(LEFT + axis.at(value) * (WIDTH - LEFT - RIGHT))
-
-
-def _y(axis: Axis, value: float) -> str:
-    return _places(HEIGHT - BOTTOM - axis.at(value) * (HEIGHT - TOP - BOTTOM))
-
-
-def _places(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _look(number: int) -> str:
-    line = number // COLOURS % 3
-    return f"c{number % COLOURS}" + (f" dash{line}" if line else "")
-
-
-def _united(names: Iterable[Iterable[Any]]) -> list[Any]:
-    return list(dict.fromkeys(name for some in names for name in some))
+def _rounded(numbers: str) -> str:
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", numbers)

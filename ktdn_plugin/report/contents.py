@@ -10,8 +10,6 @@ from typing import NamedTuple
 from ktdn_plugin.curves.figure import run_names
 from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import read_run
-from ktdn_plugin.curves.saved_options import saved_sets
-from ktdn_plugin.curves.scalars import read_scalars, read_test
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
 from ktdn_plugin.report.recorded import photographs_of_record
@@ -19,6 +17,7 @@ from ktdn_plugin.report.scenes import CLEAR_ONLY, Photographs, kind_of, photogra
 from ktdn_plugin.report.tables import Row, Table, read_table
 from ktdn_plugin.scenes.image_files import SUFFIXES, list_images
 from ktdn_plugin.scenes.names import key_of, without_comparisons
+from ktdn_plugin.training.run_log import RUN, read_sets
 
 
 class NamedRun(NamedTuple):
@@ -138,56 +137,48 @@ def _add(
     contents: Contents, part: Part, name: str, tables: list[Table], flagged: Photographs | None
 ) -> None:
     scenes = [] if flagged is None else [flagged]
-    if part.kind != "images":
+    if part.kind == "run":
+        _add_run(contents, part.path, name, scenes, tables)
+        return
+    if part.kind == "test":
         scenes += _saved_scenes(contents, part.path, name, flagged)
-    if part.kind == "training":
-        _add_training(contents, part.path, name, scenes)
-    elif part.kind == "mmengine":
-        _add_work_dir(contents, part.path, Results(name, {}, scenes, tables))
     else:
-        if part.kind == "images":
-            scenes += _recorded_scenes(contents, part.path, name)
-        own = list(tables)
-        if (part.path / TABLE).is_file():
-            own.append(read_table(part.path / TABLE))
-            contents.tables.append((name, own[-1]))
-        results = Results(name, {}, scenes, own)
-        if part.kind == "test":
-            _add_test(contents, part.path, results, flagged)
-        elif images := without_comparisons(_images_of(part.path)):
-            contents.results.append(replace(results, images=images))
+        scenes += _recorded_scenes(contents, part.path, name)
+    own = list(tables)
+    if (part.path / TABLE).is_file():
+        own.append(read_table(part.path / TABLE))
+        contents.tables.append((name, own[-1]))
+    results = Results(name, {}, scenes, own)
+    if part.kind == "test":
+        _add_test(contents, part.path, results, flagged)
+    elif images := without_comparisons(_images_of(part.path)):
+        contents.results.append(replace(results, images=images))
 
 
-def _add_training(contents: Contents, folder: Path, name: str, scenes: list[Photographs]) -> None:
-    contents.runs.append(NamedRun(name, read_run(folder), _is_teacher(folder)))
+def _add_run(
+    contents: Contents, folder: Path, name: str, flagged: list[Photographs], tables: list[Table]
+) -> None:
+    """Adds a run's curves, its validation's pictures, and what a test in its folder has left."""
+    run = read_run(folder)
+    scenes = flagged + _saved_scenes(contents, folder, name, flagged[0] if flagged else None)
+    if run.has_curves:
+        contents.runs.append(NamedRun(name, run, _is_teacher(folder)))
+    if run.test:
+        row = Row("", name, "", run.test.split, run.test.images, run.test.figures, {})
+        contents.tables.append((name, Table(folder, [row])))
     pictures = _validation_pictures(folder)
     # No table is of them: those that lie near are of a test's results.
     contents.results += [
         Results(name, images, scenes, [], iteration=iteration)
         for iteration, images in pictures.items()
     ]
-    if not pictures:
+    tested = _images_of(folder / RESULTS)
+    if tested:
+        contents.results.append(Results(name, tested, scenes, tables))
+    if not (pictures or tested):
         contents.notes.append(
-            f"{name}: no validation pictures are in the run's folder (val.save_img is false); the "
-            "folder of a test's results has pictures"
-        )
-
-
-def _add_work_dir(contents: Contents, folder: Path, results: Results) -> None:
-    run = read_scalars(folder)
-    if run is not None:
-        contents.runs.append(NamedRun(results.method, run, _is_teacher(folder)))
-    images = _images_of(folder / RESULTS)
-    figures = read_test(folder)
-    if figures:
-        split = results.scenes[-1].split if results.scenes else ""
-        row = Row("", results.method, "", split, len(images) or None, figures, {})
-        contents.tables.append((results.method, Table(folder, [row])))
-    if images:
-        contents.results.append(replace(results, images=images))
-    else:
-        contents.notes.append(
-            f"{results.method}: no results are in its folder; 'ktdn mmengine test' makes them"
+            f"{name}: no pictures are in the run's folder; val.save_img (BasicSR) or 'ktdn "
+            "mmengine test' makes them"
         )
 
 
@@ -211,23 +202,28 @@ def _add_test(
 
 
 def _is_teacher(folder: Path) -> bool:
-    kinds = [kind_of(saved) for saved in saved_sets(folder)]
+    kinds = [kind_of(saved) for saved in read_sets(folder) or ()]
     return bool(kinds) and all(kind == CLEAR_ONLY for kind in kinds)
 
 
 def _saved_scenes(
     contents: Contents, folder: Path, name: str, flagged: Photographs | None
 ) -> list[Photographs]:
-    scenes = []
-    for saved in saved_sets(folder):
+    scenes, faults = [], []
+    sets = read_sets(folder)
+    if sets is None:
+        faults.append(f"{RUN} is missing, which earlier versions did not write")
+    for saved in sets or ():
         try:
             scenes.append(photographs_of_run(saved))
         except KTDNError as error:
-            if flagged is None:
-                contents.notes.append(
-                    f"{name}: its hazy and clear images are not shown ({error}); name them by "
-                    "--hazy and --gt"
-                )
+            faults.append(str(error))
+    if flagged is None:
+        contents.notes += [
+            f"{name}: its hazy and clear images are not shown ({fault}); name them by --hazy and "
+            "--gt"
+            for fault in faults
+        ]
     return scenes
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ktdn_plugin.photos import Photo, encode_lossy
 
 RGB8 = NDArray[np.uint8]
 
@@ -45,9 +46,8 @@ def embed(image: RGB8, max_width: int) -> Embedded:
     picture = Image.fromarray(np.ascontiguousarray(image))
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    picture.save(content, "WEBP", quality=QUALITY, method=4)
-    uri = "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
+    content = encode_lossy(Photo(np.asarray(picture)), "WebP", QUALITY)
+    uri = "data:image/webp;base64," + base64.b64encode(content).decode()
     enlarged = max(1.0, min(LEAST_SHOWN / size[0], TALLEST * LEAST_SHOWN / size[1]))
     return Embedded(uri, round(size[0] * enlarged), round(size[1] * enlarged))
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ktdn_plugin.curves.runs import LOG
-from ktdn_plugin.curves.scalars import LOGS
+from ktdn_plugin.curves.runs import EARLIER, EARLIER_LOGS
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.scenes.image_files import SUFFIXES
+from ktdn_plugin.training.run_log import METRICS
 
-Kind = Literal["training", "mmengine", "test", "images", "table"]
+Kind = Literal["run", "test", "images", "table"]
 
 PICTURES = "visualization"  # of a training and of a test, by BasicSR
 RESULTS = "results"  # of a test, by mmengine
@@ -53,14 +53,16 @@ def find_parts(path: Path) -> list[Part]:
         raise KTDNError(f"{path}: there is no such folder; {EXPECTED}{_near(path)}")
     if _is_demo(path):
         parts = [part for folder in _inner(path) for part in _own_parts(folder)]
-        order: tuple[Kind, ...] = ("test", "mmengine", "training", "images")
+        order: tuple[Kind, ...] = ("test", "run", "images")
         parts.sort(key=lambda part: order.index(part.kind))
         table = path / TABLE
         return [*parts, *([Part("table", table)] if table.is_file() else [])]
     parts = _own_parts(path)
     if parts:
         return parts
-    owner = next((one for one in path.resolve().parents if (one / LOG).is_file()), None)
+    if any(path.glob(EARLIER_LOGS)):
+        raise KTDNError(f"{path}: holds no {METRICS}: {EARLIER}")
+    owner = next((one for one in path.resolve().parents if (one / METRICS).is_file()), None)
     if owner is not None:
         raise KTDNError(f"{path}: lies inside a run; give the run's folder: {owner}")
     inside = _inner(path)
@@ -72,10 +74,8 @@ def find_parts(path: Path) -> list[Part]:
 
 
 def _own_parts(path: Path) -> list[Part]:
-    if (path / LOG).is_file():
-        return [Part("training", path)]
-    if any(path.glob(LOGS)):
-        return [Part("mmengine", path)]
+    if (path / METRICS).is_file():
+        return [Part("run", path)]
     pictures = path / PICTURES
     if pictures.is_dir() and ((path / TABLE).is_file() or _holds_images(pictures)):
         return [Part("test", path)]

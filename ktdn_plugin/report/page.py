@@ -7,15 +7,19 @@ import hashlib
 from collections.abc import Sequence
 from datetime import date
 from importlib import resources
-from string import Template
+from typing import Any
 from urllib.parse import quote
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from ktdn_plugin import __version__
+from ktdn_plugin.errors import printable
 from ktdn_plugin.report.charts import Chart
-from ktdn_plugin.report.escaping import escape
-from ktdn_plugin.report.photo_html import photo_section
+from ktdn_plugin.report.embedding import DIFFERENCE_GAIN
+from ktdn_plugin.report.numbers import exact, heading, rounded, united
 from ktdn_plugin.report.photos import Photo
-from ktdn_plugin.report.results_html import headline, results_section
+from ktdn_plugin.report.results import all_figures, best_result
 from ktdn_plugin.report.summary import Group
 
 ICON = (
@@ -47,41 +51,46 @@ def make_page(
     Returns:
         HTML. Names of files and runs may hold anything: they are escaped.
     """
-    dehazed = [photo for photo in photos if not photo.is_reconstructed]
-    given_back = [photo for photo in photos if photo.is_reconstructed]
-    reconstructed = photo_section(given_back, len(dehazed) + 1) if given_back else ""
-    sections = [
-        ("photographs", "Photographs", photo_section(dehazed) if dehazed else ""),
-        ("results", "Results", results_section(groups, photos) if groups else ""),
-        ("reconstructed", "The teacher&rsquo;s reconstructions", reconstructed),
-        ("curves", "Curves", _curves(charts) if charts else ""),
-        ("missing", "Not shown", _missing(notes) if notes else ""),
-    ]
-    shown = [section for section in sections if section[2]]
+    environment = Environment(
+        loader=PackageLoader("ktdn_plugin.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_controls,
+    )
+    environment.filters |= {
+        "heading": heading,
+        "united": united,
+        "exact": exact,
+        "rounded": lambda value, metric: rounded(metric, value),
+    }
     style, script = (_asset(name) for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
-    links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading, _ in shown)
-    return Template(_asset("page.html")).substitute(
-        policy=policy,
-        generator=f"ktdn-plugin {__version__}",
-        title=escape(title),
-        icon="data:image/svg+xml," + quote(ICON),
-        style=style,
-        eyebrow="Dehazing report",
-        lead=_lead(dehazed, groups, made),
-        headline=headline(groups),
-        nav=f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(shown) > 1 else "",
-        main="\n".join(
-            f'<section id="{name}" class="{name}" aria-labelledby="{name}-heading">'
-            f'<h2 id="{name}-heading">{heading}</h2>\n{content}\n</section>'
-            for name, heading, content in shown
+    return environment.get_template("page.html.j2").render(
+        policy=(
+            f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+            f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
         ),
-        footer=f"Made by <code>ktdn report</code>, ktdn-plugin {__version__}.",
-        script=script,
+        version=__version__,
+        title=title,
+        icon="data:image/svg+xml," + quote(ICON),
+        style=Markup(style),
+        script=Markup(script),
+        made=made,
+        dehazed=[photo for photo in photos if not photo.is_reconstructed],
+        reconstructed=[photo for photo in photos if photo.is_reconstructed],
+        groups=groups,
+        best=best_result(groups),
+        figures=all_figures(photos),
+        charts=charts,
+        notes=notes,
+        difference_gain=DIFFERENCE_GAIN,
     )
+
+
+def _without_controls(value: Any) -> Any:
+    """Escapes what can hide a name's surroundings, or turn them round, in all that is inserted."""
+    return printable(value) if type(value) is str else value
 
 
 def _asset(name: str) -> str:
@@ -91,40 +100,3 @@ def _asset(name: str) -> str:
 def _digest(content: str) -> str:
     """Names a script or a style for the page's policy, which allows this one alone."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
-
-def _lead(photos: Sequence[Photo], groups: Sequence[Group], made: date) -> str:
-    splits = [group.title for group in groups if group.is_split]
-    parts = []
-    if splits:
-        named = ", ".join(escape(split) for split in splits)
-        parts.append(f"{'Splits' if len(splits) > 1 else 'Split'} {named}")
-    if photos:
-        parts.append(f"{len(photos)} photograph{'s' if len(photos) > 1 else ''}")
-    parts.append(f'<time datetime="{made.isoformat()}">{made.day} {made:%B %Y}</time>')
-    return " · ".join(parts)
-
-
-def _curves(charts: Sequence[Chart]) -> str:
-    figures = "".join(
-        f'<figure class="chart"><h3>{escape(chart.title)}</h3>{chart.svg}'
-        f'<ul class="legend">{"".join(_legend(*one) for one in chart.legend)}</ul></figure>'
-        for chart in charts
-    )
-    is_averaged = any("line raw" in chart.svg for chart in charts)
-    averaged = " Losses are faint as they were logged, bold averaged." if is_averaged else ""
-    return (
-        f'<p class="about">Over the training&rsquo;s iterations.{averaged}</p>\n'
-        f'<div class="charts">{figures}</div>'
-    )
-
-
-def _legend(look: str, text: str) -> str:
-    swatch = (
-        f'<svg viewBox="0 0 22 8" aria-hidden="true"><path class="line {look}" d="M1 4H21"/></svg>'
-    )
-    return f"<li>{swatch}<span>{escape(text)}</span></li>"
-
-
-def _missing(notes: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.metrics import SSIM_WINDOW, measure
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.report.contents import Contents, Results
 from ktdn_plugin.report.embedding import Embedded, difference, embed
 from ktdn_plugin.report.scenes import Photograph, Read
@@ -70,6 +70,28 @@ class Photo:
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def compared_at_first(self) -> tuple[int, int]:
+        """The two layers that are compared at first: what was given, and what was made of it."""
+        kinds = [layer.kind for layer in self.layers]
+        right = kinds.index("result")
+        left = kinds.index("hazy") if "hazy" in kinds else None
+        if left is None and "clear" in kinds:
+            # What was made lies on the left, as before it would hazy: the clear one is the end.
+            clear = kinds.index("clear")
+            return (clear, right) if clear < right else (right, clear)
+        return (right, right) if left is None else (left, right)
+
+    @property
+    def sources(self) -> str:
+        """Where the figures are from; each source once."""
+        sources: dict[str, list[str]] = {}
+        for line in self.lines:
+            sources.setdefault(line.source, []).append(line.label)
+        if len(sources) == 1:
+            return next(iter(sources))
+        return "; ".join(f"{', '.join(labels)}: {source}" for source, labels in sources.items())
+
 
 class Wanted(NamedTuple):
     """A photograph that is to be shown: its scene, and the results that are of it."""
@@ -118,7 +140,7 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
     hazy = None if photo.is_reconstructed else _read(one.hazy for one in wanted.scenes)
     clear = _read(one.clear for one in wanted.scenes)
     several = len(wanted.results) > 1
-    images = [read_image(results.images[key]) for results, key in wanted.results]
+    images = [read_rgb(results.images[key]) for results, key in wanted.results]
     rows = [_find_rows(*one, free_tables) for one in wanted.results]
     photo.split = photo.split or next((row.split for hits in rows for _, row in hits), "")
     if hazy is not None:

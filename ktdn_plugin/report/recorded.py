@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.dehaze.journal import read_record
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.report.scenes import RGB8, Photograph, Photographs, Read
 from ktdn_plugin.scenes.names import key_of
 from ktdn_plugin.scenes.store import Store, is_store
@@ -66,6 +66,6 @@ def _of_store(key: str, store: Store, number: int) -> Photograph:
 def _read_file(path: Path, sha256: Any) -> RGB8 | None:
     """Reads a photograph, if it still is what the result was made from."""
     try:
-        return read_image(path) if digest_of(path) == sha256 else None
+        return read_rgb(path) if digest_of(path) == sha256 else None
     except (KTDNError, OSError):
         return None  # which is shown as a result without a hazy image

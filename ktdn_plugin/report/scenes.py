@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.curves.saved_options import SavedSet
 from ktdn_plugin.data.configured import configure_synthetic
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import to_rgb8
@@ -20,6 +19,7 @@ from ktdn_plugin.scenes.names import Names, key_of
 from ktdn_plugin.scenes.opening import open_images, open_scenes
 from ktdn_plugin.scenes.options import scenes_of_options
 from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of
+from ktdn_plugin.training.run_log import SavedSet
 
 RGB8 = NDArray[np.uint8]
 Read = Callable[[], RGB8 | None]

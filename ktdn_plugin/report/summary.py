@@ -40,6 +40,11 @@ class Entry(NamedTuple):
     cells: dict[str, Cell]
     competes: bool = True
 
+    @property
+    def is_input(self) -> bool:
+        """Whether the figures are of the hazy images."""
+        return self.method == HAZY
+
 
 class Group(NamedTuple):
     """Rows whose figures are of the same images.

@@ -64,6 +64,20 @@ def write_whole(
         raise KTDNError(f"{path}: cannot be saved ({reason}); {advice}") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a file that is to be written, where it is missing.
+
+    Raises:
+        KTDNError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KTDNError(
+            f"{folder}: cannot be made ({error.strerror or error}); choose another folder"
+        ) from error
+
+
 def write_folder_whole(folder: Path, fill: Callable[[Path], Any]) -> None:
     """Writes a folder whole or not at all.
 

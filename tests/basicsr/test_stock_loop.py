@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import log_of, losses_of, models
+from helpers import log_of, losses_of, models, records_of
 
 from ktdn_plugin import cli, register
 from ktdn_plugin.option_files import options_folder
@@ -122,6 +122,9 @@ def test_both_stages_resume_and_test(project: Path, run) -> None:
         models(project, "teacher")
     )
     assert list((project / "tb_logger/teacher").glob("events.*"))
+    rows = records_of(project, "teacher")
+    assert [row["iter"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4]
+    assert {row["iter"] for row in rows if row["kind"] == "val"} == {2, 4}
     content = saved(project, "teacher", "latest")
     assert content["ktdn"]["network"]["encoder"] == "test_resnet"
     key = next(key for key in content["params"] if key.endswith("running_var"))
@@ -147,6 +150,14 @@ def test_both_stages_resume_and_test(project: Path, run) -> None:
     assert log.count("The teacher reconstructs") == 1
     assert log.count("Validation NH-HAZE_val") == 4  # once at 2, at 4, and at each end
     assert len(names(project / "experiments")) == 2
+    rows = records_of(project, "student")
+    assert [row["iter"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4]
+    assert {"l_kt", "l_rec", "lr", "epoch"} <= rows[-2].keys() | rows[-3].keys()
+    assert [row["psnr"] > 0 for row in rows if row["kind"] == "teacher"] == [True]
+    described = json.loads((project / "experiments/student/run.json").read_text())
+    assert described["resumed_from"]["iteration"] == 2
+    assert (described["stage"], described["processes"]) == ("student", 2)
+    assert [one["name"] for one in described["data"]["val"]] == ["NH-HAZE_val"]
     file = project / "experiments/student/training_states/4.state"
     state = torch.load(file, weights_only=True)
     steps = {float(one["step"]) for one in state["optimizers"][0]["state"].values()}
@@ -206,6 +217,7 @@ def test_basicsrs_own_model_trains_ktdn_and_little_is_changed(project: Path, run
     assert changed == [
         "basicsr.models.base_model.BaseModel.model_ema",
         "basicsr.models.base_model.BaseModel.model_to_device",
+        "basicsr.train.MessageLogger",
         "basicsr.train.load_resume_state",
         "basicsr.utils.dist_util._init_dist_pytorch",
         "basicsr.utils.dist_util._init_dist_slurm",

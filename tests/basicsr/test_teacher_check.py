@@ -11,8 +11,8 @@ import torch
 from helpers import student_of_a_saved_teacher, write_options
 
 from ktdn_plugin import KTDN, cli, load_weights
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.metrics import measure
+from ktdn_plugin.photos import read_rgb
 
 
 def reconstruction(pairs: Path) -> float:
@@ -20,7 +20,7 @@ def reconstruction(pairs: Path) -> float:
     load_weights(network, pairs / "teacher.pth")
     values = []
     for path in sorted((pairs / "val/clear").iterdir()):
-        clear = read_image(path)
+        clear = read_rgb(path)
         tensor = torch.from_numpy(clear).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
             image = network(tensor).clamp(0, 1).mul(255).round()[0].permute(1, 2, 0)

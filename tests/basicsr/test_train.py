@@ -26,8 +26,8 @@ from helpers import (
 from ktdn_plugin import KTDN, to_published
 from ktdn_plugin.basicsr import compat
 from ktdn_plugin.basicsr.run_folder import open_log_file, start_log
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.metrics import measure
+from ktdn_plugin.photos import read_rgb
 
 
 def test_teacher_student_test(pairs: Path, run) -> None:
@@ -62,10 +62,10 @@ def test_teacher_student_test(pairs: Path, run) -> None:
     logged = float(re.search(r"# psnr: (\S+)", text).group(1))
     measured = []
     for clear in sorted((pairs / "val" / "clear").iterdir()):
-        result = read_image(
+        result = read_rgb(
             pairs / f"results/evaluation/visualization/pairs/{clear.stem}_evaluation.png"
         )
-        target = read_image(clear)
+        target = read_rgb(clear)
         assert result.shape == target.shape
         measured.append(measure(result, target).psnr)
     assert logged == pytest.approx(np.mean(measured), abs=1e-4)
@@ -152,7 +152,7 @@ def test_basicsrs_own_super_resolution(pairs: Path, run) -> None:
     opt["datasets"]["train"]["gt_size"] = 32
     for phase in ("train", "val"):
         for path in (pairs / phase / "clear").iterdir():
-            image = read_image(pairs / phase / "hazy" / path.name)
+            image = read_rgb(pairs / phase / "hazy" / path.name)
             write_png(path, 3, (2 * image.shape[0], 2 * image.shape[1]))
     done = run("train", "-opt", write_options(pairs, opt))
     assert done.returncode == 0, done.stderr
@@ -196,11 +196,11 @@ def test_the_published_checkpoint_is_tested_as_it_is(pairs: Path, run) -> None:
     done = run("test", "-opt", write_options(pairs, opt))
     assert done.returncode == 0, done.stderr
     image = next((pairs / "val/hazy").iterdir())
-    hazy = torch.from_numpy(read_image(image)).permute(2, 0, 1)[None] / 255
+    hazy = torch.from_numpy(read_rgb(image)).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         wanted = network.eval()(hazy).clamp(0, 1).mul(255).round()[0].permute(1, 2, 0).numpy()
     result = pairs / f"results/evaluation/visualization/pairs/{image.stem}_evaluation.png"
-    assert np.abs(read_image(result) - wanted).max() <= 1
+    assert np.abs(read_rgb(result) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])

@@ -27,7 +27,7 @@ from ktdn_plugin.checking.likeness import (
 )
 from ktdn_plugin.checking.reading import measure_scene
 from ktdn_plugin.checking.sets import open_sets
-from ktdn_plugin.data.images import image_size
+from ktdn_plugin.photos import read_size
 
 NAME = "coffee_0.png"
 Edit = Callable[[Image], Image]
@@ -274,7 +274,7 @@ def check_silence_and_rotation(folder: Path, tmp_path: Path, check: Check) -> No
         (tmp_path / "set" / side).mkdir(parents=True)
     for (path, _), (_, clear) in zip(pairs, pairs[1:] + pairs[:1], strict=True):
         (tmp_path / "set/clear" / f"{path.stem}{clear.suffix}").symlink_to(clear)
-        shown, size = read(path), image_size(clear)
+        shown, size = read(path), read_size(clear)
         target = tmp_path / "set/hazy" / path.name
         if shown.shape[:2] == size:
             target.symlink_to(path)

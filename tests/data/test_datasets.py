@@ -12,11 +12,11 @@ from helpers import write_png
 from ktdn_plugin.data.augmentation import Augmentation
 from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
 from ktdn_plugin.data.depth import DepthMaps
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.order import Draw, SeededDataset
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.images import FileImages, StoreImages, cut
 from ktdn_plugin.scenes.store import Store
@@ -36,7 +36,7 @@ def test_whole_pairs(pairs: Path) -> None:
         for side, name in (("hazy", "name"), ("clear", "clear_name")):
             path = pairs / f"val/{side}/{index:02}.png"
             assert sample[name] == str(path)
-            expected = torch.from_numpy(read_image(path)).permute(2, 0, 1) / 255
+            expected = torch.from_numpy(read_rgb(path)).permute(2, 0, 1) / 255
             assert torch.equal(sample[side], expected)
 
 
@@ -118,7 +118,7 @@ def test_ranges_and_depth_reach_the_haze(pairs: Path) -> None:
     none = SyntheticHazeDataset(clear, haze={"density": (0, 0)})[0]
     torch.testing.assert_close(none["hazy"], none["clear"])
     for path in clear.paths:
-        ramp = np.zeros(read_image(path).shape[:2], np.uint16)
+        ramp = np.zeros(read_rgb(path).shape[:2], np.uint16)
         ramp[:, ramp.shape[1] // 2 :] = 60000
         (pairs / "depth").mkdir(exist_ok=True)
         cv2.imwrite(str(pairs / "depth" / path.name), ramp)

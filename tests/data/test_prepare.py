@@ -23,10 +23,10 @@ from ktdn_plugin.data import decoding
 from ktdn_plugin.data import prepare as prepare_module
 from ktdn_plugin.data.basicsr_lmdb import unique_keys
 from ktdn_plugin.data.decoding import Source, in_order
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.images import StoreImages
 from ktdn_plugin.scenes.opening import LAYOUTS, open_scenes
 from ktdn_plugin.scenes.store import Store
@@ -314,7 +314,7 @@ def test_file_that_changed_meanwhile_is_done_again(photos: Path, tmp_path: Path)
     write(photos / "GT/5.jpg", 1, (20, 30))
     write(photos / "hazy/0.png", 99, (20, 30))
     prepare(photos, tmp_path / "store")
-    expected = read_image(photos / "hazy/0.png")
+    expected = read_rgb(photos / "hazy/0.png")
     assert np.array_equal(Store(tmp_path / "store").pixels("hazy", 0), expected)
 
 
@@ -585,8 +585,8 @@ def test_stock_basicsr_reads_its_format(photos: Path, tmp_path: Path) -> None:
     assert [sample["lq_path"] for sample in samples] == list("012345")
     for number, sample in enumerate(samples):
         hazy, clear = photos / f"hazy/{number}.png", photos / f"GT/{number}.jpg"
-        assert np.array_equal(as_image(sample["lq"]), read_image(hazy))
-        assert np.array_equal(as_image(sample["gt"]), read_image(clear))
+        assert np.array_equal(as_image(sample["lq"]), read_rgb(hazy))
+        assert np.array_equal(as_image(sample["gt"]), read_rgb(clear))
     lines = (tmp_path / "lmdb/hazy.lmdb/meta_info.txt").read_text().splitlines()
     assert lines[0] == "0.png (20,30,3) 1"
     with lmdb.open(str(tmp_path / "lmdb/hazy.lmdb"), readonly=True) as environment:
@@ -610,8 +610,8 @@ def test_stock_basicsr_reads_shared_and_cut_clear_images(
     for sample in samples:
         scene, index = sample["lq_path"].split("_")
         (hazy,) = (tmp_path / "its/hazy").glob(f"{scene}_{index}_*.png")
-        assert np.array_equal(as_image(sample["lq"]), read_image(hazy))
-        clear = read_image(tmp_path / f"its/clear/{scene}.png")
+        assert np.array_equal(as_image(sample["lq"]), read_rgb(hazy))
+        clear = read_rgb(tmp_path / f"its/clear/{scene}.png")
         assert np.array_equal(as_image(sample["gt"]), clear[1:7, 2:10])
 
 
@@ -626,7 +626,7 @@ def test_other_kinds_of_png_are_written_anew_for_basicsr(tmp_path: Path) -> None
             content = environment.begin().get(name.encode())
             assert content[24:26] == b"\x08\x02"  # 8 bit, RGB
             image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-            expected = read_image(tmp_path / f"photos/{name}.png")
+            expected = read_rgb(tmp_path / f"photos/{name}.png")
             assert np.array_equal(image[..., ::-1], expected)
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktdn_plugin.data import store_writer
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.images import StoreImages, cut
 from ktdn_plugin.scenes.store import FORMAT, INFO_KEY, Store, StoreInfo, is_store
 
@@ -77,7 +77,7 @@ def test_store_gives_back_what_the_files_hold(
         for number, (height, width, name, suffix) in enumerate(images):
             path = folder / f"{number}{suffix}"
             cv2.imwrite(str(path), random_image(number, height, width))
-            pixels.append(read_image(path))
+            pixels.append(read_rgb(path))
             writer.add("clear", number, pixels[-1], name)
         writer.finish(about({"clear": len(images)}), None)
     store = Store(folder / "store")

@@ -11,7 +11,7 @@ from skimage import data
 
 from ktdn_plugin.cli import main
 from ktdn_plugin.haze.scattering import synthesize_haze
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import write_rgb
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -31,11 +31,11 @@ def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndar
         clear = data.chelsea()[40 * number : 40 * number + 48, 100:164].copy()
         found[name] = clear
         haze = synthesize_haze(clear, number, density=(0.8, 0.8), veil=(1, 1), tint=(0, 0))
-        write_image(Path(f"val/clear/{name}_GT.png"), clear)
-        write_image(Path(f"val/hazy/{name}_hazy.png"), np.rint(haze.hazy * 255).astype(np.uint8))
+        write_rgb(Path(f"val/clear/{name}_GT.png"), clear)
+        write_rgb(Path(f"val/hazy/{name}_hazy.png"), np.rint(haze.hazy * 255).astype(np.uint8))
         for method, ending, noise in (("ours", "_hazy_ktdn_test", 4), ("theirs", "", 20)):
             noisy = (clear + draw.normal(0, noise, clear.shape)).clip(0, 255).astype(np.uint8)
-            write_image(Path(f"{method}/{name}{ending}.png"), noisy)
+            write_rgb(Path(f"{method}/{name}{ending}.png"), noisy)
     return found
 
 

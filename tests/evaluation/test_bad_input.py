@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import read_rgb, write_rgb
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_images_that_do_not_pair(refused) -> None:
 
 
 def test_sizes_that_differ(refused) -> None:
-    write_image(Path("theirs/02.png"), read_image("theirs/02.png")[1:])
+    write_rgb(Path("theirs/02.png"), read_rgb("theirs/02.png")[1:])
     line = refused("theirs", "--gt", "val")
     assert line == (
         f"{Path('theirs/02.png')} is 64 x 47, its ground truth {Path('val/clear/02_GT.png')} "
@@ -146,7 +145,7 @@ def test_nothing_that_can_be_measured(refused) -> None:
 
 def test_images_too_small_for_a_measure(scenes, evaluate) -> None:
     for folder in ("small/gt", "small/mine"):
-        write_image(Path(folder, "x.png"), np.full((8, 9, 3), 90, np.uint8))
+        write_rgb(Path(folder, "x.png"), np.full((8, 9, 3), 90, np.uint8))
     code, out, err = evaluate("small/mine", "--gt", "small/gt")
     assert code == 1
     assert "x.png has no ssim: an image of 9 x 8 pixels is too small" in err

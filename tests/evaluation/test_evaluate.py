@@ -12,10 +12,9 @@ import torch
 from helpers import ENCODER
 
 from ktdn_plugin import KTDN, Dehazer, dark_channel_prior
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.metrics import psnr, psnr_y, ssim, ssim_y
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import read_rgb, write_rgb
 
 Scenes = dict[str, np.ndarray]
 
@@ -43,14 +42,14 @@ def test_two_methods_and_the_baselines_as_a_person_would(scenes: Scenes, run: Ca
     assert len(found) == (3 + 1) * 4
     assert {row["split"] for row in found.values()} == {"mine"}
     for name, clear in scenes.items():
-        hazy = read_image(f"val/hazy/{name}_hazy.png")
-        dehazed = read_image(f"saved/dcp/{name}.png")
+        hazy = read_rgb(f"val/hazy/{name}_hazy.png")
+        dehazed = read_rgb(f"saved/dcp/{name}.png")
         assert np.array_equal(dehazed, dark_channel_prior(hazy))
         images = {
             "hazy": hazy,
             "dcp": dehazed,
-            "ours": read_image(f"ours/{name}_hazy_ktdn_test.png"),
-            "Theirs": read_image(f"theirs/{name}.png"),
+            "ours": read_rgb(f"ours/{name}_hazy_ktdn_test.png"),
+            "Theirs": read_rgb(f"theirs/{name}.png"),
         }
         for method, image in images.items():
             for measure in (psnr, ssim, psnr_y, ssim_y):
@@ -68,7 +67,7 @@ def test_two_methods_and_the_baselines_as_a_person_would(scenes: Scenes, run: Ca
 
 def test_stores_name_the_split_and_bring_the_hazy_images(scenes: Scenes, evaluate) -> None:
     prepare(Path("val"), Path("store"), split="part")
-    write_image(Path("ours/notes.png"), np.zeros((5, 5, 3), np.uint8))
+    write_rgb(Path("ours/notes.png"), np.zeros((5, 5, 3), np.uint8))
     code, out, err = evaluate("ours", "--gt", "store", "--baseline", "hazy", "--per-image")
     assert (code, err) == (0, "")
     lines = out.splitlines()
@@ -103,8 +102,8 @@ def test_results_may_be_a_store(scenes: Scenes, evaluate) -> None:
 def test_a_public_dataset_by_its_layout(scenes: Scenes, evaluate) -> None:
     for name in range(36, 41):
         clear = scenes[f"0{name % 3 + 1}"]
-        write_image(Path(f"O/{name}_outdoor_GT.jpg"), clear)
-        write_image(Path(f"O/{name}_outdoor_hazy.jpg"), clear // 2)
+        write_rgb(Path(f"O/{name}_outdoor_GT.jpg"), clear)
+        write_rgb(Path(f"O/{name}_outdoor_hazy.jpg"), clear // 2)
     words = ("--dataset", "o-haze", "--split", "val", "--baseline", "hazy")
     code, out, err = evaluate("--gt", "O", *words)
     assert (code, err) == (0, "")
@@ -133,8 +132,8 @@ def test_a_checkpoint_runs_and_is_saved(scenes: Scenes, evaluate) -> None:
     assert "\nktdn " in out
     dehazer = Dehazer("net.pth", device="cpu", encoder=ENCODER)
     for name, clear in scenes.items():
-        image = dehazer(read_image(f"val/hazy/{name}_hazy.png"))
-        assert np.array_equal(read_image(f"saved/ktdn/{name}.png"), image)
+        image = dehazer(read_rgb(f"val/hazy/{name}_hazy.png"))
+        assert np.array_equal(read_rgb(f"saved/ktdn/{name}.png"), image)
         assert float(rows()[name, "ktdn"]["psnr"]) == pytest.approx(psnr(image, clear), abs=1e-6)
     code, _, err = evaluate(*words)
     assert code == 1

@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ktdn_plugin.data.images import read_image
+from ktdn_plugin.photos import read_rgb
 
 NO_PYIQA = "pyiqa is not installed (extra 'metrics')"
 STAND_IN = Path(__file__).parents[1] / "pyiqa_stand_in"
@@ -100,7 +100,7 @@ def test_figures_are_pyiqas(scenes, evaluate, pyiqa: ModuleType) -> None:
     import torch
 
     for name, clear in scenes.items():
-        image = read_image(f"theirs/{name}.png")
+        image = read_rgb(f"theirs/{name}.png")
         x, y = (torch.from_numpy(one).permute(2, 0, 1)[None] / 255 for one in (image, clear))
         wanted = [pyiqa.create_metric(name, device="cpu") for name in ("gmsd", "vif", "entropy")]
         figures = [float(wanted[0](x, y)), float(wanted[1](x, y)), float(wanted[2](x))]

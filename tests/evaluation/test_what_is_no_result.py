@@ -12,12 +12,11 @@ import torch
 from helpers import ENCODER
 
 from ktdn_plugin import KTDN
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.methods import open_baselines
 from ktdn_plugin.evaluation.output import Saving
 from ktdn_plugin.metrics import psnr
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import read_rgb, write_rgb
 from ktdn_plugin.scenes.opening import open_scenes
 
 
@@ -33,7 +32,7 @@ def test_ground_truth_among_results(scenes, evaluate) -> None:
     )
     assert not Path("evaluation.csv").exists()
     # A result of the ground truth's name is taken all the same.
-    write_image(Path("theirs/01_GT.png"), read_image("theirs/01.png"))
+    write_rgb(Path("theirs/01_GT.png"), read_rgb("theirs/01.png"))
     for number in (2, 3):
         Path(f"theirs/0{number}.png").replace(f"theirs/0{number}_GT.png")
     assert evaluate("theirs", "--gt", "val/clear")[0] == 0
@@ -52,11 +51,11 @@ def test_the_ground_truth_itself(scenes, evaluate) -> None:
 
 def test_comparison_sheets_are_left_out(scenes, evaluate) -> None:
     for name in scenes:
-        write_image(Path(f"theirs/{name}_compare.png"), np.zeros((70, 200, 3), np.uint8))
+        write_rgb(Path(f"theirs/{name}_compare.png"), np.zeros((70, 200, 3), np.uint8))
     Path("theirs/metrics.csv").write_text("split,image\n")
     code, out, err = evaluate("theirs", "--gt", "val/clear")
     assert (code, err) == (0, "")
-    mean = np.mean([psnr(read_image(f"theirs/{name}.png"), scenes[name]) for name in scenes])
+    mean = np.mean([psnr(read_rgb(f"theirs/{name}.png"), scenes[name]) for name in scenes])
     assert out.splitlines()[2].split()[:2] == ["theirs", f"{mean:.2f}"]
 
 

@@ -17,8 +17,8 @@ from haze_statistics import (
 )
 
 from ktdn_plugin.data import demo_photos
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.photos import read_rgb
 
 DATA = Path(os.environ.get("KTDN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FLAT = {"veil": (1.0, 1.0)}
@@ -170,8 +170,8 @@ def test_default_haze_is_like_real_haze() -> None:
     real, made = [], []
     for number, path in enumerate(sorted(hazy)):
         (partner,) = folder.glob(f"clear/{path.stem}.*")
-        clear = read_image(partner)
-        real.append(measure_haze(read_image(path), clear))
+        clear = read_rgb(partner)
+        real.append(measure_haze(read_rgb(path), clear))
         clear = at_working_size(clear)
         for seed in range(8 * number, 8 * number + 8):
             made.append(measure_haze(as_bytes(synthesize_haze(clear, seed).hazy), clear))

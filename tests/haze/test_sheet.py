@@ -10,9 +10,9 @@ from helpers import one, teacher_options, write_options
 from ktdn_plugin import cli
 from ktdn_plugin.basicsr.samples import read_training_samples
 from ktdn_plugin.data.configured import configure_synthetic
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.metrics import to_rgb8
+from ktdn_plugin.photos import read_rgb
 
 DATASET = {
     "type": "SyntheticHazeDataset",
@@ -40,7 +40,7 @@ def first_samples(seed: int, count: int) -> list:
 
 def test_a_sheet_shows_what_the_training_begins_with(options: Path) -> None:
     assert cli.main(["haze", "--options", str(options), "-o", "s.png", "--count", "5"]) == 0
-    sheet = read_image("s.png")
+    sheet = read_rgb("s.png")
     places = {}
     for sample in first_samples(0, 5):
         for side in ("hazy", "clear"):
@@ -95,7 +95,7 @@ def test_seed_and_both_toolboxes_give_the_same_samples(options: Path) -> None:
         ("--options teacher.yml --veil 0 1", "--veil: not with --options, whose file says"),
         ("--options teacher.yml --depth d.png", "--depth: not with --options"),
         ("--options teacher.yml --count 0", "--count 0: must lie in [1, 400]"),
-        ("--options teacher.yml -o sheet", "-o sheet: the sheet is written as .png, .jpg or"),
+        ("--options teacher.yml -o sheet", "sheet: images are written as .png, .jpg"),
         ("--options teacher.yml -o there.png", "there.png: exists; --overwrite replaces it"),
         ("--options nowhere.yml", "nowhere.yml"),
         ("--options nowhere.py", "nowhere.py: no such config file"),

@@ -23,10 +23,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ktdn_plugin.checkpoints import read_checkpoint, read_state_dict
-from ktdn_plugin.data.images import read_image
 from ktdn_plugin.mmengine import restorer
 from ktdn_plugin.mmengine.check import check_config
 from ktdn_plugin.mmengine.config import load_config
+from ktdn_plugin.photos import read_rgb
 
 
 def state_of(path: Path) -> dict:
@@ -66,8 +66,8 @@ def test_both_stages_and_a_test(run, pairs: Path) -> None:
     assert re.search(r"PSNR: \d+\.\d+ +SSIM: 0\.\d+", done.stdout)
     results = sorted((pairs / "tested/results").iterdir())
     assert [path.name for path in results] == ["00.png", "01.png"]
-    sizes = [read_image(path).shape for path in results]
-    assert sizes == [read_image(path).shape for path in sorted((pairs / "val/hazy").iterdir())]
+    sizes = [read_rgb(path).shape for path in results]
+    assert sizes == [read_rgb(path).shape for path in sorted((pairs / "val/hazy").iterdir())]
 
 
 def test_by_mmengines_own_runner(run, pairs: Path) -> None:

@@ -16,8 +16,7 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import Photo, not_kept, read_photo, write_photo
-from ktdn_plugin.photos.photo import Metadata
+from ktdn_plugin.photos import Photo, read_photo, write_photo
 
 RANDOM = np.random.RandomState(0)
 DEEP = RANDOM.randint(0, 65536, (40, 56, 4)).astype(np.uint16)
@@ -237,63 +236,3 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
         read_photo(tmp_path / "none.png")
     with pytest.raises(KTDNError, match="not a regular file"):
         read_photo(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), [("x.webp", (16384, 1)), ("x.jpg", (1, 65536)), ("x.bmp", (1, 1))]
-)
-def test_what_a_format_has_no_room_for(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
-    with pytest.raises(KTDNError, match=r"has room for|photos are written as") as caught:
-        write_photo(tmp_path / name, Photo(np.zeros((*size, 3), np.uint8)))
-    assert str(tmp_path / name) in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_tiff_beyond_its_32_bit_offsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = np.random.RandomState(0).randint(0, 256, (70, 30, 3)).astype(np.uint8)
-    write_photo(tmp_path / "x.tif", Photo(pixels))
-    before = (tmp_path / "x.tif").read_bytes()
-    monkeypatch.setattr("ktdn_plugin.photos.tiff.LIMIT", len(before))
-    write_photo(tmp_path / "x.tif", Photo(pixels))
-    for limit, photo in (
-        (6000, Photo(pixels)),
-        (len(before), Photo(pixels, None, Metadata(icc=bytes(1000)))),
-    ):
-        monkeypatch.setattr("ktdn_plugin.photos.tiff.LIMIT", limit)
-        with pytest.raises(KTDNError, match=rf"x\.tif: .* room for {limit:,}: take PNG$"):
-            write_photo(tmp_path / "x.tif", photo)
-        assert [path.name for path in tmp_path.iterdir()] == ["x.tif"]
-        assert (tmp_path / "x.tif").read_bytes() == before
-
-
-def test_pixels_of_the_wrong_kind() -> None:
-    with pytest.raises(TypeError, match="uint8 or uint16, got float32"):
-        write_photo("x.png", Photo(np.zeros((2, 2, 3), np.float32)))
-    with pytest.raises(ValueError, match="shape"):
-        write_photo("x.png", Photo(np.zeros((2, 2), np.uint8)))
-    with pytest.raises(ValueError, match="alpha"):
-        write_photo("x.png", Photo(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint16)))
-
-
-def test_long_and_tiny(tmp_path: Path) -> None:
-    for size in ((1, 1), (1, 100_000), (100_000, 1)):
-        photo = Photo(np.full((*size, 3), 9, np.uint16))
-        for suffix in (".png", ".tif"):
-            write_photo(tmp_path / f"x{suffix}", photo)
-            assert np.array_equal(read_photo(tmp_path / f"x{suffix}").pixels, photo.pixels)
-
-
-def test_nothing_is_left_where_it_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(KTDNError, match="file"):
-        write_photo(tmp_path / "file" / "x.png", Photo(np.zeros((2, 2, 3), np.uint8)))
-    (tmp_path / "x.png").mkdir()
-    with pytest.raises(KTDNError, match=r"x\.png: cannot be saved \(Is a directory\)"):
-        write_photo(tmp_path / "x.png", Photo(np.zeros((2, 2, 3), np.uint8)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.png"]
-
-
-def test_damaged_exif_is_named_where_it_cannot_be_kept(tmp_path: Path) -> None:
-    photo = Photo(np.zeros((2, 2, 3), np.uint8), None, Metadata(exif=b"II*\0\x08\0\0\0\xff\xff"))
-    assert not_kept(tmp_path / "x.tif", photo) == ["damaged EXIF data"]
-    assert not_kept(tmp_path / "x.jpg", photo) == []

@@ -13,9 +13,8 @@ import tifffile
 from odd_images import RGB, saved, tiff
 from PIL import Image, PngImagePlugin
 
-from ktdn_plugin.data.images import image_size, read_image
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import Photo, not_kept, read_photo, write_photo
+from ktdn_plugin.photos import Photo, not_kept, read_photo, read_rgb, read_size, write_photo
 from ktdn_plugin.photos.photo import MOST_TEXT, Metadata
 
 PICTURE = Image.fromarray(RGB)
@@ -82,14 +81,14 @@ def test_what_is_not_read_is_named(tmp_path: Path, name: str) -> None:
     file, content, said = UNREAD[name]
     path = tmp_path / file
     path.write_bytes(content)
-    for read in (read_photo, read_image):
+    for read in (read_photo, read_rgb):
         with pytest.raises(KTDNError, match=said) as caught:
             read(path)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
     if name != "jpeg":  # whose header is whole
         with pytest.raises(KTDNError, match=said):
-            image_size(path)
+            read_size(path)
 
 
 def test_libraries_say_nothing_of_their_own_on_the_terminal(tmp_path: Path) -> None:
@@ -136,7 +135,7 @@ def test_a_png_with_a_long_profile_and_long_texts_is_read_and_written(tmp_path: 
     write_photo(tmp_path / "out.png", photo)
     again = read_photo(tmp_path / "out.png")
     assert again.metadata == photo.metadata
-    assert np.array_equal(read_image(tmp_path / "out.png"), RGB)
+    assert np.array_equal(read_rgb(tmp_path / "out.png"), RGB)
 
 
 def test_what_is_too_long_to_be_read_again_is_not_written_and_named(tmp_path: Path) -> None:

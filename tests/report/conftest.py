@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from ktdn_plugin.cli import main
@@ -36,15 +35,10 @@ def save(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def as_logged(options: dict, indent: int = 1) -> str:
-    """Options as BasicSR's log has them."""
-    space = "  " * indent
-    return "".join(
-        f"{space}{key}:[\n{as_logged(value, indent + 1)}{space}]\n"
-        if isinstance(value, dict)
-        else f"{space}{key}: {value}\n"
-        for key, value in options.items()
-    )
+def describe(folder: Path, root: Path, **data: list[dict]) -> None:
+    """Writes a run's ``run.json``, as far as it is read."""
+    content = {"name": folder.name, "folder": str(root), "data": data}
+    (folder / "run.json").write_text(json.dumps(content))
 
 
 class Project:
@@ -67,7 +61,7 @@ class Project:
     def training(
         self, name: str = "student", *, pictures: bool = True, teacher: bool = False
     ) -> Path:
-        """A training's folder, with its log, options and validation pictures."""
+        """A training's folder, with its record and validation pictures."""
         folder = self.root / "experiments" / name
         folder.mkdir(parents=True)
         of = {"set": "pairs", "split": "tiny-val"}
@@ -81,8 +75,7 @@ class Project:
         dataset = dict(self.dataset)
         if teacher:
             dataset["type"] = "ClearImageDataset"
-        options = {"name": name, "datasets": {"train": {"type": "x"}, "val": dataset}}
-        (folder / f"{name}.yml").write_text(yaml.safe_dump(options))
+        describe(folder, self.root, val=[{"name": "pairs", "options": dataset}])
         for image in self.names if pictures else ():
             for step in (20, 40):
                 colour = DEHAZED if step == 40 else (0, 0, 255)
@@ -90,14 +83,11 @@ class Project:
         return folder
 
     def results(self, name: str = "test", colour: tuple[int, int, int] = DEHAZED) -> Path:
-        """A test's folder, with its log, means and pictures."""
+        """A test's folder, with its record, means and pictures."""
         folder = self.root / "results" / name
         for image in self.names:
             save(folder / "visualization" / "pairs" / f"{image}_{name}.png", picture(colour))
-        options = {"name": name, "datasets": {"test": self.dataset}, "root_path": str(self.root)}
-        head = "2026-01-01 00:00:00,000 INFO: "
-        log = f"{head}ktdn-plugin\n{head}\n{as_logged(options)}\n{head}Dataset is built.\n"
-        (folder / f"test_{name}_20260101_000000.log").write_text(log)
+        describe(folder, self.root, test=[{"name": "pairs", "options": self.dataset}])
         means = np.mean([measure(picture(colour), picture(CLEAR))], axis=0)
         self.table(
             folder / "metrics.csv",

@@ -16,7 +16,7 @@ from PIL import Image
         (["experiments"], "no run itself; give one or several of: experiments/student"),
         (["."], "no run itself; give one or several of: experiments/student, results/test"),
         (["experiments/student/visualization"], "lies inside a run; give the run's folder: "),
-        (["experiments/student/student.yml"], "is a file; expected"),
+        (["experiments/student/run.json"], "is a file; expected"),
         (["experiments/student", "./experiments/student"], "given twice"),
         (["results/test", "--gt", "nowhere"], "nowhere: no such folder"),
         (["results/test", "--hazy", "empty"], "empty: holds no image"),

@@ -190,25 +190,48 @@ def test_teacher_is_shown_apart(project, report) -> None:
 
 
 def test_work_directory_of_mmengine(project, report) -> None:
-    folder = project.root / "work_dirs" / "train"
-    logs = folder / "20260101_000000" / "vis_data"
-    logs.mkdir(parents=True)
-    rows = [{"lr": 0.1, "loss": 3.0, "loss_rec": 3.0 / n, "iter": n, "step": n} for n in (1, 2)]
-    rows.append({"PSNR": 12.5, "SSIM": 0.5, "data_time": 0.1, "time": 0.1, "step": 0})
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (logs / "scalars.json").write_text(text + '{"lr": 0.1, "lo')
-    config = {key: value for key, value in project.dataset.items() if key != "name"}
-    (logs / "config.py").write_text(f"val_dataloader = dict(dataset={config!r})\n")
-    (folder / "20260102_000000").mkdir()
-    test = {"PSNR": 13.5, "SSIM": 0.75, "data_time": 0.1, "time": 0.1}
-    (folder / "20260102_000000" / "20260102_000000.json").write_text(json.dumps(test))
+    folder = project.training("train", pictures=False).rename(project.root / "train")
+    of = {"set": "test", "split": "tiny-val", "fingerprint": "", "images": 2}
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "test", "iter": 40, **of, "psnr": 13.5, "ssim": 0.75}))
+        file.write('\n{"kind": "test", "it')
     (folder / "results").mkdir()
     for name in project.names:
         Image.new("RGB", (96, 64), (200, 60, 40)).save(folder / "results" / f"{name}.png")
     page, out, _ = report(folder)
     assert "1 run, 2 photographs" in out
-    for text in ("12.50", "best and last, iteration 2", "13.50", "tiny-val", "loss (loss_rec)"):
+    for text in ("18.25 at 20", "13.50", "0.750", "tiny-val", "reconstruction loss (l_rec)"):
         assert text in page.visible, text
+
+
+def test_a_test_alone_has_no_curves(project, report) -> None:
+    folder = project.training("train", pictures=False)
+    line = {"kind": "test", "iter": 40, "set": "test", "psnr": 13.5}
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(line)}\n")
+    page, _, _ = report(folder)
+    assert "13.50" in page.visible
+    assert page.all("figure", **{"class": "chart"}) == []
+    assert main(["curves", str(folder)]) == 1
+
+
+def test_runs_of_earlier_versions(project, report, refused) -> None:
+    folder = project.training()
+    (folder / "run.json").unlink()
+    page, out, _ = report(folder)
+    assert "18.25 at 20" in page.visible
+    assert "run.json is missing, which earlier versions did not write); name them by --hazy" in out
+    log = project.root / "work_dirs/old/20260101_000000/vis_data/scalars.json"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    line = refused("work_dirs/old")
+    assert line.startswith("work_dirs/old: holds no metrics.jsonl: a run of an earlier version")
+
+
+def test_broken_description_is_named(project, refused) -> None:
+    folder = project.training()
+    for text in ("{", "[]", "{}", '{"data": 3}'):
+        (folder / "run.json").write_text(text)
+        assert refused(folder).startswith(f"{folder}/run.json: not what a run writes there")
 
 
 def test_demo(project, report) -> None:
@@ -224,7 +247,7 @@ def test_demo(project, report) -> None:
     project.table(project.root / "metrics.csv", [head], rows)
     page, out, _ = report(project.root)
     assert "1 run, 2 photographs" in out
-    assert "student: no validation pictures" in out
+    assert "student: no pictures are in the run's folder" in out
     assert {(r["image"], r["psnr"]) for r in figures_of(page)} == {
         ("hazy", "9.5"),
         ("dehazed", "19.5"),

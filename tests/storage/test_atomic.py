@@ -15,7 +15,7 @@ import pytest
 import ktdn_plugin
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.option_files import copy_options_folder
-from ktdn_plugin.pictures import write_image
+from ktdn_plugin.photos import read_rgb, write_rgb
 from ktdn_plugin.storage import atomic
 from ktdn_plugin.storage.atomic import temporary_beside, write_whole
 from ktdn_plugin.storage.earlier_runs import archive_run
@@ -55,7 +55,7 @@ def test_names_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
         if suffix == ".pth":
             write_whole(path, lambda file: file.write(b"content"))
         else:
-            write_image(path, np.zeros((2, 2, 3), np.uint8))
+            write_rgb(path, np.zeros((2, 2, 3), np.uint8))
         assert len(list(tmp_path.iterdir())) == number + 1
     with pytest.raises(KTDNError, match="give it a shorter name"):
         write_whole(tmp_path / ("n" * (longest + 1)), lambda file: file.write(b""))
@@ -143,13 +143,14 @@ def test_options_on_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_test_s_image_on_a_full_disk(tmp_path: Path) -> None:
     ktdn_plugin.register()  # without which BasicSR cannot be imported
-    from ktdn_plugin.basicsr.validation import _write_png
+    from ktdn_plugin.basicsr.validation import _as_rgb
 
     noise = np.random.RandomState(0).randint(0, 256, (40, 40, 3), np.uint8)
     path = tmp_path / "val" / "0001_name.png"
     with full_disk(1000), pytest.raises(KTDNError, match=r"0001_name\.png: cannot be saved"):
-        _write_png(path, noise)
+        write_rgb(path, _as_rgb(noise))
     assert list(path.parent.iterdir()) == []
-    _write_png(path, noise)
-    _write_png(path, noise[..., 0])
+    for image in (noise, noise[..., 0]):
+        write_rgb(path, _as_rgb(image))
+        assert np.array_equal(read_rgb(path), np.broadcast_to(image.T, (3, 40, 40)).T[..., ::-1])
     assert [one.name for one in path.parent.iterdir()] == [path.name]

@@ -1,8 +1,9 @@
-"""Hooks: the teacher's check, checkpoints of any layout, batch norms that freeze, pictures."""
+"""Hooks: teacher's check, checkpoints of any layout, frozen batch norms, pictures, run log."""
 
 from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import CheckpointLayoutHook
 from ktdn_plugin.mmengine.hooks.freeze_batch_norm_hook import FreezeBatchNormHook
 from ktdn_plugin.mmengine.hooks.resume_hook import ResumeHook
+from ktdn_plugin.mmengine.hooks.run_log_hook import RunLogHook
 from ktdn_plugin.mmengine.hooks.teacher_check_hook import TeacherCheckHook
 from ktdn_plugin.mmengine.hooks.visualization_hook import DehazingVisualizationHook
 
@@ -11,5 +12,6 @@ __all__ = [
     "DehazingVisualizationHook",
     "FreezeBatchNormHook",
     "ResumeHook",
+    "RunLogHook",
     "TeacherCheckHook",
 ]

@@ -36,6 +36,7 @@ class TeacherCheckHook(Hook):
         if isinstance(min_psnr, bool) or not isinstance(min_psnr, (int, float, type(None))):
             raise KTDNError(f"min_psnr: {min_psnr!r} must be a number of dB")
         self.min_psnr = min_psnr
+        self.psnr: float | None = None  # as it was measured
 
     def before_train(self, runner: Runner) -> None:
         """Measures the teacher.
@@ -65,6 +66,7 @@ class TeacherCheckHook(Hook):
         mean = [sum(found) / len(found)] if runner.rank == 0 else [0.0]
         if runner.distributed:
             torch.distributed.broadcast_object_list(mean)
+        self.psnr = mean[0]
         runner.logger.info(f"The teacher reconstructs the validation set at {mean[0]:.2f} dB.")
         if self.min_psnr is not None and not mean[0] >= self.min_psnr:
             raise KTDNError(

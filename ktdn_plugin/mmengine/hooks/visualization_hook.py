@@ -14,7 +14,8 @@ from mmengine.structures import BaseDataElement
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import SSIM_WINDOW, measure, to_rgb8
 from ktdn_plugin.mmengine.registry import HOOKS
-from ktdn_plugin.pictures import comparison_sheet, write_image
+from ktdn_plugin.photos import write_rgb
+from ktdn_plugin.pictures import comparison_sheet
 
 
 @HOOKS.register_module()
@@ -66,7 +67,7 @@ class DehazingVisualizationHook(Hook):
             return
         for sample in outputs or ():
             path = Path(runner.work_dir) / "results" / f"{_stem(sample)}.png"
-            write_image(path, to_rgb8(sample.dehazed))
+            write_rgb(path, to_rgb8(sample.dehazed))
 
 
 def _stem(sample: BaseDataElement) -> str:

@@ -22,6 +22,8 @@ custom_hooks = [
     dict(type="EMAHook", ema_type="WeightAverage", momentum=0.001),
     # load_from takes checkpoints of BasicSR's side and KTDN's authors too, and no other network's.
     dict(type="CheckpointLayoutHook"),
+    # run.json and metrics.jsonl in the work directory, which 'ktdn curves' and 'ktdn report' read.
+    dict(type="RunLogHook"),
     dict(type="DehazingVisualizationHook", images=1, save_results=True),
 ]
 
