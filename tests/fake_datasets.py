@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ktdn_plugin.data import public_datasets
+from ktdn_plugin.scenes import public_datasets
 
 HEIGHT, WIDTH = 6, 8
 BORDER = (8, 12)  # RESIDE's clear indoor images are larger than its hazy ones

@@ -20,7 +20,7 @@ class ClearImageDataset(Dataset):
         opt: The dataset's options:
 
             - ``dataroot_gt``, ``layout``, ``split``, ``meta_info_file``: which images, see
-              :func:`ktdn_plugin.data.image_sets.open_image_set`;
+              :func:`ktdn_plugin.scenes.options.scenes_of_options`;
             - ``phase``: ``train`` gives random crops, anything else whole images;
             - ``gt_size``: the crop in pixels; ``use_hflip``, ``use_rot``: random flips and quarter
               turns; ``use_scale: [low, high]``: random scale; ``color_jitter``: random

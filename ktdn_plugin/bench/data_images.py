@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.atomic_folders import free_bytes
-from ktdn_plugin.data.layouts import list_dataset
-from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.photos import decode_rgb, encode_png, read_file, read_rgb, read_size
 from ktdn_plugin.photos.png_chunks import is_plain_png
+from ktdn_plugin.scenes.opening import open_scenes
+from ktdn_plugin.scenes.store import StoreInfo
 
 MIB = 2**20
 SIDES = ("hazy", "clear")
@@ -61,13 +61,9 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int, least: int) ->
             raise KTDNError("bench: --hazy and --clear go together; name both folders, or neither")
         pairs = [Pair(None, (HEIGHT, WIDTH)) for _ in range(count)]
     else:
-        for folder in (hazy, clear):
-            if not folder.is_dir():
-                raise KTDNError(f"{folder}: no such folder")
-        # Absolute, or a folder of the same name within the hazy one would be taken first.
-        hazy, clear = hazy.absolute(), clear.absolute()
-        listing = list_dataset(hazy, hazy=hazy, clear=clear, allow_incomplete=True)
-        pairs = [_measured(listing.hazy[h], listing.clear[c]) for h, c in listing.pairs[:count]]
+        scenes = open_scenes(clear, hazy=hazy, allow_incomplete=True).aligned()
+        files = zip(scenes.files("hazy")[:count], scenes.files("clear"), strict=False)
+        pairs = [_measured(*pair) for pair in files]
     for pair in pairs:
         if min(pair.size) < least:
             what = f"{pair.files[0]}: " if pair.files else "bench: the pairs made of photographs: "

@@ -14,12 +14,12 @@ from ktdn_plugin.checking.findings import KINDS, Finding
 from ktdn_plugin.checking.output import check_is_none_of, check_output
 from ktdn_plugin.checking.pairs import judge_pairs
 from ktdn_plugin.checking.reading import SetFacts, make_pool, measure_set
-from ktdn_plugin.checking.sets import ImageSet, open_sets
+from ktdn_plugin.checking.sets import judge_set, name_of, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
 from ktdn_plugin.checking.stores import describe_store
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.interrupts import held_back
-from ktdn_plugin.data.sources import FileImages
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 
 def check_data(
@@ -45,23 +45,21 @@ def check_data(
     # Before anything is read: what is known only after an hour comes late.
     check_output(output)
     sets = open_sets(paths, dataset, splits)
-    for image_set in sets:
-        for images in (image_set.clear, image_set.hazy):
-            if isinstance(images, FileImages):
-                check_is_none_of(output, images.paths)
+    for scenes in sets:
+        check_is_none_of(output, [*scenes.files("hazy"), *scenes.files("clear")])
     facts = _measure(sets)
     findings: list[Finding] = []
-    for owner, (image_set, measured) in enumerate(zip(sets, facts, strict=True)):
+    for owner, (scenes, measured) in enumerate(zip(sets, facts, strict=True)):
         own = [
-            *image_set.findings,
+            *judge_set(scenes),
             *measured.findings,
-            *judge_pairs(image_set, measured, owner),
+            *judge_pairs(scenes, measured, owner),
         ]
         _print(own)
         findings += own
-        print_lines(_summary(image_set, measured, own))
-        if image_set.store is not None:
-            print_lines(describe_store(image_set.store))
+        print_lines(_summary(scenes, measured, own))
+        if scenes.store is not None:
+            print_lines(describe_store(scenes.store))
     copies = judge_copies(sets, facts)
     _print(copies)
     findings += copies
@@ -72,7 +70,7 @@ def check_data(
     return findings
 
 
-def _measure(sets: Sequence[ImageSet]) -> list[SetFacts]:
+def _measure(sets: Sequence[SceneSet]) -> list[SetFacts]:
     total = sum(len(each.clear) + (0 if each.hazy is None else len(each.hazy)) for each in sets)
     facts = []
     before = cv2.getNumThreads()
@@ -83,8 +81,8 @@ def _measure(sets: Sequence[ImageSet]) -> list[SetFacts]:
             held_back() as check_interrupt,
             tqdm(total=total, unit="image", disable=None, leave=False) as bar,
         ):
-            for image_set in sets:
-                for step in measure_set(image_set, pool):
+            for scenes in sets:
+                for step in measure_set(scenes, pool):
                     check_interrupt()
                     if isinstance(step, SetFacts):
                         facts.append(step)
@@ -100,19 +98,19 @@ def _print(findings: Sequence[Finding]) -> None:
     print_lines(*findings)
 
 
-def _summary(image_set: ImageSet, facts: SetFacts, findings: Sequence[Finding]) -> str:
-    clear, pairs = len(image_set.clear), len(image_set.pairs)
-    if image_set.hazy is None:
+def _summary(scenes: SceneSet, facts: SetFacts, findings: Sequence[Finding]) -> str:
+    clear, pairs = len(scenes.clear), len(() if scenes.pairs is None else scenes.pairs)
+    if scenes.hazy is None:
         what = f"{_of(clear, 'clear image')} without hazy ones; read, values looked at"
     else:
         compared = sum(pair.match is not None for pair in facts.pairs)
         what = (
-            f"{len(image_set.hazy)} hazy and {_of(clear, 'clear image')}, {_of(pairs, 'pair')}; "
+            f"{len(scenes.hazy)} hazy and {_of(clear, 'clear image')}, {_of(pairs, 'pair')}; "
             f"all read, values looked at, scenes of {_of(compared, 'pair')} compared"
         )
-    if image_set.store is not None:
+    if scenes.store is not None:
         what += ", checksums and fingerprint compared"
-    return f"{image_set.name}: {what}: {_kinds(findings)}"
+    return f"{name_of(scenes)}: {what}: {_kinds(findings)}"
 
 
 def _kinds(findings: Sequence[Finding]) -> str:
@@ -121,7 +119,7 @@ def _kinds(findings: Sequence[Finding]) -> str:
     return ", ".join(found) or "nothing wrong"
 
 
-def _duplicates_summary(sets: Sequence[ImageSet], copies: Sequence[Finding]) -> str:
+def _duplicates_summary(sets: Sequence[SceneSet], copies: Sequence[Finding]) -> str:
     between = sum(finding.severity == "error" for finding in copies)
     within = f"{len(copies) - between} within sets"
     compared = f"{between} between sets, " if len(sets) > 1 else ""
@@ -129,7 +127,7 @@ def _duplicates_summary(sets: Sequence[ImageSet], copies: Sequence[Finding]) -> 
     return f"Duplicates among {_of(images, 'clear image')}: {compared}{within}"
 
 
-def _draw(output: Path, findings: Sequence[Finding], sets: Sequence[ImageSet]) -> None:
+def _draw(output: Path, findings: Sequence[Finding], sets: Sequence[SceneSet]) -> None:
     rows, total = choose_rows(findings)
     if not rows:
         older = f"; {output} is older, of another check" if output.exists() else ""

@@ -9,12 +9,12 @@ import numpy as np
 from ktdn_plugin.checking.duplicates import Group, find_duplicates
 from ktdn_plugin.checking.findings import Finding, Picture, Row
 from ktdn_plugin.checking.reading import SetFacts
-from ktdn_plugin.checking.sets import ImageSet
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 SHOWN = 4  # names in one line
 
 
-def judge_copies(sets: Sequence[ImageSet], facts: Sequence[SetFacts]) -> list[Finding]:
+def judge_copies(sets: Sequence[SceneSet], facts: Sequence[SetFacts]) -> list[Finding]:
     """Looks for clear images that are the same picture.
 
     Those of one set are a warning: there are sets with a copy of the clear image for each haze.
@@ -41,7 +41,7 @@ def _pictures(group: Group, places: Sequence[tuple[int, int]]) -> list[Picture]:
     ]
 
 
-def _finding(sets: Sequence[ImageSet], pictures: Sequence[Picture]) -> Finding:
+def _finding(sets: Sequence[SceneSet], pictures: Sequence[Picture]) -> Finding:
     first, *others = pictures
     # One of another set before further ones of the first's: the line shall name both.
     others.sort(key=lambda picture: picture.owner == first.owner)

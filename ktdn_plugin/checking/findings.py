@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Side = Literal["hazy", "clear"]
+from ktdn_plugin.scenes.names import Side
+
 Severity = Literal["error", "warning"]
 
 KINDS = {

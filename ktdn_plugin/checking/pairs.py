@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from ktdn_plugin.checking.findings import Finding, Picture, Row
-from ktdn_plugin.checking.reading import SetFacts
-from ktdn_plugin.checking.scenes import (
+from ktdn_plugin.checking.likeness import (
     CONTRAST,
     NO_HAZE,
     SAME,
@@ -14,16 +13,18 @@ from ktdn_plugin.checking.scenes import (
     Verdict,
     judge_doubtful,
 )
-from ktdn_plugin.checking.sets import ImageSet
+from ktdn_plugin.checking.reading import SetFacts
+from ktdn_plugin.checking.sets import name_of
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 ENOUGH_PAIRS = 2  # before a whole set is said to be exchanged
 
 
-def judge_pairs(image_set: ImageSet, facts: SetFacts, owner: int) -> list[Finding]:
+def judge_pairs(scenes: SceneSet, facts: SetFacts, owner: int) -> list[Finding]:
     """Returns a text that says what is wrong with a set's pairs.
 
     Args:
-        image_set: The set.
+        scenes: The set.
         facts: What was measured of it.
         owner: Its number, for pictures.
     """
@@ -35,17 +36,15 @@ def judge_pairs(image_set: ImageSet, facts: SetFacts, owner: int) -> list[Findin
     findings: list[Finding] = []
     good: list[PairFacts] = []
     for pair in facts.pairs:
-        found = _judge(image_set, pair, by_pair.get((pair.hazy, pair.clear)), owner)
+        found = _judge(scenes, pair, by_pair.get((pair.hazy, pair.clear)), owner)
         findings += found
         if not found and pair.match is not None:
             good.append(pair)
-    return findings + _exchanged(image_set, good, owner)
+    return findings + _exchanged(scenes, good, owner)
 
 
-def _judge(
-    image_set: ImageSet, pair: PairFacts, verdict: Verdict | None, owner: int
-) -> list[Finding]:
-    both = _names(image_set, pair)
+def _judge(scenes: SceneSet, pair: PairFacts, verdict: Verdict | None, owner: int) -> list[Finding]:
+    both = _names(scenes, pair)
     findings = []
     (height, width), (clear_height, clear_width) = pair.sizes
     if pair.sizes[0] != pair.sizes[1]:
@@ -76,7 +75,7 @@ def _judge(
             text += "; look at them, and find the right one or remove the pair"
             row = _row(pair, owner, words, 200.0 - match.here)
         else:
-            better = image_set.clear.describe(verdict.better)
+            better = scenes.clear.describe(verdict.better)
             text += (
                 f"; the hazy one looks like the scene of {better}: rename it, or remove the pair"
             )
@@ -91,12 +90,12 @@ def _judge(
     return findings
 
 
-def _exchanged(image_set: ImageSet, good: list[PairFacts], owner: int) -> list[Finding]:
+def _exchanged(scenes: SceneSet, good: list[PairFacts], owner: int) -> list[Finding]:
     """Looks for hazy images that are clearer than the clear ones, among pairs that match."""
     clearer = [pair for pair in good if pair.contrast > CONTRAST]
     if len(clearer) > len(good) / 2 and len(good) >= ENOUGH_PAIRS:
         text = (
-            f"{image_set.name}: hazy and clear folders look exchanged, the hazy image has more "
+            f"{name_of(scenes)}: hazy and clear folders look exchanged, the hazy image has more "
             f"contrast in {len(clearer)} of {len(good)} pairs; rename the folders"
         )
         return [Finding("swapped", "error", text, _row(clearer[0], owner, "exchanged?", 120.0))]
@@ -104,7 +103,7 @@ def _exchanged(image_set: ImageSet, good: list[PairFacts], owner: int) -> list[F
         Finding(
             "swapped",
             "error",
-            f"{_names(image_set, pair)}: the hazy one has {pair.contrast:.2f} times the contrast "
+            f"{_names(scenes, pair)}: the hazy one has {pair.contrast:.2f} times the contrast "
             "of the clear one; are the two exchanged?",
             _row(pair, owner, f"exchanged? contrast x {pair.contrast:.2f}", 80.0),
         )
@@ -112,9 +111,9 @@ def _exchanged(image_set: ImageSet, good: list[PairFacts], owner: int) -> list[F
     ]
 
 
-def _names(image_set: ImageSet, pair: PairFacts) -> str:
-    hazy = image_set.side("hazy").describe(pair.hazy)
-    return f"{hazy} and {image_set.clear.describe(pair.clear)}"
+def _names(scenes: SceneSet, pair: PairFacts) -> str:
+    hazy = scenes.side("hazy").describe(pair.hazy)
+    return f"{hazy} and {scenes.clear.describe(pair.clear)}"
 
 
 def _row(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,17 +18,16 @@ from ktdn_plugin.checking.duplicates import (
     make_thumbnail,
     perceptual_hashes,
 )
-from ktdn_plugin.checking.findings import Finding, Side
-from ktdn_plugin.checking.scenes import ClearView, PairFacts
-from ktdn_plugin.checking.sets import ImageSet
+from ktdn_plugin.checking.findings import Finding
+from ktdn_plugin.checking.likeness import ClearView, PairFacts
 from ktdn_plugin.checking.values import judge_values, values_of
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.images import StoreImages
+from ktdn_plugin.scenes.names import Side
+from ktdn_plugin.scenes.scene_set import Scene, SceneSet
 
 MOST_WORKERS = 8  # each holds two decoded images
 AHEAD = 2  # scenes under way for each worker, so that none waits while results are taken
-
-Scene = tuple[int | None, list[int]]
-"""A clear image, or none, and the hazy images that belong to it."""
 
 
 @dataclass
@@ -67,28 +66,27 @@ class SetFacts:
     findings: list[Finding] = field(default_factory=list)
 
 
-def measure_set(image_set: ImageSet, pool: ThreadPoolExecutor) -> Iterator[int | SetFacts]:
+def measure_set(scenes: SceneSet, pool: ThreadPoolExecutor) -> Iterator[int | SetFacts]:
     """Reads all images of a set.
 
     Args:
-        image_set: The set.
+        scenes: The set.
         pool: Threads of :func:`make_pool`; OpenCV lets several decode at a time.
 
     Yields:
         Numbers of images read, to tell how far it is; what was measured at the end.
     """
-    count = len(image_set.clear)
+    count = len(scenes.clear)
     facts = SetFacts(
         np.zeros((count, THUMBNAIL, THUMBNAIL), np.uint8), np.zeros((count, 2), np.uint64)
     )
-    scenes = scenes_of(image_set)
-    for scene, found in zip(scenes, _in_order(image_set, scenes, pool), strict=True):
+    for scene, found in zip(scenes, _in_order(scenes, pool), strict=True):
         facts.pairs += found.pairs
         facts.findings += found.findings
         if found.clear is not None and found.thumbnail is not None:
             facts.thumbnails[found.clear] = found.thumbnail
             facts.hashes[found.clear] = found.hashes
-        yield (scene[0] is not None) + len(scene[1])
+        yield (scene.clear is not None) + len(scene.hazy)
     yield facts
 
 
@@ -103,24 +101,11 @@ def workers() -> int:
     return min(usable or 1, MOST_WORKERS)
 
 
-def scenes_of(image_set: ImageSet) -> list[Scene]:
-    """Puts the hazy images to their clear ones, so that each file is decoded once."""
-    hazy_of: dict[int, list[int]] = defaultdict(list)
-    for hazy, clear in image_set.pairs:
-        hazy_of[clear].append(hazy)
-    scenes: list[Scene] = [(clear, hazy_of[clear]) for clear in range(len(image_set.clear))]
-    paired = {hazy for hazy, _ in image_set.pairs}
-    alone = range(0 if image_set.hazy is None else len(image_set.hazy))
-    return scenes + [(None, [hazy]) for hazy in alone if hazy not in paired]
-
-
-def _in_order(
-    image_set: ImageSet, scenes: Iterable[Scene], pool: ThreadPoolExecutor
-) -> Iterator[SceneFacts]:
+def _in_order(scenes: SceneSet, pool: ThreadPoolExecutor) -> Iterator[SceneFacts]:
     under_way: deque[Future[SceneFacts]] = deque()
     try:
         for scene in scenes:
-            under_way.append(pool.submit(measure_scene, image_set, *scene))
+            under_way.append(pool.submit(measure_scene, scenes, scene))
             if len(under_way) > AHEAD * workers():
                 yield under_way.popleft().result()
         while under_way:
@@ -130,37 +115,33 @@ def _in_order(
             future.cancel()
 
 
-def measure_scene(image_set: ImageSet, clear: int | None, hazies: list[int]) -> SceneFacts:
-    """Reads a scene's images and measures them.
-
-    Args:
-        image_set: Where they are.
-        clear: Number of the clear image, if there is one.
-        hazies: Numbers of its hazy images.
-    """
+def measure_scene(scenes: SceneSet, scene: Scene) -> SceneFacts:
+    """Reads a scene's images and measures them; its clear one once for all of its hazy ones."""
+    clear = scene.clear
     facts = SceneFacts(clear)
     view = None
-    rgb = None if clear is None else _read(image_set, "clear", clear, facts)
+    rgb = None if clear is None else _read(scenes, "clear", clear, facts)
     if rgb is not None:
         facts.thumbnail = make_thumbnail(rgb)
         facts.hashes = perceptual_hashes(rgb)
         view = None if values_of(rgb).is_one_colour else ClearView(rgb)
-    for number in hazies:
-        hazy = _read(image_set, "hazy", number, facts)
+    for number in scene.hazy:
+        hazy = _read(scenes, "hazy", number, facts)
         if hazy is None or view is None or clear is None or values_of(hazy).is_one_colour:
             continue
         facts.pairs.append(view.compare(hazy, number, clear))
     return facts
 
 
-def _read(
-    image_set: ImageSet, side: Side, number: int, facts: SceneFacts
-) -> NDArray[np.uint8] | None:
+def _read(scenes: SceneSet, side: Side, number: int, facts: SceneFacts) -> NDArray[np.uint8] | None:
+    images = scenes.side(side)
     try:
-        rgb = image_set.read(side, number)
+        if isinstance(images, StoreImages):
+            images.verify(number)
+        rgb = images.read(number)
     except KTDNError as error:
         facts.findings.append(Finding("unreadable", "error", " ".join(str(error).split("\n"))))
         return None
-    name = image_set.side(side).describe(number)
+    name = images.describe(number)
     facts.findings += judge_values(values_of(rgb), side, name)
     return rgb

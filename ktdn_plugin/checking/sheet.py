@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ktdn_plugin.checking.edges import find_edges, make_grey, working_size
 from ktdn_plugin.checking.findings import Finding, Picture, Row
-from ktdn_plugin.checking.sets import ImageSet
 from ktdn_plugin.photos import write_rgb
 from ktdn_plugin.pictures import comparison_sheet
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 MOST_ROWS = 24
 DUPLICATE_ROWS = 8  # of these, kept free for duplicates
@@ -41,7 +41,7 @@ def choose_rows(findings: Sequence[Finding]) -> tuple[list[Row], int]:
     return shown + duplicates[: MOST_ROWS - len(shown)], len(rows)
 
 
-def write_sheet(path: Path, rows: Sequence[Row], sets: Sequence[ImageSet]) -> None:
+def write_sheet(path: Path, rows: Sequence[Row], sets: Sequence[SceneSet]) -> None:
     """Writes the contact sheet.
 
     Args:
@@ -57,7 +57,7 @@ def write_sheet(path: Path, rows: Sequence[Row], sets: Sequence[ImageSet]) -> No
     )
 
 
-def _cells(row: Row, sets: Sequence[ImageSet]) -> list[tuple[Pixels, str]]:
+def _cells(row: Row, sets: Sequence[SceneSet]) -> list[tuple[Pixels, str]]:
     first, second = _load(row.first, sets), _load(row.second, sets)
     names = [_caption(picture, sets) for picture in (row.first, row.second)]
     if row.better is None:
@@ -69,7 +69,7 @@ def _cells(row: Row, sets: Sequence[ImageSet]) -> list[tuple[Pixels, str]]:
     return [(first, names[0]), (second, names[1]), third]
 
 
-def _load(picture: Picture, sets: Sequence[ImageSet]) -> Pixels:
+def _load(picture: Picture, sets: Sequence[SceneSet]) -> Pixels:
     rgb = sets[picture.owner].side(picture.side).read(picture.number)
     scale = min(1.0, CELL / rgb.shape[1])
     if scale < 1:
@@ -78,10 +78,10 @@ def _load(picture: Picture, sets: Sequence[ImageSet]) -> Pixels:
     return np.ascontiguousarray(rgb[:, ::-1]) if picture.mirrored else rgb
 
 
-def _caption(picture: Picture, sets: Sequence[ImageSet]) -> str:
+def _caption(picture: Picture, sets: Sequence[SceneSet]) -> str:
     """Returns the end of a file's path, which tells most."""
-    image_set = sets[picture.owner]
-    parts = Path(image_set.side(picture.side).name(picture.number)).parts
+    scenes = sets[picture.owner]
+    parts = Path(scenes.side(picture.side).name(picture.number)).parts
     name = "/".join(parts[-3:] if len(sets) > 1 else parts[-2:])
     return f"{name} (mirrored)" if picture.mirrored else name
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ktdn_plugin.checking.findings import Finding
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.data.store_writer import Content
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.store import Store
 
 MEGA = 10**6
 

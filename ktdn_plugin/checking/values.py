@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.checking.findings import Finding, Side
+from ktdn_plugin.checking.findings import Finding
+from ktdn_plugin.scenes.names import Side
 
 FULL = 255
 OUTLIERS = 0.001  # share of values at either end that says nothing, such as a dead pixel

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ktdn_plugin.data.sources import Window
 from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.scenes.images import Window
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,19 @@ from tqdm import tqdm
 
 from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
 from ktdn_plugin.data.decoding import Source, in_order
-from ktdn_plugin.data.listing import Listing
-from ktdn_plugin.data.store import StoreInfo, checksum
 from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, lmdb_path, put
 from ktdn_plugin.photos import encode_png, read_file
 from ktdn_plugin.photos.png_chunks import is_plain_png
+from ktdn_plugin.scenes.opening import INFO_FILE
+from ktdn_plugin.scenes.scene_set import SceneSet
+from ktdn_plugin.scenes.store import StoreInfo, checksum
 
 COMPRESSION = 1  # quick to decode; BasicSR's own tools choose it, too
-INFO_FILE = "ktdn.json"
 _LONGEST = 500  # LMDB takes 511 bytes
 
 
 def write_basicsr_lmdbs(
-    listing: Listing,
+    scenes: SceneSet,
     sources: Sequence[Source],
     info: StoreInfo,
     destination: Path,
@@ -43,7 +43,7 @@ def write_basicsr_lmdbs(
     one is begun anew.
 
     Args:
-        listing: The images.
+        scenes: The images.
         sources: The same, measured.
         info: What to write about them.
         destination: The folder to make.
@@ -66,11 +66,11 @@ def write_basicsr_lmdbs(
         stack.enter_context(explained(destination, "free some space, or name another place"))
         for folder in draft.glob("*.lmdb"):  # of a try that was killed
             shutil.rmtree(folder)
-        keys = unique_keys(listing.keys)
-        pairs = np.array(listing.pairs, np.int32).reshape(-1, 2) if listing.pairs else None
-        content = Content(pairs)
+        count = len(scenes.clear if scenes.pairs is None else scenes.pairs)
+        keys = unique_keys([scenes.name_of(number) for number in range(count)])
+        content = Content(scenes.pairs)
         bar = stack.enter_context(tqdm(total=len(sources), unit="image", disable=None))
-        for side, of_each in _keys_by_image(listing, keys).items():
+        for side, of_each in _keys_by_image(scenes, keys).items():
             _write_side(
                 draft / f"{side}.lmdb",
                 [each for each in sources if each.side == side],
@@ -109,14 +109,14 @@ def unique_keys(names: Sequence[str]) -> list[str]:
     return keys
 
 
-def _keys_by_image(listing: Listing, keys: Sequence[str]) -> dict[str, list[list[str]]]:
-    if not listing.pairs:
+def _keys_by_image(scenes: SceneSet, keys: Sequence[str]) -> dict[str, list[list[str]]]:
+    if scenes.hazy is None or scenes.pairs is None:
         return {"clear": [[key] for key in keys]}
     found: dict[str, list[list[str]]] = {
-        "hazy": [[] for _ in listing.hazy],
-        "clear": [[] for _ in listing.clear],
+        "hazy": [[] for _ in range(len(scenes.hazy))],
+        "clear": [[] for _ in range(len(scenes.clear))],
     }
-    for key, (hazy, clear) in zip(keys, listing.pairs, strict=True):
+    for key, (hazy, clear) in zip(keys, scenes.pairs.tolist(), strict=True):
         found["hazy"][hazy].append(key)
         found["clear"][clear].append(key)
     return found

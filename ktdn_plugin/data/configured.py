@@ -13,10 +13,11 @@ import numpy as np
 from ktdn_plugin.data.augmentation import Augmentation, ColorJitter
 from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
 from ktdn_plugin.data.depth import DepthMaps
-from ktdn_plugin.data.image_sets import ImageSet, open_image_set
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.haze.degradation import Degradation
 from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.scenes.options import scenes_of_options
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 HAZE_KEYS = ("density", "airlight", "tint", "veil", "coverage", "octaves")
 
@@ -31,7 +32,7 @@ class Configured(NamedTuple):
     """
 
     dataset: ClearDataset
-    images: ImageSet
+    images: SceneSet
     split: str
 
 
@@ -39,17 +40,17 @@ def configure_clear(opt: Mapping[str, Any], training: bool) -> Configured:
     """Builds the dataset of clear images alone.
 
     Args:
-        opt: Which images, see :func:`~ktdn_plugin.data.image_sets.open_image_set`; in training also
-            ``gt_size``, the crop in pixels, ``use_hflip``, ``use_rot``, ``use_scale: [low, high]``
-            and ``color_jitter``.
+        opt: Which images, see :func:`~ktdn_plugin.scenes.options.scenes_of_options`; in training
+            also ``gt_size``, the crop in pixels, ``use_hflip``, ``use_rot``,
+            ``use_scale: [low, high]`` and ``color_jitter``.
         training: Random crops; whole images if not.
 
     Raises:
         KTDNError: If an option is wrong, or the images are not there.
     """
-    images = open_image_set(dict(opt), paired=False)
+    images = scenes_of_options(opt, paired=False)
     dataset = ClearDataset(images.clear, _augmentation(opt, training))
-    return Configured(dataset, images, images.split)
+    return Configured(dataset, images, images.title)
 
 
 def configure_paired(opt: Mapping[str, Any], training: bool) -> Configured:
@@ -62,10 +63,10 @@ def configure_paired(opt: Mapping[str, Any], training: bool) -> Configured:
     Raises:
         KTDNError: If an option is wrong, or the images are not there or do not pair.
     """
-    images = open_image_set(dict(opt), paired=True)
+    images = scenes_of_options(opt, paired=True)
     assert images.hazy is not None
     dataset = PairedDataset(images.hazy, images.clear, _augmentation(opt, training))
-    return Configured(dataset, images, images.split)
+    return Configured(dataset, images, images.title)
 
 
 def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
@@ -80,7 +81,7 @@ def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
     Raises:
         KTDNError: If an option is wrong, or the images are not there.
     """
-    images = open_image_set(dict(opt), paired=False)
+    images = scenes_of_options(opt, paired=False)
     depth = None
     if opt.get("dataroot_depth"):
         names = [images.clear.name(number) for number in range(len(images.clear))]
@@ -95,7 +96,7 @@ def configure_synthetic(opt: Mapping[str, Any], training: bool) -> Configured:
     dataset = SyntheticHazeDataset(
         images.clear, augmentation, haze, depth=depth, degradation=degradation
     )
-    return Configured(dataset, images, f"{images.split or 'unnamed'} + synthetic haze{which}")
+    return Configured(dataset, images, f"{images.title or 'unnamed'} + synthetic haze{which}")
 
 
 def _check_haze(ranges: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from torch.utils.data import Dataset
 
 from ktdn_plugin.data.augmentation import Augmentation, Draw, change_colors, to_tensor
 from ktdn_plugin.data.depth import DepthMaps
-from ktdn_plugin.data.sources import Images, Window, cut
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import Degradation, degrade
 from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.scenes.images import Images, Window, cut
 
 Sample = dict[str, Any]
 """``hazy`` and ``clear``, float32 RGB tensors (3, h, w) in [0, 1], and ``name``."""

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.data.interrupts import held_back
-from ktdn_plugin.data.listing import Listing, file_status, headers_bar
-from ktdn_plugin.data.sources import centered, cut
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import decode_rgb, read_size
+from ktdn_plugin.scenes.image_files import file_status, headers_bar, name_within
+from ktdn_plugin.scenes.images import FileImages, centered, cut
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 AHEAD_BYTES = 512 * 2**20  # of decoded images that wait for being written
 
@@ -78,11 +79,11 @@ class Source:
         return image if self.center is None else cut(image, centered(self.size, self.center))
 
 
-def measure(listing: Listing) -> list[Source]:
-    """Looks at all files' sizes, times and headers.
+def measure(scenes: SceneSet) -> list[Source]:
+    """Looks at the sizes, times and headers of all files of scenes that lie in files.
 
     Returns:
-        Hazy images, then clear ones, each in the listing's order.
+        Hazy images, then clear ones, each in the scenes' order.
 
     Raises:
         KTDNError: If one cannot be read, or hazy and clear of a pair differ in size: files that
@@ -90,12 +91,13 @@ def measure(listing: Listing) -> list[Source]:
     """
     listed = [
         (side, number, path)
-        for side, paths in (("hazy", listing.hazy), ("clear", listing.clear))
+        for side, paths in (("hazy", scenes.files("hazy")), ("clear", scenes.files("clear")))
         for number, path in enumerate(paths)
     ]
-    sources = [_measure(listing, *each) for each in headers_bar(listed)]
-    for hazy_number, clear_number in listing.pairs:
-        hazy, clear = sources[hazy_number], sources[len(listing.hazy) + clear_number]
+    sources = [_measure(scenes, *each) for each in headers_bar(listed)]
+    first_clear = len(scenes.files("hazy"))
+    for hazy_number, clear_number in [] if scenes.pairs is None else scenes.pairs.tolist():
+        hazy, clear = sources[hazy_number], sources[first_clear + clear_number]
         if hazy.kept != clear.kept:
             sizes = " and ".join(f"{each.size[1]} x {each.size[0]}" for each in (hazy, clear))
             raise KTDNError(
@@ -105,17 +107,18 @@ def measure(listing: Listing) -> list[Source]:
     return sources
 
 
-def _measure(listing: Listing, side: str, number: int, path: Path) -> Source:
+def _measure(scenes: SceneSet, side: str, number: int, path: Path) -> Source:
     status = file_status(path)
+    clear = scenes.clear
     return Source(
         side,
         number,
         path,
-        listing.name_of(path),
+        name_within(path, scenes.place),
         status.st_size,
         status.st_mtime_ns,
         read_size(path),
-        listing.center if side == "clear" else None,
+        clear.center if side == "clear" and isinstance(clear, FileImages) else None,
     )
 
 

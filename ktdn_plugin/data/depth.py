@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.sources import Window, cut
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_photo
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.scenes.images import Window, cut
 
 
 def read_depth(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ktdn_plugin.data.datasets import ClearDataset, SyntheticHazeDataset
-from ktdn_plugin.data.sources import BasicSRImages, Images, StoreImages
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_size
+from ktdn_plugin.scenes.images import BasicSRImages, Images, StoreImages
 
 LOOKED_AT_MOST = 2000  # files whose sizes are compared before a run; the others in its course
 

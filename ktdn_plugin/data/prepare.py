@@ -15,16 +15,20 @@ from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.atomic_folders import DiskError, free_bytes, place_for
-from ktdn_plugin.data.basicsr_lmdb import INFO_FILE, write_basicsr_lmdbs
+from ktdn_plugin.data.basicsr_lmdb import write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
-from ktdn_plugin.data.folder_listing import check_folders, count_outside
-from ktdn_plugin.data.layouts import FOLDERS_LAYOUT, list_dataset
-from ktdn_plugin.data.listing import Listing, first_of
-from ktdn_plugin.data.lmdb_files import is_lmdb
-from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.data.usable import only_usable
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_file
+from ktdn_plugin.scenes.image_files import name_within
+from ktdn_plugin.scenes.images import FileImages
+from ktdn_plugin.scenes.lmdb_files import is_lmdb
+from ktdn_plugin.scenes.names import WORDS
+from ktdn_plugin.scenes.opening import FOLDERS, INFO_FILE, count_outside, open_scenes
+from ktdn_plugin.scenes.problems import first_of
+from ktdn_plugin.scenes.scene_set import SceneSet
+from ktdn_plugin.scenes.store import StoreInfo
 
 FORMATS = ("store", "basicsr")
 PAGE = 4096  # LMDB stores whole pages
@@ -34,7 +38,7 @@ RESERVE = 4 * 2**20  # for LMDB's own tables, at the least
 def prepare(
     source: str | Path,
     destination: str | Path,
-    dataset: str = FOLDERS_LAYOUT,
+    dataset: str = FOLDERS,
     split: str | None = None,
     *,
     clear_only: bool = False,
@@ -53,7 +57,7 @@ def prepare(
         source: The folder that the dataset was unpacked into.
         destination: The folder to make.
         dataset: Its layout; this and the arguments up to ``clear`` are
-            :func:`ktdn_plugin.data.layouts.list_dataset`'s.
+            :func:`ktdn_plugin.scenes.opening.open_scenes`'s.
         split: Which part of it.
         clear_only: Take the clear images alone.
         allow_incomplete: Take what is there instead of refusing an incomplete or altered copy.
@@ -76,47 +80,65 @@ def prepare(
         _refuse_lmdb(folder)
     if destination.resolve().is_relative_to(source.resolve()):
         raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
-    listing = list_dataset(
+    if dataset != FOLDERS and (hazy is not None or clear is not None):
+        raise KTDNError(
+            f"--hazy and --clear go with '{FOLDERS}' only: {dataset}'s folders are known"
+        )
+    if hazy is not None and clear is None:
+        raise KTDNError(
+            f"{source}: --hazy holds hazy images, but there is no folder of clear ones beside it "
+            f"({', '.join(WORDS['clear'])}); name it with --clear"
+        )
+    hazy, clear = (None if each is None else _place(source, Path(each)) for each in (hazy, clear))
+    scenes = open_scenes(
         source,
         dataset,
         split,
         clear_only=clear_only,
         # What is wrong with anyone's folders is told below, together with their files' faults.
-        allow_incomplete=allow_incomplete or dataset == FOLDERS_LAYOUT,
+        allow_incomplete=allow_incomplete or dataset == FOLDERS,
         hazy=hazy,
         clear=clear,
     )
-    if dataset == FOLDERS_LAYOUT:
+    if dataset == FOLDERS:
         chosen = hazy is None and clear is None
         where = f"'ktdn check-data {source}' lists them all" if chosen else ""
-        listing = check_folders(listing, allow_incomplete=allow_incomplete, where=where)
+        scenes = only_usable(scenes, allow_incomplete=allow_incomplete, where=where)
         outside, names = count_outside(source) if chosen else (0, [])
         if outside:
             count = "1 image" if outside == 1 else f"{outside} images"
             print_lines(f"Leaves out {count} of {source} outside {' and '.join(names)}.")
-    sources = measure(listing)
+    sources = measure(scenes)
     info = StoreInfo(
-        dataset=listing.dataset,
-        split=listing.split,
-        counts=_counts(listing),
+        dataset=scenes.dataset,
+        split=scenes.split,
+        counts=_counts(scenes),
         source_files=len(sources),
         source_bytes=sum(each.file_bytes for each in sources),
         pixel_bytes=sum(each.pixel_bytes for each in sources),
-        missing=listing.missing,
+        missing=list(scenes.missing),
     )
-    if listing.missing:
+    if scenes.missing:
         kept = "'ktdn check-data' lists them" if form == "store" else f"{INFO_FILE} lists them"
-        where = f"all {len(listing.missing)} are kept in {destination}: {kept}"
-        lines = first_of(listing.missing, where)
+        where = f"all {len(scenes.missing)} are kept in {destination}: {kept}"
+        lines = first_of(scenes.missing, where)
         print_lines(
             f"Goes on with an incomplete or altered copy, without what is unusable: {lines}"
         )
     write = _write_store if form == "store" else _write_basicsr
-    info = write(listing, sources, info, destination, workers)
+    info = write(scenes, sources, info, destination, workers)
     print_lines(
         f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
     )
     return info
+
+
+def _place(root: Path, path: Path) -> Path:
+    """Returns a folder that was named, in the root or from where one is."""
+    for candidate in (root / path, path):
+        if candidate.is_dir():
+            return candidate
+    raise KTDNError(f"{root / path}: no such folder")
 
 
 def _refuse_lmdb(path: str | Path | None) -> None:
@@ -127,8 +149,8 @@ def _refuse_lmdb(path: str | Path | None) -> None:
         )
 
 
-def _counts(listing: Listing) -> dict[str, int]:
-    sides = {"hazy": len(listing.hazy), "clear": len(listing.clear)}
+def _counts(scenes: SceneSet) -> dict[str, int]:
+    sides = {"hazy": len(scenes.files("hazy")), "clear": len(scenes.files("clear"))}
     return {side: count for side, count in sides.items() if count}
 
 
@@ -154,7 +176,7 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 def _write_store(
-    listing: Listing,
+    scenes: SceneSet,
     sources: Sequence[Source],
     info: StoreInfo,
     destination: Path,
@@ -166,8 +188,7 @@ def _write_store(
     draft = destination.parent / f".{destination.name}.part" / "data.mdb"
     # A draft's space is used again, whether it is gone on with or begun anew.
     _check_room(destination, needed - (draft.stat().st_size if draft.exists() else 0))
-    pairs = np.array(listing.pairs, np.int32).reshape(-1, 2) if listing.pairs else None
-    with StoreWriter(destination, _plan(listing)) as writer:
+    with StoreWriter(destination, _plan(scenes)) as writer:
         if writer.begun_anew:
             print_lines("An earlier, unfinished try was of other files: begins anew.")
         left = [each for each in sources if not writer.has(each.side, each.number, each.version)]
@@ -188,28 +209,29 @@ def _write_store(
             raise KTDNError(
                 f"{error}; what is done so far is kept: the same command resumes from there"
             ) from error
-        return writer.finish(info, pairs)
+        return writer.finish(info, scenes.pairs)
 
 
 def _decode(source: Source) -> NDArray[np.uint8]:
     return np.ascontiguousarray(source.decode(read_file(source.path)))
 
 
-def _plan(listing: Listing) -> dict[str, Any]:
+def _plan(scenes: SceneSet) -> dict[str, Any]:
     """What an unfinished store must agree with; a file that was only mended does not change it."""
     files = [
-        *(["hazy", listing.name_of(path)] for path in listing.hazy),
-        *(["clear", listing.name_of(path)] for path in listing.clear),
+        [side, name_within(path, scenes.place)]
+        for side, paths in (("hazy", scenes.files("hazy")), ("clear", scenes.files("clear")))
+        for path in paths
     ]
     return {
-        "split": listing.name,
-        "center": listing.center,
+        "split": f"{scenes.dataset}/{scenes.split}",
+        "center": scenes.clear.center if isinstance(scenes.clear, FileImages) else None,
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
     }
 
 
 def _write_basicsr(
-    listing: Listing,
+    scenes: SceneSet,
     sources: Sequence[Source],
     info: StoreInfo,
     destination: Path,
@@ -218,15 +240,15 @@ def _write_basicsr(
     print_lines(
         f"Making LMDBs of BasicSR's format in {destination}: {info.name}, {_counted(info)}."
     )
-    times = [0] * len(listing.clear)
-    for _, number in listing.pairs:
-        times[number] += 1
+    times = [1] * len(scenes.clear)
+    if scenes.pairs is not None:
+        times = np.bincount(scenes.pairs[:, 1], minlength=len(times)).tolist()
     # A PNG is stored as it is, and whatever is not one only grows.
     _check_room(
         destination,
         sum(
-            each.file_bytes * (times[each.number] if listing.pairs and each.side == "clear" else 1)
+            each.file_bytes * (times[each.number] if each.side == "clear" else 1)
             for each in sources
         ),
     )
-    return write_basicsr_lmdbs(listing, sources, info, destination, workers)
+    return write_basicsr_lmdbs(scenes, sources, info, destination, workers)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 import ktdn_plugin
 from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
-from ktdn_plugin.data.lmdb_files import DamagedLmdbError, LmdbFile, is_lmdb
-from ktdn_plugin.data.store import (
+from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.lmdb_files import DamagedLmdbError, LmdbFile, is_lmdb
+from ktdn_plugin.scenes.store import (
     CHANNELS,
     INFO_KEY,
     PAIRS_KEY,
@@ -29,7 +30,6 @@ from ktdn_plugin.data.store import (
     pixels_key,
     sizes_key,
 )
-from ktdn_plugin.errors import KTDNError
 
 PLAN_KEY = b"plan"
 COMMIT_BYTES = 64 * 2**20  # what a kill can cost, and what memory holds of it until then

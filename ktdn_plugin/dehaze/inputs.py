@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ktdn_plugin.data.lmdb_files import is_lmdb
-from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.photos import Photo, read_photo
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.scenes.lmdb_files import is_lmdb
+from ktdn_plugin.scenes.store import Store, is_store
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts")

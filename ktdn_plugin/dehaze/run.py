@@ -12,7 +12,6 @@ from typing import Any
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.image_sets import some
 from ktdn_plugin.dehaze.compare import side_by_side
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
 from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
@@ -33,6 +32,7 @@ from ktdn_plugin.photos import (
     write_photo,
     write_rgb,
 )
+from ktdn_plugin.scenes.problems import some
 
 OUTPUT = Path("dehazed")
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fare no better

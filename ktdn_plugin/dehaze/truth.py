@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.dehaze.inputs import AnySource, FileSource, StoreSource, identity
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.photos import read_photo
-from ktdn_plugin.photos.photo import to_8_bit
-from ktdn_plugin.scenes.folders import find_images
-from ktdn_plugin.scenes.names import clear_beside_hazy, key_of
+from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
+from ktdn_plugin.scenes.lmdb_files import is_lmdb
+from ktdn_plugin.scenes.names import clear_beside_hazy, key_of, within_side
+from ktdn_plugin.scenes.opening import holds_lmdbs, open_scenes
 from ktdn_plugin.scenes.pairing import Named, pair
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 RGB8 = NDArray[np.uint8]
 
@@ -65,40 +66,49 @@ class Truth:
         self.split = split or ""
         self.sources = list(sources)
         self.left: list[AnySource] = []
-        is_folder = place is not None and not (place.is_dir() and is_store(place))
-        self._check_split(is_folder)
-        if place is not None and is_folder:
-            paths = self._apart(place)
-            clear = [Clear(str(path), self.split, partial(_read, path), path) for path in paths]
-            keys = [[key_of(path, place)] for path in paths]
-        else:
-            clear, keys = self._of_store()
-        self.files = [one.path for one in clear if one.path]
-        self._clear = clear
+        scenes = None if place is None else self._open(place)
+        self._check_split(scenes)
+        self.files: list[Path] = []
+        self._clear: list[Clear] = []
+        clear: list[Named] = []
+        if scenes is not None:
+            self.files = scenes.files("clear")
+            numbers = range(len(scenes.clear))
+            split = scenes.title if scenes.dataset else scenes.split
+            self._clear = [_clear(scenes.clear, number, split) for number in numbers]
+            clear = [Named(self._clear[number].label, scenes.keys(number)) for number in numbers]
         photos = dict.fromkeys(source for source in self.sources if not _is_video(source))
         self._number = {source: number for number, source in enumerate(photos)}
         self._pairing = pair(
-            [Named(source.label, [key_of(source.name)]) for source in photos],
-            [Named(one.label, each) for one, each in zip(clear, keys, strict=True)],
+            [Named(source.label, _keys(source)) for source in photos],
+            clear,
         )
 
-    def _check_split(self, is_folder: bool) -> None:
+    def _open(self, place: Path) -> SceneSet:
+        if is_lmdb(place) or holds_lmdbs(place):
+            scenes = open_scenes(place)
+            return scenes if scenes.dataset else replace(scenes, split=self.split)
+        # Their partners are looked for among what is dehazed, not among what lies beside them.
+        scenes = open_scenes(
+            place, split=self.split or None, clear_only=True, allow_incomplete=True
+        )
+        return self._apart(scenes)
+
+    def _check_split(self, scenes: SceneSet | None) -> None:
         """Refuses a split's name that no table would show."""
-        if not self.split or is_folder:
+        if not self.split or (scenes is not None and scenes.split == self.split):
             return
         of_stores = [source.store for source in self.sources if isinstance(source, StoreSource)]
-        if self.place is not None:
-            store = Store(self.place)
+        if scenes is not None:
+            place, title = scenes.place, scenes.title
         elif of_stores:
-            store = of_stores[0]
+            place, title = of_stores[0].path, of_stores[0].info.name
         else:
             raise KTDNError(
                 f"--split {self.split}: names the images in the table of --gt; leave it out, or "
                 "name clear images by --gt"
             )
-        raise KTDNError(
-            f"--split {self.split}: {store.path} knows its split, {store.info.name}; leave it out"
-        )
+        raise KTDNError(f"--split {self.split}: {place} knows its split, {title}; leave it out")
 
     def check_any(self) -> None:
         """Refuses ground truth of which none is any photograph's, before there is work done.
@@ -133,44 +143,29 @@ class Truth:
             and identity(source.path) == identity(clear.path)
         )
 
-    def _apart(self, place: Path) -> list[Path]:
-        """Finds the clear images, and leaves out of the sources those that are clear images."""
-        if not place.is_dir():
-            raise KTDNError(f"--gt {place}: no such folder or store")
-        found = find_images(place)
+    def _apart(self, scenes: SceneSet) -> SceneSet:
+        """Leaves out of the sources those that are clear images, and of those the hazy ones."""
         files = [source for source in self.sources if isinstance(source, FileSource)]
-        there = {identity(path) for path in found.clear}
+        numbers = {identity(path): number for number, path in enumerate(scenes.files("clear"))}
         clear = clear_beside_hazy(key_of(source.name) for source in files)
         left = {source for source in files if key_of(source.name) in clear}
         here = {source: identity(source.path) for source in files if source not in left}
-        both = {source for source in here if source.is_of_folder and here[source] in there}
+        both = {source for source in here if source.is_of_folder and here[source] in numbers}
         # Of a folder within that of the ground truth, all is hazy; else what is in both is clear.
-        within = place.resolve()
+        within = scenes.place.resolve()
         hazy = {source for source in both if within in _root(source).resolve().parents}
         left |= both - hazy
         self.left = [source for source in self.sources if source in left]
         self.sources = [source for source in self.sources if source not in left]
         if self.left and not self.sources:
             raise KTDNError(
-                f"--gt {place}: all that is to be dehazed is ground truth itself, such as "
+                f"--gt {scenes.place}: all that is to be dehazed is ground truth itself, such as "
                 f"{self.left[0].label}; name hazy images, which end in _hazy or lie in a folder "
                 "of their own"
             )
         gone = {here[source] for source in hazy}
-        return [path for path in found.clear if identity(path) not in gone]
-
-    def _of_store(self) -> tuple[list[Clear], list[list[str]]]:
-        if self.place is None:
-            return [], []
-        store = Store(self.place)
-        if "clear" not in store.sides:
-            raise KTDNError(f"--gt {store.path}: this store has no clear images")
-        count = store.info.counts["clear"]
-        keys = [[key_of(Path(store.name("clear", number)))] for number in range(count)]
-        # Results carry the names of the hazy images, which need not be those of the clear ones.
-        for hazy, number in [] if store.pairs is None else store.pairs:
-            keys[int(number)].append(key_of(Path(store.name("hazy", int(hazy)))))
-        return [_of_store(store, number) for number in range(count)], keys
+        paths = scenes.files("clear")
+        return scenes.only([n for n, path in enumerate(paths) if identity(path) not in gone])
 
     def is_of(self, source: AnySource) -> bool:
         """Returns whether there is to be ground truth for something."""
@@ -189,7 +184,8 @@ class Truth:
         """
         if self.place is None:
             if isinstance(source, StoreSource) and source.clear is not None:
-                return _of_store(source.store, source.clear)
+                images = StoreImages(source.store, "clear")
+                return _clear(images, source.clear, source.store.info.name)
             return None
         number = self._number[source]
         if number in self._pairing.faults:
@@ -204,6 +200,12 @@ class Truth:
                 "another folder of clear images"
             )
         return self._found(source)
+
+
+def _keys(source: AnySource) -> list[str]:
+    """Returns names within the folder that was given, and within that of hazy images in it."""
+    key = key_of(source.name)
+    return list(dict.fromkeys((key, within_side(key))))
 
 
 def _is_video(source: AnySource) -> bool:
@@ -228,11 +230,6 @@ def read_clear(clear: Clear, shape: tuple[int, ...], label: str) -> RGB8:
     return pixels
 
 
-def _of_store(store: Store, number: int) -> Clear:
-    return Clear(
-        store.describe("clear", number), store.info.name, lambda: store.pixels("clear", number)
-    )
-
-
-def _read(path: Path) -> RGB8:
-    return to_8_bit(read_photo(path).pixels)
+def _clear(images: Images, number: int, split: str) -> Clear:
+    path = images.paths[number] if isinstance(images, FileImages) else None
+    return Clear(images.describe(number), split, partial(images.read, number), path)

@@ -11,7 +11,6 @@ from typing import Any
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.listing import headers_bar
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.measures import ON_RGB, ON_Y, OURS, Measure
 from ktdn_plugin.evaluation.methods import (
@@ -22,10 +21,13 @@ from ktdn_plugin.evaluation.methods import (
     open_results,
 )
 from ktdn_plugin.evaluation.output import Saving, check_table, markdown_of, write_table
+from ktdn_plugin.evaluation.pairing import Scenes
 from ktdn_plugin.evaluation.table import Table
-from ktdn_plugin.evaluation.truth import GroundTruth, open_ground_truth
+from ktdn_plugin.scenes.image_files import headers_bar
+from ktdn_plugin.scenes.opening import FOLDERS, open_scenes
+from ktdn_plugin.scenes.problems import first_of
+from ktdn_plugin.scenes.scene_set import SceneSet
 
-NAMED_AT_MOST = 10
 EXTRA_NAMED_AT_MOST = 3
 
 
@@ -68,8 +70,8 @@ def evaluate(
 
     Args:
         results: Folders and stores of images, each ``FOLDER`` or ``NAME=FOLDER``.
-        ground_truth: See :func:`~ktdn_plugin.evaluation.truth.open_ground_truth`, as for
-            ``dataset``, ``split`` and ``allow_incomplete``.
+        ground_truth: See :func:`~ktdn_plugin.scenes.opening.open_scenes`, as for ``dataset``,
+            ``split`` and ``allow_incomplete``.
         output: The ``.csv`` to write; the same as Markdown goes beside it. Both are replaced.
         hazy: Folder or store of the hazy images; those beside the ground truth where absent.
         baselines: Some of :data:`~ktdn_plugin.evaluation.methods.BASELINES`.
@@ -91,23 +93,31 @@ def evaluate(
         from ktdn_plugin.inference.devices import find_device
 
         find_device(device)
-    truth = open_ground_truth(
-        ground_truth, dataset, split, hazy=hazy, allow_incomplete=allow_incomplete
+    truth = open_scenes(
+        ground_truth,
+        None if dataset == FOLDERS else dataset,  # else an unnamed split would get a name
+        split,
+        hazy=hazy,
+        allow_incomplete=allow_incomplete,
+        may_be_alone=("hazy",),
     )
-    methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, results)]
+    spare = [truth.side("hazy").describe(number) for number in truth.alone]
+    truth = truth.aligned()
+    scenes = Scenes.of(truth)
+    methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, scenes, results)]
     _check_sizes(truth, methods)
     methods += open_checkpoints(truth.hazy, checkpoints, device=device, **network)
     check_names(methods)
-    saving = Saving(save, methods, truth, overwrite=overwrite)
+    saving = Saving(save, methods, truth, scenes.titles, overwrite=overwrite)
     measures = _open_measures(y, metrics, device)
-    _tell_extra("--hazy", truth.extra)
+    _tell_extra("--hazy", spare)
     for method in methods:
         _tell_extra(method.name, method.extra)
-    table = Table(truth.split, measures, {one.name: one.about for one in methods}, truth.titles)
+    table = Table(truth.title, measures, {one.name: one.about for one in methods}, scenes.titles)
     evaluation = Evaluation(table, [])
     _measure(truth, methods, saving, evaluation)
     if table.is_empty:
-        raise KTDNError(f"no image could be measured: {_some(evaluation.problems)}")
+        raise KTDNError(f"no image could be measured: {first_of(evaluation.problems)}")
     write_table(output, table)
     print_lines(*table.screen(per_image))
     print_lines(f"Table: {output}, {markdown_of(output)}")
@@ -132,7 +142,7 @@ def _open_measures(y: bool, metrics: Sequence[str], device: str) -> list[Measure
     return [*dict.fromkeys(wanted), *open_measures(foreign, device)]
 
 
-def _check_sizes(truth: GroundTruth, methods: Sequence[Method]) -> None:
+def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:
     """Refuses images of another size than the ground truth's; broken ones are told of later."""
     sources = {(id(method.images), *method.numbers): method for method in methods}
     wrong = []
@@ -149,7 +159,7 @@ def _check_sizes(truth: GroundTruth, methods: Sequence[Method]) -> None:
                 f"{truth.clear.describe(scene)} {there}"
             )
     if wrong:
-        raise KTDNError(f"{_some(wrong)}; sizes must be equal, nothing is resized here")
+        raise KTDNError(f"{first_of(wrong)}; sizes must be equal, nothing is resized here")
 
 
 def _tell_extra(name: str, extra: Sequence[str]) -> None:
@@ -157,12 +167,12 @@ def _tell_extra(name: str, extra: Sequence[str]) -> None:
         several = "s are" if len(extra) > 1 else " is"
         print_lines(
             f"{name}: {len(extra)} further image{several} of no ground truth, left out: "
-            f"{_some(extra, EXTRA_NAMED_AT_MOST)}"
+            f"{first_of(extra, at_most=EXTRA_NAMED_AT_MOST)}"
         )
 
 
 def _measure(
-    truth: GroundTruth, methods: Sequence[Method], saving: Saving, evaluation: Evaluation
+    truth: SceneSet, methods: Sequence[Method], saving: Saving, evaluation: Evaluation
 ) -> None:
     table, problems = evaluation.table, evaluation.problems
     total = len(truth.clear) * len(methods)
@@ -192,8 +202,3 @@ def _measure(
                         what = f"{method.name}: {method.describe(scene)}"
                         problems.append(f"{what} has no {measure.name}: {error}")
                 bar.update()
-
-
-def _some(lines: Sequence[str], at_most: int = NAMED_AT_MOST) -> str:
-    rest = len(lines) - at_most
-    return "; ".join(lines[:at_most]) + (f"; and {rest} more" if rest > 0 else "")

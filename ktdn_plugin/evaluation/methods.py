@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.pairing import Pairing
-from ktdn_plugin.evaluation.truth import GroundTruth, has_both_sides, open_images
+from ktdn_plugin.evaluation.pairing import Pairing, Scenes
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
 from ktdn_plugin.scenes.names import key_of, without_comparisons
+from ktdn_plugin.scenes.opening import open_images
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 HAZY, DARK_CHANNEL = "hazy", "dcp"
 BASELINES = (HAZY, DARK_CHANNEL)
@@ -84,11 +85,12 @@ class Checkpoint(Method):
             raise KTDNError(f"{self.describe(scene)}: {error}") from error
 
 
-def open_results(truth: GroundTruth, results: Sequence[str]) -> list[Method]:
+def open_results(truth: SceneSet, scenes: Scenes, results: Sequence[str]) -> list[Method]:
     """Opens folders and stores of anyone's images.
 
     Args:
-        truth: The ground truth.
+        truth: The ground truth, each pair at its place.
+        scenes: What it is called.
         results: Each ``FOLDER`` or ``NAME=FOLDER``.
 
     Raises:
@@ -97,24 +99,26 @@ def open_results(truth: GroundTruth, results: Sequence[str]) -> list[Method]:
     methods = []
     for text in results:
         name, path = named(text)
-        if has_both_sides(path):
+        images = open_images(path)
+        if isinstance(images, StoreImages) and len(images.store.sides) > 1:
             raise KTDNError(
                 f"{path}: a store of hazy and clear images, no method's results; it may be --gt"
             )
-        images = open_images(path, "RESULTS", "clear")
         if isinstance(images, FileImages):
             keys = {key_of(file, path): file for file in images.paths}
             sheets = set(keys.values()) - set(without_comparisons(keys).values())
-            images = FileImages([file for file in images.paths if file not in sheets])
+            images = FileImages(
+                [file for file in images.paths if file not in sheets], root=images.root
+            )
         names = _names(images)
-        pairing = truth.scenes.pair(names, str(path))
+        pairing = scenes.pair(names, str(path))
         _refuse_ground_truth(truth, images, pairing, path)
         extra = [names[number] for number in pairing.extra]
         methods.append(Method(name, str(path), images, pairing.numbers, extra=extra))
     return methods
 
 
-def _refuse_ground_truth(truth: GroundTruth, images: Images, pairing: Pairing, where: Path) -> None:
+def _refuse_ground_truth(truth: SceneSet, images: Images, pairing: Pairing, where: Path) -> None:
     """Refuses ground truth that lies among results, where its name fits best."""
     rivals = {scene: number for number, scene in pairing.rivals.items()}
     for scene, number in enumerate(pairing.numbers):
@@ -138,7 +142,7 @@ def _is_same_file(one: str, other: str) -> bool:
         return False
 
 
-def _is_equal(images: Images, number: int, truth: GroundTruth, scene: int) -> bool:
+def _is_equal(images: Images, number: int, truth: SceneSet, scene: int) -> bool:
     try:
         if images.size(number) != truth.clear.size(scene):
             return False

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ktdn_plugin.csv_files import write_csv
-from ktdn_plugin.data.sources import FileImages
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.methods import Method
 from ktdn_plugin.evaluation.table import Table
-from ktdn_plugin.evaluation.truth import GroundTruth
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.photos import write_rgb
+from ktdn_plugin.scenes.images import FileImages
+from ktdn_plugin.scenes.scene_set import SceneSet
 from ktdn_plugin.storage.atomic import write_whole
 from ktdn_plugin.storage.writable import check_writable
 
@@ -57,6 +57,7 @@ class Saving:
         folder: The folder; None saves nothing.
         methods: All methods; those whose images lie somewhere already are left out.
         truth: The ground truth.
+        titles: What each of its scenes is called.
         overwrite: Whether images may replace others.
 
     Raises:
@@ -65,10 +66,16 @@ class Saving:
     """
 
     def __init__(
-        self, folder: Path | None, methods: Sequence[Method], truth: GroundTruth, *, overwrite: bool
+        self,
+        folder: Path | None,
+        methods: Sequence[Method],
+        truth: SceneSet,
+        titles: Sequence[str],
+        *,
+        overwrite: bool,
     ) -> None:
         self.folders: dict[str, Path] = {}
-        self._titles = truth.titles
+        self._titles = titles
         if folder is None:
             return
         made = [method.name for method in methods if method.dehaze is not None]

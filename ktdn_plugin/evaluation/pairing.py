@@ -19,8 +19,8 @@ from pathlib import PurePath
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.scenes.names import Names, without_role
-
-NAMED_AT_MOST = 5
+from ktdn_plugin.scenes.problems import some
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Scenes:
         twice = [main[exact.index(key)] for key, count in Counter(exact).items() if count > 1]
         if twice:
             raise KTDNError(
-                f"{where}: several images are called {_some(twice)}; rename or remove all but one"
+                f"{where}: several images are called {some(twice)}; rename or remove all but one"
             )
         others = exact if hazy is None else self._keys(list(hazy))
         short = [without_role(key) for key in exact]
@@ -90,6 +90,25 @@ class Scenes:
             for key in keys:
                 self._owners[key].add(index)
         self._names = Names(self._owners)
+
+    @classmethod
+    def of(cls, truth: SceneSet) -> Scenes:
+        """Returns the names of ground truth.
+
+        Args:
+            truth: The ground truth, each pair at its place.
+        """
+        clear, hazy = (
+            None if images is None else [images.name(number) for number in range(len(images))]
+            for images in (truth.clear, truth.hazy)
+        )
+        assert clear is not None
+        return cls(clear, hazy, str(truth.place))
+
+    @property
+    def titles(self) -> list[str]:
+        """The scenes' short names."""
+        return [scene.title for scene in self.scenes]
 
     def pair(self, names: Sequence[str], where: str) -> Pairing:
         """Finds each scene's image.
@@ -116,7 +135,7 @@ class Scenes:
             fitting = set() if number in used else self._scenes_of(key)
             if not fitting <= numbers.keys():
                 if len(fitting) > 1:
-                    exact = _some(sorted(self.scenes[index].exact for index in fitting))
+                    exact = some(sorted(self.scenes[index].exact for index in fitting))
                     raise KTDNError(
                         f"{where}: {names[number]} may belong to {exact} of {self.where}; rename it"
                     )
@@ -147,22 +166,17 @@ class Scenes:
     def _only(self, found: Sequence[int], names: Sequence[str], scene: Scene, where: str) -> int:
         if len(found) > 1:
             raise KTDNError(
-                f"{where}: {_some([names[number] for number in found])} may all be the image of "
+                f"{where}: {some([names[number] for number in found])} may all be the image of "
                 f"'{scene.exact}' of {self.where}; leave one of them there"
             )
         return found[0]
 
     def _refuse(self, missing: Sequence[Scene], left: Sequence[str], where: str) -> None:
         one = missing[0]
-        others = f" (nor of {_some([s.exact for s in missing[1:]])})" if missing[1:] else ""
+        others = f" (nor of {some([s.exact for s in missing[1:]])})" if missing[1:] else ""
         shortest = min(one.names, key=lambda name: (len(name), name))
         hint = did_you_mean(one.exact, left)
         raise KTDNError(
             f"{where}: has no image of '{one.exact}'{others} of {self.where}; names must be equal, "
             f"or begin so, as '{shortest}' or '{shortest}_dehazed' do{hint}"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")

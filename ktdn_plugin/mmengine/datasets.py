@@ -25,7 +25,7 @@ class ClearImageDataset(Dataset):
 
     Args:
         dataroot_gt: A store, a public dataset's folder with ``layout``, a folder of clear images,
-            or an LMDB of BasicSR's, see :func:`ktdn_plugin.data.image_sets.open_image_set`.
+            or an LMDB of BasicSR's, see :func:`ktdn_plugin.scenes.options.scenes_of_options`.
         **options:
 
             - ``layout``: which public dataset the folder is, as it is unpacked; ``split``: which

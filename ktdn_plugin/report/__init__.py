@@ -15,7 +15,7 @@ from ktdn_plugin.report.charts import draw_charts
 from ktdn_plugin.report.contents import Contents, gather, parse_given
 from ktdn_plugin.report.page import make_page
 from ktdn_plugin.report.photos import Photo, list_photos, make_photo
-from ktdn_plugin.report.scenes import scenes_of_flags
+from ktdn_plugin.report.scenes import photographs_of_flags
 from ktdn_plugin.report.summary import summarize
 from ktdn_plugin.storage.atomic import make_folder, write_whole
 from ktdn_plugin.storage.writable import check_writable
@@ -59,7 +59,7 @@ def write_report(
     for flag, value, least in (("--max-width", max_width, 16), ("--photos", photos, 0)):
         if value < least:
             raise KTDNError(f"{flag} {value}: must be {least} or more")
-    flagged = None if hazy is None and clear is None else scenes_of_flags(hazy, clear)
+    flagged = None if hazy is None and clear is None else photographs_of_flags(hazy, clear)
     given = [parse_given(str(folder)) for folder in folders]
     contents = gather(given, flagged)
     shown = _make_photos(contents, max_width, photos)

@@ -12,8 +12,8 @@ from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import read_run
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.folders import PICTURES, RESULTS, TABLE, Part, find_parts
-from ktdn_plugin.report.recorded import scenes_of_record
-from ktdn_plugin.report.scenes import CLEAR_ONLY, SceneSet, kind_of, scenes_of_run
+from ktdn_plugin.report.recorded import photographs_of_record
+from ktdn_plugin.report.scenes import CLEAR_ONLY, Photographs, kind_of, photographs_of_run
 from ktdn_plugin.report.tables import Row, Table, read_table
 from ktdn_plugin.scenes.image_files import SUFFIXES, list_images
 from ktdn_plugin.scenes.names import key_of, without_comparisons
@@ -49,7 +49,7 @@ class Results:
 
     method: str
     images: dict[str, Path]
-    scenes: list[SceneSet]
+    scenes: list[Photographs]
     tables: list[Table]
     set_name: str = ""
     iteration: int | None = None
@@ -89,7 +89,7 @@ def parse_given(text: str) -> Given:
     return Given("", Path(text))
 
 
-def gather(given: Sequence[Given], flagged: SceneSet | None = None) -> Contents:
+def gather(given: Sequence[Given], flagged: Photographs | None = None) -> Contents:
     """Gathers what the folders hold.
 
     Args:
@@ -134,7 +134,7 @@ def gather(given: Sequence[Given], flagged: SceneSet | None = None) -> Contents:
 
 
 def _add(
-    contents: Contents, part: Part, name: str, tables: list[Table], flagged: SceneSet | None
+    contents: Contents, part: Part, name: str, tables: list[Table], flagged: Photographs | None
 ) -> None:
     scenes = [] if flagged is None else [flagged]
     if part.kind == "run":
@@ -156,7 +156,7 @@ def _add(
 
 
 def _add_run(
-    contents: Contents, folder: Path, name: str, flagged: list[SceneSet], tables: list[Table]
+    contents: Contents, folder: Path, name: str, flagged: list[Photographs], tables: list[Table]
 ) -> None:
     """Adds a run's curves, its validation's pictures, and what a test in its folder has left."""
     run = read_run(folder)
@@ -182,7 +182,9 @@ def _add_run(
         )
 
 
-def _add_test(contents: Contents, folder: Path, results: Results, flagged: SceneSet | None) -> None:
+def _add_test(
+    contents: Contents, folder: Path, results: Results, flagged: Photographs | None
+) -> None:
     """Adds each set's pictures, whose photographs are first looked for in that set."""
     before = len(contents.results)
     for pictures in sorted(one for one in (folder / PICTURES).iterdir() if one.is_dir()):
@@ -205,15 +207,15 @@ def _is_teacher(folder: Path) -> bool:
 
 
 def _saved_scenes(
-    contents: Contents, folder: Path, name: str, flagged: SceneSet | None
-) -> list[SceneSet]:
+    contents: Contents, folder: Path, name: str, flagged: Photographs | None
+) -> list[Photographs]:
     scenes, faults = [], []
     sets = read_sets(folder)
     if sets is None:
         faults.append(f"{RUN} is missing, which earlier versions did not write")
     for saved in sets or ():
         try:
-            scenes.append(scenes_of_run(saved))
+            scenes.append(photographs_of_run(saved))
         except KTDNError as error:
             faults.append(str(error))
     if flagged is None:
@@ -225,9 +227,9 @@ def _saved_scenes(
     return scenes
 
 
-def _recorded_scenes(contents: Contents, folder: Path, name: str) -> list[SceneSet]:
+def _recorded_scenes(contents: Contents, folder: Path, name: str) -> list[Photographs]:
     try:
-        scenes = scenes_of_record(folder)
+        scenes = photographs_of_record(folder)
     except KTDNError as error:
         contents.notes.append(f"{name}: what it was made from ({error})")
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,7 +14,7 @@ from ktdn_plugin.metrics import SSIM_WINDOW, measure
 from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.report.contents import Contents, Results
 from ktdn_plugin.report.embedding import Embedded, difference, embed
-from ktdn_plugin.report.scenes import Pair, Scene
+from ktdn_plugin.report.scenes import Photograph, Read
 from ktdn_plugin.report.tables import Row, Table
 from ktdn_plugin.scenes.names import Names
 
@@ -98,7 +98,7 @@ class Wanted(NamedTuple):
 
     name: str
     split: str
-    scenes: list[Scene]
+    scenes: list[Photograph]
     results: list[tuple[Results, str]]
 
     @property
@@ -137,9 +137,8 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
         KTDNError: One of its images cannot be read.
     """
     photo = Photo(wanted.name, wanted.split, wanted.is_reconstructed)
-    hazy, clear = _read(wanted.scenes)
-    if photo.is_reconstructed:
-        hazy = None
+    hazy = None if photo.is_reconstructed else _read(one.hazy for one in wanted.scenes)
+    clear = _read(one.clear for one in wanted.scenes)
     several = len(wanted.results) > 1
     images = [read_rgb(results.images[key]) for results, key in wanted.results]
     rows = [_find_rows(*one, free_tables) for one in wanted.results]
@@ -180,15 +179,10 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
     return photo
 
 
-def _read(scenes: Sequence[Scene]) -> Pair:
-    """Takes each image from the first that has it: what a person has named comes first."""
-    hazy = clear = None
-    for scene in scenes:
-        if hazy is None or clear is None:
-            pair = scene.read()
-            hazy = pair.hazy if hazy is None else hazy
-            clear = pair.clear if clear is None else clear
-    return Pair(hazy, clear)
+def _read(readers: Iterable[Read | None]) -> RGB8 | None:
+    """Takes an image from the first that has it: what a person has named comes first."""
+    images = (read() for read in readers if read is not None)
+    return next((image for image in images if image is not None), None)
 
 
 def _label(results: Results) -> str:

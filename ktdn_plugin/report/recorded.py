@@ -6,16 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ktdn_plugin.data.store import Store, is_store
 from ktdn_plugin.dehaze.journal import read_record
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_rgb
-from ktdn_plugin.report.scenes import Pair, Scene, SceneSet
+from ktdn_plugin.report.scenes import RGB8, Photograph, Photographs, Read
 from ktdn_plugin.scenes.names import key_of
+from ktdn_plugin.scenes.store import Store, is_store
 from ktdn_plugin.storage.atomic import digest_of
 
 
-def scenes_of_record(folder: Path) -> SceneSet | None:
+def photographs_of_record(folder: Path) -> Photographs | None:
     """Finds what a folder's results were made from, where that is still there.
 
     Args:
@@ -27,7 +27,7 @@ def scenes_of_record(folder: Path) -> SceneSet | None:
     Raises:
         KTDNError: The folder's record is broken.
     """
-    scenes: dict[str, Scene] = {}
+    photographs: dict[str, Photograph] = {}
     stores: dict[Path, Store | None] = {}
     for name, entry in read_record(folder).items():
         source = entry.get("source")
@@ -41,11 +41,11 @@ def scenes_of_record(folder: Path) -> SceneSet | None:
                 stores[path] = _open(path)
             store = stores[path]
             if store and store.info.fingerprint == source.get("fingerprint"):
-                where = store.describe("hazy", number)
-                scenes[key] = Scene(key, where, partial(_read_stored, store, number))
+                photographs[key] = _of_store(key, store, number)
         elif path.is_file():
-            scenes[key] = Scene(key, str(path), partial(_read_file, path, source.get("sha256")))
-    return SceneSet("", "", scenes) if scenes else None
+            hazy = partial(_read_file, path, source.get("sha256"))
+            photographs[key] = Photograph(key, str(path), hazy, None)
+    return Photographs("", "", photographs) if photographs else None
 
 
 def _open(path: Path) -> Store | None:
@@ -55,17 +55,17 @@ def _open(path: Path) -> Store | None:
         return None
 
 
-def _read_stored(store: Store, number: int) -> Pair:
+def _of_store(key: str, store: Store, number: int) -> Photograph:
     pairs: Any = [] if store.pairs is None else store.pairs
-    clear = next((int(clear) for hazy, clear in pairs if int(hazy) == number), None)
-    return Pair(
-        store.pixels("hazy", number), None if clear is None else store.pixels("clear", clear)
-    )
+    partner = next((int(clear) for hazy, clear in pairs if int(hazy) == number), None)
+    hazy = partial(store.pixels, "hazy", number)
+    clear: Read | None = None if partner is None else partial(store.pixels, "clear", partner)
+    return Photograph(key, store.describe("hazy", number), hazy, clear)
 
 
-def _read_file(path: Path, sha256: Any) -> Pair:
+def _read_file(path: Path, sha256: Any) -> RGB8 | None:
     """Reads a photograph, if it still is what the result was made from."""
     try:
-        return Pair(read_rgb(path) if digest_of(path) == sha256 else None, None)
+        return read_rgb(path) if digest_of(path) == sha256 else None
     except (KTDNError, OSError):
-        return Pair(None, None)  # which is shown as a result without a hazy image
+        return None  # which is shown as a result without a hazy image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,75 +11,65 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.configured import (
-    Configured,
-    configure_clear,
-    configure_paired,
-    configure_synthetic,
-)
-from ktdn_plugin.data.listing import first_of
-from ktdn_plugin.data.sources import Images
+from ktdn_plugin.data.configured import configure_synthetic
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.truth import keys_of, open_ground_truth, open_images, pair_images
 from ktdn_plugin.metrics import to_rgb8
-from ktdn_plugin.photos import read_rgb
-from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.scenes.images import FileImages
 from ktdn_plugin.scenes.names import Names, key_of
+from ktdn_plugin.scenes.opening import open_images, open_scenes
+from ktdn_plugin.scenes.options import scenes_of_options
+from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of
 from ktdn_plugin.training.run_log import SavedSet
 
 RGB8 = NDArray[np.uint8]
+Read = Callable[[], RGB8 | None]
 
-HAZY_ONLY, CLEAR_ONLY = "SingleImageDataset", "ClearImageDataset"
-_KINDS: dict[str, Callable[[Mapping[str, Any], bool], Configured]] = {
-    CLEAR_ONLY: configure_clear,
-    "PairedHazeDataset": configure_paired,
-    "PairedImageDataset": configure_paired,
-    "SyntheticHazeDataset": configure_synthetic,
-}
-
-
-class Pair(NamedTuple):
-    """A scene's images, each (h, w, 3), 0 to 255, or None where there is none."""
-
-    hazy: RGB8 | None
-    clear: RGB8 | None
+HAZY_ONLY, CLEAR_ONLY, SYNTHETIC = (
+    "SingleImageDataset",
+    "ClearImageDataset",
+    "SyntheticHazeDataset",
+)
+PAIRED = ("PairedHazeDataset", "PairedImageDataset")
 
 
-class Scene(NamedTuple):
+class Photograph(NamedTuple):
     """A photograph.
 
     Attributes:
         name: What it is called.
         identity: What tells it from others, wherever it is named: where its images are.
-        read: Gives its images; a KTDNError where they cannot be read.
+        hazy: Reads its hazy image, (h, w, 3), 0 to 255, if it is there still; None where there is
+            none.
+        clear: Reads its clear image, alike.
         is_reconstructed: Whether a network is given the clear image itself, as the teacher is.
     """
 
     name: str
     identity: str
-    read: Callable[[], Pair]
+    hazy: Read | None
+    clear: Read | None
     is_reconstructed: bool = False
 
 
-class SceneSet:
+class Photographs:
     """Photographs that results can be looked up among.
 
     Args:
         name: The set's name; empty where it has none.
         split: The name of the split; empty where it has none.
-        scenes: The photographs by their keys, see :func:`ktdn_plugin.scenes.names.key_of`.
+        photographs: The photographs by their keys, see :func:`ktdn_plugin.scenes.names.key_of`.
     """
 
-    def __init__(self, name: str, split: str, scenes: Mapping[str, Scene]) -> None:
+    def __init__(self, name: str, split: str, photographs: Mapping[str, Photograph]) -> None:
         self.name = name
         self.split = split
-        self.scenes = dict(scenes)
-        self._names = Names(self.scenes)
+        self.photographs = dict(photographs)
+        self._names = Names(self.photographs)
 
-    def find(self, key: str) -> Scene | None:
+    def find(self, key: str) -> Photograph | None:
         """Finds the photograph that a result is of, by the result's name."""
-        found = self._names.find(key)
-        return None if found is None else self.scenes[found]
+        named = [self.photographs[name] for name in self._names.match(key).names]
+        return named[0] if len({one.identity for one in named}) == 1 else None
 
 
 def kind_of(saved: SavedSet) -> str:
@@ -87,100 +77,89 @@ def kind_of(saved: SavedSet) -> str:
     return str(saved.options.get("type", "")).rpartition(".")[2]
 
 
-def scenes_of_run(saved: SavedSet) -> SceneSet:
+def photographs_of_run(saved: SavedSet) -> Photographs:
     """Opens the images that a run was validated or tested on, just as it saw them.
 
     Raises:
         KTDNError: The images are not there, or not what the options say.
     """
-    kind = kind_of(saved)
-    if kind == HAZY_ONLY:
-        root = Path(str(saved.options.get("dataroot_lq")))
-        return SceneSet(saved.name, str(saved.options.get("split") or ""), _hazy_files(root))
-    if kind not in _KINDS:
-        raise KTDNError(f"{saved.name}: images of a {kind or 'dataset without a type'} are unknown")
+    kind, options = kind_of(saved), saved.options
+    dataset: Any = None
     try:
-        dataset, images, split = _KINDS[kind](saved.options, False)
+        if kind == HAZY_ONLY:
+            root = Path(str(options.get("dataroot_lq")))
+            split = str(options.get("split") or "")
+            return _by_name(saved.name, split, _hazy_alone(root))
+        if kind == SYNTHETIC:
+            dataset, scenes, split = configure_synthetic(options, False)
+        elif kind in PAIRED or kind == CLEAR_ONLY:
+            scenes = scenes_of_options(options, paired=kind in PAIRED)
+            split = scenes.title
+        else:
+            what = kind or "dataset without a type"
+            raise KTDNError(f"{saved.name}: images of a {what} are unknown")
     except KeyError as error:
         raise KTDNError(f"{saved.name}: its options name no {error.args[0]}") from None
-    named = images.clear if images.hazy is None else images.hazy
-    paths = [named.name(number) for number in range(len(dataset))]
-    counts = Counter(Path(path).stem for path in paths)
-    scenes = {
+    found = _list(scenes, kind == CLEAR_ONLY)
+    files = [Path(one.name).name for one in found]
+    counts = Counter(files)
+    photographs = {}
+    for number, (file, one) in enumerate(zip(files, found, strict=True)):
         # As results are named: by the file alone, unless another one has that name.
-        (Path(path).stem if counts[Path(path).stem] == 1 else key_of(Path(path))): Scene(
-            Path(path).stem,
-            named.describe(number),
-            partial(_read_sample, dataset, number),
-            kind == CLEAR_ONLY,
-        )
-        for number, path in enumerate(paths)
-    }
-    return SceneSet(saved.name, split, scenes)
+        hazy = one.hazy if dataset is None else partial(_read_made, dataset, number)
+        key = file if counts[file] == 1 else one.name
+        photographs[key] = one._replace(name=file, hazy=hazy)
+    return Photographs(saved.name, split, photographs)
 
 
-def _read_sample(dataset: Any, number: int) -> Pair:
-    sample = dataset[number]
-    return Pair(to_rgb8(sample["hazy"]), to_rgb8(sample["clear"]))
+def _read_made(dataset: Any, number: int) -> RGB8:
+    return to_rgb8(dataset[number]["hazy"])
 
 
-def scenes_of_flags(hazy: Path | None, clear: Path | None) -> SceneSet:
+def photographs_of_flags(hazy: Path | None, clear: Path | None) -> Photographs:
     """Opens the images that a person names.
 
     Args:
         hazy: A folder, or a store, whose hazy images are meant.
-        clear: What :func:`ktdn_plugin.evaluation.truth.open_ground_truth` takes; its hazy images
-            are taken too, if there are any and ``hazy`` names no others.
+        clear: What :func:`ktdn_plugin.scenes.opening.open_scenes` takes; its hazy images are taken
+            too, if there are any and ``hazy`` names no others.
 
     Raises:
         KTDNError: A folder is not there or has no image, a store is broken or has no such images,
             or none of the hazy images has a clear one.
     """
-    given = None if hazy is None else open_images(hazy, "--hazy", "hazy")
     if clear is None:
         assert hazy is not None, "one of the two is given"
-        assert given is not None
-        return _scene_set("", given, keys_of(given, hazy), None)
-    truth = open_ground_truth(clear, None, None)
-    if hazy is None or given is None:
-        named = truth.clear if truth.hazy is None else truth.hazy
-        return _scene_set(truth.split, truth.hazy, keys_of(named, clear), truth.clear)
-    pairing = pair_images(given, hazy, truth.clear, clear)
-    if len(pairing.faults) == len(given):
-        what = first_of(list(pairing.faults.values()))
-        raise KTDNError(f"--hazy {hazy}: no hazy image has a clear one in --gt {clear}: {what}")
-    return _scene_set(truth.split, given, keys_of(given, hazy), truth.clear, pairing.partners)
+        return _by_name("", "", _hazy_alone(hazy))
+    scenes = open_scenes(clear, hazy=hazy, may_be_alone=("hazy", "clear"))
+    return _by_name("", scenes.title, scenes)
 
 
-def _scene_set(
-    split: str,
-    hazy: Images | None,
-    keys: Sequence[str],
-    clear: Images | None,
-    partners: Sequence[int | None] | None = None,
-) -> SceneSet:
-    """Puts scenes together; without ``partners``, both sides are in the same order."""
-    scenes = {}
-    for number, key in enumerate(keys):
-        partner = number if partners is None else partners[number]
-        named = clear if hazy is None else hazy
-        assert named is not None, "there is a side at least"
-        one = None if hazy is None else partial(hazy.read, number)
-        other = None if clear is None or partner is None else partial(clear.read, partner)
-        scenes[key] = Scene(key, named.describe(number), partial(_read_both, one, other))
-    return SceneSet("", split, scenes)
+def _hazy_alone(root: Path) -> SceneSet:
+    return SceneSet(root, FileImages([]), open_images(root, "hazy"), pairs_of(()))
 
 
-def _read_both(hazy: Callable[[], RGB8] | None, clear: Callable[[], RGB8] | None) -> Pair:
-    return Pair(None if hazy is None else hazy(), None if clear is None else clear())
+def _by_name(name: str, split: str, scenes: SceneSet) -> Photographs:
+    found: dict[str, Photograph] = {}
+    are_files = isinstance(scenes.sides[0], FileImages)
+    for one in _list(scenes):
+        found[one.name] = one
+        path = Path(one.identity)
+        if are_files and scenes.place in path.parents:  # as results of that folder are named
+            found[key_of(path, scenes.place)] = one
+    return Photographs(name, split, found)
 
 
-def _hazy_files(root: Path) -> dict[str, Scene]:
-    return {
-        key_of(path, root): Scene(path.stem, str(path), partial(_read_hazy, path))
-        for path in list_images(root)
-    }
-
-
-def _read_hazy(path: Path) -> Pair:
-    return Pair(read_rgb(path), None)
+def _list(scenes: SceneSet, is_reconstructed: bool = False) -> list[Photograph]:
+    """Lists a set's photographs: one for each hazy image, or clear ones alone."""
+    found = []
+    for scene in scenes:
+        clear = None if scene.clear is None else partial(scenes.clear.read, scene.clear)
+        if scenes.hazy is None and scene.clear is not None:
+            key, identity = scenes.clear.key(scene.clear), scenes.clear.describe(scene.clear)
+            found.append(Photograph(key, identity, None, clear, is_reconstructed))
+        for number in scene.hazy:
+            images = scenes.side("hazy")
+            key, identity = images.key(number), images.describe(number)
+            found.append(Photograph(key, identity, partial(images.read, number), clear))
+    return found

@@ -56,6 +56,36 @@ def find_images(root: Path, *, clear_only: bool = False) -> Found:
     return Found(hazy, clear, {})
 
 
+def list_side(root: Path, side: Side) -> tuple[list[Path], Path]:
+    """Lists the images of a folder that is named for one side.
+
+    Returns:
+        That side's images where hazy and clear ones lie in folders of their own below, else all
+        images; and the folder that they were found in.
+
+    Raises:
+        KTDNError: If there is no such folder or it holds no image, or it holds several such pairs
+            of folders.
+    """
+    found = _search(root)
+    place = _choose(root, found)[side] if found.pairs else root
+    return list_images(place), place
+
+
+class _Folders(NamedTuple):
+    """Folders whose names tell a side.
+
+    Attributes:
+        pairs: Those of both sides that lie beside each other.
+        lonely: One of hazy images without one of clear ones beside it.
+        clear: Those of clear images, at the top.
+    """
+
+    pairs: list[dict[Side, list[Path]]]
+    lonely: Path | None
+    clear: list[Path]
+
+
 def find_folders(root: Path) -> dict[Side, Path]:
     """Finds the folders of hazy and of clear images that lie beside each other.
 
@@ -65,6 +95,10 @@ def find_folders(root: Path) -> dict[Side, Path]:
     Raises:
         KTDNError: If there are several that would do, or hazy images without clear ones beside.
     """
+    return _choose(root, _search(root))
+
+
+def _search(root: Path) -> _Folders:
     pairs: list[dict[Side, list[Path]]] = []
     lonely: Path | None = None
     clear: list[Path] = []
@@ -81,6 +115,11 @@ def find_folders(root: Path) -> dict[Side, Path]:
             lonely = lonely or found["hazy"][0]
         elif Path(parent) == root:
             clear = found["clear"]
+    return _Folders(pairs, lonely, clear)
+
+
+def _choose(root: Path, found: _Folders) -> dict[Side, Path]:
+    pairs, lonely = found.pairs, found.lonely
     places = [each["hazy"][0] for each in pairs] + ([lonely] if lonely else [])
     if len(places) > 1:
         both = " and ".join(str(place.parent) for place in places[:2])
@@ -93,7 +132,7 @@ def find_folders(root: Path) -> dict[Side, Path]:
             f"{lonely.parent}: its folder '{lonely.name}' holds hazy images, but there is no "
             f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); name it with --clear"
         )
-    chosen: dict[Side, list[Path]] = pairs[0] if pairs else {"clear": clear}
+    chosen: dict[Side, list[Path]] = pairs[0] if pairs else {"clear": found.clear}
     for side, fitting in chosen.items():
         if len(fitting) > 1:
             both = " and ".join(f"'{path.name}'" for path in fitting)

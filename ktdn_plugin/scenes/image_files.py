@@ -1,17 +1,25 @@
-"""Finding the image files of a folder."""
+"""Finding the image files of a folder, and what their file system and headers say of them."""
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import OTHER_SUFFIXES, READ_SUFFIXES
+from ktdn_plugin.photos import OTHER_SUFFIXES, READ_SUFFIXES, read_size
 
 SUFFIXES = tuple(READ_SUFFIXES)
+PATIENCE = 3  # seconds after which a bar shows that headers are being read
+
+Item = TypeVar("Item")
 
 _CONVERT = "save them as PNG, JPEG, WebP or TIFF first"
 
@@ -69,3 +77,41 @@ def _announce(line: str) -> None:
 def _refuse(error: OSError) -> None:
     """Ends a walk at a folder that it would otherwise pass over without a word."""
     raise KTDNError(f"{error.filename}: {error.strerror or error}") from error
+
+
+def name_within(path: Path, root: Path) -> str:
+    """Returns a path relative to a folder, where it lies in it; the same on every system."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def file_status(path: Path) -> os.stat_result:
+    """Asks for a file's size and time.
+
+    Raises:
+        KTDNError: If it is no file that can be read.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise KTDNError(f"{path}: {error.strerror or error}") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        raise KTDNError(f"{path}: not a regular file; remove it")
+    return status
+
+
+def file_image_size(path: Path) -> tuple[int, int]:
+    """Reads an image's height and width from its header.
+
+    Raises:
+        KTDNError: If it is no file that can be read, or no image.
+    """
+    file_status(path)
+    return read_size(path)
+
+
+def headers_bar(items: Iterable[Item]) -> Iterable[Item]:
+    """Shows a bar where reading many headers takes long."""
+    bar: Iterable[Item] = tqdm(
+        items, "Reading headers", unit="image", leave=False, delay=PATIENCE, disable=None
+    )
+    return bar

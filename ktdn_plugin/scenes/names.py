@@ -179,6 +179,13 @@ class Names:
         return Match([])
 
 
+def within_side(key: str) -> str:
+    """Returns an image's name within the folder that tells its side; all of it without one."""
+    *folders, name = key.split("/")
+    last = max((place for place, part in enumerate(folders) if side_of_folder(part)), default=-1)
+    return "/".join((*folders[last + 1 :], name))
+
+
 def other_folder(key: str) -> str:
     """Returns an image's folder, without those that tell its side."""
     parts = key.casefold().split("/")[:-1]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from ktdn_plugin.scenes.names import Names, other_folder
+from ktdn_plugin.scenes.image_files import name_within
+from ktdn_plugin.scenes.images import FileImages, Images
+from ktdn_plugin.scenes.names import Match, Names, other_folder
 
 
 class Named(NamedTuple):
@@ -14,7 +17,9 @@ class Named(NamedTuple):
 
     Attributes:
         label: What people find it by.
-        keys: Its names, see :func:`~ktdn_plugin.scenes.names.key_of`; one of a hazy image.
+        keys: Its names, see :func:`~ktdn_plugin.scenes.names.key_of`, its own first. A clear image
+            has those of hazy images, too, that are known to be its; those of a hazy one are tried
+            in turn.
     """
 
     label: str
@@ -36,10 +41,13 @@ class Pairing(NamedTuple):
     ambiguous: set[int]
     alone: list[int]
 
-    def problems(self, clear: Sequence[Named]) -> list[str]:
-        """Returns all that is wrong, a line each."""
-        lonely = [f"{clear[number].label} has no hazy image" for number in self.alone]
-        return [*dict.fromkeys(self.faults.values()), *lonely]
+    def hazy_problems(self) -> list[str]:
+        """Returns what is wrong with hazy images, a line each."""
+        return list(dict.fromkeys(self.faults.values()))
+
+    def clear_problems(self, clear: Sequence[Named]) -> list[str]:
+        """Returns what is wrong with clear images, a line each."""
+        return [f"{clear[number].label} has no hazy image" for number in self.alone]
 
 
 def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
@@ -54,20 +62,26 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
         for key in image.keys:
             owners[key].add(number)
     names = Names(owners)
-    keys = [image.keys[0] for image in hazy]
-    matches = [names.match(key, may_be_numbered=True) for key in keys]
+    keys: list[str] = []
+    matches: list[Match] = []
+    for image in hazy:
+        tried = [(key, names.match(key, may_be_numbered=True)) for key in image.keys]
+        key, match = next((each for each in tried if each[1].names), tried[0])
+        keys.append(key)
+        matches.append(match)
     folders: dict[str, set[str]] = defaultdict(set)
     for key, match in zip(keys, matches, strict=True):
         for name in match.names:
             folders[name].add(other_folder(key))
     fitting: list[list[int]] = []
-    equal: dict[int, list[int]] = defaultdict(list)
+    equal: dict[tuple[int, str], list[int]] = defaultdict(list)
     for number, match in enumerate(matches):
         # Images of several folders that only a file's name speaks for may be different scenes.
         good = [name for name in match.names if not match.is_by_file or len(folders[name]) == 1]
         fitting.append(sorted({owner for name in good for owner in owners[name]}))
         if match.is_equal and len(fitting[-1]) == 1:
-            equal[fitting[-1][0]].append(number)
+            for name in good:
+                equal[fitting[-1][0], name].append(number)
     partners: list[int | None] = []
     faults: dict[int, str] = {}
     ambiguous: set[int] = set()
@@ -79,12 +93,15 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
             faults[number] = f"{image.label} has no clear image"
             continue
         label = clear[found[0]].label
-        rivals = equal[found[0]] if len(found) == 1 else []
+        match = matches[number]
+        # Of just its name, or of the name of another hazy image that is known to be its.
+        own = match.names if match.is_equal else clear[found[0]].keys[:1]
+        rivals = [each for name in own for each in equal.get((found[0], name), ())]
         if len(found) > 1:
             both = f"{label} and {clear[found[1]].label}"
             faults[number] = f"{both} may both be the clear image of {image.label}; rename one"
             ambiguous.add(number)
-        elif number in rivals and len(rivals) > 1:
+        elif number in rivals and set(rivals) != {number}:
             other = next(hazy[rival].label for rival in rivals if rival != number)
             both = " and ".join(sorted((image.label, other)))
             faults[number] = f"{both} may both be the hazy image of {label}; rename or remove one"
@@ -97,3 +114,30 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
             partners[number] = None
     alone = [number for number in range(len(clear)) if number not in taken]
     return Pairing(partners, faults, ambiguous, alone)
+
+
+def pair_images(
+    hazy: Images, clear: Images, place: Path
+) -> tuple[Pairing, list[Named], list[Named]]:
+    """Finds the clear image of each hazy one, wherever they lie, see :func:`pair`.
+
+    Args:
+        hazy: Hazy images.
+        clear: Clear images.
+        place: The folder within which files are named in messages.
+
+    Returns:
+        Which belong together, and what the hazy and the clear images are called.
+    """
+    hazies, clears = (
+        [Named(label_of(images, n, place), (images.key(n),)) for n in range(len(images))]
+        for images in (hazy, clear)
+    )
+    return pair(hazies, clears), hazies, clears
+
+
+def label_of(images: Images, number: int, place: Path) -> str:
+    """Names an image for people; a file within the folder that is spoken of."""
+    if isinstance(images, FileImages):
+        return name_within(images.paths[number], place)
+    return images.describe(number)

@@ -14,8 +14,7 @@ from checking.conftest import Check, Image, add_haze, problems, read, write
 from helpers import one
 
 from ktdn_plugin.checking.duplicates import make_thumbnail
-from ktdn_plugin.checking.reading import measure_scene
-from ktdn_plugin.checking.scenes import (
+from ktdn_plugin.checking.likeness import (
     BEYOND_DOUBT,
     CLEARLY,
     ELSEWHERE,
@@ -26,6 +25,7 @@ from ktdn_plugin.checking.scenes import (
     ClearView,
     _vector,
 )
+from ktdn_plugin.checking.reading import measure_scene
 from ktdn_plugin.checking.sets import open_sets
 from ktdn_plugin.photos import read_size
 

@@ -12,8 +12,8 @@ import pytest
 from checking.conftest import Check, Image, problems, read, write
 from helpers import one
 
-from ktdn_plugin.data.store import StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.scenes.store import StoreInfo
 
 
 def make_store(folder: Path, path: Path, missing: Sequence[str] = ()) -> Path:

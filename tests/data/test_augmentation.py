@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktdn_plugin.data.augmentation import Augmentation, ColorJitter, change_colors, to_tensor
-from ktdn_plugin.data.sources import cut
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.images import cut
 
 # Each pixel tells where it is.
 ROWS, COLUMNS = np.mgrid[:60, :90].astype(np.uint8)

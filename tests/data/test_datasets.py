@@ -14,12 +14,12 @@ from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHaze
 from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.data.order import Draw, SeededDataset
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.data.sources import FileImages, StoreImages, cut
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.scenes.images import FileImages, StoreImages, cut
+from ktdn_plugin.scenes.store import Store
 
 CROP = Augmentation(32)
 

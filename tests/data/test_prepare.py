@@ -23,13 +23,13 @@ from ktdn_plugin.data import decoding
 from ktdn_plugin.data import prepare as prepare_module
 from ktdn_plugin.data.basicsr_lmdb import unique_keys
 from ktdn_plugin.data.decoding import Source, in_order
-from ktdn_plugin.data.layouts import LAYOUTS, list_dataset
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.data.sources import FileImages, StoreImages
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_rgb
+from ktdn_plugin.scenes.images import StoreImages
+from ktdn_plugin.scenes.opening import LAYOUTS, open_scenes
+from ktdn_plugin.scenes.store import Store
 
 SPLITS = {"nh-haze": "test-5", "nh-haze2": "test-5", "o-haze": "val", "i-haze": "val"}
 SPLITS["dense-haze"] = "test"
@@ -72,25 +72,21 @@ def test_store_holds_what_the_files_hold(
     MAKERS[name](tmp_path / "copy")
     split = SPLITS.get(name)
     info = prepare(tmp_path / "copy", tmp_path / "store", name, split, workers=2)
-    listing = list_dataset(tmp_path / "copy", name, split)
+    scenes = open_scenes(tmp_path / "copy", name, split)
     store = Store(tmp_path / "store")
     assert store.info == info
     assert info.name == f"{name}/{split or 'all'}"
-    assert info.counts == {"hazy": len(listing.hazy), "clear": len(listing.clear)}
+    assert info.counts == {"hazy": len(scenes.hazy), "clear": len(scenes.clear)}
     assert store.pairs is not None
-    assert store.pairs.tolist() == [list(pair) for pair in listing.pairs]
-    files = {
-        "hazy": FileImages(listing.hazy),
-        "clear": FileImages(listing.clear, listing.center),
-    }
-    for side, images in files.items():
-        stored = StoreImages(store, side)
+    assert store.pairs.tolist() == scenes.pairs.tolist()
+    for side in ("hazy", "clear"):
+        images, stored = scenes.side(side), StoreImages(store, side)
         assert len(stored) == len(images)
         for number, path in enumerate(images.paths):
             assert np.array_equal(stored.read(number), images.read(number))
-            assert stored.name(number) == listing.name_of(path)
+            assert stored.name(number) == path.relative_to(scenes.place).as_posix()
             store.verify(side, number)
-    paths = [*listing.hazy, *listing.clear]
+    paths = [*scenes.files("hazy"), *scenes.files("clear")]
     assert info.source_files == len(paths)
     assert info.source_bytes == sum(path.stat().st_size for path in paths)
     assert info.pixel_bytes == (len(paths)) * 6 * 8 * 3

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktdn_plugin.data import store_writer
-from ktdn_plugin.data.sources import StoreImages, cut
-from ktdn_plugin.data.store import FORMAT, INFO_KEY, Store, StoreInfo, is_store
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_rgb
+from ktdn_plugin.scenes.images import StoreImages, cut
+from ktdn_plugin.scenes.store import FORMAT, INFO_KEY, Store, StoreInfo, is_store
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
 
@@ -125,7 +125,7 @@ def test_store_goes_to_other_processes(tmp_path: Path) -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(store)).pixels("hazy", 2), expected)
     code = (
         "import os, pickle, sys\n"
-        "from ktdn_plugin.data.store import Store\n"
+        "from ktdn_plugin.scenes.store import Store\n"
         "store = Store(sys.argv[1])\n"
         "before = store.pixels('hazy', 2).tobytes()\n"
         "child = os.fork()\n"
@@ -142,7 +142,7 @@ def test_truncated_store_is_an_error_and_not_the_end(kept: float, tmp_path: Path
     file = tmp_path / "store/data.mdb"
     file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
     code = (
-        "from ktdn_plugin.data.store import Store\n"
+        "from ktdn_plugin.scenes.store import Store\n"
         "from ktdn_plugin.errors import KTDNError\n"
         "try:\n"
         "    store = Store('store')\n"
@@ -332,7 +332,7 @@ def test_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
 READING = """
 import random, sys
 from pathlib import Path
-from ktdn_plugin.data.store import Store
+from ktdn_plugin.scenes.store import Store
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -370,7 +370,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, run) -> None:
 DAMAGE = """
 import sys
 from pathlib import Path
-from ktdn_plugin.data.store import Store
+from ktdn_plugin.scenes.store import Store
 from ktdn_plugin.errors import KTDNError
 
 folder, whole = Path(sys.argv[1]), Path(sys.argv[1], "data.mdb").read_bytes()

@@ -166,7 +166,7 @@ def test_ground_truth_is_never_written_over(scenes: Path, dehaze: Command) -> No
     assert code == 1
     assert "would replace" in err
     code, _, err = dehaze("set/hazy", "-o", "out", "--gt", "set/TG")
-    assert (code, err) == (1, f"error: --gt {Path('set/TG')}: no such folder or store\n")
+    assert (code, err) == (1, f"error: {Path('set/TG')}: no such folder\n")
     assert not Path("out").exists()
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from skimage import data
 
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.dehaze.journal import FOLDER, RECORD, read_record
+from ktdn_plugin.scenes.store import Store
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -15,9 +15,9 @@ from ktdn_plugin import KTDN
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.evaluation.methods import open_baselines
 from ktdn_plugin.evaluation.output import Saving
-from ktdn_plugin.evaluation.truth import open_ground_truth
 from ktdn_plugin.metrics import psnr
 from ktdn_plugin.photos import read_rgb, write_rgb
+from ktdn_plugin.scenes.opening import open_scenes
 
 
 def test_ground_truth_among_results(scenes, evaluate) -> None:
@@ -77,9 +77,9 @@ def test_too_little_memory_names_each_photo_once(scenes, evaluate) -> None:
 
 
 def test_saved_images_stay_in_their_folder(scenes, evaluate) -> None:
-    truth = open_ground_truth(Path("val"), None, None)
+    truth = open_scenes("val").aligned()
     methods = open_baselines(truth.hazy, ["dcp"])
     for name in ("../x", "/x", "a/../../x"):
-        object.__setattr__(truth.scenes.scenes[1], "title", name)
+        titles = ["01", name, "03"]
         with pytest.raises(KTDNError, match="would be written outside the folder"):
-            Saving(Path("saved"), methods, truth, overwrite=False)
+            Saving(Path("saved"), methods, truth, titles, overwrite=False)

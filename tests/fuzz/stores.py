@@ -15,11 +15,11 @@ import lmdb
 import numpy as np
 from figures import Figures
 
-from ktdn_plugin.data.lmdb_files import LmdbFile
-from ktdn_plugin.data.sources import BasicSRImages
-from ktdn_plugin.data.store import Store, StoreInfo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.images import BasicSRImages
+from ktdn_plugin.scenes.lmdb_files import LmdbFile
+from ktdn_plugin.scenes.store import Store, StoreInfo
 
 PAGE = 4096
 KINDS = {"store": "a.store", "LMDB": "a.lmdb"}

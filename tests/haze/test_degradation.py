@@ -13,11 +13,11 @@ from ktdn_plugin.data.configured import configure_synthetic
 from ktdn_plugin.data.datasets import SyntheticHazeDataset
 from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.data.order import Draw, SeededDataset
-from ktdn_plugin.data.sources import FileImages
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import OPERATIONS, Degradation, degrade
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.scenes.images import FileImages
 
 EVERYTHING = {name: {"share": 1} for name in OPERATIONS}
 WHITE = {"airlight": {"share": 1, "brightness": [1, 1], "color": [0, 0]}}

@@ -32,14 +32,14 @@ import ktdn_plugin
 from ktdn_plugin.bench.data_images import _plain_png
 from ktdn_plugin.checking import check_data
 from ktdn_plugin.cli import main
-from ktdn_plugin.data.image_sets import open_image_set
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.dehaze import dehaze_all
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference import Dehazer
 from ktdn_plugin.metrics import measure
 from ktdn_plugin.photos import decode_photo, decode_rgb, read_photo, read_rgb, read_size, to_8_bit
+from ktdn_plugin.scenes.options import scenes_of_options
+from ktdn_plugin.scenes.store import Store
 
 Pixels = dict[str, np.ndarray]
 
@@ -91,7 +91,7 @@ def store(folder: Path, out: Path) -> Pixels:
 
 def lmdb(folder: Path, out: Path) -> Pixels:
     prepare(folder, out / "lmdb", clear_only=True, form="basicsr")
-    images = open_image_set({"dataroot_gt": str(out / "lmdb")}, paired=False).clear
+    images = scenes_of_options({"dataroot_gt": str(out / "lmdb")}, paired=False).clear
     names = {path.stem: path.name for path in folder.iterdir()}
     return {names[images.name(number)]: images.read(number) for number in range(len(images))}
 

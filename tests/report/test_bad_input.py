@@ -18,7 +18,7 @@ from PIL import Image
         (["experiments/student/visualization"], "lies inside a run; give the run's folder: "),
         (["experiments/student/run.json"], "is a file; expected"),
         (["experiments/student", "./experiments/student"], "given twice"),
-        (["results/test", "--gt", "nowhere"], "--gt: no such folder: nowhere"),
+        (["results/test", "--gt", "nowhere"], "nowhere: no such folder"),
         (["results/test", "--hazy", "empty"], "empty: holds no image"),
         (["results/test", "--hazy", "val/hazy", "--gt", "others"], "no hazy image has a clear one"),
         (["results/test", "--max-width", "3"], "--max-width 3: must be 16 or more"),

@@ -18,7 +18,7 @@ def paired(hazy: list[str], clear: list[str]) -> tuple[dict[str, str], list[str]
     pairing: Pairing = pair(named(hazy), named(clear))
     pairs = {hazy[h]: clear[c] for h, c in enumerate(pairing.partners) if c is not None}
     assert len(pairs) + len(pairing.faults) == len(hazy)
-    return pairs, pairing.problems(named(clear))
+    return pairs, [*pairing.hazy_problems(), *pairing.clear_problems(named(clear))]
 
 
 def test_equal_names_go_before_beginnings() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.basicsr.options.schema import OUR_DATASETS, ROOTS
-from ktdn_plugin.data.image_sets import hazy_name, open_lmdbs, some
-from ktdn_plugin.data.meta_info import read_meta_info
 from ktdn_plugin.data.preflight import check_depth, check_sides
-from ktdn_plugin.data.sources import FileImages, Images
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.images import FileImages, Images
+from ktdn_plugin.scenes.meta_info import read_meta_info
+from ktdn_plugin.scenes.opening import open_lmdbs
+from ktdn_plugin.scenes.options import hazy_name
+from ktdn_plugin.scenes.problems import some
 from ktdn_plugin.training import distributed
 
 _logger = logging.getLogger("basicsr")

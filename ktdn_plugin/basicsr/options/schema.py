@@ -20,8 +20,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from ktdn_plugin.data.layouts import LAYOUTS
 from ktdn_plugin.data.skipping import AT_MOST
+from ktdn_plugin.scenes.opening import LAYOUTS
 from ktdn_plugin.training.distributed import TIMEOUT
 
 STEP_MODELS = ("KTDNModel", "KTDNTeacherModel")

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.lmdb_files import LmdbFile, is_lmdb
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.lmdb_files import LmdbFile, is_lmdb
 
 FORMAT = 1
 CHANNELS = 3
@@ -95,6 +95,18 @@ class StoreInfo:
 def split_name(dataset: str, split: str, missing: Sequence[str] = ()) -> str:
     """Returns a split's whole name, which says so where images are missing."""
     return f"{dataset}/{split}" + (f" (incomplete: {len(missing)} missing)" if missing else "")
+
+
+def read_info(path: Path) -> StoreInfo:
+    """Reads what ``ktdn prepare`` says, in a file, of LMDBs that it made in BasicSR's format.
+
+    Raises:
+        KTDNError: If it cannot be read.
+    """
+    try:
+        return StoreInfo(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise KTDNError(f"{path}: damaged ({error}); make it again by 'ktdn prepare'") from error
 
 
 def is_store(path: str | Path) -> bool:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.data.lmdb_files import LmdbFile
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.lmdb_files import LmdbFile
 
 PAGE = 4096
 COUNT = 200

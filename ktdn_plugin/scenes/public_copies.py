@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import filecmp
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from ktdn_plugin.data.listing import (
-    Listing,
+from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.scenes.image_files import (
     file_image_size,
     headers_bar,
+    list_images,
     name_within,
-    refuse,
 )
-from ktdn_plugin.data.public_datasets import DATASETS, PublicDataset, Size
-from ktdn_plugin.data.sources import centered
-from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.scenes.images import FileImages, centered
 from ktdn_plugin.scenes.names import side_of_folder
+from ktdn_plugin.scenes.problems import refuse
+from ktdn_plugin.scenes.public_datasets import DATASETS, PublicDataset, Size
+from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of
 
 Key = tuple[int, str]
 """A scene's number, and what tells its hazy images apart; '' is the clear one's."""
@@ -31,8 +32,9 @@ def list_public(
     clear_only: bool,
     allow_incomplete: bool,
     check_files: bool,
-) -> Listing:
-    """Lists a split's images; the arguments are :func:`ktdn_plugin.data.layouts.list_dataset`'s.
+) -> SceneSet:
+    """Lists a split's images; the arguments are
+    :func:`~ktdn_plugin.scenes.opening.open_scenes`'s.
 
     Images are searched at any depth, by their names; where a name does not tell hazy from clear,
     the folder's does. Missing ones are left out together with their partners, and so are those
@@ -61,12 +63,12 @@ def list_public(
         cure = f"get it again ({known.page})"
         where = f"'ktdn check-data {root} --dataset {dataset} --split {split}' lists them all"
         refuse(root, f"{dataset}/{split} is incomplete or altered", copy.problems, cure, where)
-    listing = copy.listing(dataset, split)
-    if not listing.clear:
+    scenes = copy.scenes(dataset, split)
+    if not len(scenes.clear):
         raise KTDNError(
             f"{root}: nothing of {dataset}/{split} can be used, no hazy image has its clear one"
         )
-    return listing
+    return scenes
 
 
 def _checked_split(dataset: str, known: PublicDataset, split: str | None) -> str:
@@ -219,31 +221,28 @@ class _Copy:
         center = self.known.center
         return clear if center is None else centered(clear, center)[2:]
 
-    def listing(self, dataset: str, split: str) -> Listing:
+    def scenes(self, dataset: str, split: str) -> SceneSet:
         """Puts together what can be used."""
         center, root = self.known.center, self.root
         clear = self.found["clear"]
+        scenes = SceneSet(
+            root, FileImages([], center, root), None, None, dataset, split, self.problems
+        )
         if "hazy" not in self.sides:
             paths = [clear[key] for key in sorted(clear)]
-            keys = [Path(self._published("clear", key)).stem for key in sorted(clear)]
-            keys = [key.removesuffix("_GT") for key in keys]
-            return Listing(
-                dataset, split, root, paths, keys=keys, center=center, missing=self.problems
-            )
+            names = [Path(self._published("clear", key)).stem for key in sorted(clear)]
+            names = [name.removesuffix("_GT") for name in names]
+            return replace(scenes, clear=FileImages(paths, center, root), names=names)
         hazy = {key: path for key, path in self.found["hazy"].items() if (key[0], "") in clear}
         order = sorted(hazy, key=lambda key: (key[0], len(key[1]), key[1]))
-        scenes = sorted({number for number, _ in order})
-        place = {number: index for index, number in enumerate(scenes)}
-        return Listing(
-            dataset,
-            split,
-            root,
-            clear=[clear[number, ""] for number in scenes],
-            hazy=[hazy[key] for key in order],
-            pairs=[(index, place[number]) for index, (number, _) in enumerate(order)],
-            keys=[self._pair_key(key) for key in order],
-            center=center,
-            missing=self.problems,
+        numbers = sorted({number for number, _ in order})
+        place = {number: index for index, number in enumerate(numbers)}
+        return replace(
+            scenes,
+            clear=FileImages([clear[number, ""] for number in numbers], center, root),
+            hazy=FileImages([hazy[key] for key in order], root=root),
+            pairs=pairs_of((index, place[number]) for index, (number, _) in enumerate(order)),
+            names=[self._pair_key(key) for key in order],
         )
 
     def _pair_key(self, key: Key) -> str:

@@ -9,13 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.lmdb_files import LmdbFile
-from ktdn_plugin.data.store import Store
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import decode_rgb, read_rgb, read_size
+from ktdn_plugin.scenes.lmdb_files import LmdbFile
+from ktdn_plugin.scenes.names import key_of
+from ktdn_plugin.scenes.store import Store
 
 Window = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image."""
+
+Numbers = Sequence[int] | NDArray[np.integer[Any]]
 
 
 class Images(Protocol):
@@ -30,13 +33,16 @@ class Images(Protocol):
     def describe(self, number: int) -> str:
         """Names an image for people, so that they can find it."""
 
+    def key(self, number: int) -> str:
+        """Returns what an image is paired by, see :func:`ktdn_plugin.scenes.names.key_of`."""
+
     def size(self, number: int) -> tuple[int, int]:
         """Returns height and width, decoding nothing where that can be avoided."""
 
     def read(self, number: int) -> NDArray[np.uint8]:
         """Returns an image, (h, w, 3), not to be written to; a store's is read where it is used."""
 
-    def select(self, numbers: Sequence[int]) -> Images:
+    def select(self, numbers: Numbers) -> Images:
         """Returns some of the images, in an order of their own."""
 
 
@@ -47,11 +53,18 @@ class FileImages:
         paths: The files.
         center: Height and width of what is kept of a larger image, around its centre (RESIDE's
             clear indoor images have a border that its hazy ones lack); all of it where absent.
+        root: The folder within which they have names.
     """
 
-    def __init__(self, paths: Sequence[Path], center: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        center: tuple[int, int] | None = None,
+        root: Path | None = None,
+    ) -> None:
         self.paths = list(paths)
         self.center = center
+        self.root = root
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,6 +74,14 @@ class FileImages:
         return str(self.paths[number])
 
     describe = name
+
+    def key(self, number: int) -> str:
+        """Returns the file's path within the folder."""
+        path = self.paths[number]
+        try:
+            return key_of(path, self.root)
+        except ValueError:  # it lies elsewhere
+            return key_of(path)
 
     def size(self, number: int) -> tuple[int, int]:
         """Returns height and width out of the file's header."""
@@ -72,9 +93,9 @@ class FileImages:
         image = read_rgb(self.paths[number])
         return image if self.center is None else cut(image, centered(image.shape, self.center))
 
-    def select(self, numbers: Sequence[int]) -> FileImages:
+    def select(self, numbers: Numbers) -> FileImages:
         """Returns some of the files."""
-        return FileImages([self.paths[number] for number in numbers], self.center)
+        return FileImages([self.paths[number] for number in numbers], self.center, self.root)
 
 
 class BasicSRImages:
@@ -104,6 +125,10 @@ class BasicSRImages:
         """Names LMDB and key."""
         return f"{self.path}, key '{self.keys[number]}'"
 
+    def key(self, number: int) -> str:
+        """Returns the key."""
+        return self.keys[number]
+
     def check(self) -> None:
         """Checks that LMDB's library can read the file safely (:meth:`LmdbFile.check`)."""
         self._file.check()
@@ -120,7 +145,7 @@ class BasicSRImages:
             raise KTDNError(f"{self.describe(number)}: no such image")
         return decode_rgb(content, self.describe(number))
 
-    def select(self, numbers: Sequence[int]) -> BasicSRImages:
+    def select(self, numbers: Numbers) -> BasicSRImages:
         """Returns the images of some of the keys."""
         return BasicSRImages(self.path, [self.keys[number] for number in numbers])
 
@@ -160,6 +185,18 @@ class StoreImages:
         """Names store and file."""
         return self.store.describe(self.side, self._number(number))
 
+    def key(self, number: int) -> str:
+        """Returns the file's name, without its suffix."""
+        return key_of(Path(self.name(number)))
+
+    def verify(self, number: int) -> None:
+        """Compares an image's pixels with their checksum.
+
+        Raises:
+            KTDNError: If they differ.
+        """
+        self.store.verify(self.side, self._number(number))
+
     def size(self, number: int) -> tuple[int, int]:
         """Returns height and width out of the store's table."""
         return self.store.size(self.side, self._number(number))
@@ -168,9 +205,10 @@ class StoreImages:
         """Returns the image as it lies in the file."""
         return self.store.pixels(self.side, self._number(number))
 
-    def select(self, numbers: Sequence[int]) -> StoreImages:
+    def select(self, numbers: Numbers) -> StoreImages:
         """Returns some of the side's images."""
-        chosen = np.array([self._number(number) for number in numbers], np.int32)
+        chosen = np.asarray(numbers, np.int32)
+        chosen = chosen if self.numbers is None else self.numbers[chosen]
         return StoreImages(self.store, self.side, chosen)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from fake_datasets import BORDER, COUNTS, MAKERS, shrink_tables, write
 
-from ktdn_plugin.data.layouts import LAYOUTS, list_dataset
-from ktdn_plugin.data.listing import Listing
-from ktdn_plugin.data.public_datasets import DATASETS
-from ktdn_plugin.data.sources import FileImages
+from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.images import FileImages
+from ktdn_plugin.scenes.opening import LAYOUTS, open_scenes
+from ktdn_plugin.scenes.public_datasets import DATASETS
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 SPLITS = {
     "nh-haze": {
@@ -45,14 +46,23 @@ def copies(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 def refusal(*arguments: object, **flags: object) -> str:
     with pytest.raises(KTDNError) as caught:
-        list_dataset(*arguments, **flags)
+        open_scenes(*arguments, **flags)
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
-def names(listing: Listing) -> list[tuple[str, str]]:
-    return [(listing.hazy[a].name, listing.clear[b].name) for a, b in listing.pairs]
+def files(scenes: SceneSet) -> list[tuple[Path, Path]]:
+    hazy, clear = scenes.files("hazy"), scenes.files("clear")
+    return [(hazy[a], clear[b]) for a, b in scenes.pairs]
+
+
+def names(scenes: SceneSet) -> list[tuple[str, str]]:
+    return [(hazy.name, clear.name) for hazy, clear in files(scenes)]
+
+
+def keys(scenes: SceneSet) -> list[str]:
+    return [scenes.name_of(number) for number in range(len(scenes.pairs))]
 
 
 def test_tables_say_what_is_published() -> None:
@@ -79,51 +89,51 @@ def test_tables_say_what_is_published() -> None:
 
 @pytest.mark.parametrize(("name", "split"), NUMBERED)
 def test_splits_of_numbered_pairs(name: str, split: str, copies) -> None:
-    listing = list_dataset(copies(name), name, split)
+    scenes = open_scenes(copies(name), name, split)
     first, last = SPLITS[name][split]
-    assert listing.missing == []
-    assert (listing.dataset, listing.split) == (name, split)
-    assert [(int(a[:2]), int(b[:2])) for a, b in names(listing)] == [
+    assert scenes.missing == []
+    assert (scenes.dataset, scenes.split) == (name, split)
+    assert [(int(a[:2]), int(b[:2])) for a, b in names(scenes)] == [
         (number, number) for number in range(first, last + 1)
     ]
-    for hazy, clear in listing.pairs:
-        sides = [str(path).lower() for path in (listing.hazy[hazy], listing.clear[clear])]
+    for pair in files(scenes):
+        sides = [str(path).lower() for path in pair]
         assert "hazy" in Path(sides[0]).name or "/hazy/" in sides[0]
         assert "gt" in Path(sides[1]).name or "/gt/" in sides[1]
-    assert len(set(listing.keys)) == len(listing.pairs)
+    assert len(set(keys(scenes))) == len(scenes.pairs)
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_many_hazy_images_share_a_clear_one(name: str, copies) -> None:
-    listing = list_dataset(copies(name), name)
-    assert listing.missing == []
-    assert listing.split == "all"
-    assert (len(listing.hazy), len(listing.clear)) == COUNTS[name]
-    assert [hazy for hazy, _ in listing.pairs] == list(range(len(listing.hazy)))
-    for hazy, clear in names(listing):
+    scenes = open_scenes(copies(name), name)
+    assert scenes.missing == []
+    assert scenes.split == "all"
+    assert (len(scenes.hazy), len(scenes.clear)) == COUNTS[name]
+    assert scenes.pairs[:, 0].tolist() == list(range(len(scenes.hazy)))
+    for hazy, clear in names(scenes):
         assert Path(hazy).stem.split("_")[0] == Path(clear).stem
-    assert len(set(listing.keys)) == len(listing.pairs)
-    assert not {"outdoor", "trans"} & {path.parent.parent.name for path in listing.clear}
+    assert len(set(keys(scenes))) == len(scenes.pairs)
+    assert not {"outdoor", "trans"} & {path.parent.parent.name for path in scenes.files("clear")}
 
 
 def test_training_sets_of_reside_go_by_either_name(copies) -> None:
     root = copies("reside-its")
-    one, other = (list_dataset(root, "reside-its", split) for split in ("train", "all"))
-    assert (one.hazy, one.pairs) == (other.hazy, other.pairs)
+    one, other = (open_scenes(root, "reside-its", split) for split in ("train", "all"))
+    assert files(one) == files(other)
 
 
 @pytest.mark.parametrize("name", ["reside-its", "sots-indoor"])
 def test_border_of_clear_indoor_images_is_cut_off(name: str, copies) -> None:
-    listing = list_dataset(copies(name), name)
-    whole, part = FileImages(listing.clear), FileImages(listing.clear, listing.center)
+    scenes = open_scenes(copies(name), name)
+    whole, part = FileImages(scenes.files("clear")), scenes.clear
     assert whole.size(0) == BORDER
     assert part.size(0) == (6, 8)
     assert (part.read(0) == whole.read(0)[1:7, 2:10]).all()
 
 
 def test_variants_are_in_order(copies) -> None:
-    listing = list_dataset(copies("sots-indoor"), "sots-indoor")
-    assert listing.keys[:11] == [*(f"1400_{index}" for index in range(1, 11)), "1401_1"]
+    scenes = open_scenes(copies("sots-indoor"), "sots-indoor")
+    assert keys(scenes)[:11] == [*(f"1400_{index}" for index in range(1, 11)), "1401_1"]
 
 
 @pytest.mark.parametrize("folders", ["{side}/{name}", "a/b/{name}", "x/{side}/y/{name}"])
@@ -133,16 +143,16 @@ def test_depth_does_not_matter(folders: str, copies, tmp_path: Path) -> None:
         to = tmp_path / "nh" / folders.format(side=side, name=path.name)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, to)
-    assert len(list_dataset(tmp_path / "nh", "nh-haze", "all").pairs) == 55
+    assert len(open_scenes(tmp_path / "nh", "nh-haze", "all").pairs) == 55
 
 
 def test_clear_images_alone(copies) -> None:
     root = copies("nh-haze")
     for path in root.glob("*_hazy.png"):
         path.unlink()
-    listing = list_dataset(root, "nh-haze", "train-50", clear_only=True)
-    assert (len(listing.clear), listing.hazy, listing.pairs) == (50, [], [])
-    assert listing.missing == []
+    scenes = open_scenes(root, "nh-haze", "train-50", clear_only=True)
+    assert (len(scenes.clear), scenes.hazy, scenes.pairs) == (50, None, None)
+    assert scenes.missing == []
     assert "01_hazy.png is missing" in refusal(root, "nh-haze", "train-50")
 
 
@@ -190,19 +200,19 @@ def test_incomplete_and_altered_copies_are_refused(harm, line: str, copies) -> N
     assert "nh-haze/challenge-train is incomplete or altered, 1 problem" in message
     assert line in message
     assert "--allow-incomplete" in message
-    listing = list_dataset(root, "nh-haze", "challenge-train", allow_incomplete=True)
-    assert len(listing.missing) == 1
-    assert line in listing.missing[0]
+    scenes = open_scenes(root, "nh-haze", "challenge-train", allow_incomplete=True)
+    assert len(scenes.missing) == 1
+    assert line in scenes.missing[0]
     left_out = any(word in line for word in ("missing", "same file", "empty", "4 x 3"))
-    assert len(listing.pairs) == 45 - left_out
-    assert all(int(a[:2]) == int(b[:2]) for a, b in names(listing))
+    assert len(scenes.pairs) == 45 - left_out
+    assert all(int(a[:2]) == int(b[:2]) for a, b in names(scenes))
 
 
 def test_harm_outside_the_split_does_not_matter(copies) -> None:
     root = copies("nh-haze")
     (root / "55_GT.png").unlink()
     write(root / "54_GT.png", 1, (3, 4))
-    assert list_dataset(root, "nh-haze", "challenge-train").missing == []
+    assert open_scenes(root, "nh-haze", "challenge-train").missing == []
     assert "2 problems" in refusal(root, "nh-haze", "challenge-test")
 
 
@@ -215,7 +225,7 @@ def test_long_lists_are_cut_short_in_the_message_only(copies) -> None:
     assert "10_hazy.png is missing; and 20 more ('ktdn check-data" in message
     assert "--dataset nh-haze --split all' lists them all)" in message
     assert "11_hazy.png" not in message
-    assert len(list_dataset(root, "nh-haze", "all", allow_incomplete=True).missing) == 30
+    assert len(open_scenes(root, "nh-haze", "all", allow_incomplete=True).missing) == 30
 
 
 def test_the_same_file_twice_does_no_harm(copies) -> None:
@@ -223,7 +233,7 @@ def test_the_same_file_twice_does_no_harm(copies) -> None:
     (root / "train").mkdir()
     for number in range(1, 46):
         shutil.copy(root / f"{number:02}_GT.png", root / "train")
-    assert len(list_dataset(root, "nh-haze", "all").clear) == 55
+    assert len(open_scenes(root, "nh-haze", "all").clear) == 55
 
 
 def test_dangling_link_is_named(copies) -> None:
@@ -238,7 +248,7 @@ def test_names_alone_can_be_looked_at(copies) -> None:
     root = copies("nh-haze")
     for path in root.iterdir():
         path.write_bytes(b"")
-    assert len(list_dataset(root, "nh-haze", "all", check_files=False).pairs) == 55
+    assert len(open_scenes(root, "nh-haze", "all", check_files=False).pairs) == 55
 
 
 @pytest.mark.parametrize(
@@ -257,9 +267,9 @@ def test_incomplete_copies_of_reside_are_refused(name: str, harm: str, line: str
     root = copies(name)
     (root / harm).unlink()
     assert line in refusal(root, name)
-    listing = list_dataset(root, name, allow_incomplete=True)
-    assert 0 < len(listing.pairs) < COUNTS[name][0]
-    assert line in listing.missing
+    scenes = open_scenes(root, name, allow_incomplete=True)
+    assert 0 < len(scenes.pairs) < COUNTS[name][0]
+    assert line in scenes.missing
 
 
 def test_whole_its_is_listed(tmp_path: Path) -> None:
@@ -269,8 +279,8 @@ def test_whole_its_is_listed(tmp_path: Path) -> None:
         (tmp_path / f"clear/{number}.png").touch()
         for index in range(1, 11):
             (tmp_path / f"hazy/{number}_{index}_0.9.png").touch()
-    listing = list_dataset(tmp_path, "reside-its", check_files=False)
-    assert (len(listing.hazy), len(listing.clear), listing.missing) == (13990, 1399, [])
+    scenes = open_scenes(tmp_path, "reside-its", check_files=False)
+    assert (len(scenes.hazy), len(scenes.clear), scenes.missing) == (13990, 1399, [])
     (tmp_path / "hazy/1399_10_0.9.png").unlink()
     assert "1 problem: 1399_10_*.png is missing" in refusal(
         tmp_path, "reside-its", check_files=False
@@ -298,17 +308,18 @@ def test_another_dataset_is_not_taken_for_this_one(copies, tmp_path: Path) -> No
 )
 def test_folders_pair_by_name(hazy: str, clear: str, tmp_path: Path) -> None:
     write_three(tmp_path, hazy, clear)
-    listing = list_dataset(tmp_path)
-    assert (listing.name, len(listing.pairs), len(listing.clear)) == (
+    scenes = open_scenes(tmp_path, "folders")
+    assert (scenes.title, len(scenes.pairs), len(scenes.clear)) == (
         f"folders/{tmp_path.name}",
         3,
         3,
     )
-    for (a, b), key in zip(listing.pairs, listing.keys, strict=True):
-        assert listing.hazy[a] == tmp_path / hazy.format(Path(key).name[0])
-        assert listing.clear[b] == tmp_path / clear.format(Path(key).name[0])
-    alone = list_dataset(tmp_path, split="mine", clear_only=True)
-    assert (alone.name, len(alone.clear), alone.hazy) == ("folders/mine", 3, [])
+    for (a, b), key in zip(files(scenes), keys(scenes), strict=True):
+        assert a == tmp_path / hazy.format(Path(key).name[0])
+        assert b == tmp_path / clear.format(Path(key).name[0])
+    alone = open_scenes(tmp_path, "folders", "mine", clear_only=True)
+    assert (alone.title, len(alone.clear), alone.hazy) == ("folders/mine", 3, None)
+    assert open_scenes(tmp_path).title == ""
 
 
 def write_three(root: Path, hazy: str, clear: str) -> None:
@@ -318,20 +329,30 @@ def write_three(root: Path, hazy: str, clear: str) -> None:
 
 
 def test_folders_can_be_named(tmp_path: Path) -> None:
-    write_three(tmp_path, "smoke/{}.png", "sun/{}.png")
-    for hazy in ("smoke", tmp_path / "smoke"):
-        assert len(list_dataset(tmp_path, hazy=hazy, clear="sun").pairs) == 3
-    assert "nowhere" in refusal(tmp_path, hazy="nowhere", clear="sun")
-    assert "--clear" in refusal(tmp_path, hazy="smoke")
-    assert "--hazy and --clear" in refusal(tmp_path, "nh-haze", "all", hazy="smoke")
+    root = tmp_path / "root"
+    write_three(root, "smoke/{}.png", "sun/{}.png")
+    smoke, sun = root / "smoke", root / "sun"
+    assert len(open_scenes(root, hazy=smoke, clear=sun)) == 3
+    assert len(open_scenes(sun, hazy=smoke)) == 3
+    assert "nowhere: no such folder" in refusal(sun, hazy=root / "nowhere")
+    assert "did you mean 'smoke'?" in refusal(sun, hazy=root / "smok")
+    place = tmp_path / "store"
+    assert prepare(root, place, hazy="smoke", clear=sun).counts == {"hazy": 3, "clear": 3}
+    for words, said in (
+        ({"hazy": "nowhere", "clear": "sun"}, "nowhere"),
+        ({"hazy": "smoke"}, "--clear"),
+        ({"dataset": "nh-haze", "split": "all", "hazy": "smoke"}, "--hazy and --clear"),
+    ):
+        with pytest.raises(KTDNError, match=said):
+            prepare(root, tmp_path / "another", **words)
 
 
 def test_folder_without_sides_holds_clear_images(tmp_path: Path) -> None:
     for seed in range(3):
         write(tmp_path / f"{'ab'[seed % 2]}/{seed}.png", seed)
-    listing = list_dataset(tmp_path)
-    assert [listing.name_of(path) for path in listing.clear] == ["a/0.png", "a/2.png", "b/1.png"]
-    assert listing.hazy == []
+    scenes = open_scenes(tmp_path)
+    assert [scene.name for scene in scenes] == ["a/0", "a/2", "b/1"]
+    assert scenes.hazy is None
 
 
 def test_unpaired_images_are_named(tmp_path: Path) -> None:
@@ -340,9 +361,9 @@ def test_unpaired_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "hazy/y.png").unlink()
     message = refusal(tmp_path)
     assert "hazy/more.png has no clear image; clear/y.png has no hazy image" in message
-    listing = list_dataset(tmp_path, allow_incomplete=True)
-    assert listing.keys == ["x", "z"]
-    assert len(listing.missing) == 2
+    scenes = open_scenes(tmp_path, allow_incomplete=True)
+    assert keys(scenes) == ["x", "z"]
+    assert len(scenes.missing) == 2
 
 
 @pytest.mark.parametrize(
@@ -375,9 +396,9 @@ def test_split_of_folders_is_named_after_its_folder(
 ) -> None:
     for folder, name in (("fog", "fog"), ("a\\b\nc", "a_b_c"), (" ", "all")):
         write(tmp_path / folder / "a.png", 1)
-        assert list_dataset(tmp_path / folder).split == name
+        assert open_scenes(tmp_path / folder, "folders").split == name
     monkeypatch.chdir(tmp_path / "fog")
-    assert list_dataset(".").name == "folders/fog"
+    assert open_scenes(".", "folders").title == "folders/fog"
 
 
 @pytest.mark.parametrize(
@@ -402,12 +423,12 @@ def test_all_that_is_wrong_is_told_at_once(name: str, hazy: str, clear: str, cop
     ]
     message = refusal(root, name, "train")
     assert "4 problems" in message
-    listing = list_dataset(root, name, "train", allow_incomplete=True)
-    assert len(listing.missing) == 4
+    scenes = open_scenes(root, name, "train", allow_incomplete=True)
+    assert len(scenes.missing) == 4
     for line in lines:
         assert line in message
-        assert any(each.startswith(line) for each in listing.missing)
-    left = [int(a[:2]) for a, _ in names(listing)]
+        assert any(each.startswith(line) for each in scenes.missing)
+    left = [int(a[:2]) for a, _ in names(scenes)]
     assert left == [1, 4, *range(7, SPLITS[name]["train"][1] + 1)]
 
 
@@ -415,9 +436,9 @@ def test_unequal_and_unreadable_pairs_of_reside_are_left_out(copies) -> None:
     root = copies("sots-outdoor")
     write(root / "hazy/0001_0.8_0.08.jpg", 1, (7, 8))
     (root / "gt/0002.png").write_bytes(b"no picture")
-    listing = list_dataset(root, "sots-outdoor", allow_incomplete=True)
-    assert [a for a, _ in names(listing)] == ["0001_0.8_0.12.jpg"]
-    assert len(listing.missing) == 2
+    scenes = open_scenes(root, "sots-outdoor", allow_incomplete=True)
+    assert [a for a, _ in names(scenes)] == ["0001_0.8_0.12.jpg"]
+    assert len(scenes.missing) == 2
 
 
 def test_names_to_look_for_begin_with_the_first(tmp_path: Path) -> None:

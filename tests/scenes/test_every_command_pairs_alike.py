@@ -17,18 +17,17 @@ from PIL import Image
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.basicsr.datasets import PairedHazeDataset
-from ktdn_plugin.checking.sets import open_sets
-from ktdn_plugin.data.image_sets import ImageSet
-from ktdn_plugin.data.layouts import list_dataset
+from ktdn_plugin.bench.data_images import find_pairs
+from ktdn_plugin.checking.sets import judge_set, open_sets
 from ktdn_plugin.data.prepare import prepare
-from ktdn_plugin.data.sources import Images
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
 from ktdn_plugin.dehaze.truth import Truth
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.truth import open_ground_truth
 from ktdn_plugin.mmengine.datasets import PairedHazeDataset as PairedForMMEngine
-from ktdn_plugin.report.scenes import SceneSet, scenes_of_flags
+from ktdn_plugin.report.scenes import Photographs, photographs_of_flags
 from ktdn_plugin.scenes.folders import find_folders
+from ktdn_plugin.scenes.opening import open_scenes
+from ktdn_plugin.scenes.scene_set import SceneSet
 
 Pairs = set[tuple[str, str]]
 Finder = Callable[[Path], Pairs]
@@ -41,15 +40,26 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "flat, clear ones told": {"01.png": "01_GT.png", "02.png": "02_clean.png"},
     "flat, hazy ones told": {"01_hazy.png": "01.png", "02-haze.png": "02.png"},
     "flat, several hazes": {"7_1_hazy.png": "7_GT.png", "7_10_hazy.png": "7_GT.png"},
+    "flat, clear ones first": {"01_lq.png": "01_clean.png", "02_input.png": "02_gt.png"},
+    "flat, upper case": {"01_HAZY.PNG": "01_gt.PNG", "02_Hazy.JPG": "02_GT.png"},
+    "flat, ground_truth": {"01_inputs.png": "01_ground_truth.png", "2_haze.png": "2_targets.png"},
     "flat, in folders": {"a/1_hazy.png": "a/1_GT.png", "b/1_hazy.png": "b/1_GT.png"},
     "hazy and clear": {"hazy/1.png": "clear/1.png", "hazy/2.png": "clear/2.png"},
     "hazy and GT": {"hazy/1_hazy.png": "GT/1_GT.png"},
+    "hazy ones first": {"foggy/1.png": "target/1.png", "foggy/2.png": "target/2.png"},
+    "upper case": {"HAZY/1.PNG": "Gt/1.png", "HAZY/2.JPG": "Gt/2.TIFF"},
+    "LQ and GT": {"LQ/1.png": "GT/1.png"},
+    "INPUTS and Ground_Truth": {"INPUTS/1_Input.png": "Ground_Truth/1_Ground_Truth.png"},
     "ground_truth": {"hazy/1.png": "ground_truth/1.png"},
     "groundtruth": {"haze/1.png": "groundtruth/1.png"},
     "inputs and targets": {"inputs/1.png": "targets/1.png"},
     "input and target": {"Input/1.png": "Target/1.png"},
     "lq and gt": {"lq/1.png": "gt/1.png"},
     "deeper": {"set/train/hazy/1.png": "set/train/clear/1.png"},
+    "deeper, folders in folders": {
+        "set/train/hazy/a/1.png": "set/train/GT/a/1_GT.png",
+        "set/train/hazy/b/1.png": "set/train/GT/b/1_GT.png",
+    },
     "folders in folders": {"hazy/a/1.png": "GT/a/1_GT.png", "hazy/b/1.png": "GT/b/1_GT.png"},
     "several hazes": {
         "hazy/1400_1.png": "clear/1400.png",
@@ -62,6 +72,11 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "hazy/1400_1.png": "clear/1400_1.png",
         "hazy/1400_10.png": "clear/1400_10.png",
         "hazy/1400_2_0.5.png": "clear/1400_2.png",
+    },
+    "spaces and dots": {
+        "my set.v2/hazy/a.b.c.png": "my set.v2/clear/a.b.c.jpg",
+        "my set.v2/hazy/My house 1.png": "my set.v2/clear/My house 1.png",
+        "my set.v2/hazy/My house 2 hazy.png": "my set.v2/clear/My house 2.GT.png",
     },
     "unusual names": {
         "hazy/My photo.v1 (2).PNG": "clear/My photo.v1 (2).JPG",
@@ -116,14 +131,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def aligned(images: ImageSet) -> Pairs:
-    assert images.hazy is not None
-    pairs = [(n, n) for n in range(len(images.clear))]
-    return numbered(images.hazy, images.clear, pairs)
-
-
-def numbered(hazy: Images, clear: Images, pairs: Iterable[tuple[int, int]]) -> Pairs:
-    return {(hazy.name(h), clear.name(c)) for h, c in pairs}
+def pairs_of(scenes: SceneSet) -> Pairs:
+    assert scenes.hazy is not None
+    assert scenes.pairs is not None
+    return {(scenes.hazy.name(h), scenes.clear.name(c)) for h, c in scenes.pairs}
 
 
 def by_prepare(root: Path, **options: object) -> Pairs:
@@ -135,31 +146,33 @@ def by_prepare(root: Path, **options: object) -> Pairs:
 def by_check(place: Path, *dataset: str) -> Pairs:
     pairs: Pairs = set()
     for found in open_sets([place], *(dataset[:1] or (None,)), dataset[1:]):
-        if found.findings:
-            raise KTDNError("; ".join(str(finding) for finding in found.findings))
+        if findings := judge_set(found):
+            raise KTDNError("; ".join(str(finding) for finding in findings))
         if found.hazy is not None:
-            pairs |= numbered(found.hazy, found.clear, found.pairs)
+            pairs |= pairs_of(found)
     return pairs
 
 
 def by_evaluate(place: Path, dataset: str | None = None, split: str | None = None) -> Pairs:
-    truth = open_ground_truth(place, dataset, split)
-    return aligned(ImageSet(truth.hazy, truth.clear, ""))
+    return pairs_of(open_scenes(place, dataset, split, may_be_alone=("hazy",)))
 
 
 def by_report(place: Path) -> Pairs:
-    return shown(scenes_of_flags(None, place), place)
+    return shown(photographs_of_flags(None, place), place)
 
 
-def shown(scenes: SceneSet, place: Path) -> Pairs:
+def shown(photographs: Photographs, place: Path) -> Pairs:
     """Tells the clear images that a report would show by their greys."""
-    greys = {path: np.array(Image.open(path))[0, 0, 0] for path in place.rglob("*.*")}
+    greys = {
+        path: np.array(Image.open(path))[0, 0, 0] for path in place.rglob("*.*") if path.is_file()
+    }
     pairs = set()
-    for scene in scenes.scenes.values():
-        clear = scene.read().clear
+    for one in photographs.photographs.values():
+        assert one.clear is not None
+        clear = one.clear()
         assert clear is not None
         others = {path: abs(int(grey) - int(clear[0, 0, 0])) for path, grey in greys.items()}
-        pairs.add((scene.identity, str(min(others, key=lambda path: others[path]))))
+        pairs.add((one.identity, str(min(others, key=lambda path: others[path]))))
     return pairs
 
 
@@ -178,11 +191,11 @@ def by_dehaze(place: Path, truth: Path | None = None) -> Pairs:
 
 def by_basicsr(place: Path, **options: str) -> Pairs:
     opt = {"phase": "val", "dataroot_gt": str(place), **(options or {"layout": "folders"})}
-    return aligned(PairedHazeDataset(opt).images)
+    return pairs_of(PairedHazeDataset(opt).images)
 
 
 def by_mmengine(place: Path, **options: str) -> Pairs:
-    return aligned(PairedForMMEngine(str(place), **(options or {"layout": "folders"})).images)
+    return pairs_of(PairedForMMEngine(str(place), **(options or {"layout": "folders"})).images)
 
 
 FINDERS: dict[str, Finder] = {
@@ -214,20 +227,74 @@ def test_pairs_of_a_folder(layout: str, root: Path) -> None:
         assert clear in labels[hazy]
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "flat" not in name])
+def by_bench(hazy: Path, clear: Path) -> Pairs:
+    files = [pair.files for pair in find_pairs(hazy, clear, 99, 1)]
+    return {(str(one), str(other)) for one, other in filter(None, files)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_pairs_of_two_folders(layout: str, root: Path) -> None:
+    """Of a flat one, both sides are named by the same folder: its names tell them apart."""
     wanted = set(LAYOUTS[layout].items())
     write(root, [*LAYOUTS[layout], *dict.fromkeys(LAYOUTS[layout].values())])
-    depth = 3 if layout == "deeper" else 1
+    depth = 0 if "flat" in layout else 3 if "deeper" in layout else 2 if "spaces" in layout else 1
     hazy, clear = (root.joinpath(*Path(name).parts[:depth]) for name in next(iter(wanted)))
-    truth = open_ground_truth(clear, None, None, hazy=hazy)
-    assert within(aligned(ImageSet(truth.hazy, truth.clear, "")), root) == wanted
-    assert within(shown(scenes_of_flags(hazy, clear), root), root) == wanted
-    assert within(by_dehaze(hazy, clear), root) == wanted
-    assert within(by_dehaze(hazy, root), root) == wanted
-    assert within(by_basicsr(clear, dataroot_lq=str(hazy)), root) == wanted
-    assert within(by_mmengine(clear, dataroot_lq=str(hazy)), root) == wanted
+    for one, other in ((hazy, clear), (root, clear), (hazy, root)):
+        assert within(pairs_of(open_scenes(other, hazy=one)), root) == wanted
+        assert within(shown(photographs_of_flags(one, other), root), root) == wanted
+        assert within(by_dehaze(one, other), root) == wanted
+        assert within(by_basicsr(other, dataroot_lq=str(one)), root) == wanted
+        assert within(by_mmengine(other, dataroot_lq=str(one)), root) == wanted
+        assert within(by_bench(one, other), root) == wanted
     assert by_prepare(root, hazy=hazy, clear=clear) == wanted
+
+
+def test_one_folder_of_clear_images_for_both_sides(root: Path) -> None:
+    write(root, ["1.png", "2.png"])
+    for finder in (
+        lambda: open_scenes(root, hazy=root),
+        lambda: photographs_of_flags(root, root),
+        lambda: by_basicsr(root, dataroot_lq=str(root)),
+        lambda: by_mmengine(root, dataroot_lq=str(root)),
+        lambda: by_bench(root, root),
+        lambda: by_prepare(root, hazy=root, clear=root),
+    ):
+        with pytest.raises(KTDNError, match=r"neither folders nor names tell which are which"):
+            finder()
+
+
+@pytest.mark.parametrize("layout", ["flat, both told", "several hazes", "unusual names"])
+def test_lmdbs(layout: str, root: Path) -> None:
+    write(root, [*LAYOUTS[layout], *dict.fromkeys(LAYOUTS[layout].values())])
+    place = root.parent / "lmdbs"
+    prepare(root, place, form="basicsr")
+    hazy, clear = str(place / "hazy.lmdb"), place / "clear.lmdb"
+    wanted = pairs_of(open_scenes(place))
+    assert len(wanted) == len(LAYOUTS[layout])
+    assert all(one == other for one, other in wanted)
+    assert by_check(place) == by_evaluate(place) == wanted
+    assert pairs_of(open_scenes(clear, hazy=hazy)) == wanted
+    for finder in (by_basicsr, by_mmengine):
+        assert finder(place, split=None) == finder(clear, dataroot_lq=hazy) == wanted
+    found = photographs_of_flags(None, place).photographs
+    assert {(name, name) for name in found} == wanted
+    with pytest.raises(KTDNError, match=r"hazy images, whose clear ones lie beside; name .*lmdbs"):
+        open_scenes(hazy)
+
+
+def test_a_store_is_ground_truth_of_the_folder_it_was_made_from(root: Path) -> None:
+    pairs = LAYOUTS["several hazes"]
+    write(root, [*pairs, *dict.fromkeys(pairs.values())])
+    store = root.parent / "store"
+    prepare(root, store)
+    found = pairs_of(open_scenes(store, hazy=root / "hazy"))
+    assert {(f"hazy/{Path(one).name}", other) for one, other in found} == set(pairs.items())
+    sources, _ = find_sources([root / "hazy"], root.parent / "out")
+    truth = Truth(store, None, sources)
+    for source in truth.sources:
+        clear = truth.clear_of(source)
+        assert clear is not None
+        assert clear.label.endswith(pairs[f"hazy/{source.name}"])
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
@@ -253,11 +320,11 @@ def test_sets_that_lie_in_several_folders(root: Path) -> None:
 
 def test_clear_images_alone_leave_out_hazy_ones_beside_them(root: Path) -> None:
     write(root, ["1_hazy.png", "1_GT.png", "2_hazy.png", "2_GT.png"])
-    listing = list_dataset(root, clear_only=True)
-    assert [listing.name_of(path) for path in listing.clear] == ["1_GT.png", "2_GT.png"]
+    files = open_scenes(root, clear_only=True).files("clear")
+    assert [path.name for path in files] == ["1_GT.png", "2_GT.png"]
     write(root, ["3.png"])
     with pytest.raises(KTDNError, match=r"3\.png has no clear image"):
-        list_dataset(root, clear_only=True)
+        open_scenes(root, clear_only=True)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -265,8 +332,7 @@ def test_pairs_of_public_datasets(name: str, root: Path, monkeypatch: pytest.Mon
     shrink_tables(monkeypatch)
     MAKERS[name](root)
     split = "train" if name == "nh-haze2" else "all"
-    listing = list_dataset(root, name, split)
-    wanted = numbered_files(listing.hazy, listing.clear, listing.pairs)
+    wanted = pairs_of(open_scenes(root, name, split))
     assert wanted
     assert by_check(root, name, split) == by_evaluate(root, name, split) == wanted
     assert by_basicsr(root, layout=name, split=split) == wanted
@@ -276,10 +342,6 @@ def test_pairs_of_public_datasets(name: str, root: Path, monkeypatch: pytest.Mon
         assert by_check(root) == by_evaluate(root) == by_basicsr(root) == wanted
         hazy = find_folders(root).get("hazy", root)
         assert by_dehaze(hazy, root) == wanted
-
-
-def numbered_files(hazy: list[Path], clear: list[Path], pairs: Iterable[tuple[int, int]]) -> Pairs:
-    return {(str(hazy[h]), str(clear[c])) for h, c in pairs}
 
 
 COMMANDS = [
