@@ -79,10 +79,10 @@ def test_demo_folder_that_is_in_use(run, tmp_path: Path) -> None:
     not (WHOLE_RUN / "metrics.csv").is_file(), reason="needs a whole 'ktdn demo' run in ./demo"
 )
 def test_whole_demo_gains_on_every_photo() -> None:
-    """What was trained before by 2.5 dB at least, what was trained for minutes by 2."""
+    """What was trained before by 3.5 dB at least, what was trained for minutes by 2."""
     found = {(row["image"], row["method"]): row for row in read_table(WHOLE_RUN)}
     for name in {image for image, _ in found}:
-        for method, gain in ((DEFAULT, 2.5), ("student", 2)):
+        for method, gain in ((DEFAULT, 3.5), ("student", 2)):
             hazy, dehazed = found[name, "hazy"], found[name, method]
             assert float(dehazed["psnr"]) >= float(hazy["psnr"]) + gain, dehazed
             assert float(dehazed["ssim"]) > float(hazy["ssim"]), dehazed
