@@ -18,7 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     # The options files are edited at the top level and shipped inside the package, so that the
     # demo and the templates are there without a checkout.
     packages=[*find_packages(include=["ktdn_plugin", "ktdn_plugin.*"]), "ktdn_plugin.options"],
@@ -39,13 +39,16 @@ setup(
         "opencv-python",
         "lmdb",
         "addict",
+        "cyclopts>=5",  # the commands' flags, from signatures and docstrings
         # Imported by us as well, though the above bring them along:
         "kornia>=0.8",  # Lab loss
         "matplotlib>=3.7",  # curves
+        "attrs",  # cyclopts's tables of help
         "numpy",
         "pillow>=11",  # photographs and their metadata, captions in pictures
         "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
+        "rich",  # the console that help is printed to
         "safetensors",  # weights files
         "scikit-image",  # SSIM, and the demo's photographs
         "tifffile",  # TIFF of 16 bit in arrangements that OpenCV does not know
@@ -70,7 +73,6 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Operating System :: OS Independent",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Image Processing",

@@ -23,9 +23,9 @@ LAZY = (
     Path("bench/data.py"),
     Path("bench/train.py"),
     Path("bench/transfer.py"),
-    Path("commands/haze.py"),
     Path("commands/mmengine.py"),
     Path("commands/toolbox.py"),
+    Path("haze_photos.py"),
 )
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", *TOOLBOXES)
 

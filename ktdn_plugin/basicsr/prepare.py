@@ -79,7 +79,7 @@ def prepare(
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
     # Before the files are looked at: a host that lacks one must not keep the others waiting.
-    place = distributed.detect_rank(arguments.launcher, arguments.local_rank)
+    place = distributed.detect_rank(arguments.launcher)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
     timeout = opt.get("dist_params", {}).get("timeout", distributed.TIMEOUT)

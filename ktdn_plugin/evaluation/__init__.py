@@ -94,6 +94,7 @@ def evaluate(
     truth = open_ground_truth(
         ground_truth, dataset, split, hazy=hazy, allow_incomplete=allow_incomplete
     )
+    baselines = list(dict.fromkeys(baselines))
     methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, results)]
     _check_sizes(truth, methods)
     methods += open_checkpoints(truth.hazy, checkpoints, device=device, **network)
@@ -113,6 +114,10 @@ def evaluate(
     print_lines(f"Table: {output}, {markdown_of(output)}")
     if saving.folders:
         print_lines(f"Images: {', '.join(map(str, saving.folders.values()))}")
+    if evaluation.problems:
+        print_lines(*(f"error: {problem}" for problem in evaluation.problems), to_stderr=True)
+        count = len(evaluation.problems)
+        print_lines(f"{count} problem{'s' * (count > 1)}; the rest is measured", to_stderr=True)
     return evaluation
 
 

@@ -244,9 +244,7 @@ def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
 
     path = folder / "options.yml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    flags = Namespace(
-        opt=path, launcher="none", auto_resume=False, debug=False, local_rank=0, force_yml=None
-    )
+    flags = Namespace(opt=path, launcher="none", auto_resume=False, debug=False, force_yml=None)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             opt, state = prepare(flags, read_options_text(flags), folder, is_train)

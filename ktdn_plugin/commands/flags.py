@@ -1,0 +1,69 @@
+"""Flags that several commands have: one name, one type and one meaning each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+DEBUG = "--debug"
+OUTPUT = Parameter(name=("--output", "-o"))
+GT = Parameter(name=("--gt", "--clear"))
+CROP_SIZE = Parameter(name=("--crop-size", "--size"))
+
+Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]
+Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
+AllowIncomplete = Annotated[
+    bool,
+    Parameter(
+        help="Go on although images are missing or altered. Unusable ones and their partners are "
+        "left out, and the split's name says so."
+    ),
+]
+Launcher = Annotated[
+    Literal["none", "pytorch", "slurm"],
+    Parameter(help="Job launcher; torchrun is recognized without it."),
+]
+OptionsFile = Annotated[Path, Parameter(name=("-opt", "--opt"), metavar="FILE")]
+ForceYml = Annotated[
+    Sequence[str],
+    Parameter(
+        name="--force_yml",
+        metavar="KEY:KEY=VALUE...",
+        help="Change options. An example: train:ema_decay=0.999.",
+    ),
+]
+CfgOptions = Annotated[
+    Sequence[str],
+    Parameter(
+        metavar="KEY.KEY=VALUE...",
+        help="Change the config. An example: train_cfg.max_iters=1000.",
+    ),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """How a command runs a network.
+
+    Attributes:
+        device: Where to compute. auto, cpu, cuda, cuda:1 or mps.
+        precision: Precision of the computation.
+        max_memory: Memory limit, such as 4GB. Large photos go through the network in stripes, with
+            the same result.
+        encoder: Encoder, a timm backbone.
+    """
+
+    device: Annotated[str, Parameter(metavar="NAME")] = "auto"
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
+    max_memory: Annotated[str | None, Parameter(metavar="SIZE", show_default="no limit")] = None
+    encoder: Annotated[str | None, Parameter(metavar="NAME", show_default="the checkpoint's")] = (
+        None
+    )
+
+
+NETWORK = Network()
