@@ -60,9 +60,9 @@ def test_all_commands_are_looked_at() -> None:
 @pytest.mark.parametrize("flag", FLAGS, ids=name_of)
 def test_a_flag_is_documented(flag: tuple[str, Argument]) -> None:
     _, argument = flag
-    help = " ".join((argument.parameter.help or "").split())
-    assert re.match(r"[A-Z].{5,}\.$|.*\.\.\.$", help), help
-    assert "See " not in help
+    text = " ".join((argument.parameter.help or "").split())
+    assert re.match(r"[A-Z].{5,}\.$|.*\.\.\.$", text), text
+    assert "See " not in text
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=name_of)

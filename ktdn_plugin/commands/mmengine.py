@@ -21,8 +21,6 @@ class ConfigFlags:
 
     Attributes:
         work_dir: Folder to write to.
-        cfg_options: See CfgOptions.
-        launcher: See Launcher.
     """
 
     work_dir: Annotated[

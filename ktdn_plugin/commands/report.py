@@ -29,8 +29,8 @@ def report(
     """Show curves, results and photographs of runs as one page for any browser.
 
     Args:
-        folders: experiments/NAME, work_dirs/NAME, results/NAME, the folder of 'ktdn demo' or 'ktdn
-            dehaze', a folder of images, or a CSV of figures. NAME=FOLDER says what to call it.
+        folders: A run (experiments/NAME, work_dirs/NAME, results/NAME), a folder of 'ktdn demo',
+            'ktdn dehaze' or of images, or a CSV of figures. NAME=FOLDER says what to call it.
         output: Where to write. A page, .html.
         hazy: Hazy images. A folder or store.
         gt: Clear images, the ground truth. A folder or store; one with hazy and clear images in it

@@ -19,10 +19,7 @@ class BasicSRFlags:
 
     Attributes:
         opt: Options file. YAML, as BasicSR's.
-        launcher: See Launcher.
         auto_resume: Resume from the run's newest training state.
-        force_yml: See ForceYml.
-        debug: See Debug.
     """
 
     opt: OptionsFile
