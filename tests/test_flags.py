@@ -83,7 +83,7 @@ def test_one_name_has_one_meaning() -> None:
         if argument.field_info.is_positional:
             continue
         sentence = " ".join((argument.parameter.help or "").split())
-        sentence = re.split(r"(?<=\.) (?=[A-Z])", sentence)[0]
+        sentence = sentence.partition(". ")[0].rstrip(".")
         meaning = element_type(argument.hint), sentence
         meanings.setdefault(argument.name, {}).setdefault(meaning, []).append(command)
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
