@@ -18,7 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.10",
     # The options files are edited at the top level and shipped inside the package, so that the
     # demo and the templates are there without a checkout.
     packages=[*find_packages(include=["ktdn_plugin", "ktdn_plugin.*"]), "ktdn_plugin.options"],
@@ -39,7 +39,7 @@ setup(
         "opencv-python",
         "lmdb",
         "addict",
-        "cyclopts>=5",  # the commands' flags, from signatures and docstrings
+        "cyclopts>=4.25",  # the commands' flags, from signatures and docstrings; 4 on Python 3.10
         # Imported by us as well, though the above bring them along:
         "kornia>=0.8",  # Lab loss
         "matplotlib>=3.7",  # curves
@@ -73,6 +73,7 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Image Processing",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("fuzz")
@@ -32,6 +32,6 @@ def test_first_cases_of_every_fuzzer() -> None:
 
 
 def test_seed_is_the_date_where_none_is_given() -> None:
-    before = datetime.now(UTC)
+    before = datetime.now(timezone.utc)
     said = fuzz("stores", "--seconds", "0").splitlines()[0]
     assert said in {f"seed {day:%Y%m%d}" for day in (before, before + timedelta(days=1))}

@@ -8,20 +8,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import CROP_SIZE, GT, OptionsFile
+from ktdn_plugin.commands.flags import CROP_SIZE, GT, OptionsFile, valued
 
 
 def train(
     *,
-    encoder: Annotated[str, Parameter(metavar="NAME")] = "res2net101d",
+    encoder: Annotated[str, valued("NAME")] = "res2net101d",
     batch_size: Annotated[int | None, Parameter(show_default="2 on a CPU, 4 on a GPU")] = None,
     crop_size: Annotated[int, CROP_SIZE] = 256,
     steps: int = 5,
     warmup: int = 2,
-    device: Annotated[str, Parameter(metavar="NAME")] = "auto",
-    variants: Annotated[Sequence[str] | None, Parameter(metavar="NAME...", show_default="all")] = (
-        None
-    ),
+    device: Annotated[str, valued("NAME")] = "auto",
+    variants: Annotated[Sequence[str] | None, valued("NAME...", show_default="all")] = None,
     opt: OptionsFile | None = None,
     seed: int = 0,
 ) -> None:
@@ -73,20 +71,18 @@ def data(
 
 def dehaze(
     *,
-    checkpoint: Annotated[
-        str | None, Parameter(metavar="NAME_OR_FILE", show_default="random weights")
-    ] = None,
-    encoder: Annotated[str, Parameter(metavar="NAME")] = "res2net101d",
-    sizes: Annotated[Sequence[str], Parameter(metavar="WIDTHxHEIGHT...")] = ("1600x1200",),
+    checkpoint: Annotated[str | None, valued("NAME_OR_FILE", show_default="random weights")] = None,
+    encoder: Annotated[str, valued("NAME")] = "res2net101d",
+    sizes: Annotated[Sequence[str], valued("WIDTHxHEIGHT...")] = ("1600x1200",),
     precisions: Annotated[
         Sequence[str] | None,
-        Parameter(metavar="PRECISION...", show_default="all that the device has"),
+        valued("PRECISION...", show_default="all that the device has"),
     ] = None,
-    max_memory: Annotated[Sequence[str], Parameter(metavar="SIZE...")] = (),
-    beside: Annotated[Sequence[str], Parameter(metavar="NAME_OR_FILE...")] = (),
+    max_memory: Annotated[Sequence[str], valued("SIZE...")] = (),
+    beside: Annotated[Sequence[str], valued("NAME_OR_FILE...")] = (),
     steps: int = 3,
     warmup: int = 1,
-    device: Annotated[str, Parameter(metavar="NAME")] = "auto",
+    device: Annotated[str, valued("NAME")] = "auto",
     seed: int = 0,
 ) -> None:
     """Measure dehazing, time and memory: the plain way, and ours in each precision.

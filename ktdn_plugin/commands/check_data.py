@@ -8,15 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import OUTPUT
+from ktdn_plugin.commands.flags import OUTPUT, valued
 
 
 def check_data(
     paths: Annotated[Sequence[Path], Parameter(name="STORE_OR_FOLDER")],
     /,
     *,
-    dataset: Annotated[str | None, Parameter(metavar="NAME", show_default="folders")] = None,
-    split: Annotated[Sequence[str], Parameter(metavar="NAME", consume_multiple=False)] = (),
+    dataset: Annotated[str | None, valued("NAME", show_default="folders")] = None,
+    split: Annotated[Sequence[str], valued("NAME", consume_multiple=False)] = (),
     output: Annotated[Path, OUTPUT] = Path("check.png"),
     strict: bool = False,
 ) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import Overwrite
+from ktdn_plugin.commands.flags import Overwrite, valued
 
 
 def convert(
@@ -17,15 +17,13 @@ def convert(
     *,
     to: Annotated[
         str | None,
-        Parameter(metavar="LAYOUT", show_default="safetensors or ktdn, by DEST's suffix"),
+        valued("LAYOUT", show_default="safetensors or ktdn, by DEST's suffix"),
     ] = None,
     param_key: Annotated[
         str | None,
-        Parameter(metavar="KEY", show_default="both where DEST has room, else params_ema"),
+        valued("KEY", show_default="both where DEST has room, else params_ema"),
     ] = None,
-    encoder: Annotated[
-        str | None, Parameter(metavar="NAME", show_default="the checkpoint's")
-    ] = None,
+    encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None,
     half: bool = False,
     overwrite: Overwrite = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import GT, NETWORK, OUTPUT, Debug, Network, Overwrite
+from ktdn_plugin.commands.flags import GT, NETWORK, OUTPUT, Debug, Network, Overwrite, valued
 
 
 def dehaze(
@@ -16,12 +16,12 @@ def dehaze(
     /,
     *,
     output: Annotated[Path | None, OUTPUT, Parameter(show_default="dehazed")] = None,
-    checkpoint: Annotated[str, Parameter(metavar="NAME_OR_FILE")] = "ktdn_small",
-    strength: Annotated[float, Parameter(metavar="X")] = 1.0,
+    checkpoint: Annotated[str, valued("NAME_OR_FILE")] = "ktdn_small",
+    strength: Annotated[float, valued("X")] = 1.0,
     network: Network = NETWORK,
     compare: bool = False,
     gt: Annotated[Path | None, GT] = None,
-    split: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    split: Annotated[str | None, valued("NAME")] = None,
     format: Annotated[
         Literal["png", "jpg", "webp", "tiff"] | None,
         Parameter(show_default="each photo's own; PNG for BMP and for stores"),

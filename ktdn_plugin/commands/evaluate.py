@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import GT, NETWORK, OUTPUT, AllowIncomplete, Network, Overwrite
+from ktdn_plugin.commands.flags import (
+    GT,
+    NETWORK,
+    OUTPUT,
+    AllowIncomplete,
+    Network,
+    Overwrite,
+    valued,
+)
 
 
 def evaluate(
@@ -18,14 +26,12 @@ def evaluate(
     gt: Annotated[Path, GT],
     hazy: Annotated[Path | None, Parameter(show_default="those beside --gt")] = None,
     baseline: Sequence[Literal["hazy", "dcp"]] = (),
-    checkpoint: Annotated[
-        Sequence[str], Parameter(metavar="NAME=FILE", consume_multiple=False)
-    ] = (),
-    dataset: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    split: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    checkpoint: Annotated[Sequence[str], valued("NAME=FILE", consume_multiple=False)] = (),
+    dataset: Annotated[str | None, valued("NAME")] = None,
+    split: Annotated[str | None, valued("NAME")] = None,
     allow_incomplete: AllowIncomplete = False,
     y: bool = False,
-    metrics: Annotated[Sequence[str], Parameter(metavar="METRIC...")] = (),
+    metrics: Annotated[Sequence[str], valued("METRIC...")] = (),
     per_image: bool = False,
     output: Annotated[Path, OUTPUT] = Path("evaluation.csv"),
     save: Path | None = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 from cyclopts.validators import mutually_exclusive
 
-from ktdn_plugin.commands.flags import OUTPUT, Overwrite
+from ktdn_plugin.commands.flags import OUTPUT, Overwrite, valued
 
 FORMAT = Parameter(group=(Group("Format", sort_key=99, validator=mutually_exclusive),))
 
@@ -20,9 +20,7 @@ def export(
     output: Annotated[Path, OUTPUT],
     onnx: Annotated[bool, FORMAT] = False,
     torch: Annotated[bool, FORMAT] = False,
-    encoder: Annotated[
-        str | None, Parameter(metavar="NAME", show_default="the checkpoint's")
-    ] = None,
+    encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export a checkpoint to ONNX or torch.export.

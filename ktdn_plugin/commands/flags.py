@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,19 @@ DEBUG = "--debug"
 OUTPUT = Parameter(name=("--output", "-o"))
 GT = Parameter(name=("--gt", "--clear"))
 CROP_SIZE = Parameter(name=("--crop-size", "--size"))
+
+
+def valued(metavar: str, **settings: Any) -> Parameter:
+    """Describes a flag, with a name for its value in the help.
+
+    Args:
+        metavar: The value's name.
+        settings: Further settings of cyclopts's ``Parameter``.
+    """
+    # cyclopts 4, which Python 3.10 needs, has no names for values.
+    named = {"metavar": metavar} if hasattr(Parameter, "metavar") else {}
+    return Parameter(**named, **settings)
+
 
 Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]
 Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
@@ -27,21 +40,18 @@ Launcher = Annotated[
     Literal["none", "pytorch", "slurm"],
     Parameter(help="Job launcher; torchrun is recognized without it."),
 ]
-OptionsFile = Annotated[Path, Parameter(name=("-opt", "--opt"), metavar="FILE")]
+OptionsFile = Annotated[Path, valued("FILE", name=("-opt", "--opt"))]
 ForceYml = Annotated[
     Sequence[str],
-    Parameter(
+    valued(
+        "KEY:KEY=VALUE...",
         name="--force_yml",
-        metavar="KEY:KEY=VALUE...",
         help="Change options. An example: train:ema_decay=0.999.",
     ),
 ]
 CfgOptions = Annotated[
     Sequence[str],
-    Parameter(
-        metavar="KEY.KEY=VALUE...",
-        help="Change the config. An example: train_cfg.max_iters=1000.",
-    ),
+    valued("KEY.KEY=VALUE...", help="Change the config. An example: train_cfg.max_iters=1000."),
 ]
 
 
@@ -58,12 +68,10 @@ class Network:
         encoder: Encoder, a timm backbone.
     """
 
-    device: Annotated[str, Parameter(metavar="NAME")] = "auto"
+    device: Annotated[str, valued("NAME")] = "auto"
     precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
-    max_memory: Annotated[str | None, Parameter(metavar="SIZE", show_default="no limit")] = None
-    encoder: Annotated[str | None, Parameter(metavar="NAME", show_default="the checkpoint's")] = (
-        None
-    )
+    max_memory: Annotated[str | None, valued("SIZE", show_default="no limit")] = None
+    encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None
 
 
 NETWORK = Network()

@@ -9,15 +9,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import OUTPUT, Overwrite
+from ktdn_plugin.commands.flags import OUTPUT, Overwrite, valued
 
 Range = tuple[float, float]
-SAMPLES = Parameter(name=("-opt", "--opt", "--options"), metavar="FILE")
+SAMPLES = valued("FILE", name=("-opt", "--opt", "--options"))
 
 
 def drawn(low: float, high: float) -> Parameter:
     """Describes a range from which each image draws a value."""
-    return Parameter(metavar="LOW HIGH", show_default=f"{low:g} {high:g}")
+    return valued("LOW HIGH", show_default=f"{low:g} {high:g}")
 
 
 @Parameter(name="*")
@@ -59,7 +59,7 @@ def haze(
     seed: Annotated[int | None, Parameter(show_default="0; the file's own with -opt")] = None,
     count: Annotated[int | None, Parameter(show_default="24")] = None,
     clouds: Clouds = CLOUDS,
-    depth: Annotated[Path | None, Parameter(metavar="IMAGE")] = None,
+    depth: Annotated[Path | None, valued("IMAGE")] = None,
     transmission: bool = False,
     overwrite: Overwrite = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import CfgOptions, Launcher
+from ktdn_plugin.commands.flags import CfgOptions, Launcher, valued
 
 Config = Annotated[Path, Parameter(name="CONFIG")]
 
@@ -37,9 +37,7 @@ def train(
     config: Config,
     /,
     *,
-    resume: Annotated[
-        Sequence[str] | None, Parameter(consume_multiple=(0, 1), metavar="[CHECKPOINT]")
-    ] = None,
+    resume: Annotated[Sequence[str] | None, valued("[CHECKPOINT]", consume_multiple=(0, 1))] = None,
     flags: ConfigFlags = FLAGS,
 ) -> None:
     """Train a network as a config of mmengine's says.

@@ -7,14 +7,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ktdn_plugin.commands.flags import valued
+
 
 def models(
     pattern: Annotated[str, Parameter(name="PATTERN", show_default="all")] = "",
     /,
     *,
-    sizes: Annotated[
-        Sequence[str], Parameter(name=("--sizes", "--size"), metavar="WIDTHxHEIGHT...")
-    ] = ("256x256", "1600x1200"),
+    sizes: Annotated[Sequence[str], valued("WIDTHxHEIGHT...", name=("--sizes", "--size"))] = (
+        "256x256",
+        "1600x1200",
+    ),
 ) -> None:
     """List the named networks: parameters, FLOPs and memory.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ktdn_plugin.commands.flags import GT, AllowIncomplete
+from ktdn_plugin.commands.flags import GT, AllowIncomplete, valued
 
 
 def prepare(
@@ -16,9 +16,9 @@ def prepare(
     destination: Annotated[Path, Parameter(name="DEST")],
     /,
     *,
-    dataset: Annotated[str, Parameter(metavar="NAME")] = "folders",
+    dataset: Annotated[str, valued("NAME")] = "folders",
     split: Annotated[
-        str | None, Parameter(metavar="NAME", show_default="for folders, SOURCE's own name")
+        str | None, valued("NAME", show_default="for folders, SOURCE's own name")
     ] = None,
     format: Literal["store", "basicsr"] = "store",
     allow_incomplete: AllowIncomplete = False,

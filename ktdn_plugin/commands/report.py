@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import GT, OUTPUT
+from ktdn_plugin.commands.flags import GT, OUTPUT, valued
 
 
 def report(
@@ -20,10 +20,8 @@ def report(
         Path | None, Parameter(show_default="those that a run or a dehazed folder names")
     ] = None,
     gt: Annotated[Path | None, GT] = None,
-    title: Annotated[str | None, Parameter(metavar="TEXT", show_default="the folders' names")] = (
-        None
-    ),
-    max_width: Annotated[int, Parameter(metavar="PIXELS")] = 1200,
+    title: Annotated[str | None, valued("TEXT", show_default="the folders' names")] = (None),
+    max_width: Annotated[int, valued("PIXELS")] = 1200,
     photos: int = 24,
 ) -> None:
     """Show curves, results and photographs of runs as one page for any browser.

@@ -14,7 +14,7 @@ import importlib
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("fuzzers", nargs="*", choices=[*names, []], metavar="FUZZER")
     parser.add_argument("--seconds", type=float, default=60, help="how long each runs; default 60")
-    parser.add_argument("--seed", type=int, default=int(f"{datetime.now(UTC):%Y%m%d}"))
+    parser.add_argument("--seed", type=int, default=int(f"{datetime.now(timezone.utc):%Y%m%d}"))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     sys.path[:0] = [str(HERE), str(HERE.parent)]
