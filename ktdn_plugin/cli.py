@@ -56,7 +56,7 @@ def _main(app: App, argv: Sequence[str] | None) -> int:
     names, group = command_of(app, words)
     command = " ".join(names)
     try:
-        return run_app(app, words)
+        return run_app(app, words, group)
     except CycloptsError as error:
         line = usage_line(error, app.name[0], names, group)
         print_lines(f"error: {line}", to_stderr=True)

@@ -204,6 +204,6 @@ def test_help_tells_the_defaults(capsys: pytest.CaptureFixture) -> None:
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name in ("density", "airlight", "tint", "veil", "coverage"):
         low, high = getattr(defaults, name.upper())
-        shown = rf"--{name} LOW HIGH [^[]*\[default: {low:g} {high:g}\]"
+        shown = rf"--{name} (LOW HIGH )?[^[]*\[default: {low:g} {high:g}\]"
         assert re.search(shown, text), name
     assert f"Scales of the clouds, 1 to 10. [default: {defaults.OCTAVES}]" in text

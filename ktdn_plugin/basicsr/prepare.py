@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -30,7 +30,7 @@ from ktdn_plugin.text_files import LARGEST_YAML, read_text
 from ktdn_plugin.training import distributed
 
 
-def read_options_text(arguments: Namespace) -> str:
+def read_options_text(arguments: SimpleNamespace) -> str:
     """Reads the options' text, once: what a shell composes by ``<(command)`` comes no second time.
 
     It may also lie in an earlier run's folder, which is renamed later.
@@ -42,7 +42,7 @@ def read_options_text(arguments: Namespace) -> str:
 
 
 def prepare(
-    arguments: Namespace, text: str, root: Path, is_train: bool
+    arguments: SimpleNamespace, text: str, root: Path, is_train: bool
 ) -> tuple[Options, State | None]:
     """Parses, completes and checks options, joins the other processes, seeds.
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from cyclopts import App, Group, Parameter
 
 from ktdn_plugin import __version__
-from ktdn_plugin.commands.flags import Debug
+from ktdn_plugin.commands.flags import DEBUG, Debug
 from ktdn_plugin.commands.usage import WRONG_USAGE
+from ktdn_plugin.console import print_lines
 
+VERSION = f"ktdn-plugin {__version__}"
 Commands = Mapping[str, Mapping[str, str]]
 """Groups of commands, as the help shows them: each command's function, as ``MODULE:FUNCTION`` in
 ``ktdn_plugin.commands``. A module without a function is a group of commands itself."""
@@ -72,7 +74,9 @@ def build_app(program: str, text: str, commands: Commands) -> App:
     app = App(
         name=program,
         help=text,
-        version=f"ktdn-plugin {__version__}",
+        version=VERSION,
+        # Errors are raised, and said by ``cli``; a console for them would load rich all the same.
+        error_console=cast(Any, object()),
         help_format="plaintext",
         group_commands=Group("Flags", sort_key=len(commands)),  # those of every command: --help
         group_parameters=Group("Flags", sort_key=len(commands)),
@@ -126,12 +130,13 @@ def command_of(app: App, words: Sequence[str]) -> tuple[tuple[str, ...], App]:
     return names, app
 
 
-def run_app(app: App, words: Sequence[str]) -> int:
+def run_app(app: App, words: Sequence[str], command: App) -> int:
     """Runs a command.
 
     Args:
         app: The whole program.
         words: The command line.
+        command: The command that it calls, see :func:`command_of`.
 
     Returns:
         The exit code.
@@ -139,16 +144,20 @@ def run_app(app: App, words: Sequence[str]) -> int:
     Raises:
         CycloptsError: If the command line cannot be understood.
     """
-    _, command = command_of(app, words)
+    if not set(words).isdisjoint(command.version_flags):
+        print_lines(VERSION)  # cyclopts would load rich to print it
+        return 0
     is_group = command.default_command is None
-    asked = {*command.help_flags, *command.version_flags}.intersection(words)
+    asks_help = not set(words).isdisjoint(command.help_flags)
     console = None
-    if is_group or asked:
+    # All else does without, for it takes longer to load than many a command takes to run.
+    if asks_help or (is_group and _is_bare(app, words)):
         from ktdn_plugin.commands.help import HelpFormatter, help_console
 
         app.help_formatter, console = HelpFormatter(), help_console()
-        for name in command:  # which imports the modules: a list of commands takes their words
-            command[name]
+        if is_group:
+            for name in command:  # which imports the modules: a list of commands takes their words
+                command[name]
     code = app.meta(
         words,
         console=console,
@@ -156,7 +165,12 @@ def run_app(app: App, words: Sequence[str]) -> int:
         print_error=False,
         result_action="return_value",
     )
-    return code or (WRONG_USAGE if is_group and not asked else 0)
+    return code or (WRONG_USAGE if is_group and not asks_help else 0)
+
+
+def _is_bare(app: App, words: Sequence[str]) -> bool:
+    """Whether a group of commands is called without a word of what to do, which shows its help."""
+    return not app.parse_commands([word for word in words if word != DEBUG])[2]
 
 
 def _shown_default(value: Any) -> str | None:

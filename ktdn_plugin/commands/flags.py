@@ -23,8 +23,9 @@ def valued(metavar: str, **settings: Any) -> Parameter:
         settings: Further settings of cyclopts's ``Parameter``.
     """
     # cyclopts 4, which Python 3.10 needs, has no names for values.
-    named = {"metavar": metavar} if hasattr(Parameter, "metavar") else {}
-    return Parameter(**named, **settings)
+    if hasattr(Parameter, "metavar"):
+        settings["metavar"] = metavar
+    return Parameter(**settings)
 
 
 Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]

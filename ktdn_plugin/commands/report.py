@@ -20,7 +20,7 @@ def report(
         Path | None, Parameter(show_default="those that a run or a dehazed folder names")
     ] = None,
     gt: Annotated[Path | None, GT] = None,
-    title: Annotated[str | None, valued("TEXT", show_default="the folders' names")] = (None),
+    title: Annotated[str | None, valued("TEXT", show_default="the folders' names")] = None,
     max_width: Annotated[int, valued("PIXELS")] = 1200,
     photos: int = 24,
 ) -> None:

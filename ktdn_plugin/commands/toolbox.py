@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -37,11 +37,11 @@ def train(flags: BasicSRFlags) -> None:
     """
     from ktdn_plugin.basicsr.train import train_pipeline
 
-    train_pipeline(Namespace(**vars(flags)), Path.cwd())
+    train_pipeline(SimpleNamespace(**vars(flags)), Path.cwd())
 
 
 def test(flags: BasicSRFlags) -> None:
     """Run a checkpoint over images, save and measure the results."""
     from ktdn_plugin.basicsr.test import test_pipeline
 
-    test_pipeline(Namespace(**vars(flags)), Path.cwd())
+    test_pipeline(SimpleNamespace(**vars(flags)), Path.cwd())
