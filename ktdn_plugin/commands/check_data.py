@@ -44,8 +44,10 @@ def check_data(
             images in it. A folder of such (train, val, test) counts as those.
         dataset: How the images are laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze,
             reside-its, reside-ots, sots-indoor, sots-outdoor or folders. Stores know theirs.
-        split: Part of the dataset. May be given several times: each is a set.
-        output: Where to write. A picture of what is suspicious, if anything is.
+        split: Part of the dataset. May be given several times: each is a set. Not for --dataset
+            folders.
+        output: Where to write. A picture of what is suspicious, if anything is. It replaces an
+            existing one.
         strict: Exit with 1 for warnings as well.
     """
     from ktdn_plugin.checking import check_data as check
