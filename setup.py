@@ -41,8 +41,10 @@ setup(
         "opencv-python",
         "lmdb",
         "addict",
+        "cyclopts>=4.25",  # the commands' flags, from signatures and docstrings; 4 on Python 3.10
         # Imported by us as well, though the above bring them along:
         "kornia>=0.8",  # Lab loss
+        "attrs",  # cyclopts's tables of help
         "jinja2>=3.1",  # the page of ktdn report, every name in it escaped
         "matplotlib>=3.7",  # curves, of reports too
         "numpy",
@@ -50,7 +52,7 @@ setup(
         "pydantic>=2.10",  # the schema of options files
         "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
-        "rich>=13",  # tables on screen
+        "rich>=13",  # tables on screen, and help
         "safetensors",  # weights files
         "scikit-image",  # SSIM, and the demo's photographs
         "tifffile",  # TIFF of 16 bit in arrangements that OpenCV does not know

@@ -1,37 +1,18 @@
-"""The commands ``basicsr`` and ``ktdn``: putting them together, and their last words."""
+"""The commands ``basicsr`` and ``ktdn``, and their last words."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Sequence
-from types import ModuleType
 
-from ktdn_plugin import __version__
-from ktdn_plugin.commands import (
-    bench,
-    check_data,
-    comfyui,
-    convert,
-    curves,
-    dehaze,
-    demo,
-    env,
-    evaluate,
-    export,
-    haze,
-    info,
-    mmengine,
-    models,
-    options,
-    prepare,
-    report,
-    shim,
-    toolbox,
-)
-from ktdn_plugin.commands.parsing import Parser
+from cyclopts import App, CycloptsError
+
+from ktdn_plugin.commands.app import BASICSR, KTDN, build_app, command_of, run_app
+from ktdn_plugin.commands.flags import DEBUG
+from ktdn_plugin.commands.usage import WRONG_USAGE, usage_line
 from ktdn_plugin.console import make_console_safe, print_lines
 from ktdn_plugin.errors import (
     KTDNError,
@@ -43,8 +24,20 @@ from ktdn_plugin.errors import (
 )
 
 SECONDS_TO_SPEAK = 3
+RESUME = {"train": "--auto_resume", "mmengine train": "--resume"}
+"""The flag that resumes what a command does."""
+MEMORY = {
+    "train": "batch_size_per_gpu or gt_size of datasets.train",
+    "test": "the images' size (they are tested whole)",
+    "mmengine train": "batch_size or gt_size of train_dataloader",
+    "bench train": "--batch-size or --crop-size",
+    "bench data": "--crop-size or --workers",
+    "bench dehaze": "--sizes",
+    "bench transfer": "datasets.train.batch_size_per_gpu",
+    "demo": "the training's batch size and crop",
+}
+"""What a command's memory depends on, unless it is :data:`IMAGE_SIZE`."""
 IMAGE_SIZE = "the images' size"
-"""What a command's memory depends on, unless it names flags or keys (``memory_depends_on``)."""
 PACKAGES = {
     "cv2": "opencv-python",
     "yaml": "pyyaml",
@@ -54,49 +47,22 @@ PACKAGES = {
 }
 """Packages that are not called like the modules they bring."""
 
-KTDN_COMMANDS = (
-    toolbox,
-    mmengine,
-    prepare,
-    check_data,
-    haze,
-    dehaze,
-    models,
-    evaluate,
-    options,
-    curves,
-    report,
-    convert,
-    export,
-    info,
-    comfyui,
-    shim,
-    bench,
-    demo,
-    env,
-)
 
-
-def _parser(program: str, text: str, modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
-    parser = Parser(prog=program, description=text)
-    parser.add_argument("--version", action="version", version=f"ktdn-plugin {__version__}")
-    toolbox.add_local_rank(parser, 0)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in modules:
-        module.add(commands)
-    return parser
-
-
-def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+def _main(app: App, argv: Sequence[str] | None) -> int:
     make_console_safe()  # before --help, whose text may not go into the console's encoding either
-    arguments = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     # OpenCV says of a broken file what the one line below says better.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    names, group = command_of(app, words)
+    command = " ".join(names)
     try:
-        # Toolboxes are loaded in here, after parsing: --help and wrong flags answer at once.
-        arguments.run(arguments)
+        return run_app(app, words, group)
+    except CycloptsError as error:
+        line = usage_line(error, app.name[0], names, group)
+        print_lines(f"error: {line}", to_stderr=True)
+        return WRONG_USAGE
     except KeyboardInterrupt:
-        flag = {"train": "--auto_resume", "mmengine": "--resume"}.get(arguments.command)
+        flag = RESUME.get(command)
         hint = f" {flag} resumes from the newest state, if one was saved." if flag else ""
         print_lines("Interrupted." + hint, to_stderr=True)
         return 130
@@ -105,8 +71,8 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             print_lines(stopped, to_stderr=True)
         return stopped.exit_code
     except Exception as error:
-        lines = _lines(error, getattr(arguments, "memory_depends_on", IMAGE_SIZE))
-        if lines is None or arguments.debug:
+        lines = _lines(error, MEMORY.get(command, IMAGE_SIZE))
+        if lines is None or DEBUG in words:
             raise
         # Every process of a distributed run checks the options; one of them is enough to hear,
         # and the launcher ends it as soon as another one is gone.
@@ -119,7 +85,6 @@ def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
                 return 1
         print_lines(*(f"error: {line}" for line in lines), to_stderr=True)
         return 1
-    return 0
 
 
 def _lines(error: Exception, lower: str) -> list[str] | None:
@@ -151,13 +116,10 @@ def _missing_package(error: ModuleNotFoundError) -> list[str] | None:
 
 def basicsr(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command ``basicsr``."""
-    return _main(
-        _parser("basicsr", "Train and test KTDN and BasicSR's own networks.", [toolbox]), argv
-    )
+    text = "Train and test KTDN and BasicSR's own networks."
+    return _main(build_app("basicsr", text, BASICSR), argv)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "ktdn") -> int:
     """Entry point of the command ``ktdn`` and of ``python -m ktdn_plugin``."""
-    return _main(
-        _parser(program, "KTDN, the Knowledge Transfer Dehazing Network.", KTDN_COMMANDS), argv
-    )
+    return _main(build_app(program, "KTDN, the Knowledge Transfer Dehazing Network.", KTDN), argv)

@@ -92,7 +92,12 @@ METHODS = ("hazy", DEFAULT, "student")
 
 
 def run_demo(
-    output: Path, seed: int = 0, overrides: Sequence[str] = (), toolbox: str = "basicsr"
+    output: Path,
+    seed: int = 0,
+    toolbox: str = "basicsr",
+    *,
+    force_yml: Sequence[str] = (),
+    cfg_options: Sequence[str] = (),
 ) -> None:
     """Runs the demo.
 
@@ -100,14 +105,21 @@ def run_demo(
         output: Folder to write to: ``data``, ``options``, the runs' folders, ``metrics.csv`` and
             ``comparison.png``. An earlier demo's runs are kept aside.
         seed: Seed of the training photographs' haze.
-        overrides: Changes to the two training stages' options, as the toolbox's flag takes them.
         toolbox: ``basicsr`` or ``mmengine``.
+        force_yml: Changes to the two training stages' options, for ``basicsr``.
+        cfg_options: The same for ``mmengine``.
 
     Raises:
-        KTDNError: If the folder cannot be written, or a stage fails.
+        KTDNError: If the changes are for the other toolbox, the folder cannot be written, or a
+            stage fails.
     """
     output = output.absolute()
     how = TOOLBOXES[toolbox]
+    given = {"--force_yml": force_yml, "--cfg-options": cfg_options}
+    for flag, values in given.items():
+        if values and flag != how.override:
+            raise KTDNError(f"{flag}: with --toolbox {toolbox} the flag is {how.override}")
+    overrides = given[how.override]
     print_lines(f"Demo in {output}")
     make_demo_dataset(output / "data", seed)
     _copy_options(options_folder() / how.options, output / "options")

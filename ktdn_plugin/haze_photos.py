@@ -19,6 +19,77 @@ from ktdn_plugin.photos import read_rgb, read_size, write_rgb
 from ktdn_plugin.scenes.image_files import list_images
 
 SEEDS = 2**32
+FOLDER, SHEET = Path("hazy"), Path("training_samples.png")
+COUNT = 24
+
+
+def haze_photos_or_samples(
+    photos: Sequence[Path],
+    options_file: Path | None,
+    output: Path | None = None,
+    *,
+    seed: int | None = None,
+    count: int | None = None,
+    depth: Path | None = None,
+    transmission: bool = False,
+    overwrite: bool = False,
+    **ranges: Any,
+) -> None:
+    """Lays haze over photographs, or draws what a training is shown, as the flags say.
+
+    Args:
+        photos: See :func:`haze_photos`.
+        options_file: Instead of photographs, an options file of BasicSR's or a config of
+            mmengine's.
+        output: Where to write; by default ``hazy``, or ``training_samples.png``.
+        seed: Seed of the haze, or of the samples; by default 0, or the file's own.
+        count: How many samples of the options file; by default 24.
+        depth: See :func:`haze_photos`.
+        transmission: See :func:`haze_photos`.
+        overwrite: Whether files that exist may be replaced.
+        ranges: See :func:`haze_photos`; what is None has its default.
+
+    Raises:
+        KTDNError: Flags do not fit one another, or what they lead to fails.
+    """
+    ranges = {name: value for name, value in ranges.items() if value is not None}
+    if options_file is None:
+        if count is not None:
+            raise KTDNError("--count: goes with -opt, whose samples it counts")
+        if not photos:
+            raise KTDNError("nothing to do; name a photo, or an options file by -opt")
+        haze_photos(
+            photos,
+            output or FOLDER,
+            seed=seed or 0,
+            depth=depth,
+            transmission=transmission,
+            overwrite=overwrite,
+            **ranges,
+        )
+        return
+    others = {"depth": depth, "transmission": transmission or None, **ranges}
+    for flag, value in others.items():
+        if value is not None:
+            raise KTDNError(f"--{flag}: not with -opt, whose file says what is done")
+    if photos:
+        raise KTDNError(f"{photos[0]}: not with -opt, whose file names the photos")
+    _draw_samples(options_file, output or SHEET, seed, COUNT if count is None else count, overwrite)
+
+
+def _draw_samples(
+    options_file: Path, output: Path, seed: int | None, count: int, overwrite: bool
+) -> None:
+    from ktdn_plugin.haze.sheet import write_sample_sheet
+
+    if options_file.suffix == ".py":
+        from ktdn_plugin.mmengine.samples import read_training_samples
+    else:
+        from ktdn_plugin.basicsr.samples import read_training_samples
+
+    samples = read_training_samples(options_file, seed)
+    write_sample_sheet(samples, output, count, overwrite)
+    print_lines(f"Training samples: {output}")
 
 
 def haze_photos(

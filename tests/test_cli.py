@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
 
 import numpy as np
@@ -10,17 +10,17 @@ import pytest
 import torch
 
 import ktdn_plugin
-from ktdn_plugin import cli, commands
-from ktdn_plugin.commands import info
-from ktdn_plugin.commands.parsing import Parser
+from ktdn_plugin import cli
+from ktdn_plugin.checkpoints import info
 
 
-def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> list[str]:
-    """Gives what standard error has of a command that is refused."""
-    with pytest.raises(SystemExit) as left:
-        entry(list(words))
-    assert left.value.code == 2
-    return capsys.readouterr().err.splitlines()
+def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> str:
+    """Gives the one line that standard error has of a command line that is refused."""
+    assert entry(list(words)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return line
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> list[str
             "dehaze photo.png --chekpoint net.pth",
             "dehaze: there is no flag --chekpoint; did you mean '--checkpoint'?",
         ),
-        # Also where argparse would rather miss something, or take the value for an input.
+        # Also where an input is missing.
         (
             "dehaze --chekpoint=net.pth",
             "dehaze: there is no flag --chekpoint; did you mean '--checkpoint'?",
@@ -42,7 +42,7 @@ def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> list[str
             "mmengine train: there is no flag --workdir; did you mean '--work-dir'?",
         ),
         (
-            "bench dehaze --step 3 --warmups 3",
+            "bench dehaze --steps 3 --warmups 3",
             "bench dehaze: there is no flag --warmups; did you mean '--warmup'?",
         ),
         ("--vesion", "there is no flag --vesion; did you mean '--version'?"),
@@ -57,55 +57,61 @@ def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> list[str
             "comfyui a b",
             "comfyui: unexpected argument 'b'; 'ktdn comfyui --help' says what goes",
         ),
+        ("dehaze", "dehaze: INPUT is missing; 'ktdn dehaze --help' says what it is"),
+        ("train --opt", "train: --opt needs a value; 'ktdn train --help' says which"),
+        ("haze x --veil 1", "haze: --veil needs 2 values; 'ktdn haze --help' says which"),
+        ("bench train --seed x", "bench train: Invalid value for --seed: unable to convert"),
     ],
 )
 def test_a_mistyped_word_gets_one_line(
     capsys: pytest.CaptureFixture, words: str, line: str
 ) -> None:
-    (only,) = said(capsys, *words.split())
-    assert only.startswith(f"error: {line}")
+    assert said(capsys, *words.split()).startswith(f"error: {line}")
 
 
 def test_a_mistyped_command(capsys: pytest.CaptureFixture) -> None:
-    lines = said(capsys, "dehase", "x", "--any", "flag")
-    assert lines[0].startswith("usage: ktdn ")
-    assert lines[1:] == ["error: there is no command 'dehase'; did you mean 'dehaze'?"]
-    assert said(capsys, "mmengine", "tran", "x")[-1] == (
-        "error: mmengine: there is no stage 'tran'; did you mean 'train'?"
+    line = said(capsys, "dehase", "x", "--any", "flag")
+    assert line == "error: there is no command 'dehase'; did you mean 'dehaze'?"
+    assert said(capsys, "mmengine", "tran", "x") == (
+        "error: mmengine: there is no command 'tran'; did you mean 'train'?"
     )
-    last = said(capsys, "xyzzy", entry=cli.basicsr)[-1]
-    assert last == "error: there is no command 'xyzzy'; there are train, test"
-    last = said(capsys, "train", "-opt", "x", "--autoresume", entry=cli.basicsr)[-1]
-    assert last == "error: train: there is no flag --autoresume; did you mean '--auto_resume'?"
+    line = said(capsys, "xyzzy", entry=cli.basicsr)
+    assert line == "error: there is no command 'xyzzy'; there are train, test"
+    line = said(capsys, "train", "-opt", "x", "--autoresume", entry=cli.basicsr)
+    assert line == "error: train: there is no flag --autoresume; did you mean '--auto_resume'?"
 
 
-def test_what_argparse_takes_is_taken() -> None:
-    parser = Parser(prog="program")
-    command = parser.add_subparsers(dest="command").add_parser("do")
-    command.add_argument("files", nargs="*")
-    command.add_argument("-n", type=int)
-    command.add_argument("--ranges", nargs=2, type=float)
-    command.add_argument("--memory-limit")
-    given = parser.parse_args(
-        ["do", "-n3", "--ranges", "-1", "-.5", "--mem=4 GB", "-", "--", "--name"]
-    )
-    assert given == argparse.Namespace(
-        command="do", n=3, ranges=[-1, -0.5], memory_limit="4 GB", files=["-", "--name"]
-    )
+@pytest.mark.parametrize("words", [(), ("bench",), ("bench", "--debug")], ids=str)
+def test_without_a_command_there_is_help(
+    capsys: pytest.CaptureFixture, words: tuple[str, ...]
+) -> None:
+    assert cli.main([*words]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: {' '.join(('ktdn', *words[:1]))} COMMAND")
+    assert err == ""
 
 
-def test_version_loads_nothing_heavy(run) -> None:
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("--version", 0), ("--help", 0), ("dehaze --help", 0), ("dehase", 2), ("dehaze --gd", 2)],
+)
+def test_what_needs_no_work_loads_nothing_heavy(run, words: str, code: int) -> None:
+    heavy = ["torch", "numpy", "cv2", "basicsr", "mmengine", "timm"]
+    if "--help" not in words:
+        heavy.append("rich")  # help alone is drawn by it
     for entry in ("main", "basicsr"):
-        code = (
+        script = (
             "import sys\n"
             f"from ktdn_plugin.cli import {entry} as entry\n"
-            "try:\n    entry(['--version'])\n"
-            "finally:\n"
-            "    print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules])"
+            f"code = entry({words.split()!r})\n"
+            f"print(code, [name for name in {heavy} if name in sys.modules])"
         )
-        done = run(program=("-c", code))
+        done = run(program=("-c", script))
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines() == [f"ktdn-plugin {ktdn_plugin.__version__}", "[]"]
+        if entry == "main":
+            assert done.stdout.splitlines()[-1] == f"{code} []"
+        if words == "--version":
+            assert done.stdout.splitlines() == [f"ktdn-plugin {ktdn_plugin.__version__}", "0 []"]
 
 
 @pytest.mark.parametrize(
@@ -114,11 +120,8 @@ def test_version_loads_nothing_heavy(run) -> None:
 def test_a_missing_package_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, module: str, package: str
 ) -> None:
-    def load(arguments: argparse.Namespace) -> None:
-        __import__(module)
-
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(info, "_run", load)
+    monkeypatch.setattr(info, "print_checkpoints", lambda *_, **__: __import__(module))
     assert cli.main(["info", "net.pth"]) == 1
     assert capsys.readouterr().err == (
         f"error: the module '{module}' is missing; install it: pip install {package}\n"
@@ -129,19 +132,23 @@ def test_a_missing_package_is_named(
 
 @pytest.mark.parametrize("module", ["ktdn_plugin.gone", "json.gone"])
 def test_a_missing_part_is_a_defect(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
-    monkeypatch.setattr(info, "_run", lambda arguments: __import__(module))
+    monkeypatch.setattr(info, "print_checkpoints", lambda *_, **__: __import__(module))
     with pytest.raises(ModuleNotFoundError):
         cli.main(["info", "net.pth"])
 
 
 @pytest.mark.parametrize(
-    ("module", "run", "words", "lower"),
+    ("work", "words", "lower"),
     [
-        ("toolbox", "_train", "train -opt x.yml", "batch_size_per_gpu or gt_size"),
-        ("toolbox", "_test", "test -opt x.yml", "the images' size"),
-        ("mmengine", "_train", "mmengine train x.py", "batch_size or gt_size of train_dataloader"),
-        ("bench", "_train", "bench train", "--batch_size or --size"),
-        ("evaluate", "_run", "evaluate --gt a b", "the images' size"),
+        ("basicsr.train.train_pipeline", "train -opt x.yml", "batch_size_per_gpu or gt_size"),
+        ("basicsr.test.test_pipeline", "test -opt x.yml", "the images' size"),
+        (
+            "mmengine.run.train_pipeline",
+            "mmengine train x.py",
+            "batch_size or gt_size of train_dataloader",
+        ),
+        ("bench.train.run_bench", "bench train", "--batch-size or --crop-size"),
+        ("evaluation.evaluate", "evaluate --gt a b", "the images' size"),
     ],
 )
 @pytest.mark.parametrize("library", ["torch", "numpy"])
@@ -149,13 +156,14 @@ def test_memory_that_does_not_suffice(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     library: str,
-    module: str,
-    run: str,
+    work: str,
     words: str,
     lower: str,
 ) -> None:
     take = {"torch": torch.empty, "numpy": np.empty}[library]
-    monkeypatch.setattr(getattr(commands, module), run, lambda arguments: take(2**58))
+    module, _, name = work.rpartition(".")
+    place = importlib.import_module(f"ktdn_plugin.{module}")
+    monkeypatch.setattr(place, name, lambda *_, **__: take(2**58))
     assert cli.main(words.split()) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: out of memory: lower {lower}"), line

@@ -218,11 +218,10 @@ def test_bad_input(
 
 def test_flags(capsys: pytest.CaptureFixture[str]) -> None:
     for words, wanted in (
-        (["net.pth"], "-o/--output"),
-        (["net.pth", "-o", "a.onnx", "--onnx", "--torch"], "not allowed with"),
+        (["net.pth"], "--output is missing"),
+        (["net.pth", "-o", "a.onnx", "--onnx", "--torch"], "{--onnx, --torch}"),
     ):
-        with pytest.raises(SystemExit):
-            main(["export", *words])
+        assert main(["export", *words]) == 2
         assert wanted in capsys.readouterr().err
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import one, write_png
 
-from ktdn_plugin.commands import haze as command
+from ktdn_plugin.cli import main
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze import scattering as defaults
 from ktdn_plugin.haze.scattering import synthesize_haze
@@ -199,11 +199,11 @@ def test_depth_fits_one_photo_only(folder: Path) -> None:
     assert line == "--depth photos/a.png: fits one photo, got 3; give one"
 
 
-def test_help_tells_the_defaults() -> None:
-    parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers())
-    for name, (default, _) in command.RANGES.items():
-        assert default == getattr(defaults, name.upper()), name
-    assert command.OCTAVES == defaults.OCTAVES
-    arguments = parser.parse_args(["haze", "x.png"])
-    assert command._given(arguments) == {}
+def test_help_tells_the_defaults(capsys: pytest.CaptureFixture) -> None:
+    assert main(["haze", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in ("density", "airlight", "tint", "veil", "coverage"):
+        low, high = getattr(defaults, name.upper())
+        shown = rf"--{name} (LOW HIGH )?[^[]*\[default: {low:g} {high:g}\]"
+        assert re.search(shown, text), name
+    assert f"Scales of the clouds, 1 to 10. [default: {defaults.OCTAVES}]" in text

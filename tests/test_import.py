@@ -23,10 +23,10 @@ LAZY = (
     Path("bench/data.py"),
     Path("bench/train.py"),
     Path("bench/transfer.py"),
-    Path("commands/haze.py"),
     Path("commands/mmengine.py"),
     Path("commands/options.py"),
     Path("commands/toolbox.py"),
+    Path("haze_photos.py"),
 )
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", "pydantic", *TOOLBOXES)
 

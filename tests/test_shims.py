@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from cyclopts import App
 from helpers import ENCODER
 
 from ktdn_plugin import KTDN, KTDNError
@@ -268,9 +269,6 @@ def test_the_real_command_line(run, tmp_path: Path) -> None:
 
 
 def test_the_flags_name_every_program() -> None:
-    import argparse
-
-    commands = argparse.ArgumentParser().add_subparsers()
-    shim.add(commands)
-    actions = {action.dest: action for action in commands.choices["shim"]._actions}
-    assert tuple(actions["program"].choices) == tuple(PROGRAMS)
+    arguments = App(default_command=shim.shim).assemble_argument_collection()
+    (program,) = [argument for argument in arguments if argument.name == "--for"]
+    assert program.get_choices() == tuple(PROGRAMS)

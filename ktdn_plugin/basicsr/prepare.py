@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -27,7 +27,7 @@ from ktdn_plugin.text_files import LARGEST_YAML, read_text
 from ktdn_plugin.training import distributed
 
 
-def read_options_text(arguments: Namespace) -> str:
+def read_options_text(arguments: SimpleNamespace) -> str:
     """Reads the options' text, once: what a shell composes by ``<(command)`` comes no second time.
 
     It may also lie in an earlier run's folder, which is renamed later.
@@ -39,7 +39,7 @@ def read_options_text(arguments: Namespace) -> str:
 
 
 def prepare(
-    arguments: Namespace, text: str, root: Path, is_train: bool
+    arguments: SimpleNamespace, text: str, root: Path, is_train: bool
 ) -> tuple[Options, State | None]:
     """Parses, completes and checks options, joins the other processes, seeds.
 
@@ -74,7 +74,7 @@ def prepare(
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
     # Before the files are looked at: a host that lacks one must not keep the others waiting.
-    place = distributed.detect_rank(arguments.launcher, arguments.local_rank)
+    place = distributed.detect_rank(arguments.launcher)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
     timeout = opt["dist_params"]["timeout"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ktdn_plugin.basicsr.options import Options
@@ -17,7 +17,7 @@ from ktdn_plugin.training import distributed
 from ktdn_plugin.training.run_log import RunLog
 
 
-def test_pipeline(arguments: Namespace, root: Path) -> None:
+def test_pipeline(arguments: SimpleNamespace, root: Path) -> None:
     """Tests as the options say.
 
     Args:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tqdm import tqdm
@@ -37,7 +37,7 @@ from ktdn_plugin.training.preemption import noticing_signals
 _logger = logging.getLogger("basicsr")
 
 
-def train_pipeline(arguments: Namespace, root: Path) -> None:
+def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
     """Trains as the options say.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,28 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ktdn_plugin.archs import KTDN
+from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.inference.rehearsal import metering
 from ktdn_plugin.variants import find_variant
 
 SIZES = ((256, 256), (1600, 1200))
 """A training crop, and a photograph of NH-HAZE: (width, height)."""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Reads an image's size as people write it, ``1600x1200``.
+
+    Returns:
+        Width and height.
+
+    Raises:
+        KTDNError: If it is none.
+    """
+    found = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text)
+    if not found or min(map(int, found.groups())) < 1:
+        hint = did_you_mean(text, ["1600x1200", "3840x2160", "7680x4320"])
+        raise KTDNError(f"--sizes: '{text}' is no WIDTHxHEIGHT, such as 1600x1200{hint}")
+    return int(found.group(1)), int(found.group(2))
 
 
 @dataclass(frozen=True)

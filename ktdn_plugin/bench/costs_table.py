@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ktdn_plugin.bench.costs import SIZES, ModelDescription, describe_model
+from ktdn_plugin.bench.costs import ModelDescription, describe_model, parse_size
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.text_tables import table_lines
@@ -17,23 +17,24 @@ FOOTNOTE = (
 )
 
 
-def print_models(pattern: str = "", sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+def print_models(pattern: str, sizes: Sequence[str]) -> None:
     """Prints what the named networks are and cost.
 
     Args:
         pattern: Which of them, such as ``"*small*"``; all where it is empty.
-        sizes: Image sizes (width, height) to say it for.
+        sizes: Image sizes to say it for, such as ``1600x1200``.
 
     Raises:
-        KTDNError: If there is none to print.
+        KTDNError: If there is none to print, or a size is none.
     """
+    parsed = [parse_size(size) for size in sizes]
     names = list_models(pattern)
     if not names:
         raise KTDNError(
             f"there is no model '{pattern}'{did_you_mean(pattern, VARIANTS)} "
             f"(there are {', '.join(VARIANTS)})"
         )
-    print_lines(*format_models([describe_model(name, sizes) for name in names]))
+    print_lines(*format_models([describe_model(name, parsed) for name in names]))
     print_lines("", FOOTNOTE)
 
 

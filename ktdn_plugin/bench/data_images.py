@@ -58,7 +58,7 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int, least: int) ->
     """
     if hazy is None or clear is None:
         if hazy is not clear:
-            raise KTDNError("bench: --hazy and --clear go together; name both folders, or neither")
+            raise KTDNError("bench: --hazy and --gt go together; name both folders, or neither")
         pairs = [Pair(None, (HEIGHT, WIDTH)) for _ in range(count)]
     else:
         scenes = open_scenes(clear, hazy=hazy, allow_incomplete=True).aligned()
@@ -69,7 +69,7 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int, least: int) ->
             what = f"{pair.files[0]}: " if pair.files else "bench: the pairs made of photographs: "
             raise KTDNError(
                 f"{what}{pair.size[1]} x {pair.size[0]} pixels are less than the crop; lower "
-                f"--size {least}"
+                f"--crop-size {least}"
             )
     return pairs
 
@@ -165,7 +165,7 @@ def _load(name: str) -> Image:
     if spec is None or spec.origin is None:
         raise KTDNError(
             "bench: scikit-image's photographs are needed: pip install scikit-image, or name your "
-            "own images with --hazy and --clear"
+            "own images with --hazy and --gt"
         )
     return read_rgb(Path(spec.origin).parent / "data" / name)
 

@@ -8,7 +8,6 @@ time. Where the plain way does not fit into the memory, ours without stripes is 
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +17,14 @@ import torch
 from tqdm import tqdm
 
 from ktdn_plugin.archs import KTDN
+from ktdn_plugin.bench.costs import parse_size
 from ktdn_plugin.bench.dehaze_table import DehazeRow, format_rows
 from ktdn_plugin.bench.dehaze_worker import LEAST, PLAIN, WHOLE, DehazeJob, DehazeWorker
 from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.bench.process import WorkerError
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference.devices import PRECISIONS, find_device, find_precision
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
@@ -35,7 +35,7 @@ Size = tuple[int, int]
 
 
 def run_bench_dehaze(
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     encoder: str = "res2net101d",
     sizes: Sequence[str] = ("1600x1200",),
     precisions: Sequence[str] | None = None,
@@ -72,7 +72,7 @@ def run_bench_dehaze(
         raise KTDNError(f"bench: {error}") from error
     if steps < 1 or warmup < 0:
         raise KTDNError(f"bench: steps is {steps} and warmup {warmup}; at least 1 and 0")
-    parsed = [_parse_size(size) for size in sizes]
+    parsed = [parse_size(size) for size in sizes]
     for bound in max_memory:
         if bound != LEAST:
             parse_memory(bound)
@@ -152,14 +152,6 @@ def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
             find_precision(name, device)
             there.append(name)
     return there
-
-
-def _parse_size(text: str) -> Size:
-    found = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text)
-    if not found or min(int(part) for part in found.groups()) < 1:
-        hint = did_you_mean(text, ["1600x1200", "3840x2160", "7680x4320"])
-        raise KTDNError(f"bench: size '{text}' is no WIDTHxHEIGHT{hint}")
-    return int(found.group(1)), int(found.group(2))
 
 
 def plain_peak(network: KTDN, size: Size) -> int:

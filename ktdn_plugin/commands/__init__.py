@@ -1,1 +1,4 @@
-"""The commands' flags, a file each; what they do is loaded when they run."""
+"""The commands, a function each: its signature is the flags, its docstring the help.
+
+What a command does is a function of the package, loaded when the command runs.
+"""

@@ -1,168 +1,120 @@
-"""``ktdn bench``: flags."""
+"""``ktdn bench``: measure what this machine makes of KTDN."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ktdn_plugin.commands.flags import CROP_SIZE, GT, OptionsFile, valued
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "measure what this machine makes of KTDN"
-    subjects = commands.add_parser("bench", help=text, description=text).add_subparsers(
-        dest="subject", required=True, metavar="SUBJECT"
-    )
-    _add_train(subjects)
-    _add_data(subjects)
-    _add_dehaze(subjects)
-    _add_transfer(subjects)
+def train(
+    *,
+    encoder: Annotated[str, valued("NAME")] = "res2net101d",
+    batch_size: Annotated[int | None, Parameter(show_default="2 on a CPU, 4 on a GPU")] = None,
+    crop_size: Annotated[int, CROP_SIZE] = 256,
+    steps: int = 5,
+    warmup: int = 2,
+    device: Annotated[str, valued("NAME")] = "auto",
+    variants: Annotated[Sequence[str] | None, valued("NAME...", show_default="all")] = None,
+    opt: OptionsFile | None = None,
+    seed: int = 0,
+) -> None:
+    """Measure a training step's time and memory: the plain way, ours, and each switch.
 
-
-def _add_train(subjects: argparse._SubParsersAction) -> None:
-    text = "time and memory of a student's training step: the plain way, ours, and each switch"
-    parser = subjects.add_parser("train", help=text, description=text)
-    parser.add_argument("--encoder", default="res2net101d", help="timm backbone (res2net101d)")
-    parser.add_argument("--batch_size", type=int, help="images in a batch (2 on a CPU, 4 on a GPU)")
-    parser.add_argument("--size", type=int, default=256, help="crop in pixels (256)")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each variant (5)")
-    parser.add_argument("--warmup", type=int, default=2, help="steps before them (2)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    parser.add_argument("--variants", nargs="+", help="variants beside 'plain' (all)")
-    parser.add_argument(
-        "-opt", "--opt", type=Path, help="options file whose training data is waited for"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and images (0)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_train, memory_depends_on="--batch_size or --size")
-
-
-def _train(arguments: argparse.Namespace) -> None:
+    Args:
+        encoder: Encoder, a timm backbone.
+        batch_size: Images in a batch.
+        crop_size: Height and width of the training crops, in pixels.
+        steps: Timed runs of each variant.
+        warmup: Runs before the timed ones.
+        device: Where to compute. auto, cpu, cuda or cuda:1.
+        variants: Variants to measure beside 'plain'.
+        opt: Options file. YAML, as BasicSR's; its training data is waited for.
+        seed: Seed of the random numbers.
+    """
     from ktdn_plugin.bench.train import run_bench
 
-    run_bench(
-        arguments.encoder,
-        arguments.batch_size,
-        arguments.size,
-        arguments.steps,
-        arguments.warmup,
-        arguments.device,
-        arguments.variants,
-        arguments.opt,
-        arguments.seed,
-    )
+    run_bench(encoder, batch_size, crop_size, steps, warmup, device, variants, opt, seed)
 
 
-def _add_data(subjects: argparse._SubParsersAction) -> None:
-    text = "training crops a second and a core: BasicSR's dataset and ours, files and store"
-    parser = subjects.add_parser("data", help=text, description=text)
-    parser.add_argument("--hazy", type=Path, help="folder of hazy images (made of photographs)")
-    parser.add_argument("--clear", type=Path, help="folder of the clear ones")
-    parser.add_argument("--pairs", type=int, default=6, help="pairs to read from, at most (6)")
-    parser.add_argument("--size", type=int, default=256, help="crop in pixels (256)")
-    parser.add_argument("--samples", type=int, help="samples of each reader, at most (no limit)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="time for each reader (5)")
-    parser.add_argument(
-        "--workers", type=int, nargs="+", default=[0], help="also with so many data workers (0)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of crops and made pairs (0)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_data, memory_depends_on="--size or --workers")
+def data(
+    *,
+    hazy: Path | None = None,
+    gt: Annotated[Path | None, GT] = None,
+    pairs: int = 6,
+    crop_size: Annotated[int, CROP_SIZE] = 256,
+    samples: Annotated[int | None, Parameter(show_default="no limit")] = None,
+    seconds: float = 5.0,
+    workers: Sequence[int] = (0,),
+    seed: int = 0,
+) -> None:
+    """Measure training crops a second and a core: BasicSR's dataset and ours, files and store.
 
-
-def _data(arguments: argparse.Namespace) -> None:
+    Args:
+        hazy: Hazy images. A folder; without it, pairs are made of photographs.
+        gt: Clear images, the ground truth. A folder.
+        pairs: Pairs to read from, at most.
+        crop_size: Height and width of the training crops, in pixels.
+        samples: Samples of each reader, at most.
+        seconds: Time for each reader, in seconds.
+        workers: Number of workers. Each reader is measured with each of these numbers.
+        seed: Seed of the random numbers.
+    """
     from ktdn_plugin.bench.data import run_bench_data
 
-    run_bench_data(
-        arguments.hazy,
-        arguments.clear,
-        arguments.pairs,
-        arguments.size,
-        arguments.samples,
-        arguments.seconds,
-        arguments.workers,
-        arguments.seed,
-    )
+    run_bench_data(hazy, gt, pairs, crop_size, samples, seconds, workers, seed)
 
 
-def _add_dehaze(subjects: argparse._SubParsersAction) -> None:
-    text = "time and memory of dehazing an image: the plain way, and ours in each precision"
-    parser = subjects.add_parser("dehaze", help=text, description=text)
-    parser.add_argument("--checkpoint", type=Path, help="a trained network (weights are drawn)")
-    parser.add_argument(
-        "--encoder", default="res2net101d", help="timm backbone for drawn weights (res2net101d)"
-    )
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        default=["1600x1200"],
-        metavar="WIDTHxHEIGHT",
-        help="the images' sizes (1600x1200)",
-    )
-    parser.add_argument(
-        "--precisions",
-        nargs="+",
-        metavar="PRECISION",
-        help="float32, tf32, bf16, fp16 (all that the device has)",
-    )
-    parser.add_argument(
-        "--max-memory",
-        nargs="+",
-        default=[],
-        metavar="SIZE",
-        help="also within so much memory: 2GB, 800MB, ..., or least: the least that does",
-    )
-    parser.add_argument(
-        "--beside",
-        nargs="+",
-        default=[],
-        metavar="NAME_OR_FILE",
-        help="other trained networks, measured in the same run: ktdn_small, net_g.pth, ...",
-    )
-    parser.add_argument("--steps", type=int, default=3, help="timed runs of each way (3)")
-    parser.add_argument("--warmup", type=int, default=1, help="runs before them (1)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (0)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_dehaze, memory_depends_on="--sizes")
+def dehaze(
+    *,
+    checkpoint: Annotated[str | None, valued("NAME_OR_FILE", show_default="random weights")] = None,
+    encoder: Annotated[str, valued("NAME")] = "res2net101d",
+    sizes: Annotated[Sequence[str], valued("WIDTHxHEIGHT...")] = ("1600x1200",),
+    precisions: Annotated[
+        Sequence[str] | None,
+        valued("PRECISION...", show_default="all that the device has"),
+    ] = None,
+    max_memory: Annotated[Sequence[str], valued("SIZE...")] = (),
+    beside: Annotated[Sequence[str], valued("NAME_OR_FILE...")] = (),
+    steps: int = 3,
+    warmup: int = 1,
+    device: Annotated[str, valued("NAME")] = "auto",
+    seed: int = 0,
+) -> None:
+    """Measure dehazing, time and memory: the plain way, and ours in each precision.
 
-
-def _dehaze(arguments: argparse.Namespace) -> None:
+    Args:
+        checkpoint: A trained network: ktdn_small, ktdn_tiny or a file.
+        encoder: Encoder, a timm backbone. For random weights.
+        sizes: Image sizes in pixels.
+        precisions: Precisions of the computation: float32, tf32, bf16, fp16.
+        max_memory: Memory limit, such as 4GB. Measured beside the run without one; least is the
+            least that is enough.
+        beside: Other trained networks, measured in the same run: ktdn_small, net_g.pth, ...
+        steps: Timed runs of each variant.
+        warmup: Runs before the timed ones.
+        device: Where to compute. auto, cpu, cuda or cuda:1.
+        seed: Seed of the random numbers.
+    """
     from ktdn_plugin.bench.dehaze import run_bench_dehaze
 
     run_bench_dehaze(
-        arguments.checkpoint,
-        arguments.encoder,
-        arguments.sizes,
-        arguments.precisions,
-        arguments.max_memory,
-        arguments.beside,
-        arguments.steps,
-        arguments.warmup,
-        arguments.device,
-        arguments.seed,
+        checkpoint, encoder, sizes, precisions, max_memory, beside, steps, warmup, device, seed
     )
 
 
-def _add_transfer(subjects: argparse._SubParsersAction) -> None:
-    text = (
-        "what knowledge transfer adds: a student trained with, without, and by an untrained teacher"
-    )
-    parser = subjects.add_parser("transfer", help=text, description=text)
-    parser.add_argument(
-        "-opt",
-        "--opt",
-        type=Path,
-        required=True,
-        help="a student's options file, such as options/release/train_transfer.yml",
-    )
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs (0 1 2)"
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_transfer, memory_depends_on="datasets.train.batch_size_per_gpu")
+def transfer(*, opt: OptionsFile, seeds: Sequence[int] = (0, 1, 2)) -> None:
+    """Measure what knowledge transfer adds: train with it, without, and by an untrained teacher.
 
-
-def _transfer(arguments: argparse.Namespace) -> None:
+    Args:
+        opt: Options file. YAML, as BasicSR's; a student's, such as
+            options/release/train_transfer.yml.
+        seeds: Seeds of the runs.
+    """
     from ktdn_plugin.bench.transfer import run_bench_transfer
 
-    run_bench_transfer(arguments.opt, arguments.seeds)
+    run_bench_transfer(opt, seeds)

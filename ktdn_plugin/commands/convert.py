@@ -1,53 +1,55 @@
-"""``ktdn convert``: flags."""
+"""``ktdn convert``: write a checkpoint in another layout."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ktdn_plugin.commands.flags import Overwrite, valued
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "write a checkpoint in another layout: ours, the published one, safetensors, mmengine's"
-    parser = commands.add_parser("convert", help=text, description=text)
-    parser.add_argument("source", type=Path, metavar="SRC", help="a checkpoint in any layout")
-    parser.add_argument("target", type=Path, metavar="DST", help="the file to write")
-    parser.add_argument(
-        "--to",
-        metavar="LAYOUT",
-        help="ktdn, published, safetensors or mmengine (by DST's suffix: safetensors or ktdn)",
-    )
-    parser.add_argument(
-        "--param-key",
-        metavar="KEY",
-        help="params, as trained, or params_ema, averaged (both where DST has room for both, "
-        "else the averaged ones)",
-    )
-    parser.add_argument("--encoder", help="timm's name of the encoder, where SRC does not tell")
-    parser.add_argument(
-        "--half",
-        action="store_true",
-        help="write convolutions in float16: half the size; networks compute in float32 as before",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_run)
+def convert(
+    source: Annotated[Path, Parameter(name="SOURCE")],
+    target: Annotated[Path, Parameter(name="DEST")],
+    /,
+    *,
+    to: Annotated[
+        str | None,
+        valued("LAYOUT", show_default="safetensors or ktdn, by DEST's suffix"),
+    ] = None,
+    param_key: Annotated[
+        str | None,
+        valued("KEY", show_default="both where DEST has room, else params_ema"),
+    ] = None,
+    encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None,
+    half: bool = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a checkpoint in another layout: ours, the published one, safetensors, mmengine's.
 
-
-def _run(arguments: argparse.Namespace) -> None:
-    from ktdn_plugin.checkpoints.convert import convert
+    Args:
+        source: A checkpoint in any layout.
+        target: The file to write.
+        to: Layout to write: ktdn, published, safetensors or mmengine.
+        param_key: Weights to write: params, as trained, or params_ema, averaged.
+        encoder: Encoder, a timm backbone.
+        half: Write convolutions in float16: half the size. Networks compute in float32 as before.
+    """
+    from ktdn_plugin.checkpoints.convert import convert as convert_checkpoint
     from ktdn_plugin.console import print_lines
 
-    made = convert(
-        arguments.source,
-        arguments.target,
-        arguments.to,
-        param_key=arguments.param_key,
-        encoder=arguments.encoder,
-        half=arguments.half,
-        overwrite=arguments.overwrite,
+    made = convert_checkpoint(
+        source,
+        target,
+        to,
+        param_key=param_key,
+        encoder=encoder,
+        half=half,
+        overwrite=overwrite,
     )
     print_lines(
-        f"{arguments.source} ({made.source}) -> {arguments.target} ({made.target}): KTDN with "
-        f"{made.encoder}, {' and '.join(made.weights)}"
+        f"{source} ({made.source}) -> {target} ({made.target}): KTDN with {made.encoder}, "
+        f"{' and '.join(made.weights)}"
     )

@@ -1,30 +1,28 @@
-"""``ktdn curves``: flags."""
+"""``ktdn curves``: draw training runs."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ktdn_plugin.commands.flags import OUTPUT
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "draw losses and validation figures of training runs into one picture"
-    parser = commands.add_parser("curves", help=text, description=text)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="a run's folder: experiments/NAME, work_dirs/NAME",
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("curves.png"), help="picture (curves.png)"
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_run)
+def curves(
+    runs: Annotated[Sequence[Path], Parameter(name="RUN")],
+    /,
+    *,
+    output: Annotated[Path, OUTPUT] = Path("curves.png"),
+) -> None:
+    """Draw losses and validation figures of training runs into one picture.
 
-
-def _run(arguments: argparse.Namespace) -> None:
+    Args:
+        runs: Folders of runs: experiments/NAME, work_dirs/NAME.
+        output: Where to write. A picture.
+    """
     from ktdn_plugin.curves import draw_curves
 
-    draw_curves(arguments.runs, arguments.output)
+    draw_curves(runs, output)

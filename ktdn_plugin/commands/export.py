@@ -1,60 +1,48 @@
-"""``ktdn export``: flags."""
+"""``ktdn export``: a checkpoint to ONNX or torch.export."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-from ktdn_plugin.model_zoo.weights import SHIPPED
+from cyclopts import Group, Parameter
+from cyclopts.validators import mutually_exclusive
 
+from ktdn_plugin.commands.flags import OUTPUT, Overwrite, valued
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "export a checkpoint to ONNX or torch.export"
-    more = (
-        "The file takes images of any size, and its batch norms are folded. It is compared with "
-        "the checkpoint on several sizes before it appears; if it differs, there is none."
-    )
-    parser = commands.add_parser("export", help=text, description=f"{text}. {more}")
-    parser.add_argument(
-        "checkpoint",
-        type=Path,
-        metavar="CHECKPOINT",
-        help=f"{', '.join(SHIPPED)}, or a .pth or .safetensors file",
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="FILE.onnx or FILE.pt2"
-    )
-    forms = parser.add_mutually_exclusive_group()
-    forms.add_argument(
-        "--onnx",
-        dest="form",
-        action="store_const",
-        const="onnx",
-        help="ONNX (default where FILE ends in .onnx); needs onnx, onnxscript, onnxruntime",
-    )
-    forms.add_argument(
-        "--torch",
-        dest="form",
-        action="store_const",
-        const="torch",
-        help="torch.export (default where FILE ends in .pt2)",
-    )
-    parser.add_argument(
-        "--encoder", metavar="NAME", help="timm backbone, where the checkpoint does not tell"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_run)
+FORMAT = Parameter(group=(Group("Format", sort_key=99, validator=mutually_exclusive),))
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def export(
+    checkpoint: Annotated[Path, Parameter(name="CHECKPOINT")],
+    /,
+    *,
+    output: Annotated[Path, OUTPUT],
+    onnx: Annotated[bool, FORMAT] = False,
+    torch: Annotated[bool, FORMAT] = False,
+    encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a checkpoint to ONNX or torch.export.
+
+    The file takes images of any size, and its batch norms are folded. It is
+    compared with the checkpoint on several sizes before it appears; if it
+    differs, there is none.
+
+    Args:
+        checkpoint: A trained network: ktdn_small, ktdn_tiny or a file, .pth or .safetensors.
+        output: Where to write. A file, .onnx or .pt2.
+        onnx: Write ONNX, the default where the file ends in .onnx. Needs onnx, onnxscript,
+            onnxruntime.
+        torch: Write torch.export's format, the default where the file ends in .pt2.
+        encoder: Encoder, a timm backbone.
+    """
     from ktdn_plugin.export import export_checkpoint
 
     export_checkpoint(
-        arguments.checkpoint,
-        arguments.output,
-        arguments.form,
-        encoder=arguments.encoder,
-        overwrite=arguments.overwrite,
+        checkpoint,
+        output,
+        "onnx" if onnx else "torch" if torch else None,
+        encoder=encoder,
+        overwrite=overwrite,
     )

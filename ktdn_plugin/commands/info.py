@@ -1,30 +1,23 @@
-"""``ktdn info``: flags."""
+"""``ktdn info``: tell what checkpoint files are."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from ktdn_plugin.model_zoo.weights import SHIPPED
-
-
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "tell what checkpoint files are: network, encoder, training run, split and figures"
-    parser = commands.add_parser("info", help=text, description=text)
-    parser.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help=f"a checkpoint in any layout, or {' or '.join(SHIPPED)}",
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON list, one entry a file")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_run)
+from cyclopts import Parameter
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def info(
+    files: Annotated[Sequence[Path], Parameter(name="FILE")], /, *, json: bool = False
+) -> None:
+    """Tell what checkpoint files are: network, encoder, training run, split and figures.
+
+    Args:
+        files: Checkpoints in any layout, or ktdn_small, ktdn_tiny.
+        json: Print a JSON list, one entry a file.
+    """
     from ktdn_plugin.checkpoints.info import print_checkpoints
 
-    print_checkpoints(arguments.files, as_json=arguments.json)
+    print_checkpoints(files, as_json=json)

@@ -2,65 +2,68 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from ktdn_plugin.commands.toolbox import add_local_rank
+from cyclopts import Parameter
 
+from ktdn_plugin.commands.flags import CfgOptions, Launcher, valued
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "train and test by a config of mmengine's"
-    parser = commands.add_parser("mmengine", help=text, description=text)
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-
-    text = "train a network as a config says"
-    train = stages.add_parser("train", help=text, description=text)
-    _add_flags(train)
-    train.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        metavar="CHECKPOINT",
-        help="go on from the work directory's newest whole checkpoint, or from this one",
-    )
-    train.set_defaults(run=_train, memory_depends_on="batch_size or gt_size of train_dataloader")
-
-    text = "measure a checkpoint, and save its results"
-    test = stages.add_parser("test", help=text, description=text)
-    _add_flags(test)
-    test.add_argument("checkpoint", type=Path, help="of either toolbox's side")
-    test.set_defaults(run=_test)
+Config = Annotated[Path, Parameter(name="CONFIG")]
 
 
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, help="the config file")
-    parser.add_argument(
-        "--work-dir", type=Path, help="folder to write to (the config's, or work_dirs/CONFIG)"
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        metavar="KEY.KEY=VALUE",
-        help="change the config, for example train_cfg.max_iters=1000",
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm"),
-        default="none",
-        help="job launcher; torchrun is recognised without it",
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    add_local_rank(parser, argparse.SUPPRESS)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ConfigFlags:
+    """What both stages take.
+
+    Attributes:
+        work_dir: Folder to write to.
+    """
+
+    work_dir: Annotated[
+        Path | None, Parameter(show_default="the config's, or work_dirs/CONFIG")
+    ] = None
+    cfg_options: CfgOptions = ()
+    launcher: Launcher = "none"
 
 
-def _train(arguments: argparse.Namespace) -> None:
+FLAGS = ConfigFlags()
+
+
+def train(
+    config: Config,
+    /,
+    *,
+    resume: Annotated[Sequence[str] | None, valued("[CHECKPOINT]", consume_multiple=(0, 1))] = None,
+    flags: ConfigFlags = FLAGS,
+) -> None:
+    """Train a network as a config of mmengine's says.
+
+    Args:
+        config: The config file.
+        resume: Resume from the work directory's newest whole checkpoint, or from this one.
+    """
     from ktdn_plugin.mmengine.run import train_pipeline
 
-    train_pipeline(arguments)
+    train_pipeline(config, resume=resume, **vars(flags))
 
 
-def _test(arguments: argparse.Namespace) -> None:
+def measure(
+    config: Config,
+    checkpoint: Annotated[Path, Parameter(name="CHECKPOINT")],
+    /,
+    *,
+    flags: ConfigFlags = FLAGS,
+) -> None:
+    """Measure a checkpoint as a config of mmengine's says, and save its results.
+
+    Args:
+        config: The config file.
+        checkpoint: A checkpoint of either toolbox's.
+    """
     from ktdn_plugin.mmengine.run import test_pipeline
 
-    test_pipeline(arguments)
+    test_pipeline(config, checkpoint, **vars(flags))

@@ -1,29 +1,21 @@
-"""``ktdn options``: flags."""
+"""``ktdn options``: copy the options files."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+from ktdn_plugin.commands.flags import OUTPUT
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    text = "copy the options files, to edit and train with"
-    parser = commands.add_parser("options", help=text, description=text)
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("options"), help="folder to make (options)"
-    )
-    parser.add_argument(
-        "--schema",
-        action="store_true",
-        help="print the JSON schema of BasicSR's options files instead, for editors",
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=_run)
+def options(*, output: Annotated[Path, OUTPUT] = Path("options"), schema: bool = False) -> None:
+    """Copy the options files, to edit and train with.
 
-
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.schema:
+    Args:
+        output: Where to write. A folder.
+        schema: Print the JSON schema of BasicSR's options files instead, for editors.
+    """
+    if schema:
         from ktdn_plugin.basicsr.options.schema import json_schema_text
         from ktdn_plugin.console import print_lines
 
@@ -31,4 +23,4 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     from ktdn_plugin.option_files import copy_options_folder
 
-    copy_options_folder(arguments.output)
+    copy_options_folder(output)

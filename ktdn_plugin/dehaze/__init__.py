@@ -1,5 +1,6 @@
 """``ktdn dehaze``: photographs and videos in, the same without haze out."""
 
+from ktdn_plugin.dehaze.checkpoint import dehaze_with
 from ktdn_plugin.dehaze.run import dehaze_all
 
-__all__ = ["dehaze_all"]
+__all__ = ["dehaze_all", "dehaze_with"]

@@ -104,6 +104,7 @@ def evaluate(
     spare = [truth.side("hazy").describe(number) for number in truth.alone]
     truth = truth.aligned()
     scenes = Scenes.of(truth)
+    baselines = list(dict.fromkeys(baselines))
     methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, scenes, results)]
     _check_sizes(truth, methods)
     methods += open_checkpoints(truth.hazy, checkpoints, device=device, **network)
@@ -123,6 +124,10 @@ def evaluate(
     print_lines(f"Table: {output}, {markdown_of(output)}")
     if saving.folders:
         print_lines(f"Images: {', '.join(map(str, saving.folders.values()))}")
+    if evaluation.problems:
+        print_lines(*(f"error: {problem}" for problem in evaluation.problems), to_stderr=True)
+        count = len(evaluation.problems)
+        print_lines(f"{count} problem{'s' * (count > 1)}; the rest is measured", to_stderr=True)
     return evaluation
 
 

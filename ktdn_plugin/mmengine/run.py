@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +40,6 @@ def build_runner(
     test: str | Path | None = None,
     overrides: Sequence[str] = (),
     launcher: str = "none",
-    local_rank: int = 0,
 ) -> Runner:
     """Builds a Runner of a config file, checked, on any machine.
 
@@ -57,7 +55,6 @@ def build_runner(
         test: A checkpoint to test; without one the Runner is for training.
         overrides: ``key.key=value`` changes to the config.
         launcher: ``none`` recognises torchrun and srun; ``pytorch`` and ``slurm`` insist on one.
-        local_rank: What old launchers pass.
 
     Returns:
         The Runner; call ``train()`` or ``test()`` of it.
@@ -68,7 +65,7 @@ def build_runner(
     cfg = load_config(config, overrides)
     source = str(config)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(source).stem)
-    place = distributed.detect_rank(launcher, local_rank)
+    place = distributed.detect_rank(launcher)
     has_gpu = torch.cuda.is_available()
     distributed.join(place, use_gpu=has_gpu, timeout=_timeout(cfg))
     if place is not None:
@@ -180,46 +177,49 @@ def _needed_files(cfg: Config) -> dict[str, Any]:
     return {"load_from": cfg.get("load_from"), "model.teacher_checkpoint": teacher}
 
 
-def train_pipeline(arguments: Namespace) -> None:
+def train_pipeline(
+    config: Path,
+    *,
+    resume: Sequence[str] | None = None,
+    cfg_options: Sequence[str] = (),
+    **flags: Any,
+) -> None:
     """``ktdn mmengine train``: trains as a config says.
 
     Args:
-        arguments: The command's flags.
+        config: The config file.
+        resume: A checkpoint to resume from; empty for the work directory's newest whole one.
+        cfg_options: ``key.key=value`` changes to the config.
+        flags: More of :func:`build_runner`.
 
     Raises:
         KTDNError: If config, data or checkpoints are wrong, or a file turns out to be broken.
     """
-    resume: bool | str = arguments.resume or False
+    start: bool | str = resume[0] if resume else resume is not None
     with _leaving():
-        runner = _runner_of(arguments, resume=True if resume == "auto" else resume)
-        with explaining_parts(str(arguments.config), runner.cfg):
+        runner = build_runner(config, resume=start, overrides=cfg_options, **flags)
+        with explaining_parts(str(config), runner.cfg):
             runner.train()
 
 
-def test_pipeline(arguments: Namespace) -> None:
+def test_pipeline(
+    config: Path, checkpoint: Path, *, cfg_options: Sequence[str], **flags: Any
+) -> None:
     """``ktdn mmengine test``: measures a checkpoint, and saves its results.
 
     Args:
-        arguments: The command's flags.
+        config: The config file.
+        checkpoint: The checkpoint.
+        cfg_options: ``key.key=value`` changes to the config.
+        flags: More of :func:`build_runner`.
 
     Raises:
         KTDNError: As :func:`train_pipeline`.
     """
     with _leaving():
-        runner = _runner_of(arguments, test=arguments.checkpoint)
-        with explaining_parts(str(arguments.config), runner.cfg):
+        runner = build_runner(config, test=checkpoint, overrides=cfg_options, **flags)
+        with explaining_parts(str(config), runner.cfg):
             runner.test()
-
-
-def _runner_of(arguments: Namespace, **stage: Any) -> Runner:
-    return build_runner(
-        arguments.config,
-        work_dir=arguments.work_dir,
-        overrides=arguments.cfg_options or (),
-        launcher=arguments.launcher,
-        local_rank=arguments.local_rank,
-        **stage,
-    )
 
 
 @contextmanager

@@ -41,13 +41,12 @@ class Place(NamedTuple):
     local_rank: int
 
 
-def detect_rank(launcher: str = "none", local_rank: int = 0) -> Place | None:
+def detect_rank(launcher: str = "none") -> Place | None:
     """Finds out from the environment whether this process is one of several.
 
     Args:
         launcher: ``none`` to recognise torchrun, its forerunners and srun; ``pytorch`` or
             ``slurm`` to insist on one.
-        local_rank: What old launchers pass as ``--local-rank``; the environment goes first.
 
     Returns:
         Its place, or None for a process by itself.
@@ -62,7 +61,7 @@ def detect_rank(launcher: str = "none", local_rank: int = 0) -> Place | None:
         variable_as_number("MASTER_PORT", 1, 65535)
         world_size = variable_as_number("WORLD_SIZE", 1)
         rank = variable_as_number("RANK", 0, world_size - 1)
-        return Place(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=local_rank))
+        return Place(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=0))
     if launcher == "pytorch":
         raise KTDNError(
             "--launcher pytorch: this process was not started by torchrun: torchrun "

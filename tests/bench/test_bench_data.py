@@ -47,8 +47,8 @@ def test_the_command(photos: Path, run: Callable, tmp_path: Path) -> None:
     # Not to be taken for the folder of that name from where the command is called.
     write_noise(photos / "hazy" / "photos" / "clear" / "z.png", 0)
     done = run(
-        *("bench", "data", "--hazy", "photos/hazy", "--clear", "photos/clear"),
-        *("--size", SIZE, "--seconds", 0.2, "--workers", 0, 1),
+        *("bench", "data", "--hazy", "photos/hazy", "--gt", "photos/clear"),
+        *("--crop-size", SIZE, "--seconds", 0.2, "--workers", 0, 1),
         env={"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)},
     )
     assert done.returncode == 0, done.stderr
@@ -97,14 +97,14 @@ def test_a_reader_that_gives_something_else_is_refused(
     ("change", "message"),
     [
         ({"size": 0}, "size is 0; it must be at least 1"),
-        ({"size": 301}, "320 x 300 pixels are less than the crop; lower --size 301"),
+        ({"size": 301}, "320 x 300 pixels are less than the crop; lower --crop-size 301"),
         ({"pairs": 0}, "pairs is 0; it must be at least 1"),
         ({"samples": 0}, "samples is 0; it must be at least 1"),
         ({"seconds": 0}, "seconds is 0; it must be above 0"),
         ({"seconds": float("nan")}, "seconds is nan; it must be above 0"),
         ({"workers": [0, -1]}, "workers is -1; it must be at least 0"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
-        ({"clear": None}, "--hazy and --clear go together"),
+        ({"clear": None}, "--hazy and --gt go together"),
         ({"hazy": Path("nowhere")}, "nowhere: no such folder"),
     ],
 )

@@ -236,7 +236,7 @@ def _serve(seed: int, number: int, folder: Path) -> None:
 
 
 def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
-    from argparse import Namespace
+    from types import SimpleNamespace
 
     from ktdn_plugin.basicsr.prepare import prepare, read_options_text
     from ktdn_plugin.errors import KTDNError
@@ -244,8 +244,8 @@ def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
 
     path = folder / "options.yml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    flags = Namespace(
-        opt=path, launcher="none", auto_resume=False, debug=False, local_rank=0, force_yml=None
+    flags = SimpleNamespace(
+        opt=path, launcher="none", auto_resume=False, debug=False, force_yml=None
     )
     try:
         with contextlib.redirect_stderr(io.StringIO()):

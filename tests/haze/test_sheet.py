@@ -39,7 +39,7 @@ def first_samples(seed: int, count: int) -> list:
 
 
 def test_a_sheet_shows_what_the_training_begins_with(options: Path) -> None:
-    assert cli.main(["haze", "--options", str(options), "-o", "s.png", "--count", "5"]) == 0
+    assert cli.main(["haze", "-opt", str(options), "-o", "s.png", "--count", "5"]) == 0
     sheet = read_rgb("s.png")
     places = {}
     for sample in first_samples(0, 5):
@@ -89,18 +89,18 @@ def test_seed_and_both_toolboxes_give_the_same_samples(options: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--count 3", "--count: goes with --options"),
-        ("", "nothing to do; name a photo, or an options file by --options"),
-        ("--options teacher.yml photo.png", "photo.png: not with --options, whose file names"),
-        ("--options teacher.yml --veil 0 1", "--veil: not with --options, whose file says"),
-        ("--options teacher.yml --depth d.png", "--depth: not with --options"),
-        ("--options teacher.yml --count 0", "--count 0: must lie in [1, 400]"),
-        ("--options teacher.yml -o sheet", "sheet: images are written as .png, .jpg"),
-        ("--options teacher.yml -o there.png", "there.png: exists; --overwrite replaces it"),
-        ("--options nowhere.yml", "nowhere.yml"),
-        ("--options nowhere.py", "nowhere.py: no such config file"),
-        ("--options empty.py", "empty.py: has no train_dataloader; name a config that trains"),
-        ("--options wrong.yml", "wrong.yml: datasets.train: degradation.jpg: unknown key; did you"),
+        ("--count 3", "--count: goes with -opt"),
+        ("", "nothing to do; name a photo, or an options file by -opt"),
+        ("-opt teacher.yml photo.png", "photo.png: not with -opt, whose file names"),
+        ("-opt teacher.yml --veil 0 1", "--veil: not with -opt, whose file says"),
+        ("-opt teacher.yml --depth d.png", "--depth: not with -opt"),
+        ("-opt teacher.yml --count 0", "--count 0: must lie in [1, 400]"),
+        ("-opt teacher.yml -o sheet", "sheet: images are written as .png, .jpg"),
+        ("-opt teacher.yml -o there.png", "there.png: exists; --overwrite replaces it"),
+        ("-opt nowhere.yml", "nowhere.yml"),
+        ("-opt nowhere.py", "nowhere.py: no such config file"),
+        ("-opt empty.py", "empty.py: has no train_dataloader; name a config that trains"),
+        ("-opt wrong.yml", "wrong.yml: datasets.train: degradation.jpg: unknown key; did you"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(

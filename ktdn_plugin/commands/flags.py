@@ -1,0 +1,78 @@
+"""Flags that several commands have: one name, one type and one meaning each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+DEBUG = "--debug"
+OUTPUT = Parameter(name=("--output", "-o"))
+GT = Parameter(name=("--gt", "--clear"))
+CROP_SIZE = Parameter(name=("--crop-size", "--size"))
+
+
+def valued(metavar: str, **settings: Any) -> Parameter:
+    """Describes a flag, with a name for its value in the help.
+
+    Args:
+        metavar: The value's name.
+        settings: Further settings of cyclopts's ``Parameter``.
+    """
+    # cyclopts 4, which Python 3.10 needs, has no names for values.
+    if hasattr(Parameter, "metavar"):
+        settings["metavar"] = metavar
+    return Parameter(**settings)
+
+
+Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]
+Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
+AllowIncomplete = Annotated[
+    bool,
+    Parameter(
+        help="Go on although images are missing or altered. Unusable ones and their partners are "
+        "left out, and the split's name says so."
+    ),
+]
+Launcher = Annotated[
+    Literal["none", "pytorch", "slurm"],
+    Parameter(help="Job launcher; torchrun is recognized without it."),
+]
+OptionsFile = Annotated[Path, valued("FILE", name=("-opt", "--opt"))]
+ForceYml = Annotated[
+    Sequence[str],
+    valued(
+        "KEY:KEY=VALUE...",
+        name="--force_yml",
+        help="Change options. An example: train:ema_decay=0.999.",
+    ),
+]
+CfgOptions = Annotated[
+    Sequence[str],
+    valued("KEY.KEY=VALUE...", help="Change the config. An example: train_cfg.max_iters=1000."),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """How a command runs a network.
+
+    Attributes:
+        device: Where to compute. auto, cpu, cuda, cuda:1 or mps.
+        precision: Precision of the computation.
+        max_memory: Memory limit, such as 4GB. Large photos go through the network in stripes, with
+            the same result.
+        encoder: Encoder, a timm backbone.
+    """
+
+    device: Annotated[str, valued("NAME")] = "auto"
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
+    max_memory: Annotated[str | None, valued("SIZE", show_default="no limit")] = None
+    encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None
+
+
+NETWORK = Network()

@@ -1,0 +1,53 @@
+"""Dehazing with a checkpoint: what ``ktdn dehaze`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ktdn_plugin.dehaze.run import dehaze_all
+from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+
+
+def dehaze_with(
+    checkpoint: str | Path,
+    inputs: Sequence[Path],
+    output: Path | None,
+    *,
+    network: Mapping[str, Any],
+    strength: float = 1.0,
+    **options: Any,
+) -> None:
+    """Dehazes photographs and videos with a trained network, loaded if there is anything to do.
+
+    Args:
+        checkpoint: A file, or a name of the weights that come with the package.
+        inputs: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
+        output: Likewise.
+        network: How :class:`~ktdn_plugin.Dehazer` runs it: device, precision, max_memory, encoder.
+        strength: How much of the network's change is applied.
+        options: Of :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
+
+    Raises:
+        KTDNError: As :func:`~ktdn_plugin.dehaze.run.dehaze_all`, or if there is no such
+            checkpoint.
+    """
+    path = resolve_checkpoint(checkpoint)
+
+    def load() -> Callable[[Any], Any]:
+        from ktdn_plugin.evaluation.stage import warn_if_teacher
+        from ktdn_plugin.inference import Dehazer
+
+        warn_if_teacher(path)
+        return Dehazer(path, strength=strength, **network)
+
+    dehaze_all(
+        inputs,
+        output,
+        load,
+        checkpoint=path,
+        precision=network["precision"],
+        strength=strength,
+        **options,
+    )
