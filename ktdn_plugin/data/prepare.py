@@ -82,12 +82,12 @@ def prepare(
         raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
     if dataset != FOLDERS and (hazy is not None or clear is not None):
         raise KTDNError(
-            f"--hazy and --clear go with '{FOLDERS}' only: {dataset}'s folders are known"
+            f"--hazy and --gt go with '{FOLDERS}' only: {dataset}'s folders are known"
         )
     if hazy is not None and clear is None:
         raise KTDNError(
             f"{source}: --hazy holds hazy images, but there is no folder of clear ones beside it "
-            f"({', '.join(WORDS['clear'])}); name it with --clear"
+            f"({', '.join(WORDS['clear'])}); name it with --gt"
         )
     hazy, clear = (None if each is None else _place(source, Path(each)) for each in (hazy, clear))
     scenes = open_scenes(

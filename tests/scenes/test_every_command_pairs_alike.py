@@ -109,7 +109,7 @@ PROBLEMS: dict[str, tuple[list[str], str]] = {
     ),
     "two folders of clear ones": (
         ["hazy/1.png", "gt/1.png", "clear/1.png"],
-        "'clear' and 'gt' may both hold clear images; say which: --clear",
+        "'clear' and 'gt' may both hold clear images; say which: --gt",
     ),
     "no folder of clear ones": (
         ["hazy/1.png", "other/1.png"],

@@ -340,8 +340,8 @@ def test_folders_can_be_named(tmp_path: Path) -> None:
     assert prepare(root, place, hazy="smoke", clear=sun).counts == {"hazy": 3, "clear": 3}
     for words, said in (
         ({"hazy": "nowhere", "clear": "sun"}, "nowhere"),
-        ({"hazy": "smoke"}, "--clear"),
-        ({"dataset": "nh-haze", "split": "all", "hazy": "smoke"}, "--hazy and --clear"),
+        ({"hazy": "smoke"}, "--gt"),
+        ({"dataset": "nh-haze", "split": "all", "hazy": "smoke"}, "--hazy and --gt"),
     ):
         with pytest.raises(KTDNError, match=said):
             prepare(root, tmp_path / "another", **words)
