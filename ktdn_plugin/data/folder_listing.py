@@ -73,7 +73,7 @@ def _find(
     if clear is None:
         raise KTDNError(
             f"{root}: --hazy holds hazy images, but there is no folder of clear ones beside it "
-            f"({', '.join(WORDS['clear'])}); name it with --clear"
+            f"({', '.join(WORDS['clear'])}); name it with --gt"
         )
     folders: dict[Side, Path] = {"clear": _place(root, Path(clear))}
     clears, hazies = list_images(folders["clear"]), []

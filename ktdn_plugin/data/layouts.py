@@ -56,7 +56,7 @@ def list_dataset(
         )
     if hazy is not None or clear is not None:
         raise KTDNError(
-            f"--hazy and --clear go with '{FOLDERS_LAYOUT}' only: {dataset}'s folders are known"
+            f"--hazy and --gt go with '{FOLDERS_LAYOUT}' only: {dataset}'s folders are known"
         )
     return list_public(
         root,

@@ -86,12 +86,12 @@ def find_folders(root: Path) -> dict[Side, Path]:
         both = " and ".join(str(place.parent) for place in places[:2])
         raise KTDNError(
             f"{root}: hazy images lie deeper, in {both}; name one of these folders instead, or "
-            "both sides with --hazy and --clear"
+            "both sides with --hazy and --gt"
         )
     if lonely:
         raise KTDNError(
             f"{lonely.parent}: its folder '{lonely.name}' holds hazy images, but there is no "
-            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); name it with --clear"
+            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); name it with --gt"
         )
     chosen: dict[Side, list[Path]] = pairs[0] if pairs else {"clear": clear}
     for side, fitting in chosen.items():

@@ -322,8 +322,8 @@ def test_folders_can_be_named(tmp_path: Path) -> None:
     for hazy in ("smoke", tmp_path / "smoke"):
         assert len(list_dataset(tmp_path, hazy=hazy, clear="sun").pairs) == 3
     assert "nowhere" in refusal(tmp_path, hazy="nowhere", clear="sun")
-    assert "--clear" in refusal(tmp_path, hazy="smoke")
-    assert "--hazy and --clear" in refusal(tmp_path, "nh-haze", "all", hazy="smoke")
+    assert "--gt" in refusal(tmp_path, hazy="smoke")
+    assert "--hazy and --gt" in refusal(tmp_path, "nh-haze", "all", hazy="smoke")
 
 
 def test_folder_without_sides_holds_clear_images(tmp_path: Path) -> None:
