@@ -24,11 +24,7 @@ SEVERAL = """
 import json, sys
 from ktdn_plugin.cli import main
 for words in json.load(sys.stdin):
-    try:
-        code = main(words)
-    except SystemExit as error:
-        code = error.code
-    print("exit", words[0], code or 0, flush=True)
+    print("exit", words[0], main(words), flush=True)
 """
 
 

@@ -81,9 +81,7 @@ def prepare(
     if destination.resolve().is_relative_to(source.resolve()):
         raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
     if dataset != FOLDERS and (hazy is not None or clear is not None):
-        raise KTDNError(
-            f"--hazy and --gt go with '{FOLDERS}' only: {dataset}'s folders are known"
-        )
+        raise KTDNError(f"--hazy and --gt go with '{FOLDERS}' only: {dataset}'s folders are known")
     if hazy is not None and clear is None:
         raise KTDNError(
             f"{source}: --hazy holds hazy images, but there is no folder of clear ones beside it "

@@ -10,6 +10,9 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.names import WORDS, Side, key_of, side_of_folder, sides_of_names
 
+FLAGS: dict[Side, str] = {"hazy": "--hazy", "clear": "--gt"}
+"""The commands' flags that name a side's folder."""
+
 
 class Found(NamedTuple):
     """The images of a folder.
@@ -137,6 +140,6 @@ def _choose(root: Path, found: _Folders) -> dict[Side, Path]:
         if len(fitting) > 1:
             both = " and ".join(f"'{path.name}'" for path in fitting)
             raise KTDNError(
-                f"{fitting[0].parent}: {both} may both hold {side} images; say which: --{FLAGS[side]}"
+                f"{fitting[0].parent}: {both} may both hold {side} images; say which: {FLAGS[side]}"
             )
     return {side: fitting[0] for side, fitting in chosen.items() if fitting}

@@ -92,10 +92,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
             contextlib.redirect_stdout(io.StringIO()) as stdout,
             contextlib.redirect_stderr(io.StringIO()) as stderr,
         ):
-            try:
-                code = main(arguments)
-            except SystemExit as error:
-                code = int(error.code or 0)
+            code = main(arguments)
         return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
 
     return run_command

@@ -124,7 +124,7 @@ def test_help_names_every_layout(run) -> None:
     text = run("prepare", "--help").stdout.replace("-\n", "-").split()
     named = {word.strip(",():") for word in " ".join(text).replace("- ", "-").split()}
     assert set(LAYOUTS) <= named
-    assert "above 0" in run("prepare", "a", "b", "--workers", "0").stderr
+    assert "--workers. Must be >= 1" in run("prepare", "a", "b", "--workers", "0").stderr
 
 
 def test_clear_images_alone(photos: Path, tmp_path: Path) -> None:

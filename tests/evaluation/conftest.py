@@ -45,10 +45,7 @@ def evaluate(capsys: pytest.CaptureFixture) -> Command:
 
     def run(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        try:
-            code = main(["evaluate", *map(str, words)])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = main(["evaluate", *map(str, words)])
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -185,9 +185,7 @@ def one_case(words: list[str]) -> tuple[str, str]:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli.main(words)
     except SystemExit as error:
-        code = error.code
-        if code != 2:  # argparse's
-            return "exit", str(code)
+        return "exit", str(error.code)
     except BaseException as error:
         return "traceback", f"{type(error).__name__}: {str(error)[:200]}"
     if code == 0:

@@ -162,8 +162,6 @@ def called(words: list[str]) -> int:
 
     try:
         return main(words)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception:
         traceback.print_exc()
         return 1

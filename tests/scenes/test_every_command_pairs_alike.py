@@ -359,13 +359,7 @@ PROGRAM = """
 import json, sys
 from ktdn_plugin.cli import main
 
-def run(words):
-    try:
-        return main(words)
-    except SystemExit as stop:
-        return stop.code
-
-codes = [run(words.split()) for words in json.loads(sys.argv[1])]
+codes = [main(words.split()) for words in json.loads(sys.argv[1])]
 print(json.dumps(codes), file=sys.stderr)
 """
 """Runs commands one after the other in one process: torch is loaded once."""
