@@ -55,6 +55,10 @@ def list_models(filter: str = "") -> list[str]:
 
     Returns:
         Their names, for :func:`create_model`, from large to small.
+
+    Example:
+        >>> list_models("*small*")
+        ['ktdn_small']
     """
     return [name for name in VARIANTS if not filter or fnmatch.fnmatchcase(name, filter)]
 

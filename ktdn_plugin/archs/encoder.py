@@ -158,6 +158,13 @@ class Encoder(nn.Module):
     Raises:
         KTDNError: If timm has no such model, if it does not give the strides, or if the weights
             asked for cannot be had. Never falls back on random weights.
+
+    Example:
+        >>> encoder = Encoder("mobilenetv2_100")
+        >>> encoder.channels
+        (24, 32, 96)
+        >>> [tuple(one.shape[2:]) for one in encoder(torch.rand(1, 3, 64, 96))]
+        [(16, 24), (8, 12), (4, 6)]
     """
 
     def __init__(self, name: str, pretrained: bool | str | Path = False, stages: int = 3) -> None:

@@ -81,6 +81,10 @@ def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Model
     Raises:
         KTDNError: If there is no such network.
         ValueError: If a size has a side below 1.
+
+    Example:
+        >>> describe_model("ktdn_small").parameters
+        1319263
     """
     variant = find_variant(name)
     # Tensors on 'meta' have shapes and no content.

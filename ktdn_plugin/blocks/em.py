@@ -22,6 +22,10 @@ class EM(nn.Module):
     Args:
         in_channels: Channels of the feature.
         out_channels: Channels of the result.
+
+    Example:
+        >>> EM(28, 28)(torch.rand(1, 28, 40, 50)).shape
+        torch.Size([1, 28, 40, 50])
     """
 
     width = 20

@@ -29,6 +29,10 @@ class ChannelAttention(nn.Module):
     Args:
         channels: Channels of the feature.
         reduction: The bottleneck has ``channels // reduction`` channels, at least one.
+
+    Example:
+        >>> ChannelAttention(64)(torch.rand(1, 64, 20, 30)).shape
+        torch.Size([1, 64, 20, 30])
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
@@ -53,6 +57,10 @@ class PixelAttention(nn.Module):
     Args:
         channels: Channels of the feature.
         reduction: The bottleneck has ``channels // reduction`` channels, at least one.
+
+    Example:
+        >>> PixelAttention(64)(torch.rand(1, 64, 20, 30)).shape
+        torch.Size([1, 64, 20, 30])
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
@@ -78,6 +86,10 @@ class FAM(nn.Module):
     Args:
         channels: Channels of the feature, in and out.
         reduction: Bottleneck of the two attentions, see :class:`ChannelAttention`.
+
+    Example:
+        >>> FAM(64)(torch.rand(1, 64, 20, 30)).shape
+        torch.Size([1, 64, 20, 30])
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:

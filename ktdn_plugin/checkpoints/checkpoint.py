@@ -35,7 +35,7 @@ class Checkpoint:
         >>> checkpoint.layout, checkpoint.metadata["network"]["encoder"]
         ('safetensors', 'mobilenetv2_100')
         >>> checkpoint.weights["tail.1.weight"].shape
-        torch.Size([6, 10, 7, 7])
+        torch.Size([6, 12, 7, 7])
     """
 
     def __init__(self, content: Any, path: str | Path) -> None:

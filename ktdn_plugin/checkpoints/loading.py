@@ -41,7 +41,8 @@ def load_weights(
             KTDN's mean, std or encoder is another one.
 
     Example:
-        >>> network = KTDN("mobilenetv2_100", head="affine", widths=(192, 80, 160))
+        >>> imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        >>> network = create_model("ktdn_small", **imagenet)
         >>> load_weights(network, "ktdn_small")
     """
     if not isinstance(checkpoint, Checkpoint):
@@ -161,6 +162,9 @@ def load_published(network: nn.Module, path: str | Path) -> None:
 
     Raises:
         KTDNError: If the file cannot be read, or is not in the published layout.
+
+    Example:
+        >>> load_published(KTDN("res2net101d"), "KTDN.pth")  # doctest: +SKIP
     """
     checkpoint = Checkpoint.read(path)
     if checkpoint.weights and checkpoint.layout != "published":

@@ -54,6 +54,11 @@ def load_network(
 
     Raises:
         KTDNError: If the file cannot be read, or is no KTDN's.
+
+    Example:
+        >>> network = load_network("ktdn_small")
+        >>> network.encoder.name, network.head
+        ('mobilenetv2_100', 'affine')
     """
     checkpoint = Checkpoint.read(path)
     options, guesses = options_of(checkpoint, encoder)

@@ -75,6 +75,11 @@ def synthesize_haze_batch(
         TypeError: ``clear`` or ``depth`` is no tensor of a fitting dtype, or a seed or
             ``octaves`` is no integer.
         ValueError: A shape, range or seed is outside what is said above.
+
+    Example:
+        >>> haze = synthesize_haze_batch(torch.rand(2, 3, 40, 50), seeds=[1, 2])
+        >>> haze.hazy.shape
+        torch.Size([2, 3, 40, 50])
     """
     if not isinstance(clear, Tensor) or not clear.is_floating_point():
         kind = clear.dtype if isinstance(clear, Tensor) else type(clear).__name__

@@ -61,6 +61,10 @@ def dark_channel_prior(
     Raises:
         TypeError: If the image is no array of these types.
         ValueError: If its shape, its values or an argument is out of range.
+
+    Example:
+        >>> dark_channel_prior(np.full((40, 50, 3), 200, np.uint8)).shape
+        (40, 50, 3)
     """
     scaled, scale = _as_floats(image)
     airlight = find_airlight(scaled, patch)

@@ -108,6 +108,12 @@ def synthesize_haze(
         TypeError: ``clear`` or ``depth`` is no array of a fitting dtype, or ``seed``,
             ``octaves``, or a number of ``frame`` or ``at`` is no integer.
         ValueError: A shape or value is outside what is said above.
+
+    Example:
+        >>> clear = np.full((60, 80, 3), 0.2)
+        >>> haze = synthesize_haze(clear, seed=7)
+        >>> haze.hazy.shape, haze.transmission.shape, bool(haze.hazy.mean() > clear.mean())
+        ((60, 80, 3), (60, 80), True)
     """
     scene = _as_image(clear)
     height, width = scene.shape[:2]

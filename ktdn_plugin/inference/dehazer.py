@@ -67,6 +67,12 @@ class Dehazer:
     Raises:
         KTDNError: If the checkpoint cannot be loaded, its weights are not finite, or device,
             precision or memory cannot be had.
+
+    Example:
+        >>> dehaze = Dehazer()  # ktdn_small
+        >>> hazy = np.full((90, 120, 3), 200, np.uint8)
+        >>> dehaze(hazy).shape
+        (90, 120, 3)
     """
 
     def __init__(

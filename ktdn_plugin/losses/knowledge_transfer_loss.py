@@ -31,6 +31,11 @@ class KnowledgeTransferLoss(nn.Module):
 
     Raises:
         ValueError: If a name is not known, or no feature is named.
+
+    Example:
+        >>> student, teacher = ({"mid": torch.full((1, 8, 5, 5), value)} for value in (0.0, 0.5))
+        >>> float(KnowledgeTransferLoss(features={"mid": 2.0})(student, teacher))
+        1.0
     """
 
     def __init__(

@@ -59,6 +59,11 @@ class LaplacianLoss(nn.Module):
 
     Raises:
         ValueError: If an argument is not one of the above.
+
+    Example:
+        >>> image = torch.rand(1, 3, 64, 64)
+        >>> float(LaplacianLoss(0.3, levels=4)(image, image))
+        0.0
     """
 
     kernel: Tensor

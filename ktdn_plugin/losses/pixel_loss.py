@@ -23,6 +23,11 @@ class PixelLoss(nn.Module):
 
     Raises:
         ValueError: If an argument is not one of the above.
+
+    Example:
+        >>> black, grey = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+        >>> float(PixelLoss(criterion="mse")(black, grey))
+        0.25
     """
 
     def __init__(

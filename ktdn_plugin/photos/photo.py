@@ -57,6 +57,10 @@ class Photo:
             has no alpha channel.
         metadata: What else the file says.
         notes: What of the file could not be taken over, a line each.
+
+    Example:
+        >>> Photo(np.zeros((4, 6, 3), np.uint16)).is_deep
+        True
     """
 
     pixels: PhotoPixels

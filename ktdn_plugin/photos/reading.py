@@ -60,6 +60,11 @@ def read_photo(path: str | Path) -> Photo:
     Raises:
         KTDNError: If the file cannot be read or is no image, is truncated or damaged, has more
             pixels than a photograph, or pixels that are not of 8 or 16 bit.
+
+    Example:
+        >>> write_photo("photo.png", Photo(np.full((4, 6, 3), 40000, np.uint16)))
+        >>> read_photo("photo.png").pixels[0, 0]
+        array([40000, 40000, 40000], dtype=uint16)
     """
     return decode_photo(read_file(path), path)
 

@@ -110,6 +110,9 @@ def write_photo(
             the file cannot be written.
         TypeError: If the pixels are neither uint8 nor uint16.
         ValueError: If the pixels have no fitting shape, or alpha has another one or another type.
+
+    Example:
+        >>> write_photo("photo.jpg", Photo(np.zeros((4, 6, 3), np.uint8)), quality=90)
     """
     path = Path(path)
     kind = format_of(path)

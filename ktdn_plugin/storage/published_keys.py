@@ -79,6 +79,11 @@ def to_published(weights: Mapping[str, Tensor]) -> dict[str, StateDict]:
     Returns:
         ``{'model': {'module.encoder...': ...}}`` in the published order, with neutral values for
         ``enhancer.batch1.*`` so that the published network loads it strictly.
+
+    Example:
+        >>> published = to_published(KTDN("res2net101d").state_dict())
+        >>> len(published["model"])
+        990
     """
     renamed = {_rename(key, _LAYERS, _ATTENTIONS): value for key, value in weights.items()}
     tail = {key: renamed.pop(key) for key in list(renamed) if key.startswith("tail.")}

@@ -40,6 +40,12 @@ def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
         KTDNError: If a path leads to no module, or the network gives no features and none is
             named. A forward pass that is asked for features raises it where one was not computed,
             has lost its gradients, or is not one tensor (n, c, h, w).
+
+    Example:
+        >>> network = name_features(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), {"mid": "0"})
+        >>> image, features = network(torch.rand(1, 3, 10, 10), return_features=True)
+        >>> features["mid"].shape
+        torch.Size([1, 8, 8, 8])
     """
     if not modules:
         if hasattr(network, "feature_extractor"):

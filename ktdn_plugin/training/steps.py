@@ -63,6 +63,11 @@ class FrozenTeacher(nn.Module):
 
     Raises:
         KTDNError: If its features are not worth teaching, see :func:`check_teacher`.
+
+    Example:
+        >>> teacher = FrozenTeacher(KTDN("test_resnet"))
+        >>> list(teacher(torch.rand(1, 3, 64, 64)))
+        ['mid']
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str] = ("mid",)) -> None:
@@ -120,6 +125,11 @@ def teacher_step(
         losses: Name to image loss, such as ``{"l_rec": nn.L1Loss(), "l_lap": LaplacianLoss()}``.
         amp: Precision of the network, see :func:`~ktdn_plugin.training.precision.autocast`.
         clamp_output: See :func:`image_losses`.
+
+    Example:
+        >>> clear = torch.rand(1, 3, 64, 64)
+        >>> step = teacher_step(KTDN("test_resnet"), clear, {"l_rec": PixelLoss()})
+        >>> sum(step.losses.values()).backward()
     """
     with autocast(clear.device, amp):
         output = network(clear)
@@ -155,6 +165,14 @@ def student_step(
 
     Raises:
         ValueError: If only one of ``teacher`` and ``transfer_loss`` is given.
+
+    Example:
+        >>> student, teacher = KTDN("test_resnet"), FrozenTeacher(KTDN("test_resnet"))
+        >>> hazy, clear = torch.rand(2, 1, 3, 64, 64)
+        >>> losses = {"l_rec": PixelLoss()}
+        >>> step = student_step(student, hazy, clear, losses, teacher, KnowledgeTransferLoss())
+        >>> sorted(step.losses)
+        ['l_kt', 'l_rec']
     """
     if (teacher is None) != (transfer_loss is None):
         raise ValueError("knowledge transfer needs both a teacher and a transfer_loss, or neither")
