@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.evaluation.pairing import Pairing, Scenes
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
@@ -159,10 +159,14 @@ def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method
         baselines: Some of :data:`BASELINES`.
 
     Raises:
-        KTDNError: If there are no hazy images.
+        KTDNError: If there are no hazy images, or there is no such baseline.
     """
     methods = []
     for name in baselines:
+        if name not in BASELINES:
+            raise KTDNError(
+                f"'{name}' is no baseline ({', '.join(BASELINES)}){did_you_mean(name, BASELINES)}"
+            )
         images = _required(hazy, f"--baseline {name}")
         numbers = range(len(images))
         if name == HAZY:

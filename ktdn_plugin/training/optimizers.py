@@ -18,11 +18,6 @@ UNUSABLE = {
 }
 
 
-def optimizer_names() -> list[str]:
-    """Lists the names that :func:`find_optimizer` knows: torch's, then timm's (lower case)."""
-    return [*sorted(_torchs()), *_timms()]
-
-
 def _torchs() -> dict[str, OptimizerClass]:
     return {
         name: item

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ktdn_plugin import KTDNError
 from ktdn_plugin.data.prepare import prepare
+from ktdn_plugin.evaluation import evaluate as evaluate_methods
 from ktdn_plugin.photos import read_rgb, write_rgb
 
 
@@ -150,3 +152,9 @@ def test_images_too_small_for_a_measure(scenes, evaluate) -> None:
     assert code == 1
     assert "x.png has no ssim: an image of 9 x 8 pixels is too small" in err
     assert out.splitlines()[2].split() == ["mine", "inf", "-"]
+
+
+@pytest.mark.usefixtures("scenes")
+def test_an_unknown_baseline_is_no_other_one() -> None:
+    with pytest.raises(KTDNError, match=r"'dpc' is no baseline .*did you mean 'dcp'"):
+        evaluate_methods([], Path("val"), Path("t.csv"), baselines=["dpc"])

@@ -5,10 +5,17 @@ from __future__ import annotations
 import io
 
 import pytest
+import timm
 import torch
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.training.optimizers import UNUSABLE, find_optimizer, optimizer_names
+from ktdn_plugin.training.optimizers import UNUSABLE, find_optimizer
+
+TORCHS = [
+    name
+    for name, one in vars(torch.optim).items()
+    if isinstance(one, type) and issubclass(one, torch.optim.Optimizer) and name != "Optimizer"
+]
 
 
 def weights() -> list[torch.nn.Parameter]:
@@ -16,7 +23,7 @@ def weights() -> list[torch.nn.Parameter]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", optimizer_names())
+@pytest.mark.parametrize("name", [*sorted(TORCHS), *timm.optim.list_optimizers()])
 def test_every_name_trains_or_is_refused(name: str) -> None:
     if name in (*UNUSABLE, "adahessian") or name.startswith(("bnb", "fused")):
         # The last two are other packages', and need a GPU.
