@@ -60,7 +60,7 @@ def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> str:
         ("dehaze", "dehaze: INPUT is missing; 'ktdn dehaze --help' says what it is"),
         ("train --opt", "train: --opt needs a value; 'ktdn train --help' says which"),
         ("haze x --veil 1", "haze: --veil needs 2 values; 'ktdn haze --help' says which"),
-        ("bench train --seed x", "bench train: Invalid value for --seed: unable to convert"),
+        ("bench train --seed x", "bench train: --seed: 'x' is not a whole number"),
     ],
 )
 def test_a_mistyped_word_gets_one_line(

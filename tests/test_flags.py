@@ -76,6 +76,30 @@ def test_a_flag_is_spelled_with_hyphens(flag: tuple[str, Argument]) -> None:
     assert short <= ONE_LETTER
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        pytest.param(flag, value, said, id=f"{name_of(flag)} {value}")
+        for flag in FLAGS
+        for kind, value, said in (
+            (int, "1.5", "a whole number"), (int, "x", "a whole number"), (float, "x", "a number")
+        )
+        if element_type(flag[1].hint) is kind
+    ],
+)  # fmt: skip
+def test_no_number_is_rounded_or_guessed(
+    flag: tuple[str, Argument], value: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    command, argument = flag
+    words = command.split()
+    for other in (one for name, one in FLAGS if name == command and one.required):
+        words += ["a"] if other.field_info.is_positional else [other.name, "a"]
+    values = [value] * max(argument.token_count()[0], 1)
+    assert cli.main([*words, argument.name, *values]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {command}: {argument.name}: '{value}' is not {said}"
+
+
 def test_one_name_has_one_meaning() -> None:
     """The same type and the same first sentence; what follows may be about the command."""
     meanings: dict[str, dict[tuple[object, str], list[str]]] = {}

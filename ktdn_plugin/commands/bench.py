@@ -8,20 +8,20 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import CROP_SIZE, GT, OptionsFile, valued
+from ktdn_plugin.commands.flags import CROP_SIZE, GT, OptionsFile, Whole, valued
 
 
 def train(
     *,
     encoder: Annotated[str, valued("NAME")] = "res2net101d",
-    batch_size: Annotated[int | None, Parameter(show_default="2 on a CPU, 4 on a GPU")] = None,
-    crop_size: Annotated[int, CROP_SIZE] = 256,
-    steps: int = 5,
-    warmup: int = 2,
+    batch_size: Annotated[Whole | None, Parameter(show_default="2 on a CPU, 4 on a GPU")] = None,
+    crop_size: Annotated[Whole, CROP_SIZE] = 256,
+    steps: Whole = 5,
+    warmup: Whole = 2,
     device: Annotated[str, valued("NAME")] = "auto",
     variants: Annotated[Sequence[str] | None, valued("NAME...", show_default="all")] = None,
     opt: OptionsFile | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> None:
     """Measure a training step's time and memory: the plain way, ours, and each switch.
 
@@ -45,12 +45,12 @@ def data(
     *,
     hazy: Path | None = None,
     gt: Annotated[Path | None, GT] = None,
-    pairs: int = 6,
-    crop_size: Annotated[int, CROP_SIZE] = 256,
-    samples: Annotated[int | None, Parameter(show_default="no limit")] = None,
+    pairs: Whole = 6,
+    crop_size: Annotated[Whole, CROP_SIZE] = 256,
+    samples: Annotated[Whole | None, Parameter(show_default="no limit")] = None,
     seconds: float = 5.0,
-    workers: Sequence[int] = (0,),
-    seed: int = 0,
+    workers: Sequence[Whole] = (0,),
+    seed: Whole = 0,
 ) -> None:
     """Measure training crops a second and a core: BasicSR's dataset and ours, files and store.
 
@@ -80,10 +80,10 @@ def dehaze(
     ] = None,
     max_memory: Annotated[Sequence[str], valued("SIZE...")] = (),
     beside: Annotated[Sequence[str], valued("NAME_OR_FILE...")] = (),
-    steps: int = 3,
-    warmup: int = 1,
+    steps: Whole = 3,
+    warmup: Whole = 1,
     device: Annotated[str, valued("NAME")] = "auto",
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> None:
     """Measure dehazing, time and memory: the plain way, and ours in each precision.
 
@@ -107,7 +107,7 @@ def dehaze(
     )
 
 
-def transfer(*, opt: OptionsFile, seeds: Sequence[int] = (0, 1, 2)) -> None:
+def transfer(*, opt: OptionsFile, seeds: Sequence[Whole] = (0, 1, 2)) -> None:
     """Measure what knowledge transfer adds: train with it, without, and by an untrained teacher.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import GT, NETWORK, OUTPUT, Debug, Network, Overwrite, valued
+from ktdn_plugin.commands.flags import GT, NETWORK, OUTPUT, Debug, Network, Overwrite, Whole, valued
 
 
 def dehaze(
@@ -26,7 +26,7 @@ def dehaze(
         Literal["png", "jpg", "webp", "tiff"] | None,
         Parameter(show_default="each photo's own; PNG for BMP and for stores"),
     ] = None,
-    quality: Annotated[int | None, Parameter(show_default="95")] = None,
+    quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ktdn_plugin.commands.flags import OUTPUT, CfgOptions, ForceYml
+from ktdn_plugin.commands.flags import OUTPUT, CfgOptions, ForceYml, Whole
 
 
 def demo(
     *,
     output: Annotated[Path, OUTPUT] = Path("demo"),
-    seed: int = 0,
+    seed: Whole = 0,
     toolbox: Literal["basicsr", "mmengine"] = "basicsr",
     force_yml: ForceYml = (),
     cfg_options: CfgOptions = (),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import CoercionError, Parameter, Token
 
 DEBUG = "--debug"
 OUTPUT = Parameter(name=("--output", "-o"))
@@ -28,6 +28,17 @@ def valued(metavar: str, **settings: Any) -> Parameter:
     return Parameter(**settings)
 
 
+def _to_whole(_: Any, tokens: Sequence[Token]) -> int:
+    # cyclopts would make 1.5 a 1 without a word.
+    (token,) = tokens
+    try:
+        return int(token.value)
+    except ValueError:
+        raise CoercionError(token=token, target_type=int) from None
+
+
+Whole = Annotated[int, Parameter(converter=_to_whole)]
+"""A whole number."""
 Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]
 Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
 AllowIncomplete = Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import OUTPUT, Overwrite, valued
+from ktdn_plugin.commands.flags import OUTPUT, Overwrite, Whole, valued
 
 Range = tuple[float, float]
 SAMPLES = valued("FILE", name=("-opt", "--opt", "--options"))
@@ -40,7 +40,7 @@ class Clouds:
     tint: Annotated[Range | None, drawn(0.1, 0.35)] = None
     veil: Annotated[Range | None, drawn(0, 0.25)] = None
     coverage: Annotated[Range | None, drawn(0.6, 1)] = None
-    octaves: Annotated[int | None, Parameter(show_default="6")] = None
+    octaves: Annotated[Whole | None, Parameter(show_default="6")] = None
 
 
 CLOUDS = Clouds()
@@ -56,8 +56,8 @@ def haze(
         OUTPUT,
         Parameter(show_default="hazy; training_samples.png with -opt"),
     ] = None,
-    seed: Annotated[int | None, Parameter(show_default="0; the file's own with -opt")] = None,
-    count: Annotated[int | None, Parameter(show_default="24")] = None,
+    seed: Annotated[Whole | None, Parameter(show_default="0; the file's own with -opt")] = None,
+    count: Annotated[Whole | None, Parameter(show_default="24")] = None,
     clouds: Clouds = CLOUDS,
     depth: Annotated[Path | None, valued("IMAGE")] = None,
     transmission: bool = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ktdn_plugin.commands.flags import GT, AllowIncomplete, valued
+from ktdn_plugin.commands.flags import GT, AllowIncomplete, Whole, valued
 
 
 def prepare(
@@ -26,7 +26,7 @@ def prepare(
     hazy: Path | None = None,
     gt: Annotated[Path | None, GT] = None,
     workers: Annotated[
-        int | None, Parameter(validator=Number(gte=1), show_default="all processors")
+        Whole | None, Parameter(validator=Number(gte=1), show_default="all processors")
     ] = None,
 ) -> None:
     """Decode a dataset's images once, into a store that training reads fast.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ktdn_plugin.commands.flags import GT, OUTPUT, valued
+from ktdn_plugin.commands.flags import GT, OUTPUT, Whole, valued
 
 
 def report(
@@ -21,8 +21,8 @@ def report(
     ] = None,
     gt: Annotated[Path | None, GT] = None,
     title: Annotated[str | None, valued("TEXT", show_default="the folders' names")] = None,
-    max_width: Annotated[int, valued("PIXELS")] = 1200,
-    photos: int = 24,
+    max_width: Annotated[Whole, valued("PIXELS")] = 1200,
+    photos: Whole = 24,
 ) -> None:
     """Show curves, results and photographs of runs as one page for any browser.
 

@@ -20,6 +20,8 @@ from ktdn_plugin.errors import did_you_mean
 WRONG_USAGE = 2
 """Exit code of a command line that cannot be understood, as shells have it."""
 
+NUMBERS = {int: "a whole number", float: "a number"}
+
 
 def usage_line(error: CycloptsError, program: str, names: Sequence[str], command: App) -> str:
     """Returns the line for a command line that cyclopts refuses.
@@ -63,6 +65,9 @@ def _line(error: CycloptsError, ask: str, command: App) -> str:
             word = error.token.value
             hint = did_you_mean(word, choices)
             return f"{error.argument.name}: '{word}' is not one of {', '.join(choices)}{hint}"
+        if error.target_type in NUMBERS:
+            kind = NUMBERS[error.target_type]
+            return f"{error.argument.name}: '{error.token.value}' is not {kind}"
     error.verbose = False
     return " ".join(str(error).split())
 
