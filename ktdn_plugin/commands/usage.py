@@ -20,7 +20,7 @@ from ktdn_plugin.errors import did_you_mean
 WRONG_USAGE = 2
 """Exit code of a command line that cannot be understood, as shells have it."""
 
-NUMBERS = {int: "a whole number", float: "a number"}
+KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def usage_line(error: CycloptsError, program: str, names: Sequence[str], command: App) -> str:
@@ -65,8 +65,8 @@ def _line(error: CycloptsError, ask: str, command: App) -> str:
             word = error.token.value
             hint = did_you_mean(word, choices)
             return f"{error.argument.name}: '{word}' is not one of {', '.join(choices)}{hint}"
-        if error.target_type in NUMBERS:
-            kind = NUMBERS[error.target_type]
+        if error.target_type in KINDS:
+            kind = KINDS[error.target_type]
             return f"{error.argument.name}: '{error.token.value}' is not {kind}"
     error.verbose = False
     return " ".join(str(error).split())
