@@ -569,7 +569,7 @@ def test_no_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(KTDNError, match=r"\.png, \.jpg or \.jpeg"):
+    with pytest.raises(KTDNError, match=r"curves\.pdf: curves are written as \.svg, \.png, \.jpg"):
         draw_curves([make_training(tmp_path / "run")], tmp_path / "curves.pdf")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -78,6 +78,7 @@ def build_app(program: str, text: str, commands: Commands) -> App:
         # Errors are raised, and said by ``cli``; a console for them would load rich all the same.
         error_console=cast(Any, object()),
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,  # commands say what an interruption has left
         group_commands=Group("Flags", sort_key=len(commands)),  # those of every command: --help
         group_parameters=Group("Flags", sort_key=len(commands)),
         default_parameter=Parameter(
@@ -89,6 +90,8 @@ def build_app(program: str, text: str, commands: Commands) -> App:
     )
     for place, (title, members) in enumerate(commands.items()):
         _add(app, members, Group(title, sort_key=place))
+
+    app.meta.suppress_keyboard_interrupt = False
 
     @app.meta.default
     def run(

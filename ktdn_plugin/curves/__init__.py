@@ -10,7 +10,7 @@ from ktdn_plugin.curves.figure import draw_figure, pixels_of, svg_of
 from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import log_of, read_run
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import write_rgb
+from ktdn_plugin.photos import PHOTO_SUFFIXES, write_rgb
 from ktdn_plugin.storage.atomic import make_folder, write_whole
 
 
@@ -19,7 +19,7 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
 
     Args:
         runs: The runs' folders.
-        output: Picture to write: .svg, or an image file (.png, .jpg, ...).
+        output: Picture to write: a drawing (.svg), or an image file (.png, .jpg, ...).
 
     Raises:
         KTDNError: A folder is no run's, is given twice or its log cannot be read, or the picture
@@ -30,6 +30,9 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
 
     if not runs:
         raise ValueError("curves need at least one run")
+    endings = (".svg", *PHOTO_SUFFIXES)
+    if output.suffix.lower() not in endings:
+        raise KTDNError(f"{output}: curves are written as {', '.join(endings)}; name it so")
     seen: dict[Path, Path] = {}
     for run in runs:
         log_of(run)

@@ -68,6 +68,7 @@ def test_crops_differ_between_epochs(pairs: Path) -> None:
         "dataroot_gt": str(pairs / "train/clear"),
         "io_backend": {"type": "disk"},
         "num_worker_per_gpu": 1,
+        "dataset_enlarge_ratio": 1,
     }
     opt |= {"world_size": 1, "rank": 0, "dist": False}
     batches = iter(TrainingBatches(opt))

@@ -1,4 +1,7 @@
-"""Thirty kills later a training ends as one that was left alone."""
+"""However often it was killed, a training ends as one that was left alone.
+
+``KTDN_KILLS=30`` kills it so many times.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from pathlib import Path
 import torch
 from helpers import assert_same, records_of, teacher_options, write_options, write_png
 
-KILLS = 30
+KILLS = int(os.environ.get("KTDN_KILLS", "12"))
 
 
-def test_thirty_kills(pairs: Path, run) -> None:
+def test_killed_again_and_again(pairs: Path, run) -> None:
     opt = teacher_options(400)
     opt["network_g"]["encoder"] = "test_resnet"
     opt["datasets"]["train"]["num_worker_per_gpu"] = 1
@@ -42,7 +45,7 @@ def test_thirty_kills(pairs: Path, run) -> None:
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["code"] == 0, attempts[-3000:]
     assert sum(report["moments"].values()) == KILLS
-    assert min(report["moments"].values()) >= 5, report
+    assert min(report["moments"].values()) >= KILLS // 6, report
     assert "Traceback" not in attempts
 
     whole, killed = (pairs / "experiments" / name for name in ("whole", "teacher"))

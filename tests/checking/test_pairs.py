@@ -28,6 +28,7 @@ from ktdn_plugin.checking.likeness import (
 from ktdn_plugin.checking.reading import measure_scene
 from ktdn_plugin.checking.sets import open_sets
 from ktdn_plugin.photos import read_size
+from ktdn_plugin.scenes.scene_set import Scene
 
 NAME = "coffee_0.png"
 Edit = Callable[[Image], Image]
@@ -192,7 +193,7 @@ def test_an_image_is_decoded_once(healthy: Path, monkeypatch: pytest.MonkeyPatch
         return original(self, number)
 
     monkeypatch.setattr(images, "read", count)
-    facts = measure_scene(image_set, 0, [0, 1])
+    facts = measure_scene(image_set, Scene("0", 0, [0, 1]))
     assert [Path(path).parent.name for path in read_paths] == ["clear", "hazy", "hazy"]
     assert facts.pairs[0].match.here > SAME
     assert facts.pairs[1].match.here < UNRELATED
