@@ -59,17 +59,15 @@ def test_crops_differ_between_epochs(pairs: Path) -> None:
 
     register()
     from ktdn_plugin.basicsr.loaders import TrainingBatches
+    from ktdn_plugin.basicsr.options.loading import check_and_complete
 
     opt = teacher_options()
     opt["datasets"]["train"] |= {
-        "phase": "train",
-        "name": "train",
-        "scale": 1,
         "dataroot_gt": str(pairs / "train/clear"),
-        "io_backend": {"type": "disk"},
         "num_worker_per_gpu": 1,
-        "dataset_enlarge_ratio": 1,
     }
+    check_and_complete(opt, "teacher.yml", is_train=True)
+    opt["datasets"]["train"] |= {"phase": "train", "scale": 1}
     opt |= {"world_size": 1, "rank": 0, "dist": False}
     batches = iter(TrainingBatches(opt))
 
