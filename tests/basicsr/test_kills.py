@@ -19,7 +19,7 @@ KILLS = int(os.environ.get("KTDN_KILLS", "12"))
 
 
 def test_killed_again_and_again(pairs: Path, run) -> None:
-    opt = teacher_options(400)
+    opt = teacher_options(160)
     opt["network_g"]["encoder"] = "test_resnet"
     opt["datasets"]["train"]["num_worker_per_gpu"] = 1
     opt["logger"] |= {"save_checkpoint_freq": 2, "print_freq": 1, "keep_checkpoints": 2}
@@ -49,7 +49,7 @@ def test_killed_again_and_again(pairs: Path, run) -> None:
     assert "Traceback" not in attempts
 
     whole, killed = (pairs / "experiments" / name for name in ("whole", "teacher"))
-    for name in ("models/net_g_latest.pth", "models/net_g_best.pth", "training_states/400.state"):
+    for name in ("models/net_g_latest.pth", "models/net_g_best.pth", "training_states/160.state"):
         assert_same(
             torch.load(whole / name, weights_only=True),
             torch.load(killed / name, weights_only=True),
@@ -57,6 +57,6 @@ def test_killed_again_and_again(pairs: Path, run) -> None:
         )
     assert records_of(pairs, "teacher") == records_of(pairs, "whole")
     assert sorted(p.name for p in (killed / "training_states").iterdir()) == [
-        "398.state",
-        "400.state",
+        "158.state",
+        "160.state",
     ]
