@@ -177,7 +177,7 @@ def _is_bare(app: App, words: Sequence[str]) -> bool:
 
 
 def _shown_default(value: Any) -> str | None:
-    """Says a default; what is off, empty or absent needs no word."""
+    """Returns a default as help shows it; None for what is off, empty or absent."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value)) or None
     return None if value is None or value is False or value == "" else str(value)

@@ -241,7 +241,7 @@ def _make_logarithmic(axes: Axes) -> None:
 
 
 def dress(axes: Axes, last: float) -> None:
-    """Gives a panel what all have in common."""
+    """Sets what all panels have in common."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlim(-0.02 * last, 1.02 * last)

@@ -247,7 +247,7 @@ def _pair(
 
 
 def _called_alike(names: Sequence[str], label: Callable[[int], str]) -> list[str]:
-    """Tells of images that would be called alike, in a store's keys or in a table."""
+    """Finds images that would be called alike, in a store's keys or in a table."""
     first: dict[str, int] = {}
     lines = []
     for number, name in enumerate(names):

@@ -44,7 +44,7 @@ ROOTS = {
 SYNTHETIC = ("SyntheticHazeDataset",)
 
 OF, TRAINING, WANTED = "x-of", "x-training", "errorMessage"
-"""Words of the JSON schema beside the standard's; editors show the last one."""
+"""Keywords of the JSON schema beside the standard's; editors show the last one."""
 
 
 def key(
@@ -152,7 +152,7 @@ class Section(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Says of further keys by which pattern they are named."""
+        """Adds the pattern by which further keys are named."""
         schema: dict[str, Any] = handler.resolve_ref_schema(handler(core_schema))
         if cls.MORE:
             schema["patternProperties"] = {cls.MORE: schema["additionalProperties"]}
@@ -232,7 +232,7 @@ class Dataset(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Says that datasets of other plugins have further keys."""
+        """Allows datasets of other plugins further keys."""
         schema = super().__get_pydantic_json_schema__(core_schema, handler)
         del schema["additionalProperties"]
         schema["if"] = {"properties": {"type": {"enum": list(KNOWN_DATASETS)}}}

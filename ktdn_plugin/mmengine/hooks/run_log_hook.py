@@ -98,7 +98,7 @@ class RunLogHook(Hook):
             self._add(runner, "val", "val", runner.iter, metrics or {})
 
     def before_test(self, runner: Runner) -> None:
-        """Says what is tested, beside what the training of the same folder has said of itself."""
+        """Records what is tested, beside what the training of the same folder has recorded."""
         sets = self._sets(runner, "test")
         if not self._log.describe_test(sets):
             self._describe(runner, "test", {"test": sets})
