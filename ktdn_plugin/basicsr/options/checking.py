@@ -86,7 +86,7 @@ def check_section(
 
 
 def _line(section: type[Section], values: Any, kind: str, loc: tuple[Any, ...]) -> str:
-    """Says what is wrong with a key, and what it has to be."""
+    """Returns the line that says what is wrong with a key, and what it has to be."""
     schema = json_schema()
     path: list[Any] = []
     node: Any = schema if section is OptionsFile else schema["$defs"][section.__name__]
