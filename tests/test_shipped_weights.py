@@ -229,13 +229,13 @@ def test_half_precision_files(here: Path) -> None:
 
 
 def test_the_demos_photographs_gain(tmp_path: Path) -> None:
-    """Each of those that 'ktdn demo' shows, by 3.5 dB at least, and in SSIM."""
+    """Each of those that 'ktdn demo' shows, by 5 dB at least, and in SSIM."""
     make_demo_dataset(tmp_path / "data", 0)
     for path in sorted((tmp_path / "data/val/clear").iterdir()):
         clear = read_rgb(path)
         hazy = read_rgb(tmp_path / "data/val/hazy" / path.name)
         before, after = measure(hazy, clear), measure(Dehazer()(hazy), clear)
-        assert after.psnr >= before.psnr + 3.5, path.name
+        assert after.psnr >= before.psnr + 5, path.name
         assert after.ssim > before.ssim, path.name
 
 

@@ -78,12 +78,17 @@ class Network:
         max_memory: Memory limit, such as 4GB. Large photos go through the network in stripes, with
             the same result.
         encoder: Encoder, a timm backbone.
+        base_size: Longer side of a small copy from which larger photos get their colors, while
+            their detail comes from full size. auto (for ktdn_small, ktdn_tiny and other networks
+            with the head 'affine' half the photo's, 320 to 768), a number of pixels, or off (what
+            the network gives for the whole photo).
     """
 
     device: Annotated[str, valued("NAME")] = "auto"
     precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
     max_memory: Annotated[str | None, valued("SIZE", show_default="no limit")] = None
     encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None
+    base_size: Annotated[str, valued("PIXELS")] = "auto"
 
 
 NETWORK = Network()

@@ -25,7 +25,8 @@ def dehaze_with(
         checkpoint: A file, or a name of the weights that come with the package.
         inputs: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
         output: Likewise.
-        network: How :class:`~ktdn_plugin.Dehazer` runs it: device, precision, max_memory, encoder.
+        network: How :class:`~ktdn_plugin.Dehazer` runs it: device, precision, max_memory, encoder,
+            base_size.
         strength: How much of the network's change is applied.
         options: Of :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
 
@@ -49,5 +50,6 @@ def dehaze_with(
         checkpoint=path,
         precision=network["precision"],
         strength=strength,
+        base_size=network["base_size"],
         **options,
     )

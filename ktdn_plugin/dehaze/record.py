@@ -23,8 +23,8 @@ class Record:
     """What the output folder says its results were made with, and from.
 
     Each result's entry has ``checkpoint`` (its file's name), ``sha256`` (the checkpoint's),
-    ``precision``, ``strength`` where it is not 1, for JPEG and WebP ``quality``, and ``source``:
-    see :func:`describe_source`.
+    ``precision``, ``strength`` where it is not 1, ``base_size`` where it is not ``auto``, for JPEG
+    and WebP ``quality``, and ``source``: see :func:`describe_source`.
 
     Args:
         folder: The output folder; None where the output is a file, beside which none is left.
@@ -32,6 +32,7 @@ class Record:
         precision: Of the computation.
         quality: Of JPEG and WebP; the usual one where absent.
         strength: How much of the network's change is applied.
+        base_size: See :class:`~ktdn_plugin.Dehazer`.
 
     Raises:
         KTDNError: If the checkpoint or the file cannot be read.
@@ -44,12 +45,14 @@ class Record:
         precision: str,
         quality: int | None,
         strength: float = 1.0,
+        base_size: str = "auto",
     ) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
         self.precision = precision
         self.quality = QUALITY if quality is None else quality
         self.strength = strength
+        self.base_size = base_size
         self._digest = _digest(checkpoint)
         self._results = {} if folder is None else read_record(folder)
         self._journal = None if folder is None else Journal(folder)
@@ -84,6 +87,7 @@ class Record:
                 ("sha256", f"another checkpoint ({found.get('checkpoint')})"),
                 ("precision", f"--precision {found.get('precision')}"),
                 ("strength", f"--strength {found.get('strength', 1)}"),
+                ("base_size", f"--base-size {found.get('base_size', 'auto')}"),
                 ("quality", f"--quality {found.get('quality')}"),
             ):
                 if found.get(key) != now.get(key):
@@ -118,6 +122,8 @@ class Record:
         }
         if self.strength != 1:
             entry["strength"] = self.strength
+        if self.base_size != "auto":
+            entry["base_size"] = self.base_size
         if PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY:
             entry["quality"] = self.quality
         return entry

@@ -48,6 +48,7 @@ def dehaze_all(
     checkpoint: Path | None = None,
     precision: str = "float32",
     strength: float = 1.0,
+    base_size: str = "auto",
     ground_truth: Path | None = None,
     split: str | None = None,
     compare: bool = False,
@@ -71,6 +72,7 @@ def dehaze_all(
         checkpoint: The file of what ``load`` gives; None keeps no record.
         precision: That of what ``load`` gives.
         strength: That of what ``load`` gives.
+        base_size: That of what ``load`` gives.
         ground_truth: Folder or store of clear images, found by the hazy ones' names; PSNR and SSIM
             of hazy and dehazed photographs are printed and written to ``metrics.csv``. A store
             that is dehazed is measured against its own clear images where this is absent.
@@ -105,7 +107,8 @@ def dehaze_all(
     check_places(jobs, output, truth.files)
     record = None
     if checkpoint is not None:
-        record = Record(None if one_file else output, checkpoint, precision, quality, strength)
+        folder = None if one_file else output
+        record = Record(folder, checkpoint, precision, quality, strength, base_size)
     run = _Run(planned, load, truth, record, quality=quality, overwrite=overwrite)
     if truth.left:
         count = len(truth.left)

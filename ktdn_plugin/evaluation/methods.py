@@ -184,7 +184,8 @@ def open_checkpoints(
     Args:
         hazy: Each scene's hazy image.
         checkpoints: Each ``FILE`` or ``NAME=FILE``.
-        options: For :class:`~ktdn_plugin.Dehazer`: device, precision, memory, encoder.
+        options: For :class:`~ktdn_plugin.Dehazer`: device, precision, memory, encoder,
+            base_size.
 
     Raises:
         KTDNError: If there are no hazy images, or a checkpoint cannot be used.

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from ktdn_plugin.allocator import SMALLEST_BLOCK, return_freed_memory
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError, is_out_of_memory
+from ktdn_plugin.inference.base_layer import SMALLEST, replace_base, shrink_images, small_size
 from ktdn_plugin.inference.devices import computing, find_device, find_precision
 from ktdn_plugin.inference.engine import Engine
-from ktdn_plugin.inference.frames import Frames, check_images
+from ktdn_plugin.inference.frames import Frames, check_images, padding
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
@@ -34,6 +35,9 @@ from ktdn_plugin.system_memory import peak_resident
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 """Runs on a device wait for each other: each is planned for the memory that is free."""
 
+BASE_SIZES = (320, 768)
+"""Bounds of the small copy's longer side: photographs of this size are what we trained on."""
+
 STRONGEST = 2.0
 """Largest ``strength``: beyond it, the noise of haze that is taken away drowns the scene."""
 
@@ -41,11 +45,13 @@ _JITTER = 1.02  # what a process holds is not the same to the byte each time
 
 
 class Dehazer:
-    """Dehazes images of any size with a trained KTDN, exactly, within the memory that is given.
+    """Dehazes images of any size with a trained KTDN, within the memory that is given.
 
     What is too large for the memory is run in stripes that give the result of the whole image:
     batch norms are folded, and what follows from all of an image is computed over all of it. The
-    difference from the plain network is that of rounding.
+    difference from the plain network is that of rounding. Networks with the head ``affine``, those
+    that come with the package among them, are run on a small copy of a large image as well, see
+    ``base_size``.
 
     Args:
         checkpoint: ``ktdn_small`` or ``ktdn_tiny``, which come with the package; or a
@@ -60,6 +66,11 @@ class Dehazer:
         encoder: The network's timm backbone, where the file does not tell.
         strength: How much of the network's change is applied, in [0, 2]: 0 leaves an image as it
             is, 1 gives what the network gives, 2 doubles the change.
+        base_size: Longer side in pixels of a small copy, from which an image that is larger gets
+            its colours and what is left of the haze; its detail comes from the image itself, see
+            :mod:`~ktdn_plugin.inference.base_layer`. ``off``: what the network gives for the
+            whole image, as in the paper. ``auto``: for the head ``affine`` half the image's longer
+            side, but at least 320 and at most 768 pixels; else ``off``.
 
     A network that is given stays as it is: what runs is a copy, in eval mode. Calls from several
     threads wait for each other.
@@ -84,7 +95,9 @@ class Dehazer:
         max_memory: int | str | None = None,
         encoder: str | None = None,
         strength: float = 1.0,
+        base_size: int | str = "auto",
     ) -> None:
+        self._base_size = parse_base_size(base_size)
         self.device = find_device(device)
         self.precision = precision
         dtype = find_precision(precision, self.device)
@@ -115,6 +128,9 @@ class Dehazer:
             with torch.inference_mode(False):
                 other = copy.deepcopy(network)
             self._other = other.eval().requires_grad_(False).to(self.device, dtype)
+        is_affine = isinstance(network, KTDN) and network.head == "affine"
+        if self._base_size == "auto" and not is_affine:
+            self._base_size = "off"
         del network  # before the memory is looked at
         built = peak_resident() or 0
         # Where the process had held more before, what building took is not known, nor matters.
@@ -209,6 +225,11 @@ class Dehazer:
         frames = Frames(np.empty((1, height, width, 3), np.uint8), self.device)
         with torch.inference_mode(False):
             fast, least = (self._planner.plan(1, frames.size, budget).peak for budget in (None, 0))
+            if small := self._small_size(frames):
+                copies = 12 * (height * small[1] + 3 * small[0] * small[1])  # what shrinking holds
+                padded = len(padding(small[0])), len(padding(small[1]))
+                least = max(least, self._planner.plan(1, padded, 0).peak + copies)
+                fast = max(fast, least)
         held = self._memory.held()  # after the planning, which looks into the network
         return self._total(held, frames, fast), self._total(held, frames, least)
 
@@ -216,10 +237,26 @@ class Dehazer:
         frames = Frames(images, self.device, self.strength)
         if len(images):
             self.run(frames)
+            if size := self._small_size(frames):
+                small = Frames(shrink_images(frames, size), self.device, self.strength)
+                self.run(small)
+                replace_base(frames, small.result)
         return frames.result
 
+    def _small_size(self, frames: Frames) -> tuple[int, int] | None:
+        """Returns the height and width of the copy that gives the base layer; None without one."""
+        if self._base_size == "off":
+            return None
+        longer = max(frames.height, frames.width)
+        least, most = BASE_SIZES
+        is_auto = self._base_size == "auto"
+        size = min(max(longer // 2, least), most) if is_auto else int(self._base_size)
+        return small_size(frames.height, frames.width, size) if longer > size else None
+
     def run(self, frames: Frames) -> None:
-        """Dehazes images that are read and written some rows at a time.
+        """Dehazes images as the network does, without a base layer of its own.
+
+        They are read and written some rows at a time.
 
         Args:
             frames: The images; on :attr:`device`.
@@ -253,7 +290,9 @@ class Dehazer:
         plan = self._plan(planner, frames, len(images))
         if plan is None and len(images) > 1:
             for number in range(len(images)):
-                frames.result[number] = self._run(images[number : number + 1])[0]
+                one = Frames(images[number : number + 1], self.device, self.strength)
+                self.run(one)
+                frames.result[number] = one.result[0]
             return
         if plan is None:
             raise KTDNError(self._too_little(planner, frames))
@@ -338,6 +377,23 @@ class Dehazer:
                     least = self._planner.plan(1, frames.size, 0).peak
                 needed = self._total(self._memory.held(), frames, least)
             raise KTDNError(word_out_of_memory(frames, self.precision, needed)) from error
+
+
+def parse_base_size(base_size: int | str) -> int | str:
+    """Returns ``auto``, ``off`` or a number of pixels, which may be given as a text.
+
+    Raises:
+        KTDNError: If it is none of these, or the number is below 32.
+    """
+    if isinstance(base_size, str) and base_size.isdecimal():
+        base_size = int(base_size)
+    if isinstance(base_size, bool) or (
+        base_size < SMALLEST if isinstance(base_size, int) else base_size not in ("auto", "off")
+    ):
+        raise KTDNError(
+            f"base_size: {base_size!r} is not auto, off or a number of pixels from {SMALLEST} up"
+        )
+    return base_size
 
 
 def _load(path: str | Path, encoder: str | None) -> KTDN:

@@ -59,13 +59,23 @@ class Frames:
 
         They may be the caller's own memory: to be read alone.
         """
-        if isinstance(self.images, Tensor):
-            part = self._cut(self.images, top, bottom, 2)
+        axis = 2 if isinstance(self.images, Tensor) else 1
+        return self._to_float(self._cut(self.images, top, bottom, axis))
+
+    def read_result(self, top: int, bottom: int) -> Tensor:
+        """Returns rows of what is written, (n, 3, bottom - top, w), float32 in [0, 1]."""
+        rows = slice(top, bottom)
+        is_tensor = isinstance(self.result, Tensor)
+        return self._to_float(self.result[:, :, rows] if is_tensor else self.result[:, rows])
+
+    def _to_float(self, part: Any) -> Tensor:
+        if isinstance(part, Tensor):
             return part.to(self.device, torch.float32)
-        part = torch.from_numpy(self._cut(self.images, top, bottom, 1))
+        # What torch takes: no other byte order (of 16-bit files), no read-only memory (of PIL).
+        part = np.require(part, part.dtype.newbyteorder("="), ["C", "W"])
         # The device gets the small numbers, and makes floating point of them.
-        values = part.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
-        largest = LARGEST[self.images.dtype.name]
+        values = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2).to(torch.float32)
+        largest = LARGEST[part.dtype.name]
         # Those that are floating point already may still be the caller's own.
         return values.div_(largest) if largest > 1 else values
 
@@ -75,10 +85,7 @@ class Frames:
         part = images[(*before, slice(top, bottom) if whole else self._rows[top:bottom])]
         if self.size[1] != self.width:
             part = part[(*before, slice(None), self._columns)]
-        if isinstance(part, Tensor):
-            return part
-        # What torch takes: no other byte order (of 16-bit files), no read-only memory (of PIL).
-        return np.require(part, part.dtype.newbyteorder("="), ["C", "W"])
+        return part
 
     def write(self, top: int, bottom: int, values: Tensor) -> None:
         """Takes rows of the result (n, 3, bottom - top, W); clamps, and rounds where it has to."""
@@ -90,6 +97,13 @@ class Frames:
             # Before the clamping, which would take away what less or more of the change needs.
             hazy = self.read(top, bottom)[..., : self.width]
             values = torch.lerp(hazy, values, self.strength)
+        self.write_result(top, bottom, values)
+
+    def write_result(self, top: int, bottom: int, values: Tensor) -> None:
+        """Takes rows of the result as they are to be, (n, 3, bottom - top, w), float32.
+
+        They are used up.
+        """
         values = values.clamp_(0, 1)
         if isinstance(self.result, Tensor):
             self.result[:, :, top:bottom] = values

@@ -69,6 +69,10 @@ WRONG = {
     "two formats": (["photos/a.png", "-o", "x.png", "--format", "jpg"], ["no file of --format"]),
     "below a file": (["photos", "-o", "notes.txt/out"], ["notes.txt is no folder"]),
     "strength": (["photos", "--strength", "3"], ["strength: 3.0 is not in [0, 2]; 0 leaves"]),
+    "base size": (
+        ["photos", "--base-size", "half"],
+        ["base_size: 'half' is not auto, off or a number of pixels from 32 up"],
+    ),
     "strength nan": (["photos", "--strength", "nan"], ["strength: nan is not in [0, 2]"]),
     "quality": (["photos", "--quality", "101"], ["--quality must be 1 to 100, got 101"]),
     "quality of PNG": (["photos", "--quality", "9", "--format", "png"], ["--quality: png loses"]),

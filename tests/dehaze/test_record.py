@@ -47,6 +47,7 @@ def test_another_checkpoint_and_another_precision(
         "made with --precision float32" in dehaze("photos", "-o", "out", "--precision", "bf16")[2]
     )
     assert "made with --strength 1;" in dehaze("photos", "-o", "out", "--strength", "0.7")[2]
+    assert "made with --base-size auto;" in dehaze("photos", "-o", "out", "--base-size", "64")[2]
     assert "made with --quality 95" in dehaze("photos", "-o", "out", "--quality", "50")[2]
     assert {name: Path("out", name).read_bytes() for name in all_files("out")} == before
     # The same network by another name goes on, where only what is missing is made.
