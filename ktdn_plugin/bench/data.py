@@ -8,7 +8,6 @@ cache, and no reader waits for a disk.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.bench.ways import (
     Step,
     Way,
@@ -34,7 +32,9 @@ from ktdn_plugin.bench.ways import (
 )
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.atomic_folders import explained
+from ktdn_plugin.data.demo_photos import sample_photo
 from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.photos import encode_png, read_rgb
@@ -172,22 +172,11 @@ def read_pair(files: tuple[Path, Path]) -> tuple[Image, Image]:
 
 def make_pairs(count: int, seed: int) -> Iterator[tuple[Image, Image]]:
     """Makes pairs of photographs' tiles and haze."""
-    photos = [_load(name) for name in PHOTOS]
+    photos = [sample_photo(name) for name in PHOTOS]
     for number in range(count):
         clear = _make_mosaic(photos, np.random.default_rng([seed, number]))
         hazy = synthesize_haze(clear, (seed + number) % 2**32).hazy
         yield np.rint(255 * hazy).astype(np.uint8), clear
-
-
-def _load(name: str) -> Image:
-    # Found without importing scikit-image, whose loaders may want to download.
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or spec.origin is None:
-        raise KTDNError(
-            "bench: scikit-image's photographs are needed: pip install scikit-image, or name your "
-            "own images with --hazy and --gt"
-        )
-    return read_rgb(Path(spec.origin).parent / "data" / name)
 
 
 def _make_mosaic(photos: list[Image], random: np.random.Generator) -> Image:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.bench.costs import parse_size
-from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.bench.ways import (
     Step,
     Way,
@@ -31,6 +31,8 @@ from ktdn_plugin.bench.ways import (
 from ktdn_plugin.bench.weights import draw_weights
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
+from ktdn_plugin.data.demo_photos import sample_photo
+from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference import Dehazer
 from ktdn_plugin.inference.devices import PRECISIONS, find_device, find_precision
@@ -232,10 +234,8 @@ def prepare(
 
 def make_image(height: int, width: int) -> Any:
     """Makes a photograph of some size, (h, w, 3) uint8, out of one of scikit-image's."""
-    import cv2
-    import skimage.data
-
-    return cv2.resize(skimage.data.coffee(), (width, height), interpolation=cv2.INTER_CUBIC)
+    photo = sample_photo("coffee.png")
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _plain(network: nn.Module, image: Any, reference: str) -> Step:

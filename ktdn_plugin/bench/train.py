@@ -13,7 +13,6 @@ import torch
 
 from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.bench.variants import (
     MINIMUM_SIZE,
     PLAIN,
@@ -30,6 +29,7 @@ from ktdn_plugin.bench.ways import (
     raise_if_failed,
 )
 from ktdn_plugin.console import print_lines
+from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.inference.devices import find_device
 
