@@ -34,11 +34,12 @@ def make_lmdbs(root: Path, place: Path) -> None:
     compat.apply()
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
-    scenes = open_scenes(root)
-    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", scenes.name_of(n)) for n in range(len(scenes))]
+    pairs = open_scenes(root).aligned()
+    names = [pairs.name_of(number) for number in range(len(pairs.clear))]
+    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in names]
     place.mkdir(parents=True)
     for side in ("hazy", "clear"):
-        if files := [str(path) for path in scenes.aligned().files(side)]:
+        if files := [str(path) for path in pairs.files(side)]:
             target = str(place / f"{side}.lmdb")
             make_lmdb_from_imgs("", target, files, keys, map_size=2**26)
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from ktdn_plugin.bench.ways import (
@@ -276,19 +276,30 @@ def prepare(
 
     use_one_thread()
     dataset = build_training_dataset(kind, Path(hazy) if hazy else None, Path(clear), size)
+    samples, numbers = DrawnSamples(dataset, images, seed), _endless_batches()
+    batches = _with_workers(samples, numbers, workers) if workers else None
+
+    def run() -> Callable[[], dict[str, Any]]:
+        if batches is not None:
+            first, *_ = [next(batches) for _ in range(workers)]
+            return lambda: {"digest": digest(first)}
+        # Without a data loader: to put samples together is no reading.
+        read = [samples[number] for number in next(numbers)]
+        return lambda: {"digest": digest(default_collate(read))}
+
+    return run
+
+
+def _with_workers(
+    samples: DrawnSamples, numbers: Iterator[list[int]], workers: int
+) -> Iterator[dict[str, Any]]:
     loader: DataLoader = DataLoader(
-        DrawnSamples(dataset, images, seed),
-        batch_sampler=_endless_batches(),
+        samples,
+        batch_sampler=numbers,
         num_workers=workers,
         worker_init_fn=use_one_thread,
     )
-    batches = iter(loader)
-
-    def run() -> Callable[[], dict[str, Any]]:
-        first, *_ = [next(batches) for _ in range(max(workers, 1))]
-        return lambda: {"digest": digest(first)}
-
-    return run
+    return iter(loader)
 
 
 def use_one_thread(_: int = 0) -> None:
