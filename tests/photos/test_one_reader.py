@@ -29,7 +29,7 @@ from PIL import Image
 from torch import nn
 
 import ktdn_plugin
-from ktdn_plugin.bench.data_images import _plain_png
+from ktdn_plugin.bench.data import read_pair
 from ktdn_plugin.checking import check_data
 from ktdn_plugin.cli import main
 from ktdn_plugin.data.prepare import prepare
@@ -108,7 +108,7 @@ def from_python(folder: Path, _: Path) -> Pixels:
 
 
 def benchmark(folder: Path, _: Path) -> Pixels:
-    return {path.name: decode_rgb(_plain_png(path), path) for path in folder.iterdir()}
+    return {path.name: read_pair((path, path))[0] for path in folder.iterdir()}
 
 
 DOORS: dict[str, Callable[[Path, Path], Pixels]] = {
