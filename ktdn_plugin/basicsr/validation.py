@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ktdn_plugin.attention import heat_picture, recorded_attention
+from ktdn_plugin.basicsr.attention import heat_picture, recorded_attention
 from ktdn_plugin.errors import explained, is_out_of_memory
 from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.metrics import describe_missing

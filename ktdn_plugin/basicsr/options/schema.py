@@ -409,7 +409,9 @@ class Train(Section):
         wanted="true, false, or the iteration after which batch statistics are frozen",
     )
     # One GPU's batch is the recipe's; several processes make the same one together.
-    sync_bn: bool = key("Synchronise batch statistics over all processes.", True, of=STEP_MODELS)
+    sync_bn: bool = key(
+        "Synchronise batch statistics over all processes (on GPUs).", True, of=STEP_MODELS
+    )
     clamp_output: bool = key("Clamp images to [0, 1] before losses.", False, of=STEP_MODELS)
 
 
