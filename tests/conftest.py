@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from helpers import FRESH, write_png
 from preloaded import Command, together
+
+from ktdn_plugin import own_commands
 
 Runner = Callable[..., subprocess.CompletedProcess]
 
@@ -69,3 +72,20 @@ def run(tmp_path: Path) -> Runner:
         )
 
     return run_command
+
+
+@pytest.fixture
+def preloaded_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets commands that run other ``ktdn`` commands start them where all has been loaded."""
+
+    def start(
+        program: list[str], *, cwd: Path | None, env: dict[str, str], check: bool
+    ) -> subprocess.CompletedProcess:
+        assert program[:3] == [sys.executable, *FRESH]
+        assert not check
+        done = Command(program[3:], cwd or Path.cwd(), env).wait(300)
+        os.write(1, done.stdout.encode())
+        os.write(2, done.stderr.encode())
+        return done
+
+    monkeypatch.setattr(own_commands, "subprocess", SimpleNamespace(run=start))

@@ -325,10 +325,10 @@ def test_an_error_of_one_process_ends_all(pairs: Path, run) -> None:
     write_png(broken, 3)
     broken = pairs / "val/clear/01.png"  # the second process'
     broken.write_bytes(broken.read_bytes()[:60])
-    done = run("train", "-opt", path, program=launch_of(2))
+    done = run("train", "-opt", path, processes=2)  # without torchrun, which would end the other
     assert done.returncode != 0
     assert "01.png: not a readable image" in done.stderr
-    assert "ktdn_plugin/basicsr/" not in done.stderr  # torchrun's own traceback aside
+    assert "Traceback" not in done.stderr
 
 
 def test_hosts_that_do_not_share_the_folder(pairs: Path, tmp_path: Path) -> None:
