@@ -53,6 +53,7 @@ def test_switches_compute_the_same(pairs: Path, train, switches: dict) -> None:
 EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_block": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["KTDN", "EDSR"])
 def test_compiled_networks_compute_the_same(
     pairs: Path, train, monkeypatch: pytest.MonkeyPatch, network: str
