@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    FRESH,
+    in_one_and_two,
     one,
     student_of_a_saved_teacher,
     teacher_file,
@@ -36,12 +38,14 @@ def test_template_that_is_none(fails, pairs: Path) -> None:
     assert "'{name}_hazy' is no template" in one(fails(opt))
 
 
+@in_one_and_two
 def test_pair_of_different_size(fails, pairs: Path) -> None:
     write_png(pairs / "train/hazy/00.png", 1, (60, 80))
     line = one(fails(student_of_a_saved_teacher(pairs)))
     assert "00.png differ in size (80 x 60 and 80 x 64)" in line
 
 
+@in_one_and_two
 def test_later_pair_of_different_size(fails, pairs: Path) -> None:
     write_png(pairs / "val/hazy/01.png", 1, (60, 80))
     line = one(fails(student_of_a_saved_teacher(pairs)))
@@ -62,6 +66,7 @@ def test_results_that_would_overwrite_each_other(fails, pairs: Path) -> None:
     assert "would both be saved as 00.png" in line
 
 
+@in_one_and_two
 def test_a_folder_that_is_no_run_is_left_alone(fails, pairs: Path) -> None:
     write_png(pairs / "photos/mine.png", 1)
     opt = teacher_options()
@@ -76,7 +81,6 @@ def test_data_in_the_runs_own_folder(fails, pairs: Path) -> None:
     assert "lies in the folder of this very run" in one(fails(opt))
 
 
-@pytest.mark.parametrize("fails", [1], indirect=True)
 @pytest.mark.parametrize("launcher", ["pytorch", "slurm"])
 def test_launcher_that_has_not_launched(fails, launcher: str) -> None:
     line = one(fails(teacher_options(), "train", "--launcher", launcher))
@@ -86,7 +90,8 @@ def test_launcher_that_has_not_launched(fails, launcher: str) -> None:
 def test_weights_that_cannot_be_downloaded(pairs: Path, run) -> None:
     opt = teacher_options()
     opt["network_g"] = {"type": "KTDN", "encoder": "resnet18", "pretrained": True}
-    done = run("train", "-opt", write_options(pairs, opt), env={"HF_HUB_OFFLINE": "1"})
+    options = write_options(pairs, opt)
+    done = run("train", "-opt", options, program=FRESH, env={"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 1
     assert "its ImageNet weights cannot be downloaded" in done.stderr.splitlines()[-1]
     assert not (pairs / "experiments").exists()
@@ -105,6 +110,7 @@ def test_meta_file_that_names_missing_files(fails, pairs: Path) -> None:
     assert "names files that are not in train/clear: 77.png" in one(fails(opt))
 
 
+@in_one_and_two
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"", "empty file (0 bytes)"), (b"\x89PNG\r\n broken", "not a readable image")],
@@ -139,6 +145,7 @@ def test_traceback_with_debug(pairs: Path, run) -> None:
     assert "Traceback" in done.stderr
 
 
+@in_one_and_two
 def test_lmdb(fails, pairs: Path) -> None:
     from ktdn_plugin.basicsr import compat
 

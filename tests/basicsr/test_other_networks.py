@@ -9,7 +9,6 @@ import pytest
 import torch
 from helpers import (
     evaluation_options,
-    launch_of,
     log_of,
     losses_of,
     models,
@@ -63,6 +62,7 @@ def with_a_saved_teacher(pairs: Path, opt: dict) -> dict:
     return opt
 
 
+@pytest.mark.slow
 def test_teacher_student_resume_test(pairs: Path, run) -> None:
     done = run("train", "-opt", write_options(pairs, other_teacher_options()))
     assert done.returncode == 0, done.stderr
@@ -98,10 +98,11 @@ def test_teacher_student_resume_test(pairs: Path, run) -> None:
     assert "# psnr: " in log_of(pairs, "evaluation", "test")
 
 
+@pytest.mark.slow
 def test_two_processes(pairs: Path, run) -> None:
     opt = with_a_saved_teacher(pairs, other_student_options(2))
     opt["train"]["amp"] = "bf16"
-    done = run("train", "-opt", write_options(pairs, opt), program=launch_of(2))
+    done = run("train", "-opt", write_options(pairs, opt), processes=2)
     assert done.returncode == 0, done.stderr
     assert len(losses_of(log_of(pairs, "student"), "l_kt")) == 2
 
@@ -209,6 +210,7 @@ def test_wrong_options(fails, pairs: Path, edit: Edit, expected: str) -> None:
     assert expected in one(fails(opt))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [

@@ -14,6 +14,7 @@ import torch
 from helpers import (
     FRESH,
     evaluation_options,
+    launch_of,
     log_of,
     losses_of,
     models,
@@ -30,6 +31,7 @@ from ktdn_plugin.metrics import measure
 from ktdn_plugin.photos import read_rgb
 
 
+@pytest.mark.slow
 def test_teacher_student_test(pairs: Path, run) -> None:
     done = run("train", "-opt", write_options(pairs, teacher_options()), program=FRESH)
     assert done.returncode == 0, done.stderr
@@ -168,18 +170,17 @@ def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Pat
     assert len(losses_of(log_of(pairs, "teacher"), "l_rec")) == 10
 
 
+@pytest.mark.slow
 def test_torchrun_two_processes(pairs: Path, run) -> None:
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
-    launch += ("ktdn_plugin",)
     opt = teacher_options()
     opt["network_g"]["encoder"] = "test_resnet"  # has batch norm
     opt["datasets"]["train"]["batch_size_per_gpu"] = 1
-    done = run("train", "-opt", write_options(pairs, opt), program=launch)
+    done = run("train", "-opt", write_options(pairs, opt), processes=2)
     assert done.returncode == 0, done.stderr
     student = student_options()
     for network in ("network_g", "network_t"):
         student[network]["encoder"] = "test_resnet"
-    done = run("train", "-opt", write_options(pairs, student), program=launch)
+    done = run("train", "-opt", write_options(pairs, student), program=launch_of(2))
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "student")
     assert len(losses_of(text, "l_kt")) == 4
@@ -227,6 +228,7 @@ def test_tensorboard_files(pairs: Path, run) -> None:
     assert list((pairs / "tb_logger/teacher").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_register_in_ones_own_script(pairs: Path, run) -> None:
     script = """
 import json

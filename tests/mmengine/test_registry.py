@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from configs import teacher_config, write_config
+import pytest
+
+pytestmark = pytest.mark.slow
 
 
 def run_program(text: str, folder: Path) -> str:
@@ -121,18 +123,3 @@ assert not loaded & {"mmengine", "basicsr"}, loaded & {"mmengine", "basicsr"}
 """,
         tmp_path,
     )
-
-
-def test_a_runner_of_ones_own(pairs: Path) -> None:
-    """``Runner.from_cfg`` alone, without our command and without an import."""
-    write_config(pairs, teacher_config(train_cfg__max_iters=1, work_dir="work"))
-    printed = run_program(
-        """
-from mmengine.config import Config
-from mmengine.runner import Runner
-Runner.from_cfg(Config.fromfile("config.py")).train()
-""",
-        pairs,
-    )
-    assert "loss_lap" in printed
-    assert (pairs / "work" / "iter_1.pth").is_file()
