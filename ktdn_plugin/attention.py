@@ -15,7 +15,7 @@ from ktdn_plugin.blocks.fam import PixelAttention
 
 
 @contextmanager
-def recorded_attention(network: nn.Module) -> Iterator[list[Tensor]]:
+def record_attention(network: nn.Module) -> Iterator[list[Tensor]]:
     """Records the last pixel attention's maps while the network runs; it changes nothing.
 
     In KTDN the last one is that of the FAM at stride 4, the finest.
@@ -40,7 +40,7 @@ def recorded_attention(network: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def heat_picture(attention: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+def attention_heatmap(attention: Tensor, height: int, width: int) -> NDArray[np.uint8]:
     """Draws a map as a heat picture: its lowest value dark blue, its highest yellow.
 
     Args:

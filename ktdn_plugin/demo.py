@@ -21,10 +21,10 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.option_files import options_folder
-from ktdn_plugin.own_commands import run_own_command
 from ktdn_plugin.photos import read_rgb, write_rgb
-from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.sheets import comparison_sheet
+from ktdn_plugin.subcommands import run_subcommand
 from ktdn_plugin.text_tables import table_lines
 
 TEXTS = (
@@ -131,7 +131,7 @@ def run_demo(
             words, more = _after_other_iterations(output, words)
             changes += more
         try:
-            run_own_command([*words, *([how.override, *changes] if changes else [])], output)
+            run_subcommand([*words, *([how.override, *changes] if changes else [])], output)
         except KTDNError as error:
             raise KTDNError(f"the demo stopped: {error}") from error
     _show(output, how.results)

@@ -170,7 +170,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def explained(source: str) -> Iterator[None]:
+def error_context(source: str) -> Iterator[None]:
     """Turns what options' values lead toolboxes and torch to into one line that names the file.
 
     Args:

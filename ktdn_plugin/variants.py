@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from ktdn_plugin.archs.ktdn_arch import KTDN
 from ktdn_plugin.checkpoints import Checkpoint, load_weights
 from ktdn_plugin.checkpoints.identify import are_the_same
-from ktdn_plugin.checkpoints.networks import complete_options, settings_told
+from ktdn_plugin.checkpoints.networks import complete_options, read_settings
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
 
@@ -138,7 +138,7 @@ def create_model(
     if checkpoint is None:
         return KTDN(**{**variant.arguments, "pretrained": encoder_weights, **kwargs})
     read = Checkpoint.read(checkpoint)
-    told = {**settings_told(read.weights, checkpoint), **read.network_options}
+    told = {**read_settings(read.weights, checkpoint), **read.network_options}
     told.pop("encoder", None)
     network = KTDN(**{**variant.arguments, **told, **kwargs})
     try:

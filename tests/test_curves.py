@@ -475,7 +475,7 @@ def test_nothing_overlaps_or_leaves_the_picture(count: int, tmp_path: Path) -> N
     name = "train_ktdn_nhhaze_res2net101d_archived_2026010{}_120000"
     runs = [read_run(make_training(tmp_path / name.format(i), i)) for i in range(count)]
     figure = draw_figure(runs)
-    height, width, _ = drawing.pixels_of(figure).shape
+    height, width, _ = drawing.render_pixels(figure).shape
     boxes = [axes.get_tightbbox() for axes in figure.axes]  # with ticks, titles and legends
     boxes.append(figure.legends[0].get_window_extent())
     for number, box in enumerate(boxes):

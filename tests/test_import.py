@@ -25,8 +25,8 @@ LAZY = (
     Path("bench/transfer.py"),
     Path("commands/mmengine.py"),
     Path("commands/options.py"),
-    Path("commands/toolbox.py"),
-    Path("haze_photos.py"),
+    Path("commands/train.py"),
+    Path("add_haze.py"),
 )
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", "pydantic", *TOOLBOXES)
 

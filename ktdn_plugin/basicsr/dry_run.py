@@ -64,7 +64,7 @@ def _try_teacher(opt: Options) -> list[str]:
         return []
     where = "network_g" if is_teacher else "network_t"
     try:
-        check_teacher(build_to_look_at(opt[where], ARCH_REGISTRY), where)
+        check_teacher(build_for_inspection(opt[where], ARCH_REGISTRY), where)
     except KTDNError as error:
         return [str(error)]
     return []
@@ -196,10 +196,10 @@ def _check_arguments(
 def _try_built(section: Mapping[str, Any], registry: Any, where: str) -> list[str]:
     """Checks a network or a loss by its signature, and builds it if it is ours."""
     problems = _check_named(section, registry, where, ("self",))
-    return problems or _try(where, build_to_look_at, section, registry)
+    return problems or _try(where, build_for_inspection, section, registry)
 
 
-def build_to_look_at(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
+def build_for_inspection(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
     """Builds one of our networks or losses, or a plain loss of BasicSR's, to look at it.
 
     Args:
@@ -243,7 +243,7 @@ def _try_step(opt: Options) -> list[str]:
         return problems
     images = torch.zeros(1, 3, size, size)
     for key in image_loss_sections(train).values():
-        loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu")
+        loss = build_for_inspection(train[key], LOSS_REGISTRY, "cpu")
         if hasattr(loss, "feature_names"):
             problems.append(
                 f"train.{key}.type: {train[key]['type']} compares features, not images; name the "
@@ -263,7 +263,7 @@ def _try_transfer(opt: Options, crop: torch.Tensor) -> list[str]:
     from ktdn_plugin.basicsr.other_networks import compare_once, compute_features
 
     train = opt["train"]
-    loss = build_to_look_at(train["transfer_opt"], LOSS_REGISTRY)
+    loss = build_for_inspection(train["transfer_opt"], LOSS_REGISTRY)
     if not hasattr(loss, "feature_names"):
         return [
             f"train.transfer_opt.type: {train['transfer_opt']['type']} compares images, not "
@@ -272,7 +272,7 @@ def _try_transfer(opt: Options, crop: torch.Tensor) -> list[str]:
     problems: list[str] = []
     features: list[Any] = []
     for letter in "gt":
-        network = build_to_look_at(opt[f"network_{letter}"], ARCH_REGISTRY)
+        network = build_for_inspection(opt[f"network_{letter}"], ARCH_REGISTRY)
         if network is not None:
             try:
                 features.append(compute_features(network.to("meta"), train, letter, loss, crop))

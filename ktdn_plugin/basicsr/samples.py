@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ktdn_plugin.basicsr.data_share import build_train_batches, load_training_options
-from ktdn_plugin.errors import KTDNError, explained
+from ktdn_plugin.errors import KTDNError, error_context
 from ktdn_plugin.haze.sheet import TrainingSample
 
 
@@ -28,7 +28,7 @@ def read_training_samples(path: Path, seed: int | None = None) -> Iterator[Train
     opt["datasets"]["train"] |= {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0}
     opt["train"]["grad_accum_steps"] = 1
     try:
-        with explained(str(path)):
+        with error_context(str(path)):
             for batch in build_train_batches(opt):
                 yield TrainingSample(batch["lq"][0], batch["gt"][0], batch["gt_path"][0])
     except KTDNError as error:

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.provenance import Provenance
 from ktdn_plugin.basicsr.records import Records, Stopwatch, describe_run, described_sets
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
@@ -29,10 +28,11 @@ from ktdn_plugin.basicsr.run_folder import (
     open_log_file,
     start_log,
 )
+from ktdn_plugin.basicsr.startup import read_options_text, start_up
 from ktdn_plugin.data.order import seed_iteration
-from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, explained
+from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, error_context
 from ktdn_plugin.training import distributed
-from ktdn_plugin.training.preemption import noticing_signals
+from ktdn_plugin.training.preemption import defer_signals
 
 _logger = logging.getLogger("basicsr")
 
@@ -51,7 +51,7 @@ def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
     try:
         with distributed.peer_failures_as_errors():
             text = read_options_text(arguments)
-            opt, state = prepare(arguments, text, root, is_train=True)
+            opt, state = start_up(arguments, text, root, is_train=True)
             start_log(opt)
             run = _Run(opt, text, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.
@@ -61,9 +61,9 @@ def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
                 open_log_file(opt, "train")
                 if state is not None:
                     bring_best(opt)
-            from ktdn_plugin.data.workers import explaining_workers
+            from ktdn_plugin.data.workers import worker_failures_as_errors
 
-            with explaining_workers():
+            with worker_failures_as_errors():
                 run.train()
         failed = False
     finally:
@@ -82,14 +82,14 @@ class _Run:
         self.opt = opt
         self.start = state["iter"] if state else 0
         self.validated = state.get("progress", {}).get("validated", self.start) if state else 0
-        with explained(source), distributed.fail_on_all_ranks():
+        with error_context(source), distributed.fail_on_all_ranks():
             self.batches = TrainingBatches(opt)
             self.val_loaders: list[Any] = [
                 build_eval_loader(dataset, opt["rank"], opt["world_size"])
                 for dataset in opt["datasets"].values()
                 if dataset["phase"] == "val" and opt.get("val") is not None
             ]
-        with explained(source):
+        with error_context(source):
             with naming_networks(opt):
                 self.model = build_model(opt)
             if state is not None:
@@ -142,7 +142,7 @@ class _Run:
                 )
             )
             batches = iter(self.batches)
-            self.signalled = stack.enter_context(noticing_signals())
+            self.signalled = stack.enter_context(defer_signals())
             for iteration in range(self.start + 1, total + 1):
                 self._iterate(iteration, batches)
                 bar.update()

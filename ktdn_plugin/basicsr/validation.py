@@ -25,12 +25,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ktdn_plugin.attention import heat_picture, recorded_attention
-from ktdn_plugin.errors import explained, is_out_of_memory
-from ktdn_plugin.foreign_networks import explaining_sizes
+from ktdn_plugin.attention import attention_heatmap, record_attention
+from ktdn_plugin.errors import error_context, is_out_of_memory
 from ktdn_plugin.metrics import describe_missing
+from ktdn_plugin.other_networks import size_failures_as_errors
 from ktdn_plugin.photos import write_rgb
-from ktdn_plugin.pictures import comparison_sheet
+from ktdn_plugin.sheets import comparison_sheet
 from ktdn_plugin.training import distributed
 
 Figures = dict[str, float]
@@ -121,8 +121,8 @@ def _run(
         network = getattr(model, "net_g_ema", model.net_g)
         model.feed_data(data)
         with (
-            recorded_attention(network if draw else nn.Module()) as maps,
-            explaining_sizes(network, data["lq"], data["lq_path"][0]),
+            record_attention(network if draw else nn.Module()) as maps,
+            size_failures_as_errors(network, data["lq"], data["lq_path"][0]),
         ):
             model.test()
         visuals = model.get_current_visuals()
@@ -227,7 +227,7 @@ def _validate_its_own_way(
         if model.opt["rank"] == 0:
             options["metrics"] = metrics or None
             whole = DataLoader(dataset, batch_size=1)
-            with explained(f"{type(model).__name__}'s validation on {dataset.opt['name']}"):
+            with error_context(f"{type(model).__name__}'s validation on {dataset.opt['name']}"):
                 model.nondist_validation(whole, current_iter, tb_logger, options["save_img"])
             options["metrics"] = given
     results = getattr(model, "metric_results", {}) if metrics else {}
@@ -255,7 +255,7 @@ def measure_reconstruction(
     with distributed.fail_on_all_ranks(), torch.no_grad():
         for index, data in _with_bar(loader, opt, f"teacher on {name}"):
             clear = data["gt"].to(device)
-            with explaining_sizes(network, clear, data["gt_path"][0]):
+            with size_failures_as_errors(network, clear, data["gt_path"][0]):
                 image = network(clear)
             images = [tensor2img([one.cpu()]) for one in (image, clear)]
             rows.append((index, [float(calculate_psnr(*images, crop_border=0))]))
@@ -273,7 +273,7 @@ def _sheet(model: Any, lq: Any, images: dict[str, Any], maps: list[Any]) -> Any:
     if maps:
         shown = maps[-1][0, 0]
         caption = f"{float(shown.min()):.3f} to {float(shown.max()):.3f}"
-        cells["pixel attention"] = (heat_picture(shown, *hazy.shape[:2]), caption)
+        cells["pixel attention"] = (attention_heatmap(shown, *hazy.shape[:2]), caption)
     row = [(np.ascontiguousarray(image), caption) for image, caption in cells.values()]
     return comparison_sheet([row], list(cells))
 

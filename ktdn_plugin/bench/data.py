@@ -43,7 +43,7 @@ from ktdn_plugin.bench.data_readers import (
 )
 from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.atomic_folders import explained
+from ktdn_plugin.data.atomic_folders import disk_failures_as_errors
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.text_tables import table_lines
 
@@ -116,7 +116,9 @@ def run_bench_data(
         source = "made of photographs" if hazy is None else f"of {hazy} and {clear}"
         print_lines(f"images {len(found)} pairs {source}, {_shown(sizes)}")
         print_lines(f"crops  {size} x {size}, flipped and turned; all files in the page cache", "")
-        with explained(folder, "free some space, or set TMPDIR to a folder on another disk"):
+        with disk_failures_as_errors(
+            folder, "free some space, or set TMPDIR to a folder on another disk"
+        ):
             _write_files(folder, found, seed)
         plan = _Plan(folder, size, make_draws(len(found), samples or DRAWS, seed))
         readers = _open_readers(plan)

@@ -18,7 +18,7 @@ from ktdn_plugin.checking.sets import judge_set, name_of, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
 from ktdn_plugin.checking.stores import describe_store
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.interrupts import held_back
+from ktdn_plugin.data.interrupts import defer_interrupts
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 
@@ -78,7 +78,7 @@ def _measure(sets: Sequence[SceneSet]) -> list[SetFacts]:
     pool = make_pool()
     try:
         with (
-            held_back() as check_interrupt,
+            defer_interrupts() as check_interrupt,
             tqdm(total=total, unit="image", disable=None, leave=False) as bar,
         ):
             for scenes in sets:

@@ -25,7 +25,7 @@ from ktdn_plugin.checkpoints.networks import (
     complete_options,
     empty_network,
     options_of,
-    warn_of_doubt,
+    warn_if_ambiguous,
     without_settings,
 )
 from ktdn_plugin.errors import KTDNError, did_you_mean
@@ -96,7 +96,7 @@ def convert(
     given, guesses = options_of(checkpoint, encoder)
     sets, averaged = _weights(checkpoint, param_key)
     completed = complete_options(next(iter(sets.values())), given, source, guesses)
-    warn_of_doubt(completed, source)
+    warn_if_ambiguous(completed, source)
     options = completed.options
     network = empty_network(options, source)
     sets = {key: _in_order(network, weights, source) for key, weights in sets.items()}

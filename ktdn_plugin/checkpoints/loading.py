@@ -19,7 +19,7 @@ from ktdn_plugin.checkpoints.identify import (
     fits_widths,
 )
 from ktdn_plugin.checkpoints.metadata import settings_of
-from ktdn_plugin.checkpoints.networks import SETTINGS, settings_told
+from ktdn_plugin.checkpoints.networks import SETTINGS, read_settings
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.state_dicts import StateDict, compare_keys, without_prefix
 
@@ -122,7 +122,7 @@ def check_settings(network: nn.Module, weights: StateDict, checkpoint: Checkpoin
         return
     path, wrong = checkpoint.path, []
     own: Any
-    for key, said in {**settings_told(weights, path), **checkpoint.network_options}.items():
+    for key, said in {**read_settings(weights, path), **checkpoint.network_options}.items():
         if key in checkpoint.guesses:
             continue
         if key == "encoder":

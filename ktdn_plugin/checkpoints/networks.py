@@ -27,7 +27,7 @@ from ktdn_plugin.storage.state_dicts import StateDict, compare_keys
 _logger = logging.getLogger(__name__)
 
 SETTINGS = ("mean", "std")
-"""The buffers of a KTDN that are in no checkpoint, but in what :func:`keep_settings` was given."""
+"""The buffers of a KTDN that are in no checkpoint, but in what :func:`store_settings` was given."""
 
 OPTIONS = ("encoder", *SETTINGS, "reduction", "head", "widths")
 """What a KTDN is built with."""
@@ -116,7 +116,7 @@ def complete_options(
     """
     defaults = inspect.signature(KTDN).parameters
     complete: dict[str, Any] = {key: list(defaults[key].default) for key in SETTINGS}
-    saved = settings_told(weights, path)
+    saved = read_settings(weights, path)
     complete |= saved
     complete |= options
     others: list[str] = []
@@ -150,7 +150,7 @@ def doubt(completed: Completed) -> str:
     )
 
 
-def warn_of_doubt(completed: Completed, path: str | Path) -> None:
+def warn_if_ambiguous(completed: Completed, path: str | Path) -> None:
     """Logs what :func:`doubt` says, where it says anything."""
     if text := doubt(completed):
         _logger.warning("%s: %s", path, text)
@@ -177,7 +177,7 @@ def build_network(
         KTDNError: If the weights do not fit.
     """
     completed = complete_options(weights, options, path, guesses)
-    warn_of_doubt(completed, path)
+    warn_if_ambiguous(completed, path)
     options = completed.options
     network = empty_network(options, path)
     wanted = network.state_dict()
@@ -201,7 +201,7 @@ def build_network(
     return network.eval()
 
 
-def keep_settings(network: KTDN) -> None:
+def store_settings(network: KTDN) -> None:
     """Has a network's state dict hold its mean and std, where they are not the published ones.
 
     For programs that save weights and no metadata; our own files name them in that.
@@ -212,8 +212,8 @@ def keep_settings(network: KTDN) -> None:
             network.register_buffer(key, getattr(network, key), persistent=True)
 
 
-def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
-    """Returns the mean and std that :func:`keep_settings` has added, where it has.
+def read_settings(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
+    """Returns the mean and std that :func:`store_settings` has added, where it has.
 
     Raises:
         KTDNError: If they are no such values.
@@ -229,7 +229,7 @@ def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, 
 
 
 def without_settings(weights: Mapping[str, Tensor]) -> StateDict:
-    """Leaves out what :func:`keep_settings` has added; :func:`complete_options` reads it."""
+    """Leaves out what :func:`store_settings` has added; :func:`complete_options` reads it."""
     return {key: value for key, value in weights.items() if key not in SETTINGS}
 
 

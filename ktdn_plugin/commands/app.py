@@ -18,7 +18,7 @@ Commands = Mapping[str, Mapping[str, str]]
 """Groups of commands, as the help shows them: each command's function, as ``MODULE:FUNCTION`` in
 ``ktdn_plugin.commands``. A module without a function is a group of commands itself."""
 
-TRAINING = {"train": "toolbox:train", "test": "toolbox:test"}
+TRAINING = {"train": "train:train", "test": "train:test"}
 BASICSR: Commands = {"Training": TRAINING}
 KTDN: Commands = {
     "Photographs": {

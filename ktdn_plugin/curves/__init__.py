@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.curves.figure import draw_figure, pixels_of, svg_of
+from ktdn_plugin.curves.figure import draw_figure, render_pixels, render_svg
 from ktdn_plugin.curves.run import Run
 from ktdn_plugin.curves.runs import log_of, read_run
 from ktdn_plugin.errors import KTDNError
@@ -46,11 +46,11 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
         matplotlib.rcdefaults()
         figure = draw_figure(_runs_with_curves(runs))
         if output.suffix.lower() == ".svg":
-            drawing = svg_of(figure)
+            drawing = render_svg(figure)
             make_folder(output.parent)
             write_whole(output, lambda file: file.write(drawing))
         else:
-            write_rgb(output, pixels_of(figure))
+            write_rgb(output, render_pixels(figure))
     print_lines(f"Picture: {output}")
 
 

@@ -23,7 +23,7 @@ class DiskError(KTDNError):
 
 
 @contextlib.contextmanager
-def explained(path: Path, hint: str) -> Iterator[None]:
+def disk_failures_as_errors(path: Path, hint: str) -> Iterator[None]:
     """Returns a message on what goes wrong with a disk."""
     try:
         yield
@@ -49,7 +49,7 @@ def free_bytes(path: Path) -> int:
 
 def lock_draft(draft: Path, path: Path) -> Any:
     """Makes a draft's folder, and keeps a second process away as long as this one lives."""
-    with explained(path, "name another place"):
+    with disk_failures_as_errors(path, "name another place"):
         draft.mkdir(parents=True, exist_ok=True)
         try:
             import fcntl

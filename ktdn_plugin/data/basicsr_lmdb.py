@@ -17,7 +17,7 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
+from ktdn_plugin.data.atomic_folders import check_free, disk_failures_as_errors, lock_draft, move
 from ktdn_plugin.data.decoding import Source, in_order
 from ktdn_plugin.data.store_writer import COMMIT_BYTES, ROOM, Content, lmdb_path, put
 from ktdn_plugin.photos import encode_png, read_file
@@ -63,7 +63,9 @@ def write_basicsr_lmdbs(
             stack.enter_context(lock)
         stack.enter_context(_removed_on_failure(draft))
         # Inside: how much space is left is asked before anything is removed.
-        stack.enter_context(explained(destination, "free some space, or name another place"))
+        stack.enter_context(
+            disk_failures_as_errors(destination, "free some space, or name another place")
+        )
         for folder in draft.glob("*.lmdb"):  # of a try that was killed
             shutil.rmtree(folder)
         count = len(scenes.clear if scenes.pairs is None else scenes.pairs)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ktdn_plugin.data.augmentation import Augmentation, Draw, change_colors, to_tensor
+from ktdn_plugin.data.augmentation import Augmentation, AugmentationDraw, change_colors, to_tensor
 from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import Degradation, degrade
@@ -59,14 +59,14 @@ class ClearDataset(Dataset[Sample]):
         draw = self._draw(index, images[-1])
         return self._finish([cut(image, draw.window) for image in images], draw)
 
-    def _draw(self, index: int, image: NDArray[np.uint8]) -> Draw:
+    def _draw(self, index: int, image: NDArray[np.uint8]) -> AugmentationDraw:
         assert self.augmentation is not None
         try:
             return self.augmentation.draw(*image.shape[:2])
         except KTDNError as error:
             raise KTDNError(f"{self.clear.describe(index)}: {error}") from error
 
-    def _finish(self, parts: list[NDArray[Any]], draw: Draw) -> list[Tensor]:
+    def _finish(self, parts: list[NDArray[Any]], draw: AugmentationDraw) -> list[Tensor]:
         assert self.augmentation is not None
         placed = [to_tensor(self.augmentation.place(part, draw)) for part in parts]
         return change_colors(placed, draw)

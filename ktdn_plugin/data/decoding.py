@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.interrupts import held_back
+from ktdn_plugin.data.interrupts import defer_interrupts
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import decode_rgb, read_size
 from ktdn_plugin.scenes.image_files import file_status, headers_bar, name_within
@@ -140,12 +140,12 @@ def in_order(
 
     Raises:
         KTDNError: What ``work`` raises; no further image is begun then.
-        KeyboardInterrupt: If Ctrl-C is pressed; between two results, see :func:`held_back`.
+        KeyboardInterrupt: If Ctrl-C is pressed; between two results, see :func:`defer_interrupts`.
     """
     workers = workers or os.cpu_count() or 1
     ahead: deque[tuple[Source, Future[Result]]] = deque()
     waiting = 0
-    with held_back() as check_interrupt:
+    with defer_interrupts() as check_interrupt:
         executor = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
         try:
             for source in sources:

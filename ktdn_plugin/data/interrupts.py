@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[Callable[[], None]]:
+def defer_interrupts() -> Iterator[Callable[[], None]]:
     """Holds Ctrl-C back until it is asked for.
 
     Python raises it wherever the main thread is. Inside a lock's own code that leaves the lock

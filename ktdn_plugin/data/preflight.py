@@ -21,7 +21,7 @@ def check_depth(dataset: ClearDataset) -> None:
     """
     if not isinstance(dataset, SyntheticHazeDataset) or dataset.depth is None:
         return
-    for number in range(looked_at(dataset.clear)):
+    for number in range(preflight_count(dataset.clear)):
         found, wanted = read_size(dataset.depth.paths[number]), dataset.clear.size(number)
         if found != wanted:
             sizes = [f"{width} x {height}" for height, width in (found, wanted)]
@@ -54,7 +54,7 @@ def check_sides(
     """
     if not skips:
         sides[0].read(0)
-    for number in range(looked_at(sides[-1])):
+    for number in range(preflight_count(sides[-1])):
         try:
             _check_sizes(sides, number, crop, scale, border)
         except KTDNError:
@@ -64,7 +64,7 @@ def check_sides(
         _check_stems(sides[0])
 
 
-def looked_at(images: Images) -> int:
+def preflight_count(images: Images) -> int:
     """How many images' sizes can be compared without keeping a person waiting."""
     if isinstance(images, StoreImages):
         return len(images)

@@ -18,7 +18,7 @@ from ktdn_plugin.data.atomic_folders import DiskError, free_bytes, place_for
 from ktdn_plugin.data.basicsr_lmdb import write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
 from ktdn_plugin.data.store_writer import StoreWriter
-from ktdn_plugin.data.usable import only_usable
+from ktdn_plugin.data.usable import drop_unusable
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_file
 from ktdn_plugin.scenes.image_files import name_within
@@ -101,7 +101,7 @@ def prepare(
     if dataset == FOLDERS:
         chosen = hazy is None and clear is None
         where = f"'ktdn check-data {source}' lists them all" if chosen else ""
-        scenes = only_usable(scenes, allow_incomplete=allow_incomplete, where=where)
+        scenes = drop_unusable(scenes, allow_incomplete=allow_incomplete, where=where)
         outside, names = count_outside(source) if chosen else (0, [])
         if outside:
             count = "1 image" if outside == 1 else f"{outside} images"

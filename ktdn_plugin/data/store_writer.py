@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ktdn_plugin
-from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
+from ktdn_plugin.data.atomic_folders import check_free, disk_failures_as_errors, lock_draft, move
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.lmdb_files import DamagedLmdbError, LmdbFile, is_lmdb
 from ktdn_plugin.scenes.store import (
@@ -205,7 +205,7 @@ class StoreWriter:
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         stays = f"what is done stays in {self.draft}, and the same command resumes from there"
-        return explained(self.path, stays)
+        return disk_failures_as_errors(self.path, stays)
 
 
 class Content:

@@ -10,7 +10,7 @@ from ktdn_plugin.scenes.problems import first_of, refuse
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 
-def only_usable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") -> SceneSet:
+def drop_unusable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") -> SceneSet:
     """Looks into the headers of a folder's images, and leaves out what cannot be used.
 
     Args:

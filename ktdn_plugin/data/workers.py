@@ -9,7 +9,7 @@ from ktdn_plugin.errors import KTDNError
 
 
 @contextmanager
-def explaining_workers(
+def worker_failures_as_errors(
     where: str = "datasets.train", number: str = "num_worker_per_gpu"
 ) -> Iterator[None]:
     """Returns a message on what goes wrong in, or with, the workers that read the data.

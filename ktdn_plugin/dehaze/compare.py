@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ktdn_plugin.pictures import INK, PAPER, Pixels
+from ktdn_plugin.sheets import INK, PAPER, Pixels
 
 LEAST_TEXT = 17  # pixels
 TEXT_SHARE = 1 / 35  # of the edge of a square as large: legible when the whole is shown

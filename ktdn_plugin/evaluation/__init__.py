@@ -21,7 +21,7 @@ from ktdn_plugin.evaluation.methods import (
     open_results,
 )
 from ktdn_plugin.evaluation.output import Saving, check_table, markdown_of, write_table
-from ktdn_plugin.evaluation.pairing import Scenes
+from ktdn_plugin.evaluation.pairing import SceneNames
 from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.scenes.image_files import headers_bar
 from ktdn_plugin.scenes.opening import FOLDERS, open_scenes
@@ -103,7 +103,7 @@ def evaluate(
     )
     spare = [truth.side("hazy").describe(number) for number in truth.alone]
     truth = truth.aligned()
-    scenes = Scenes.of(truth)
+    scenes = SceneNames.of(truth)
     baselines = list(dict.fromkeys(baselines))
     methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, scenes, results)]
     _check_sizes(truth, methods)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.evaluation.pairing import Pairing, Scenes
+from ktdn_plugin.evaluation.pairing import ResultPairing, SceneNames
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
@@ -72,7 +72,7 @@ class Method:
         return image if self.dehaze is None else self.dehaze(image)
 
 
-class Checkpoint(Method):
+class CheckpointMethod(Method):
     """A network's image of each scene."""
 
     def read(self, scene: int) -> RGB8:
@@ -85,7 +85,7 @@ class Checkpoint(Method):
             raise KTDNError(f"{self.describe(scene)}: {error}") from error
 
 
-def open_results(truth: SceneSet, scenes: Scenes, results: Sequence[str]) -> list[Method]:
+def open_results(truth: SceneSet, scenes: SceneNames, results: Sequence[str]) -> list[Method]:
     """Opens folders and stores of anyone's images.
 
     Args:
@@ -118,7 +118,9 @@ def open_results(truth: SceneSet, scenes: Scenes, results: Sequence[str]) -> lis
     return methods
 
 
-def _refuse_ground_truth(truth: SceneSet, images: Images, pairing: Pairing, where: Path) -> None:
+def _refuse_ground_truth(
+    truth: SceneSet, images: Images, pairing: ResultPairing, where: Path
+) -> None:
     """Refuses ground truth that lies among results, where its name fits best."""
     rivals = {scene: number for number, scene in pairing.rivals.items()}
     for scene, number in enumerate(pairing.numbers):
@@ -199,7 +201,7 @@ def open_checkpoints(
         images = _required(hazy, f"--checkpoint {text}")
         warn_if_teacher(path)
         network = Dehazer(path, **options)
-        methods.append(Checkpoint(name, str(path), images, range(len(images)), network))
+        methods.append(CheckpointMethod(name, str(path), images, range(len(images)), network))
     return methods
 
 

@@ -18,7 +18,7 @@ from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.export.format import Format
-from ktdn_plugin.export.graph import explained, record
+from ktdn_plugin.export.graph import export_failures_as_errors, record
 from ktdn_plugin.export.onnx_file import OnnxFile
 from ktdn_plugin.export.torch_file import TorchFile
 from ktdn_plugin.inference.folding import fold_batch_norms
@@ -99,7 +99,7 @@ def _export(network: KTDN, target: Format) -> tuple[bytes, int]:
     folded = fold_batch_norms(exported)
     metadata = describe(network)
     program = record(exported)
-    with explained(network):
+    with export_failures_as_errors(network):
         return target.to_bytes(program, metadata), folded
 
 

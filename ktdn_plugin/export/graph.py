@@ -136,7 +136,7 @@ def record(network: KTDN) -> ExportedProgram:
     """
     exportable = ExportableKTDN(network).eval().requires_grad_(False)
     axes = {axis: Dim(name, min=1) for axis, name in zip((0, 2, 3), AXES, strict=True)}
-    with explained(network):
+    with export_failures_as_errors(network):
         program = torch.export.export(
             exportable, (torch.zeros(_RECORDED_SHAPE),), dynamic_shapes={INPUT: axes}, strict=False
         )
@@ -147,7 +147,7 @@ def record(network: KTDN) -> ExportedProgram:
 
 
 @contextmanager
-def explained(network: KTDN) -> Iterator[None]:
+def export_failures_as_errors(network: KTDN) -> Iterator[None]:
     """Returns a message on what torch's exporters say of an encoder that they cannot take."""
     log = logging.getLogger("torch")
     level = log.level

@@ -13,7 +13,7 @@ from torch import Tensor
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import to_rgb8
 from ktdn_plugin.photos import format_of, write_rgb
-from ktdn_plugin.pictures import PAPER, Pixels, comparison_sheet
+from ktdn_plugin.sheets import PAPER, Pixels, comparison_sheet
 
 COUNT = 24
 MOST = 400

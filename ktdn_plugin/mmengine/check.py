@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from ktdn_plugin.checkpoints import Checkpoint
-from ktdn_plugin.data.preflight import check_depth, check_sides, looked_at
+from ktdn_plugin.data.preflight import check_depth, check_sides, preflight_count
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.mmengine.build_errors import find
 from ktdn_plugin.mmengine.datasets import ClearImageDataset
@@ -194,7 +194,7 @@ def _check_batch(dataset: ClearImageDataset, where: str, problems: list[str]) ->
         problems.append(f"{where}.dataset.gt_size: missing: the crop in pixels")
         return
     images = dataset.images.clear
-    sizes = {images.size(number) for number in range(looked_at(images))}
+    sizes = {images.size(number) for number in range(preflight_count(images))}
     if len(sizes) > 1:
         (height, width), (other_height, other_width), *_ = sorted(sizes)
         problems.append(
@@ -209,7 +209,7 @@ def _check_measurable(
     """No image may be too small for a figure."""
     key = where.replace("dataloader", "evaluator")
     images = dataset.images.clear
-    side, number = min((min(images.size(n)), n) for n in range(looked_at(images)))
+    side, number = min((min(images.size(n)), n) for n in range(preflight_count(images)))
     for metric in run.evaluators.get(key, ()):
         if isinstance(metric, ImageMetric) and side - 2 * metric.crop_border < metric.LEAST:
             problems.append(

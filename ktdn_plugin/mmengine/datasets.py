@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from ktdn_plugin.data.configured import configure_clear, configure_paired, configure_synthetic
-from ktdn_plugin.data.order import Draw, SeededDataset
+from ktdn_plugin.data.options import configure_clear, configure_paired, configure_synthetic
+from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.data.skipping import FAILURES, SkippingDataset
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.mmengine.registry import DATASETS
@@ -77,7 +77,7 @@ class ClearImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int | Draw) -> dict[str, Any]:
+    def __getitem__(self, index: int | SampleDraw) -> dict[str, Any]:
         """Returns a sample.
 
         Args:
@@ -92,7 +92,7 @@ class ClearImageDataset(Dataset):
             KTDNError: If an image cannot be read, or is smaller than the crop.
         """
         failures = {}
-        if not isinstance(index, Draw):
+        if not isinstance(index, SampleDraw):
             sample = self.dataset[index]
         elif self.on_error == "skip":
             sample = SkippingDataset(SeededDataset(self.dataset, self.seed))[index]

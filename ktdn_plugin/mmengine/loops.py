@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader
 
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
-from ktdn_plugin.data.workers import explaining_workers
+from ktdn_plugin.data.workers import worker_failures_as_errors
 from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError
 from ktdn_plugin.mmengine.registry import LOOPS
 from ktdn_plugin.mmengine.restorer import NOT_FINITE_ADVICE
 from ktdn_plugin.mmengine.samplers import SeededSampler
 from ktdn_plugin.training import distributed
 from ktdn_plugin.training.precision import match_state
-from ktdn_plugin.training.preemption import noticing_signals, shield_workers
+from ktdn_plugin.training.preemption import defer_signals, shield_workers
 from ktdn_plugin.training.resuming import compare_progress
 
 PROGRESS = "ktdn_progress"
@@ -102,8 +102,8 @@ class SeededTrainLoop(IterBasedTrainLoop):
         if self.runner.val_loop is not None:
             shield_workers(self.runner.val_loop.dataloader)
         with (
-            explaining_workers("train_dataloader", "num_workers"),
-            noticing_signals() as self.signalled,
+            worker_failures_as_errors("train_dataloader", "num_workers"),
+            defer_signals() as self.signalled,
         ):
             self.runner.call_hook("before_train")
             self.runner.call_hook("before_train_epoch")

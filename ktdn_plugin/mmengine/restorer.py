@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError, NotFiniteError
-from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.mmengine.registry import MODELS
+from ktdn_plugin.other_networks import size_failures_as_errors
 from ktdn_plugin.training.batch_norm import synchronize
 from ktdn_plugin.training.precision import apply_speed_options
 from ktdn_plugin.training.steps import Step
@@ -138,7 +138,7 @@ class Restorer(BaseModel):
 
     def _predict(self, inputs: Tensor, data_samples: Samples | None) -> list[BaseDataElement]:
         name = str(data_samples[0].get("name", "")) if data_samples else "the batch"
-        with explaining_sizes(self.network, inputs, name):
+        with size_failures_as_errors(self.network, inputs, name):
             images = self.network(inputs).clamp(0, 1)
         samples = data_samples or [BaseDataElement() for _ in images]
         results = []

@@ -8,12 +8,12 @@ from typing import Any
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from ktdn_plugin.data.order import Draw, TrainingOrder
+from ktdn_plugin.data.order import SampleDraw, TrainingOrder
 from ktdn_plugin.mmengine.registry import DATA_SAMPLERS
 
 
 @DATA_SAMPLERS.register_module()
-class SeededSampler(Sampler[Draw]):
+class SeededSampler(Sampler[SampleDraw]):
     """Endless training samples in an order that follows from the seed alone.
 
     The samples that make an iteration do not depend on how many processes share them, nor does
@@ -34,7 +34,7 @@ class SeededSampler(Sampler[Draw]):
         self.start = 0
         dataset.seed = self.seed
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleDraw]:
         """Returns this process' samples, without end."""
         order = TrainingOrder(
             self.length, 1, self.seed, self.rank, self.world_size, start=self.start

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, ImageCms
 
-from ktdn_plugin.photos.companions import left_out
+from ktdn_plugin.photos.auxiliary import drop_auxiliary
 from ktdn_plugin.photos.exif import PREFIX, reset_orientation, reset_xmp_orientation
 from ktdn_plugin.photos.formats import is_lossless_webp
 from ktdn_plugin.photos.photo import Metadata
@@ -45,7 +45,7 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
     orientation = reset_orientation(block)
     if "exif" not in image.info:
         text.pop(_RAW_EXIF, None)  # it is in the block now, and would say another orientation
-    xmp, companions = left_out(image, content, _as_bytes(image.info.get("xmp")))
+    xmp, companions = drop_auxiliary(image, content, _as_bytes(image.info.get("xmp")))
     notes += [f"left out: {words}" for words in companions]
     metadata = Metadata(
         exif=bytes(block),

@@ -25,12 +25,12 @@ from ktdn_plugin.photos.exif import (
     reset_orientation,
     with_size,
 )
+from ktdn_plugin.photos.library_messages import suppress_library_messages
 from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
 from ktdn_plugin.photos.photo import MOST_TEXT, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
-from ktdn_plugin.photos.quiet import quiet
+from ktdn_plugin.photos.read_errors import depth_error, read_failure_reason
 from ktdn_plugin.photos.sixteen_bit import decode_sixteen_bit
-from ktdn_plugin.photos.unread import depth_error, reason_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # JPEGs of several pictures are MPO when open
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _SUBFILE_TYPE, _SAMPLE_FORMAT = 256, 257, 258, 254, 339
@@ -87,7 +87,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     try:
         _require_file(path)
-        with quiet(), path.open("rb") as file, _opened(file, path) as image:
+        with suppress_library_messages(), path.open("rb") as file, _opened(file, path) as image:
             return _size(image, file)
     except KTDNError:
         raise
@@ -340,7 +340,7 @@ def _explained(content: bytes, name: str | Path) -> Iterator[None]:
     if not content:
         raise KTDNError(f"{name}: empty file (0 bytes); copy or download it again")
     try:
-        with quiet():
+        with suppress_library_messages():
             yield
     except KTDNError:
         raise
@@ -353,7 +353,7 @@ def _explained(content: bytes, name: str | Path) -> Iterator[None]:
         raise _too_large(name) from error
     # Pillow answers damaged files with errors of many kinds.
     except Exception as error:
-        raise KTDNError(f"{name}: {reason_of(content, error)}") from error
+        raise KTDNError(f"{name}: {read_failure_reason(content, error)}") from error
 
 
 def _too_large(name: str | Path) -> KTDNError:

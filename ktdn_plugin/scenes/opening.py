@@ -19,7 +19,7 @@ from ktdn_plugin.scenes.pairing import label_of, pair_images
 from ktdn_plugin.scenes.problems import first_of, refuse, some
 from ktdn_plugin.scenes.public_copies import list_public
 from ktdn_plugin.scenes.public_datasets import DATASETS
-from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of, straight
+from ktdn_plugin.scenes.scene_set import SceneSet, identity_pairs, pairs_array
 from ktdn_plugin.scenes.store import Store, StoreInfo, is_store, read_info
 
 FOLDERS = "folders"
@@ -96,7 +96,7 @@ def open_scenes(
         return scenes
     if scenes.kind == "lmdb" and is_lmdb(hazy) and not is_store(hazy):
         both = open_lmdbs({"hazy": Path(hazy), "clear": place})
-        return replace(scenes, hazy=both[0], clear=both[1], pairs=straight(len(both[0])))
+        return replace(scenes, hazy=both[0], clear=both[1], pairs=identity_pairs(len(both[0])))
     return _pair(scenes, open_images(Path(hazy), "hazy"), allow_incomplete, may_be_alone)
 
 
@@ -236,7 +236,7 @@ def _pair(
     whole = replace(
         scenes,
         hazy=hazy,
-        pairs=pairs_of(numbers),
+        pairs=pairs_array(numbers),
         missing=[*scenes.missing, *problems],
         fingerprint="",
         names=names,
@@ -298,7 +298,7 @@ def _open_lmdb(place: Path, dataset: str | None, split: str | None, clear_only: 
             "layout: an LMDB of BasicSR's says for itself which images belong to it; leave it out"
         )
     images = open_lmdbs(roots)
-    pairs = straight(len(images[0])) if len(images) > 1 else None
+    pairs = identity_pairs(len(images[0])) if len(images) > 1 else None
     scenes = SceneSet(place, images[-1], images[0] if len(images) > 1 else None, pairs)
     return replace(scenes, split=split or "") if info is None else _described(scenes, info)
 

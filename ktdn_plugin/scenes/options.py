@@ -14,7 +14,7 @@ from ktdn_plugin.scenes.lmdb_files import is_lmdb
 from ktdn_plugin.scenes.meta_info import read_meta_info
 from ktdn_plugin.scenes.opening import FOLDERS, holds_lmdbs, open_scenes
 from ktdn_plugin.scenes.problems import some
-from ktdn_plugin.scenes.scene_set import SceneSet, straight
+from ktdn_plugin.scenes.scene_set import SceneSet, identity_pairs
 from ktdn_plugin.scenes.store import is_store
 
 Options = Mapping[str, Any]
@@ -143,7 +143,7 @@ def _of_names(opt: Options, root: Path, paired: bool, split: str) -> SceneSet:
     folder = Path(opt.get("dataroot_lq") or root)
     hazy = [folder / path.relative_to(root).with_name(hazy_name(opt, path.name)) for path in clear]
     _require(opt, folder, hazy)
-    return replace(scenes, hazy=FileImages(hazy, root=folder), pairs=straight(len(hazy)))
+    return replace(scenes, hazy=FileImages(hazy, root=folder), pairs=identity_pairs(len(hazy)))
 
 
 def _refuse(opt: Options, keys: tuple[str, ...], what: str) -> None:

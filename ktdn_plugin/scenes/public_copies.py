@@ -18,7 +18,7 @@ from ktdn_plugin.scenes.images import FileImages, centered
 from ktdn_plugin.scenes.names import side_of_folder
 from ktdn_plugin.scenes.problems import refuse
 from ktdn_plugin.scenes.public_datasets import DATASETS, PublicDataset, Size
-from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of
+from ktdn_plugin.scenes.scene_set import SceneSet, pairs_array
 
 Key = tuple[int, str]
 """A scene's number, and what tells its hazy images apart; '' is the clear one's."""
@@ -241,7 +241,7 @@ class _Copy:
             scenes,
             clear=FileImages([clear[number, ""] for number in numbers], center, root),
             hazy=FileImages([hazy[key] for key in order], root=root),
-            pairs=pairs_of((index, place[number]) for index, (number, _) in enumerate(order)),
+            pairs=pairs_array((index, place[number]) for index, (number, _) in enumerate(order)),
             names=[self._pair_key(key) for key in order],
         )
 

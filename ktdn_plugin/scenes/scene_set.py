@@ -159,11 +159,11 @@ class SceneSet(Sequence[Scene]):
         if self.hazy is None or self.pairs is None:
             return self
         if len(self.hazy) == len(self.clear) and np.array_equal(
-            self.pairs, straight(len(self.hazy))
+            self.pairs, identity_pairs(len(self.hazy))
         ):
             return self
         hazy, clear = self.hazy.select(self.pairs[:, 0]), self.clear.select(self.pairs[:, 1])
-        return replace(self, hazy=hazy, clear=clear, pairs=straight(len(self.pairs)))
+        return replace(self, hazy=hazy, clear=clear, pairs=identity_pairs(len(self.pairs)))
 
     def only(self, pairs: Sequence[int]) -> SceneSet:
         """Leaves out all images that are of none of some pairs; of clear images alone, others."""
@@ -178,17 +178,17 @@ class SceneSet(Sequence[Scene]):
             self,
             hazy=self.hazy.select(hazy),
             clear=self.clear.select(clear),
-            pairs=pairs_of(zip(hazy_of.tolist(), clear_of.tolist(), strict=True)),
+            pairs=pairs_array(zip(hazy_of.tolist(), clear_of.tolist(), strict=True)),
             names=names,
         )
 
 
-def pairs_of(pairs: Iterable[tuple[int, int]]) -> Pairs:
+def pairs_array(pairs: Iterable[tuple[int, int]]) -> Pairs:
     """Returns pairs of numbers as a table of eight bytes each."""
     flat = np.fromiter((number for pair in pairs for number in pair), np.int32)
     return flat.reshape(-1, 2)
 
 
-def straight(count: int) -> Pairs:
+def identity_pairs(count: int) -> Pairs:
     """Returns pairs of equal numbers."""
     return np.repeat(np.arange(count, dtype=np.int32)[:, None], 2, axis=1)

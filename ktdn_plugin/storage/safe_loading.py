@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin.errors import KTDNError, printable
-from ktdn_plugin.storage.kinds import (
+from ktdn_plugin.storage.file_kinds import (
     NO_CHECKPOINT,
     check_regular,
     describe,

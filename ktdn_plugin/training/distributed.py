@@ -33,7 +33,7 @@ _ONE_FOR_EACH = (
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """Where a process stands among those that were started together."""
 
     rank: int
@@ -41,7 +41,7 @@ class Place(NamedTuple):
     local_rank: int
 
 
-def detect_rank(launcher: str = "none") -> Place | None:
+def detect_rank(launcher: str = "none") -> ProcessRank | None:
     """Finds out from the environment whether this process is one of several.
 
     Args:
@@ -61,7 +61,7 @@ def detect_rank(launcher: str = "none") -> Place | None:
         variable_as_number("MASTER_PORT", 1, 65535)
         world_size = variable_as_number("WORLD_SIZE", 1)
         rank = variable_as_number("RANK", 0, world_size - 1)
-        return Place(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=0))
+        return ProcessRank(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=0))
     if launcher == "pytorch":
         raise KTDNError(
             "--launcher pytorch: this process was not started by torchrun: torchrun "
@@ -101,7 +101,7 @@ def variable_as_number(key: str, least: int, most: int | None = None, default: i
     return int(text)
 
 
-def _slurm_place(insisted: bool) -> Place | None:
+def _slurm_place(insisted: bool) -> ProcessRank | None:
     env = os.environ
     # Of the step, which srun starts: a batch script's own shell has the job's variables as well.
     count = env.get("SLURM_STEP_NUM_TASKS") or (env.get("SLURM_NTASKS") if insisted else None)
@@ -112,10 +112,10 @@ def _slurm_place(insisted: bool) -> Place | None:
     if world_size == 1 and not insisted:
         return None
     rank = variable_as_number("SLURM_PROCID", 0, world_size - 1)
-    return Place(rank, world_size, variable_as_number("SLURM_LOCALID", 0))
+    return ProcessRank(rank, world_size, variable_as_number("SLURM_LOCALID", 0))
 
 
-def _export_slurm(place: Place) -> None:
+def _export_slurm(place: ProcessRank) -> None:
     """Sets what torch's rendezvous reads; every process of a job comes to the same."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
     os.environ.setdefault("MASTER_ADDR", _first_host(nodes))
@@ -138,7 +138,7 @@ def _first_host(nodes: str) -> str:
     return "".join(part or "" for part in match.groups()) if match else nodes
 
 
-def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
+def join(place: ProcessRank | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     """Joins the other processes.
 
     Args:
@@ -161,7 +161,7 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     else:
         _choose_interface()
     try:
-        store = _meeting_place(place, timeout)
+        store = _rendezvous_store(place, timeout)
         if use_gpu:
             _refuse_shared_gpu(store, place, _gpu_identity())
         dist.init_process_group(
@@ -179,7 +179,7 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     return True
 
 
-def _choose_gpu(place: Place) -> int:
+def _choose_gpu(place: ProcessRank) -> int:
     """Returns the number of this process' GPU among those that it sees."""
     there = torch.cuda.device_count()
     if there == 1:  # Slurm's --gpus-per-task=1 shows each process its own, as number 0
@@ -198,7 +198,7 @@ def _gpu_identity() -> str:
     return f"{socket.gethostname()} {getattr(properties, 'uuid', properties.name)}"
 
 
-def _refuse_shared_gpu(store: Any, place: Place, own: str) -> None:
+def _refuse_shared_gpu(store: Any, place: ProcessRank, own: str) -> None:
     """Raises where another process has this one's GPU, which nccl does not say in plain words."""
     store.set(f"gpu_{place.rank}", own)
     for rank in range(place.world_size):
@@ -209,7 +209,7 @@ def _refuse_shared_gpu(store: Any, place: Place, own: str) -> None:
             )
 
 
-def _meeting_place(place: Place, timeout: float) -> Any:
+def _rendezvous_store(place: ProcessRank, timeout: float) -> Any:
     """Returns the store in which processes find each other's addresses, anew for each attempt.
 
     torchrun keeps one store when it restarts processes: they would find those of dead ones in it.

@@ -26,7 +26,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(s
 
 
 @contextmanager
-def noticing_signals() -> Iterator[Callable[[], int]]:
+def defer_signals() -> Iterator[Callable[[], int]]:
     """Notices signals to stop instead of dying of them.
 
     Yields:

@@ -207,7 +207,7 @@ def test_the_gpu_of_a_process(
     monkeypatch: pytest.MonkeyPatch, visible: int, gpu: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    place = distributed.Place(rank=3, world_size=4, local_rank=3)
+    place = distributed.ProcessRank(rank=3, world_size=4, local_rank=3)
     if gpu is not None:  # one alone: Slurm's --gpus-per-task=1 hides the others'
         assert distributed._choose_gpu(place) == gpu
         return
@@ -219,7 +219,7 @@ def test_the_gpu_of_a_process(
 def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
     store = torch.distributed.HashStore()
     store.set("gpu_1", gpus[1])
-    place = distributed.Place(rank=0, world_size=2, local_rank=0)
+    place = distributed.ProcessRank(rank=0, world_size=2, local_rank=0)
     if gpus[0] != gpus[1]:
         distributed._refuse_shared_gpu(store, place, gpus[0])
         return

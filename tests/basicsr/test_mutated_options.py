@@ -18,7 +18,7 @@ import yaml
 
 from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.options.loading import check_and_complete, parse_options, raise_problems
-from ktdn_plugin.errors import KTDNError, explained
+from ktdn_plugin.errors import KTDNError, error_context
 from ktdn_plugin.option_files import options_folder
 
 COUNT = int(os.environ.get("KTDN_MUTATIONS", "50"))
@@ -59,7 +59,7 @@ def test_mutations(fuzzer: ModuleType, path: Path) -> None:
             content = parse_options(text, "options.yml")
             check_and_complete(content, "options.yml", is_train)
             if seed % 10 == 0:
-                with explained("options.yml"):
+                with error_context("options.yml"):
                     raise_problems("options.yml", dry_run(content, is_train))
         except KTDNError as error:
             lines = error.lines

@@ -12,7 +12,7 @@ from helpers import ENCODER
 
 from ktdn_plugin import KTDN, KTDNError, load_network, load_weights
 from ktdn_plugin.checkpoints.convert import convert
-from ktdn_plugin.checkpoints.networks import keep_settings
+from ktdn_plugin.checkpoints.networks import store_settings
 
 SHAPED = {"reduction": 4, "head": "affine", "widths": (64, 32, 36)}
 TOLD = {"encoder": ENCODER, "mean": (0.5, 0.25, 0.125), "std": (0.2, 0.3, 0.4), **SHAPED}
@@ -99,7 +99,7 @@ def test_guesses_bind_nobody(tmp_path: Path) -> None:
 def test_settings_among_the_weights(tmp_path: Path) -> None:
     """Programs that save state dicts and no metadata keep them so."""
     trained = described_network()
-    keep_settings(trained)
+    store_settings(trained)
     path = tmp_path / "net.pth"
     torch.save({"params": trained.state_dict()}, path)
     load_weights(network(1, **TOLD), path)

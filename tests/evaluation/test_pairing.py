@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.pairing import Scenes
+from ktdn_plugin.evaluation.pairing import SceneNames
 
 
 def paired(clear: list[str], names: list[str], hazy: list[str] | None = None) -> list[str]:
     """The names that the ground truths get, in their order."""
-    pairing = Scenes(clear, hazy, "gt").pair(names, "results")
+    pairing = SceneNames(clear, hazy, "gt").pair(names, "results")
     assert sorted([*pairing.numbers, *pairing.extra]) == list(range(len(names)))
     return [names[number] for number in pairing.numbers]
 
@@ -49,7 +49,7 @@ def test_names_of_something_else(name: str) -> None:
 
 
 def test_an_equal_name_goes_first() -> None:
-    scenes = Scenes(["01.png", "02.png"], None, "gt")
+    scenes = SceneNames(["01.png", "02.png"], None, "gt")
     pairing = scenes.pair(["01_attention.png", "02_out.png", "01.jpg", "notes.png"], "results")
     assert pairing.numbers == [2, 1]
     assert pairing.extra == [0, 3]
@@ -95,14 +95,16 @@ def test_folders_count_where_names_alone_do_not_tell() -> None:
     clear = ["set/a/01.png", "set/b/01.png"]
     names = ["out/b/01_x.png", "out/a/01.png"]
     assert paired(clear, names) == [names[1], names[0]]
-    assert [scene.title for scene in Scenes(clear, None, "gt").scenes] == ["a/01", "b/01"]
+    assert [scene.title for scene in SceneNames(clear, None, "gt").scenes] == ["a/01", "b/01"]
     assert "several images are called a/01.png" in refused(["a/01.png", "a/01.jpg"], ["a/01.png"])
 
 
 def test_titles_are_short_and_differ() -> None:
-    scenes = Scenes(["x/01_GT.png", "x/02_GT.png"], ["y/01_hazy.png", "y/02_hazy.png"], "gt").scenes
+    scenes = SceneNames(
+        ["x/01_GT.png", "x/02_GT.png"], ["y/01_hazy.png", "y/02_hazy.png"], "gt"
+    ).scenes
     assert [scene.title for scene in scenes] == ["01", "02"]
-    scenes = Scenes(["01_GT.png", "01_clear.png"], None, "gt").scenes
+    scenes = SceneNames(["01_GT.png", "01_clear.png"], None, "gt").scenes
     assert [scene.title for scene in scenes] == ["01_GT", "01_clear"]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ktdn_plugin.data.augmentation import Augmentation
-from ktdn_plugin.data.configured import configure_synthetic
 from ktdn_plugin.data.datasets import SyntheticHazeDataset
 from ktdn_plugin.data.depth import DepthMaps
-from ktdn_plugin.data.order import Draw, SeededDataset
+from ktdn_plugin.data.options import configure_synthetic
+from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import OPERATIONS, Degradation, degrade
 from ktdn_plugin.haze.scattering import synthesize_haze
@@ -143,11 +143,11 @@ def test_samples_follow_from_their_seed_and_the_target_stays_clear(pairs: Path) 
         for change in ({"degradation": None}, {})
     )
     for turn in range(4):
-        sample, again = degraded[Draw(turn, 2)], degraded[Draw(turn, 2)]
+        sample, again = degraded[SampleDraw(turn, 2)], degraded[SampleDraw(turn, 2)]
         assert sample["hazy"].equal(again["hazy"])
         assert sample["hazy"].shape == (3, 32, 32)
-        assert sample["clear"].equal(plain[Draw(turn, 2)]["clear"])
-        assert not sample["hazy"].equal(degraded[Draw(turn + 1, 2)]["hazy"])
+        assert sample["clear"].equal(plain[SampleDraw(turn, 2)]["clear"])
+        assert not sample["hazy"].equal(degraded[SampleDraw(turn + 1, 2)]["hazy"])
     # Whole images keep the haze that follows from their names.
     first, second = (configure_synthetic(opt, False) for _ in range(2))
     random.seed(1)

@@ -9,7 +9,7 @@ from helpers import one, teacher_options, write_options
 
 from ktdn_plugin import cli
 from ktdn_plugin.basicsr.samples import read_training_samples
-from ktdn_plugin.data.configured import configure_synthetic
+from ktdn_plugin.data.options import configure_synthetic
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.metrics import to_rgb8
 from ktdn_plugin.photos import read_rgb

@@ -18,7 +18,7 @@ _LAUNCHERS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
 _LAUNCHERS |= {"SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
 
 
-def run_own_command(words: Sequence[str], folder: Path | None = None) -> None:
+def run_subcommand(words: Sequence[str], folder: Path | None = None) -> None:
     """Prints a command, and runs it; what it prints is seen.
 
     Args:

@@ -14,7 +14,7 @@ _SAMPLES = {1: "integers", 2: "signed integers", 3: "floating-point numbers"}  #
 _AGAIN = "copy or download it again, or remove it"
 
 
-def reason_of(content: bytes, error: Exception) -> str:
+def read_failure_reason(content: bytes, error: Exception) -> str:
     """Returns why a file's content cannot be read, as what follows the file's name in a message.
 
     Args:

@@ -12,7 +12,7 @@ from helpers import write_png
 COMMANDS = """
 from pathlib import Path
 from ktdn_plugin.cli import main
-from ktdn_plugin.data.configured import configure_paired
+from ktdn_plugin.data.options import configure_paired
 from ktdn_plugin.dehaze import dehaze_all
 main(["prepare", "prepared", "store"])
 main(["check-data", "checked"])  # refused: hazy and clear are too much alike

@@ -23,7 +23,7 @@ FOLDER, SHEET = Path("hazy"), Path("training_samples.png")
 COUNT = 24
 
 
-def haze_photos_or_samples(
+def add_haze_or_draw_samples(
     photos: Sequence[Path],
     options_file: Path | None,
     output: Path | None = None,
@@ -38,16 +38,16 @@ def haze_photos_or_samples(
     """Lays haze over photographs, or draws what a training is shown, as the flags say.
 
     Args:
-        photos: See :func:`haze_photos`.
+        photos: See :func:`add_haze`.
         options_file: Instead of photographs, an options file of BasicSR's or a config of
             mmengine's.
         output: Where to write; by default ``hazy``, or ``training_samples.png``.
         seed: Seed of the haze, or of the samples; by default 0, or the file's own.
         count: How many samples of the options file; by default 24.
-        depth: See :func:`haze_photos`.
-        transmission: See :func:`haze_photos`.
+        depth: See :func:`add_haze`.
+        transmission: See :func:`add_haze`.
         overwrite: Whether files that exist may be replaced.
-        ranges: See :func:`haze_photos`; what is None has its default.
+        ranges: See :func:`add_haze`; what is None has its default.
 
     Raises:
         KTDNError: Flags do not fit one another, or what they lead to fails.
@@ -58,7 +58,7 @@ def haze_photos_or_samples(
             raise KTDNError("--count: goes with -opt, whose samples it counts")
         if not photos:
             raise KTDNError("nothing to do; name a photo, or an options file by -opt")
-        haze_photos(
+        add_haze(
             photos,
             output or FOLDER,
             seed=seed or 0,
@@ -92,7 +92,7 @@ def _draw_samples(
     print_lines(f"Training samples: {output}")
 
 
-def haze_photos(
+def add_haze(
     photos: Sequence[Path],
     output: Path,
     *,

@@ -11,7 +11,7 @@ from ktdn_plugin.errors import KTDNError, is_out_of_memory
 
 
 @contextmanager
-def explaining_sizes(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
+def size_failures_as_errors(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
     """Returns the message that a network cannot take an image, as many cannot take any size.
 
     Args:

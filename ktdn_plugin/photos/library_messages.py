@@ -26,7 +26,7 @@ _inside = 0
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_library_messages() -> Iterator[None]:
     """Turns off Pillow's warnings and OpenCV's log while any thread is inside."""
     global _inside
     with _lock:

@@ -32,7 +32,7 @@ _BRANDS = (b"mp4", b"iso", b"qt  ", b"avc1", b"MSNV", b"3gp")  # of videos
 _PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
 
 
-def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, list[str]]:
+def drop_auxiliary(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, list[str]]:
     """Finds what of a file is left out.
 
     Args:
@@ -43,7 +43,7 @@ def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, lis
     Returns:
         The packet without what it says of that, and a few words on each.
     """
-    xmp, found = without_claims(xmp)
+    xmp, found = strip_auxiliary_references(xmp)
     if image.format in ("JPEG", "MPO"):
         segments = [bytes(data) for _, data in getattr(image, "applist", ())]
         if any(data.startswith(_EXTENSION) for data in segments):
@@ -58,7 +58,7 @@ def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, lis
     return xmp, list(dict.fromkeys(found))
 
 
-def without_claims(xmp: bytes) -> tuple[bytes, list[str]]:
+def strip_auxiliary_references(xmp: bytes) -> tuple[bytes, list[str]]:
     """Takes out of an XMP packet what it says of things that are left out.
 
     Returns:

@@ -11,7 +11,7 @@ from odd_images import RGB, saved
 from PIL import Image
 
 from ktdn_plugin.photos import Photo, read_photo, write_photo
-from ktdn_plugin.photos.companions import without_claims
+from ktdn_plugin.photos.auxiliary import strip_auxiliary_references
 
 SPACES = (
     'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" '
@@ -112,14 +112,14 @@ def test_previews_of_a_camera_are_no_further_pictures(tmp_path: Path) -> None:
 
 def test_a_packet_without_such_claims_stays_to_the_byte() -> None:
     for whole in (packet('cam:BurstID="1"'), packet('cam:MotionPhoto="0"'), b"no XML <", b""):
-        assert without_claims(whole) == (whole, [])
+        assert strip_auxiliary_references(whole) == (whole, [])
 
 
 def test_a_damaged_packet_or_one_nested_without_end_is_left_out_and_named() -> None:
     deep = b"<a>" * 100_000 + b"</a>" * 100_000
     for part in (b"<broken", packet(GAIN)[:-9], packet(GAIN, deep.decode())):
         whole = part if part.startswith(b"<?") else part + packet(GAIN)
-        found, words = without_claims(whole)
+        found, words = strip_auxiliary_references(whole)
         assert b"hdrgm:Version" not in found
         assert words in (["a damaged XMP packet"], ["its HDR gain map"])
 
