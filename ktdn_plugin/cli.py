@@ -28,7 +28,7 @@ RESUME = {"train": "--auto_resume", "mmengine train": "--resume"}
 """The flag that resumes what a command does."""
 MEMORY = {
     "train": "batch_size_per_gpu or gt_size of datasets.train",
-    "test": "the images' size (they are tested whole)",
+    "test": "the images' size (they are tested at full size)",
     "mmengine train": "batch_size or gt_size of train_dataloader",
     "bench train": "--batch-size or --crop-size",
     "bench data": "--crop-size or --workers",

@@ -28,7 +28,7 @@ from ktdn_plugin.subcommands import run_subcommand
 from ktdn_plugin.text_tables import table_lines
 
 TEXTS = (
-    f"{DEFAULT}, trained before, dehazes photographs it has never seen",
+    f"{DEFAULT}, already trained, dehazes photographs it has never seen",
     "teacher: learns to reconstruct clear photographs",
     "student: learns to dehaze, with the teacher's knowledge",
     "test: the student dehazes photographs it has never seen",

@@ -103,9 +103,9 @@ def describe_missing(metric: str, missing: Sequence[tuple[str, str]], images: in
     """
     name, reason = missing[0]
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    rest = "the mean is the others'" if len(missing) < images else "there is no figure"
+    rest = "the mean is over the others" if len(missing) < images else "there is no mean"
     return (
-        f"{metric}: no value of {len(missing)} of {images} images, "
+        f"{metric}: no value for {len(missing)} of {images} images, "
         f"{printable(name)}{more} ({printable(reason)}); {rest}"
     )
 
@@ -187,7 +187,7 @@ def _cropped(image: RGB8, clear: RGB8, border: int, least: int) -> tuple[RGB8, R
     height, width = (edge - 2 * border for edge in image.shape[:2])
     if min(height, width) < least:
         raise ValueError(
-            f"an image of {image.shape[1]} x {image.shape[0]} pixels is too small to be measured: "
+            f"an image of {image.shape[1]} x {image.shape[0]} pixels is too small to measure: "
             f"at least {least} x {least} are needed"
             + (f" inside a border of {border}" if border else "")
         )

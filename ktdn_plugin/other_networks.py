@@ -31,5 +31,5 @@ def size_failures_as_errors(network: nn.Module, images: Tensor, name: str) -> It
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise KTDNError(
             f"{name}: {type(network).__name__} cannot take an image of {width} x {height} pixels "
-            f"({first}); crop the images to sizes that it takes"
+            f"({first}); crop the images to a size that it accepts"
         ) from error

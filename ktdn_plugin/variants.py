@@ -114,7 +114,8 @@ def create_model(
     check_arguments(name, kwargs, known=NETWORK_ARGUMENTS)
     if pretrained not in (False, True):
         raise KTDNError(
-            f"model '{name}': pretrained is True or False, not {str(pretrained)!r}; a file of the "
+            f"model '{name}': pretrained must be True or False, not {str(pretrained)!r}; a file "
+            "of the "
             "encoder's weights is encoder_weights, one of the whole network's checkpoint"
         )
     given = {
@@ -125,12 +126,12 @@ def create_model(
     asked = [key for key, value in given.items() if value]
     if len(asked) > 1:
         raise KTDNError(
-            f"model '{name}': {' and '.join(asked)} each bring the encoder's weights; leave all "
-            "but one out"
+            f"model '{name}': {' and '.join(asked)} each set the encoder's weights; keep only "
+            "one of them"
         )
     if pretrained and name not in SHIPPED:
         raise KTDNError(
-            f"model '{name}': no trained weights come with it (they do with {', '.join(SHIPPED)}); "
+            f"model '{name}': no trained weights ship with it (they do with {', '.join(SHIPPED)}); "
             "checkpoint takes a file, encoder_weights=True the encoder's ImageNet weights"
         )
     if pretrained:
@@ -148,8 +149,9 @@ def create_model(
         if other is None:
             raise
         raise KTDNError(
-            f"{checkpoint}: the checkpoint of another network: it has encoder {other}, {name} has "
-            f"{variant.encoder}; ktdn_plugin.load_network({str(checkpoint)!r}) takes it as it is"
+            f"{checkpoint}: a checkpoint of a different network: it has encoder {other}, {name} "
+            "has "
+            f"{variant.encoder}; ktdn_plugin.load_network({str(checkpoint)!r}) loads it as it is"
         ) from error
     return network
 

@@ -205,7 +205,7 @@ def test_null_is_a_figure_that_was_not_finite(tmp_path: Path) -> None:
 def test_line_of_something_else_is_named(line: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", train(1, l_rec=1.0), tail=f"{line}\n")
     text = message([folder], tmp_path)
-    assert text.startswith(f"{folder / 'metrics.jsonl'}, line 2: nothing that a training logs")
+    assert text.startswith(f"{folder / 'metrics.jsonl'}, line 2: not a line of a training log")
 
 
 @pytest.mark.parametrize("tail", ["", "\n", '{"kind": "tr', '{"kind": "train", "iter": 1}'])
@@ -213,7 +213,9 @@ def test_empty_log_is_said_to_be_empty(tail: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", tail=tail)
     text = message([folder], tmp_path)
     assert (
-        text == f"{folder / 'metrics.jsonl'}: the run has logged nothing yet; let it train a while"
+        text
+        == f"{folder / 'metrics.jsonl'}: the run has not logged anything yet; let it train for a "
+        "while"
     )
 
 
@@ -569,7 +571,9 @@ def test_no_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(KTDNError, match=r"curves\.pdf: curves are written as \.svg, \.png, \.jpg"):
+    with pytest.raises(
+        KTDNError, match=r"curves\.pdf: curves can be written as \.svg, \.png, \.jpg"
+    ):
         draw_curves([make_training(tmp_path / "run")], tmp_path / "curves.pdf")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -636,7 +640,7 @@ def test_folder_of_runs_lists_them(tmp_path: Path) -> None:
     runs = [make_training(tmp_path / "experiments" / name) for name in ("a", "b")]
     for folder in (tmp_path / "experiments", tmp_path):
         text = message([folder], tmp_path)
-        assert text == f"{folder}: no run itself; give one or several of: {runs[0]}, {runs[1]}"
+        assert text == f"{folder}: not a run itself; give one or more of: {runs[0]}, {runs[1]}"
 
 
 def test_long_list_of_runs_ends(tmp_path: Path) -> None:
@@ -648,10 +652,10 @@ def test_long_list_of_runs_ends(tmp_path: Path) -> None:
 
 def test_run_given_twice(tmp_path: Path) -> None:
     run = make_training(tmp_path / "run")
-    assert message([run, run], tmp_path) == f"{run}: given twice; leave one out"
+    assert message([run, run], tmp_path) == f"{run}: given twice; remove one"
     other = tmp_path / "x" / ".." / "run"
     (tmp_path / "x").mkdir()
-    assert message([run, other], tmp_path) == f"{other}: given twice, also as {run}; leave one out"
+    assert message([run, other], tmp_path) == f"{other}: given twice, also as {run}; remove one"
 
 
 def test_run_that_mmengine_alone_has_logged_is_refused(tmp_path: Path) -> None:

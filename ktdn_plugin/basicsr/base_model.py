@@ -88,9 +88,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         try_network(self.opt, self.get_bare_model(self.net_g), "network_g")
         self.build_transfer()
         if not self.image_losses:
-            raise KTDNError(
-                "train: no image loss is switched on; give pixel_opt, laplacian_opt, ..."
-            )
+            raise KTDNError("train: no image loss is enabled; set pixel_opt, laplacian_opt, ...")
         self.setup_optimizers()
         self.setup_schedulers()
 
@@ -99,8 +97,9 @@ class KTDNBaseModel(ModelMethods, SRModel):
             return build_loss(self.opt["train"][key]).to(self.device)
         except OSError as error:
             raise KTDNError(
-                f"train.{key}: its weights cannot be had ({error}); take torchvision's from a "
-                f"machine that is online, and put them to {VGG_PRETRAIN_PATH}"
+                f"train.{key}: its weights could not be downloaded ({error}); copy torchvision's "
+                "from a "
+                f"machine that is online to {VGG_PRETRAIN_PATH}"
             ) from error
 
     def model_to_device(self, net: nn.Module) -> nn.Module:

@@ -47,7 +47,7 @@ def _try_parts(opt: Options, is_train: bool) -> list[str]:
     for phase, dataset in opt["datasets"].items():
         problems += _look_up(dataset["type"], registry.DATASET_REGISTRY, f"datasets.{phase}")[1]
         if dataset.get("color") == "y" and opt["network_g"]["type"] == "KTDN":
-            problems.append(f"datasets.{phase}.color: KTDN works on RGB; leave it out")
+            problems.append(f"datasets.{phase}.color: KTDN works on RGB; remove this key")
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         problems += _try_metric(metric, f"val.metrics.{name}")
     return problems + (_try_training(opt["train"]) if is_train else [])
@@ -135,7 +135,8 @@ def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
     if end >= total_iter:
         return []
     return [
-        f"train.scheduler.periods: they end after {end} iterations, before train.total_iter: "
+        f"train.scheduler.periods: the periods end after {end} iterations, before "
+        "train.total_iter: "
         f"{total_iter}"
     ]
 
@@ -295,5 +296,5 @@ def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
         if is_out_of_memory(error):
             raise
         first = (str(error).splitlines() or [""])[0]
-        return [f"{where}: a value is of the wrong kind ({type(error).__name__}: {first[:300]})"]
+        return [f"{where}: a value has the wrong type ({type(error).__name__}: {first[:300]})"]
     return []

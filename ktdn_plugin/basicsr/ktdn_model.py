@@ -121,9 +121,9 @@ class KTDNModel(KTDNBaseModel):
             rows.append({"set": name, **identity_of(options), "psnr": psnr})
             if least is not None and not psnr >= least and not math.isinf(psnr):
                 raise KTDNError(
-                    f"path.pretrain_network_t: this teacher does not reconstruct: {psnr:.2f} dB on "
-                    f"{name}, less than train.teacher_min_psnr: {least}; train it longer, or look "
-                    "whether it is the right checkpoint"
+                    f"path.pretrain_network_t: this teacher reconstructs poorly: {psnr:.2f} dB on "
+                    f"{name}, below train.teacher_min_psnr: {least}; train it longer, or check "
+                    "that it is the right checkpoint"
                 )
         return rows
 

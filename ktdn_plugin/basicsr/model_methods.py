@@ -83,7 +83,7 @@ class ModelMethods:
         # Layers of fixed width fit between many networks; most of it has to.
         if 2 * len(fitting) < len(own):
             raise KTDNError(
-                f"{load_path}: the checkpoint of another network: only {len(fitting)} of "
+                f"{load_path}: a checkpoint of a different network: only {len(fitting)} of "
                 f"{len(own)} entries of this {type(net).__name__} are in it"
             )
         net.load_state_dict(fitting, strict=False)

@@ -59,7 +59,7 @@ def _newest(opt: Options, folder: Path) -> tuple[Path, State] | None:
         try:
             return file, _read(opt, file)
         except KTDNError as error:
-            print_lines(f"Passed over while looking for a state to resume from: {error}")
+            print_lines(f"Skipped while looking for a state to resume from: {error}")
     return None
 
 
@@ -74,7 +74,7 @@ def _read(opt: Options, file: Path) -> State:
     for network, saved in _networks(opt, file, state["iter"]).items():
         if not saved.is_file():
             raise KTDNError(
-                f"{file}: its network {saved} is missing; resume from another state, or name "
+                f"{file}: its network {saved} is missing; resume from another state, or list "
                 f"{network} in path.ignore_resume_networks"
             )
         Checkpoint.read(saved)
@@ -118,7 +118,7 @@ def agree(opt: Options, state: State | None) -> None:
         )
         raise KTDNError(
             f"{opt['path']['training_states']}: the processes found different states to resume "
-            f"from ({said}); the folder must be one that all hosts share (path.experiments_root)"
+            f"from ({said}); all hosts must share this folder (path.experiments_root)"
         )
     earlier = (state or {}).get("progress", {})
     if "manual_seed" not in opt:
@@ -158,8 +158,8 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
             match_state(optimizer)
     except (KTDNError, *_MISFITS) as error:
         raise KTDNError(
-            f"{file}: the state of a training with another optimizer or scheduler ({error}); "
-            "change them back, or start from its network by path.pretrain_network_g"
+            f"{file}: the state of a run with a different optimizer or scheduler ({error}); "
+            "change them back, or start from its network with path.pretrain_network_g"
         ) from error
     _follow(model.schedulers, schedules, state["schedulers"])
     before = [list(saved["base_lrs"]) for saved in state["schedulers"]]
@@ -176,7 +176,7 @@ def _follow(schedules: Any, plans: list[dict[str, Any]], states: list[dict[str, 
     for schedule, plan, saved in zip(schedules, plans, states, strict=True):
         for key, change in schedule_changes(plan, saved):
             if key != "cumulative_period":
-                _logger.warning(f"Resuming with another train.scheduler.{key}: {change}")
+                _logger.warning(f"Resuming with a different train.scheduler.{key}: {change}")
         vars(schedule).update(plan)
 
 

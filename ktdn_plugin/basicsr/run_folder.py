@@ -28,7 +28,7 @@ def check_folder(opt: Options) -> list[str]:
     problems = []
     marks = ("models", "training_states", "visualization", "*.log")
     if base.is_dir() and any(base.iterdir()) and not any(any(base.glob(mark)) for mark in marks):
-        problems.append(f"{base}: exists and is no run's folder; give the run another name")
+        problems.append(f"{base}: exists and is not a run folder; rename the run")
     needed = {f"path.{key}": value for key, value in opt["path"].items() if "pretrain_" in key}
     for phase, dataset in opt["datasets"].items():
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
@@ -63,7 +63,7 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
 def _set_aside(folder: Path) -> None:
     if folder.exists():
         target = archive_run(folder)
-        logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name is kept as {target}.")
+        logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name was moved to {target}.")
 
 
 def copy_options(opt: Options, source: Path, text: str) -> None:

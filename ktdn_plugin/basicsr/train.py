@@ -147,7 +147,7 @@ class _Run:
                 self._iterate(iteration, batches)
                 bar.update()
             self._stop_if_signalled(total)  # one that came in the last validation
-        _logger.info("End of training: saving the latest networks.")
+        _logger.info("Training finished: saving the latest networks.")
         with distributed.fail_on_all_ranks():
             self.model.save(epoch=-1, current_iter=-1)
         if self.validated != total:
@@ -162,7 +162,7 @@ class _Run:
         batches = self.batches
         _logger.info(
             f"{len(batches.dataset)} training images ({described_split(batches.dataset)}), "
-            f"{batches.per_iteration} an iteration, {total} iterations in all."
+            f"{batches.per_iteration} per iteration, {total} iterations in total."
         )
         for loader in self.val_loaders:
             dataset: Any = loader.dataset
@@ -216,8 +216,8 @@ class _Run:
             self._save(iteration - 1)
             saved = f"; --auto_resume resumes from the state of iteration {iteration - 1}"
         return KTDNError(
-            f"iteration {iteration}: {error}; look at these images, lower train.optim_g.lr, set "
-            f"train.clip_grad, or take amp: bf16 or off{saved}"
+            f"iteration {iteration}: {error}; check these images, lower train.optim_g.lr, set "
+            f"train.clip_grad, or use amp: bf16 or off{saved}"
         )
 
     def _save(self, iteration: int) -> None:

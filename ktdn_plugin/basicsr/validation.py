@@ -54,7 +54,9 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
     name = options.opt["name"]
     metrics = model.opt["val"].get("metrics") or {}
     if metrics and options.opt["type"] == "SingleImageDataset":
-        get_root_logger().info(f"{name} has no clear images: its results are saved, not measured.")
+        get_root_logger().info(
+            f"{name} has no clear images: its results are saved but not measured."
+        )
         metrics = {}
     networks = (getattr(model, name, None) for name in ("net_g", "net_g_ema"))
     distributed.share_buffers(*(one for one in networks if isinstance(one, nn.Module)))
@@ -152,7 +154,7 @@ def _run(
 def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, str]:
     """Returns a metric's value on an image, or NaN and the reason; validation goes on."""
     try:
-        return float(calculate_metric(images, options)), "it gives NaN"
+        return float(calculate_metric(images, options)), "it returned NaN"
     except Exception as error:  # anybody's metric: NIQE's algebra fails on flat images
         if is_out_of_memory(error):
             raise

@@ -55,7 +55,7 @@ def _finding(sets: Sequence[SceneSet], pictures: Sequence[Picture]) -> Finding:
     what = (
         "the same picture in different sets; remove it from all but one"
         if between
-        else "the same picture more than once in one set; fine if each has another haze"
+        else "the same picture more than once in one set; fine if each has different haze"
     )
     verdict = "duplicate between sets" if between else "duplicate in one set"
     row = Row(first, others[0], verdict, badness=1.0 if between else 0.0)

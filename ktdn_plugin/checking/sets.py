@@ -37,7 +37,7 @@ def open_sets(paths: Sequence[Path], dataset: str | None, splits: Sequence[str])
     seen: set[Path] = set()
     for path in found:
         if path.resolve() in seen:
-            raise KTDNError(f"{path}: given twice; leave one out")
+            raise KTDNError(f"{path}: given twice; remove one")
         seen.add(path.resolve())
     _check_splits(layout, splits, found)
     only_lmdbs = all(_is_lmdb(path) for path in found)
@@ -79,11 +79,11 @@ def judge_set(scenes: SceneSet) -> list[Finding]:
 def _check_splits(layout: str, splits: Sequence[str], found: Sequence[Path]) -> None:
     for number, split in enumerate(splits):
         if split in splits[:number]:
-            raise KTDNError(f"--split {split}: given twice; leave one out")
+            raise KTDNError(f"--split {split}: given twice; remove one")
     folder = next((path for path in found if not _is_lmdb(path)), None)
     if layout == FOLDERS and len(splits) > 1 and folder is not None:
         raise KTDNError(
-            f"{folder}: has one split only, which --split names; give --split once, or name the "
+            f"{folder}: has only one split, which --split names; give --split once, or the "
             "layout with --dataset"
         )
 
@@ -98,7 +98,7 @@ def _check_is_of(scenes: SceneSet, dataset: str | None, splits: Sequence[str]) -
     if splits and scenes.split not in splits:
         raise KTDNError(
             f"{scenes.place}: {what} of the split '{scenes.split}', not of "
-            f"'{' or '.join(splits)}'; leave out --split, which is for folders"
+            f"'{' or '.join(splits)}'; remove --split, which is for folders"
         )
 
 

@@ -147,7 +147,8 @@ class Checkpoint:
         """Returns a text that says what a training state is, and where its network is."""
         iteration = self.content["iter"]
         return (
-            f"a training state of iteration {iteration}, to resume from, and no network; that is "
+            f"a training state of iteration {iteration}, to resume from, not a network; the "
+            "network is "
             f"models/net_g_{iteration}.pth of the same run"
         )
 

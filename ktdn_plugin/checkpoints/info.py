@@ -154,14 +154,14 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     network = found["network"]
     source = {
-        key: "" if key in found["from_metadata"] else " (found from the weights)"
+        key: "" if key in found["from_metadata"] else " (inferred from the weights)"
         for key in ("encoder", "reduction", "head", "widths")
     }
     averaged = " (averaged)" if found["metadata"].get(AVERAGED) is True else ""
     yield "layout", f"{NAMES[found['layout']]}, {' and '.join(found['weights'])}{averaged}"
     yield "architecture", network["type"]
     if network["encoder"] is None:
-        yield "encoder", "unknown, see the note"
+        yield "encoder", "unknown, see note"
     else:
         yield "encoder", network["encoder"] + source["encoder"]
     if "reduction" in network:
@@ -187,7 +187,7 @@ def _no_word(key: str, metadata: Metadata) -> str:
 
 def _training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
     if set(metadata) <= {"network", AVERAGED, FOUND, UNUSED}:
-        yield "training", "the file tells nothing of it"
+        yield "training", "not recorded in the file"
         return
     programs = [str(metadata[key]) for key in ("toolbox",) if key in metadata]
     if "ktdn_plugin" in metadata:

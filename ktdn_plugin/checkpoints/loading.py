@@ -71,7 +71,7 @@ def fit_weights(
     if problem := _find_difference(network, wanted):
         encoder = f" with encoder '{network.encoder.name}'" if isinstance(network, KTDN) else ""
         raise KTDNError(
-            f"{checkpoint.path}: the checkpoint of another network than this "
+            f"{checkpoint.path}: a checkpoint of a different network than this "
             f"{type(network).__name__}{encoder}: {problem}"
         )
     check_settings(network, weights, checkpoint)
@@ -147,8 +147,8 @@ def check_settings(network: nn.Module, weights: StateDict, checkpoint: Checkpoin
             wrong.append(f"{key} {said}, and this network has {own}")
     if wrong:
         raise KTDNError(
-            f"{path}: of another network than this {type(network).__name__}: it says "
-            f"{'; '.join(wrong)}; build the network with what the file says, or by "
+            f"{path}: of a different network than this {type(network).__name__}: it says "
+            f"{'; '.join(wrong)}; build the network with the file's settings, or use "
             "ktdn_plugin.load_network(path)"
         )
 

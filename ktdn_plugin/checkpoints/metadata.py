@@ -154,7 +154,9 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     if found is None:
         return {}
     if not isinstance(found, Mapping) or not _is_plain(found, [LARGEST]):
-        raise KTDNError(f"{path}: what it has as '{KEY}' is no metadata: plain values by name")
+        raise KTDNError(
+            f"{path}: what it has as '{KEY}' is not metadata: a dictionary of plain values"
+        )
     return dict(found)
 
 
@@ -221,15 +223,15 @@ def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
     """
     network = metadata.get("network", {})
     if not isinstance(network, Mapping):
-        raise KTDNError(f"{path}: its metadata's 'network' is no dictionary")
+        raise KTDNError(f"{path}: its metadata's 'network' is not a dictionary")
     kind = network.get("type", KTDN.__name__)
     if kind != KTDN.__name__:
-        raise KTDNError(f"{path}: the checkpoint of another network than KTDN: {str(kind)[:100]}")
+        raise KTDNError(f"{path}: a checkpoint of a different network than KTDN: {str(kind)[:100]}")
     known = {key: network[key] for key in _IS_VALID if key in network}
     for key, value in known.items():
         if not _IS_VALID[key](value):
             raise KTDNError(
-                f"{path}: its metadata says {key}: {repr(value)[:100]}, which cannot be"
+                f"{path}: its metadata says {key}: {repr(value)[:100]}, which is impossible"
             )
     return known
 

@@ -144,7 +144,8 @@ def doubt(completed: Completed) -> str:
     if not completed.others:
         return ""
     return (
-        f"its encoder was found from the weights; {completed.options['encoder']} is taken, though "
+        f"its encoder was inferred from the weights; {completed.options['encoder']} is used, "
+        "though "
         f"{', '.join(completed.others)} would fit as well (--encoder, or encoder= in Python, names "
         "another)"
     )
@@ -223,7 +224,7 @@ def read_settings(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, 
         if key in weights:
             if weights[key].numel() != 3:
                 shape = tuple(weights[key].shape)
-                raise KTDNError(f"{path}: its '{key}' is {shape}, and not three numbers")
+                raise KTDNError(f"{path}: its '{key}' is {shape}, not three numbers")
             saved[key] = settings_of(weights[key])
     return network_of({"network": saved}, path)
 

@@ -53,11 +53,11 @@ KTDN: Commands = {
 }
 GROUPS = {
     "mmengine": (
-        "Train and test by a config of mmengine's.",
+        "Train and test with an mmengine config.",
         {"train": "mmengine:train", "test": "mmengine:measure"},
     ),
     "bench": (
-        "Measure what this machine makes of KTDN.",
+        "Benchmark KTDN on this machine.",
         {name: f"bench:{name}" for name in ("train", "data", "dehaze", "transfer")},
     ),
 }

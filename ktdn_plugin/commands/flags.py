@@ -44,13 +44,14 @@ Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
 AllowIncomplete = Annotated[
     bool,
     Parameter(
-        help="Go on although images are missing or altered. Unusable ones and their partners are "
-        "left out, and the split's name says so."
+        help="Continue although images are missing or altered. Unusable ones and their partners "
+        "are "
+        "skipped, and the split's name says so."
     ),
 ]
 Launcher = Annotated[
     Literal["none", "pytorch", "slurm"],
-    Parameter(help="Job launcher; torchrun is recognized without it."),
+    Parameter(help="Job launcher; torchrun is detected automatically."),
 ]
 OptionsFile = Annotated[Path, valued("FILE", name=("-opt", "--opt"))]
 ForceYml = Annotated[
@@ -58,12 +59,12 @@ ForceYml = Annotated[
     valued(
         "KEY:KEY=VALUE...",
         name="--force_yml",
-        help="Change options. An example: train:ema_decay=0.999.",
+        help="Override options, such as train:ema_decay=0.999.",
     ),
 ]
 CfgOptions = Annotated[
     Sequence[str],
-    valued("KEY.KEY=VALUE...", help="Change the config. An example: train_cfg.max_iters=1000."),
+    valued("KEY.KEY=VALUE...", help="Override the config, such as train_cfg.max_iters=1000."),
 ]
 
 

@@ -16,7 +16,7 @@ def shim(
     *,
     program: Annotated[
         Literal["trainner-redux", "neosr"] | None,
-        Parameter(name="--for", show_default="as DEST tells"),
+        Parameter(name="--for", show_default="detected from DEST"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

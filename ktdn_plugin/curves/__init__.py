@@ -32,14 +32,16 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
         raise ValueError("curves need at least one run")
     endings = (".svg", *PHOTO_SUFFIXES)
     if output.suffix.lower() not in endings:
-        raise KTDNError(f"{output}: curves are written as {', '.join(endings)}; name it so")
+        raise KTDNError(
+            f"{output}: curves can be written as {', '.join(endings)}; use such a suffix"
+        )
     seen: dict[Path, Path] = {}
     for run in runs:
         log_of(run)
         twin = seen.get(run.resolve())
         if twin is not None:
             also = "" if twin == run else f", also as {twin}"
-            raise KTDNError(f"{run}: given twice{also}; leave one out")
+            raise KTDNError(f"{run}: given twice{also}; remove one")
         seen[run.resolve()] = run
     # A person's own defaults, such as a dark style, would not go with the colours here.
     with matplotlib.rc_context():
@@ -58,5 +60,5 @@ def _runs_with_curves(folders: Sequence[Path]) -> list[Run]:
     runs = [read_run(folder) for folder in folders]
     for run in runs:
         if not run.has_curves:
-            raise KTDNError(f"{run.folder}: has no curves: a test is in it, and no training")
+            raise KTDNError(f"{run.folder}: has no curves: it holds a test, not a training")
     return runs

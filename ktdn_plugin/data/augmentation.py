@@ -101,7 +101,7 @@ class Augmentation:
             raise KTDNError(f"use_scale: {scale!r} must be two numbers: [smallest, largest]")
         if not 0.1 <= scale[0] <= scale[1] <= 10:
             raise KTDNError(
-                f"use_scale: {list(scale)} must be from 0.1 to 10, the smallest factor first"
+                f"use_scale: {list(scale)} must be from 0.1 to 10, smallest factor first"
             )
 
     def draw(self, height: int, width: int) -> AugmentationDraw:
@@ -112,7 +112,7 @@ class Augmentation:
         """
         if min(height, width) < self.size:
             raise KTDNError(
-                f"{width} x {height} pixels are less than the crop, gt_size: {self.size}; lower "
+                f"{width} x {height} pixels are fewer than the crop, gt_size: {self.size}; lower "
                 "it or remove the image"
             )
         side = self.size

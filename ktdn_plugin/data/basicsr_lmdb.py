@@ -64,7 +64,7 @@ def write_basicsr_lmdbs(
         stack.enter_context(_removed_on_failure(draft))
         # Inside: how much space is left is asked before anything is removed.
         stack.enter_context(
-            disk_failures_as_errors(destination, "free some space, or name another place")
+            disk_failures_as_errors(destination, "free some space, or choose another place")
         )
         for folder in draft.glob("*.lmdb"):  # of a try that was killed
             shutil.rmtree(folder)

@@ -85,7 +85,7 @@ def _is_whole(folder: Path, made_with: dict[str, int]) -> bool:
     """Whether the dataset is there; False where there is nothing, an error for anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    advice = "delete it or name another folder"
+    advice = "delete it or choose another folder"
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         wanted: dict[str, int] = record["bytes"]
@@ -94,10 +94,10 @@ def _is_whole(folder: Path, made_with: dict[str, int]) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise KTDNError(f"{folder} exists and is not a demo dataset; {advice}") from None
     if not whole:
-        raise KTDNError(f"{folder} holds only a part of the demo dataset; {advice}")
+        raise KTDNError(f"{folder} contains only part of the demo dataset; {advice}")
     if found != made_with:
         raise KTDNError(
-            f"{folder} holds a demo dataset made with {found}, not {made_with}; {advice}"
+            f"{folder} contains a demo dataset made with {found}, not {made_with}; {advice}"
         )
     return True
 

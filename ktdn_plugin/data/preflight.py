@@ -27,7 +27,7 @@ def check_depth(dataset: ClearDataset) -> None:
             sizes = [f"{width} x {height}" for height, width in (found, wanted)]
             raise KTDNError(
                 f"depth {dataset.depth.paths[number]}: is {sizes[0]} pixels, its photo "
-                f"{dataset.clear.describe(number)} {sizes[1]}; bring it to that size"
+                f"{dataset.clear.describe(number)} {sizes[1]}; resize it"
             )
 
 
@@ -90,12 +90,12 @@ def _check_sizes(
     height, width = sizes[-1]
     if crop is not None and min(height, width) < crop:
         raise KTDNError(
-            f"{sides[-1].describe(number)}: {width} x {height} pixels are less than the crop, "
+            f"{sides[-1].describe(number)}: {width} x {height} pixels are fewer than the crop, "
             f"gt_size: {crop}; lower it or remove the image"
         )
     if min(height, width) <= 2 * border[1]:
         raise KTDNError(
-            f"{sides[-1].describe(number)}: of {width} x {height} pixels nothing is left to "
+            f"{sides[-1].describe(number)}: {width} x {height} pixels leave nothing to "
             f"measure within {border[0]}: {border[1]}; lower it or remove the image"
         )
 

@@ -79,13 +79,15 @@ def prepare(
     for folder in (source, hazy, clear):
         _refuse_lmdb(folder)
     if destination.resolve().is_relative_to(source.resolve()):
-        raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
+        raise KTDNError(f"{destination}: lies within {source}, its own source")
     if dataset != FOLDERS and (hazy is not None or clear is not None):
-        raise KTDNError(f"--hazy and --gt go with '{FOLDERS}' only: {dataset}'s folders are known")
+        raise KTDNError(
+            f"--hazy and --gt only apply to '{FOLDERS}': the folders of {dataset} are known"
+        )
     if hazy is not None and clear is None:
         raise KTDNError(
             f"{source}: --hazy holds hazy images, but there is no folder of clear ones beside it "
-            f"({', '.join(WORDS['clear'])}); name it with --gt"
+            f"({', '.join(WORDS['clear'])}); give it with --gt"
         )
     hazy, clear = (None if each is None else _place(source, Path(each)) for each in (hazy, clear))
     scenes = open_scenes(
@@ -105,7 +107,7 @@ def prepare(
         outside, names = count_outside(source) if chosen else (0, [])
         if outside:
             count = "1 image" if outside == 1 else f"{outside} images"
-            print_lines(f"Leaves out {count} of {source} outside {' and '.join(names)}.")
+            print_lines(f"Ignoring {count} of {source} outside {' and '.join(names)}.")
     sources = measure(scenes)
     info = StoreInfo(
         dataset=scenes.dataset,
@@ -121,12 +123,12 @@ def prepare(
         where = f"all {len(scenes.missing)} are kept in {destination}: {kept}"
         lines = first_of(scenes.missing, where)
         print_lines(
-            f"Goes on with an incomplete or altered copy, without what is unusable: {lines}"
+            f"Continuing with an incomplete or altered copy, without what is unusable: {lines}"
         )
     write = _write_store if form == "store" else _write_basicsr
     info = write(scenes, sources, info, destination, workers)
     print_lines(
-        f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
+        f"Created {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
     )
     return info
 
@@ -142,8 +144,8 @@ def _place(root: Path, path: Path) -> Path:
 def _refuse_lmdb(path: str | Path | None) -> None:
     if path is not None and is_lmdb(path):
         raise KTDNError(
-            f"{path}: an LMDB is no folder of images; stores and BasicSR's LMDBs are read as they "
-            "are by the datasets"
+            f"{path}: an LMDB is not a folder of images; stores and BasicSR's LMDBs are read "
+            "directly by the datasets"
         )
 
 
@@ -168,7 +170,8 @@ def _check_room(path: Path, needed: int) -> None:
     free = free_bytes(path.parent)  # where the draft is
     if needed > free:
         raise KTDNError(
-            f"{path}: {_readable(needed)} are needed, {_readable(free)} are free on its disk; free "
+            f"{path}: {_readable(needed)} are needed, but only {_readable(free)} are free on its "
+            "disk; free "
             "some space, or name another place"
         )
 
@@ -180,7 +183,7 @@ def _write_store(
     destination: Path,
     workers: int | None,
 ) -> StoreInfo:
-    print_lines(f"Making {destination}: {info.name}, {_counted(info)}.")
+    print_lines(f"Creating {destination}: {info.name}, {_counted(info)}.")
     pages = sum(each.pixel_bytes // PAGE + 2 for each in sources)
     needed = pages * PAGE + pages * PAGE // 100 + RESERVE
     draft = destination.parent / f".{destination.name}.part" / "data.mdb"
@@ -188,11 +191,11 @@ def _write_store(
     _check_room(destination, needed - (draft.stat().st_size if draft.exists() else 0))
     with StoreWriter(destination, _plan(scenes)) as writer:
         if writer.begun_anew:
-            print_lines("An earlier, unfinished try was of other files: begins anew.")
+            print_lines("An earlier, unfinished attempt used other files: starting over.")
         left = [each for each in sources if not writer.has(each.side, each.number, each.version)]
         done = len(sources) - len(left)
         if done:
-            print_lines(f"Goes on: {done} of {len(sources)} images are there already.")
+            print_lines(f"Resuming: {done} of {len(sources)} images are already done.")
         results = in_order(_decode, left, workers)
         bar = tqdm(total=len(sources), initial=done, unit="image", disable=None)
         try:
@@ -205,7 +208,7 @@ def _write_store(
             raise
         except KTDNError as error:
             raise KTDNError(
-                f"{error}; what is done so far is kept: the same command resumes from there"
+                f"{error}; finished images are kept: run the same command again to resume"
             ) from error
         return writer.finish(info, scenes.pairs)
 
@@ -236,7 +239,7 @@ def _write_basicsr(
     workers: int | None,
 ) -> StoreInfo:
     print_lines(
-        f"Making LMDBs of BasicSR's format in {destination}: {info.name}, {_counted(info)}."
+        f"Creating LMDBs in BasicSR's format in {destination}: {info.name}, {_counted(info)}."
     )
     times = [1] * len(scenes.clear)
     if scenes.pairs is not None:

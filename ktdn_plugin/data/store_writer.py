@@ -204,7 +204,7 @@ class StoreWriter:
                 yield json.loads(content)
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
-        stays = f"what is done stays in {self.draft}, and the same command resumes from there"
+        stays = f"finished images stay in {self.draft}; run the same command again to resume"
         return disk_failures_as_errors(self.path, stays)
 
 

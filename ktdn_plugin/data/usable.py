@@ -49,7 +49,7 @@ def drop_unusable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") 
         problems.append(f"{names} differ in size ({both})")
     if not allow_incomplete:
         what = "not all images can be used, or have a partner"
-        refuse(place, what, problems, "mend, add or remove them", where)
+        refuse(place, what, problems, "fix, add or remove them", where)
     if not kept:
         raise KTDNError(f"{place}: no image can be used: {first_of(problems)}")
     return replace(scenes if len(kept) == len(pairs) else scenes.only(kept), missing=problems)

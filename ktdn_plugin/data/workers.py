@@ -23,9 +23,7 @@ def worker_failures_as_errors(
     Raises:
         KTDNError: One line, in place of a worker's traceback.
     """
-    died = (
-        f"{where}: a worker that reads the data has died; most often memory ran out: lower {number}"
-    )
+    died = f"{where}: a data-loading worker died, most likely out of memory: lower {number}"
     try:
         yield
     except KTDNError as error:
@@ -40,8 +38,8 @@ def worker_failures_as_errors(
         first = (str(error).splitlines() or [""])[0]
         if "DataLoader timed out" in first:
             raise KTDNError(
-                f"{where}: the workers that read the data have fallen silent ({first}); start "
-                "again and resume, and see whether the files can be read"
+                f"{where}: the data-loading workers do not respond ({first}); "
+                "restart with resume, and check that the files can be read"
             ) from error
         if "DataLoader worker" not in first:
             raise

@@ -66,7 +66,7 @@ def evaluate(
     """Measures methods' images, prints the means and writes the table.
 
     One image of one method is held at a time. What cannot be read or measured is told at the end,
-    and the rest is measured; means are over the images that every method has.
+    and the rest was measured; means are over the images that every method has.
 
     Args:
         results: Folders and stores of images, each ``FOLDER`` or ``NAME=FOLDER``.
@@ -127,7 +127,7 @@ def evaluate(
     if evaluation.problems:
         print_lines(*(f"error: {problem}" for problem in evaluation.problems), to_stderr=True)
         count = len(evaluation.problems)
-        print_lines(f"{count} problem{'s' * (count > 1)}; the rest is measured", to_stderr=True)
+        print_lines(f"{count} problem{'s' * (count > 1)}; the rest was measured", to_stderr=True)
     return evaluation
 
 
@@ -164,14 +164,14 @@ def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:
                 f"{truth.clear.describe(scene)} {there}"
             )
     if wrong:
-        raise KTDNError(f"{first_of(wrong)}; sizes must be equal, nothing is resized here")
+        raise KTDNError(f"{first_of(wrong)}; sizes must match, nothing is resized here")
 
 
 def _tell_extra(name: str, extra: Sequence[str]) -> None:
     if extra:
         several = "s are" if len(extra) > 1 else " is"
         print_lines(
-            f"{name}: {len(extra)} further image{several} of no ground truth, left out: "
+            f"{name}: {len(extra)} further image{several} without ground truth, ignored: "
             f"{first_of(extra, at_most=EXTRA_NAMED_AT_MOST)}"
         )
 
@@ -201,7 +201,7 @@ def _measure(
                     try:
                         value = measure.compute(image, clear)
                         if math.isnan(value):
-                            raise ValueError("gives no figure, but nan")
+                            raise ValueError("returned nan")
                         table.add(title, method.name, measure.name, value)
                     except ValueError as error:
                         what = f"{method.name}: {method.describe(scene)}"

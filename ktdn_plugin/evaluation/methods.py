@@ -102,7 +102,7 @@ def open_results(truth: SceneSet, scenes: SceneNames, results: Sequence[str]) ->
         images = open_images(path)
         if isinstance(images, StoreImages) and len(images.store.sides) > 1:
             raise KTDNError(
-                f"{path}: a store of hazy and clear images, no method's results; it may be --gt"
+                f"{path}: a store of hazy and clear images, not a method's results; use it as --gt"
             )
         if isinstance(images, FileImages):
             keys = {key_of(file, path): file for file in images.paths}
@@ -127,13 +127,14 @@ def _refuse_ground_truth(
         name, clear = images.describe(number), truth.clear.describe(scene)
         if _is_same_file(name, clear):
             raise KTDNError(
-                f"{where}: {name} is the ground truth itself ({clear}), no result; name a folder "
-                "of results alone"
+                f"{where}: {name} is the ground truth itself ({clear}), not a result; give a "
+                "folder "
+                "that holds only results"
             )
         if scene in rivals and _is_equal(images, number, truth, scene):
             raise KTDNError(
                 f"{where}: {name} is a copy of the ground truth {clear}, and "
-                f"{images.describe(rivals[scene])} lies beside it; leave results alone there"
+                f"{images.describe(rivals[scene])} lies beside it; keep only results there"
             )
 
 
@@ -167,12 +168,13 @@ def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method
     for name in baselines:
         if name not in BASELINES:
             raise KTDNError(
-                f"'{name}' is no baseline ({', '.join(BASELINES)}){did_you_mean(name, BASELINES)}"
+                f"'{name}' is not a baseline "
+                f"({', '.join(BASELINES)}){did_you_mean(name, BASELINES)}"
             )
         images = _required(hazy, f"--baseline {name}")
         numbers = range(len(images))
         if name == HAZY:
-            methods.append(Method(name, "the hazy images as they are", images, numbers))
+            methods.append(Method(name, "the hazy images unchanged", images, numbers))
         else:
             methods.append(Method(name, _about_dark_channel(), images, numbers, _dark_channel))
     return methods
@@ -213,13 +215,13 @@ def check_names(methods: Sequence[Method]) -> None:
     """
     if not methods:
         raise KTDNError(
-            "nothing to compare: name a folder of results, --baseline hazy dcp, or --checkpoint "
+            "nothing to compare: give a folder of results, --baseline hazy dcp, or --checkpoint "
             "NAME=FILE"
         )
     name, count = Counter(method.name.casefold() for method in methods).most_common(1)[0]
     if count > 1:
         several = ", ".join(each.about for each in methods if each.name.casefold() == name)
-        raise KTDNError(f"{count} methods are called '{name}' ({several}); say NAME=PATH for one")
+        raise KTDNError(f"{count} methods are called '{name}' ({several}); use NAME=PATH for one")
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -227,7 +229,7 @@ def named(text: str) -> tuple[str, Path]:
     name, equals, rest = text.partition("=")
     if equals and not Path(text).exists():
         if name.strip() in ("", ".", "..") or not rest or "/" in name or "\\" in name:
-            raise KTDNError(f"'{text}': NAME=PATH is wanted, with a name without slashes")
+            raise KTDNError(f"'{text}': must be NAME=PATH, with a name without slashes")
         return name.strip(), Path(rest)
     path = Path(text)
     return (path.resolve().name if path.is_dir() else path.stem), path
@@ -239,7 +241,7 @@ def _names(images: Images) -> list[str]:
 
 def _required(hazy: Images | None, flag: str) -> Images:
     if hazy is None:
-        raise KTDNError(f"{flag}: needs hazy images, and there are none beside --gt; say --hazy")
+        raise KTDNError(f"{flag}: needs hazy images, and there are none beside --gt; give --hazy")
     return hazy
 
 

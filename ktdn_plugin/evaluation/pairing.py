@@ -168,8 +168,8 @@ class SceneNames:
     ) -> int:
         if len(found) > 1:
             raise KTDNError(
-                f"{where}: {some([names[number] for number in found])} may all be the image of "
-                f"'{scene.exact}' of {self.where}; leave one of them there"
+                f"{where}: {some([names[number] for number in found])} could all be the image of "
+                f"'{scene.exact}' of {self.where}; keep one of them"
             )
         return found[0]
 
@@ -179,6 +179,6 @@ class SceneNames:
         shortest = min(one.names, key=lambda name: (len(name), name))
         hint = did_you_mean(one.exact, left)
         raise KTDNError(
-            f"{where}: has no image of '{one.exact}'{others} of {self.where}; names must be equal, "
-            f"or begin so, as '{shortest}' or '{shortest}_dehazed' do{hint}"
+            f"{where}: has no image for '{one.exact}'{others} of {self.where}; names must match, "
+            f"or start the same, like '{shortest}_dehazed'{hint}"
         )

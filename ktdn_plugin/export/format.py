@@ -38,7 +38,7 @@ class Format(ABC):
         if missing:
             raise KTDNError(
                 f"{self.suffix} files need {' and '.join(missing)}: pip install "
-                f"{' '.join(missing)}; torch's own format, .pt2, needs nothing more"
+                f"{' '.join(missing)}; torch's own format, .pt2, needs nothing else"
             )
 
     @abstractmethod

@@ -21,8 +21,8 @@ _CLAIMS = {
     "http://ns.google.com/photos/1.0/container/": "",
     "http://ns.google.com/photos/1.0/container/item/": "",
     "http://ns.google.com/photos/1.0/depthmap/": "its depth map",
-    "http://ns.google.com/photos/1.0/image/": "its second picture",
-    _NOTE: "further XMP",
+    "http://ns.google.com/photos/1.0/image/": "its second image",
+    _NOTE: "extended XMP",
     _CAMERA: "the video of its motion photo",
 }
 _NAMES = {_NOTE: ("HasExtendedXMP",), _CAMERA: ("MotionPhoto", "MicroVideo")}
@@ -47,14 +47,14 @@ def drop_auxiliary(image: Image.Image, content: bytes, xmp: bytes) -> tuple[byte
     if image.format in ("JPEG", "MPO"):
         segments = [bytes(data) for _, data in getattr(image, "applist", ())]
         if any(data.startswith(_EXTENSION) for data in segments):
-            found.append("further XMP")
+            found.append("extended XMP")
         if any(data.startswith(_GAIN_MAP) for data in segments):
             found.append("its HDR gain map")
         if _has_video(content):
             found.append("the video of its motion photo")
         count = _further(image)
         if count and "its HDR gain map" not in found:
-            found.append(f"{count} further picture{'s' if count > 1 else ''}")
+            found.append(f"{count} more image{'s' if count > 1 else ''}")
     return xmp, list(dict.fromkeys(found))
 
 

@@ -102,8 +102,8 @@ _BRANDS = {  # ISO/IEC 14496-12, the major brand of a file of boxes
 _CURES = {
     "ZIP": "unpack it",
     "PDF": "export its pictures as PNG or JPEG",
-    "pointer of Git LFS": "fetch the file itself by 'git lfs pull'",
-    "web page": "open its address in a browser, and download the image itself",
+    "pointer of Git LFS": "fetch the file itself with 'git lfs pull'",
+    "web page": "open its address in a browser and download the image itself",
 }
 
 
@@ -123,7 +123,7 @@ def cure_of(kind: str) -> str:
     if kind == "DNG" or kind.startswith("camera raw"):
         return _DEVELOP
     if kind.startswith("video"):
-        return "give it the suffix of a video"
+        return "rename it with a video suffix"
     return _CURES.get(kind, _CONVERT)
 
 

@@ -33,7 +33,7 @@ def read_failure_reason(content: bytes, error: Exception) -> str:
     if kind == "TIFF" and (found := _tiff_oddity(content)):
         return found
     if "nsupported" in str(error) or isinstance(error, NotImplementedError):
-        return f"a {kind} of a kind that is not read ({error}); {cure_of(kind)}"
+        return f"an unsupported variant of {kind} ({error}); {cure_of(kind)}"
     return f"not a readable image, but a truncated or damaged {kind}; {_AGAIN}"
 
 
@@ -53,8 +53,7 @@ def depth_error(bits: Collection[int], formats: Iterable[int] = ()) -> str | Non
     what = _SAMPLES.get(odd[0], "numbers") if odd else _SAMPLES[1]
     depths = " and ".join(map(str, sorted(set(bits))))
     return (
-        f"holds {what} of {depths} bit; unsigned ones of 8 or 16 bit can be read: convert it to "
-        "those"
+        f"holds {what} at {depths} bit; only unsigned 8 or 16 bit is supported: convert it to those"
     )
 
 
@@ -66,8 +65,8 @@ def _tiff_oddity(content: bytes) -> str | None:
             page: Any = file.pages[0]
             if page.samplesperpixel > 4:
                 return (
-                    f"has {page.samplesperpixel} bands of {page.bitspersample} bit; save it with "
-                    "RGB, or RGB and alpha"
+                    f"has {page.samplesperpixel} bands of {page.bitspersample} bit; save it as "
+                    "RGB or RGBA"
                 )
             bits, samples, compression = page.bitspersample, page.sampleformat, page.compression
     # What it raises about damaged files is of many kinds.
@@ -78,5 +77,7 @@ def _tiff_oddity(content: bytes) -> str | None:
     found = depth_error(depths, formats) if depths else None
     if found is None and int(compression) not in TiffImagePlugin.COMPRESSION_INFO:
         name = getattr(compression, "name", compression)
-        return f"a TIFF compressed by {name}, which is not read; save it compressed by ZIP"
+        return (
+            f"a TIFF with {name} compression, which is not supported; save it with ZIP compression"
+        )
     return found

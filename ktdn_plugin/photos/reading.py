@@ -171,7 +171,7 @@ def _opened(file: BinaryIO, name: str | Path) -> Iterator[Image.Image]:
     with Image.open(file, formats=FORMATS) as image:
         if image.format == "TIFF" and int(_tag(image, _SUBFILE_TYPE, 0)) & 1:
             raise KTDNError(
-                f"{name}: its first picture is a preview, as in a camera's raw files; develop it "
+                f"{name}: its first image is a preview, as in camera raw files; develop it "
                 "to TIFF, PNG or JPEG first"
             )
         bits = _bits(image, file)
@@ -180,8 +180,8 @@ def _opened(file: BinaryIO, name: str | Path) -> Iterator[Image.Image]:
             raise KTDNError(f"{name}: {problem}")
         if bits != {16} and image.mode not in _MODES:
             raise KTDNError(
-                f"{name}: holds colours of the kind {image.mode}; RGB, grey, palettes and CMYK can "
-                "be read: convert it to RGB"
+                f"{name}: has colour mode {image.mode}; only RGB, grey, palettes and CMYK "
+                "are supported: convert it to RGB"
             )
         yield image
 
@@ -204,9 +204,9 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
     notes: list[str] = []
     count = _count(image.format, content) if pictures is None else pictures
     if count != 1:
-        notes.append(f"the first of its {count or 'several'} pictures was taken")
+        notes.append(f"used the first of its {count or 'several'} images")
     if image.format == "TIFF" and not is_deep and (bands := _left_bands(image)):
-        notes.append(f"{bands} of its bands {'is' if bands == 1 else 'are'} left out")
+        notes.append(f"{bands} of its bands {'was' if bands == 1 else 'were'} dropped")
     if not is_deep or image.format == "PNG":
         image.load()
     metadata, orientation = read_metadata(image, content, notes)
@@ -223,7 +223,7 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
         image.close()
     if metadata.icc and not is_of_rgb(metadata.icc):
         metadata.icc = b""
-        notes.append("its colour profile is not one of RGB and is left out")
+        notes.append("its colour profile is not for RGB and was dropped")
     color = apply_orientation(color, orientation)
     alpha = None if alpha is None else apply_orientation(alpha, orientation)
     metadata.exif = with_size(metadata.exif, *color.shape[:2])
@@ -346,8 +346,8 @@ def _explained(content: bytes, name: str | Path) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         raise KTDNError(
-            f"{name}: has more pixels than a photograph (Pillow's limit against decompression "
-            "bombs); cut it into parts, or remove it"
+            f"{name}: has too many pixels for a photograph (Pillow's limit against decompression "
+            "bombs); split it into parts, or remove it"
         ) from error
     except MemoryError as error:
         raise _too_large(name) from error
@@ -357,4 +357,4 @@ def _explained(content: bytes, name: str | Path) -> Iterator[None]:
 
 
 def _too_large(name: str | Path) -> KTDNError:
-    return KTDNError(f"{name}: too large for this machine's memory; cut it into parts")
+    return KTDNError(f"{name}: too large for this machine's memory; split it into parts")

@@ -40,8 +40,8 @@ def check_size(path: Path, height: int, width: int) -> None:
     kind = format_of(path)
     if max(height, width) > _LONGEST[kind]:
         raise KTDNError(
-            f"{path}: {width} x {height} pixels; {kind} has room for {_LONGEST[kind]:,} at each "
-            "edge: take TIFF"
+            f"{path}: {width} x {height} pixels; {kind} allows at most {_LONGEST[kind]:,} on each "
+            "side: use TIFF"
         )
 
 
@@ -64,9 +64,9 @@ def _not_kept(kind: str, photo: Photo) -> list[str]:
     too_long = {
         "EXIF data": kind == "JPEG" and len(PREFIX + metadata.exif) > _SEGMENT,
         "XMP": len(metadata.xmp) > {"JPEG": _SEGMENT - 29, "PNG": MOST_TEXT}.get(kind, LIMIT),
-        "so long a colour profile": len(metadata.icc)
+        "such a long colour profile": len(metadata.icc)
         > {"JPEG": 255 * (_SEGMENT - 14), "PNG": MOST_TEXT}.get(kind, LIMIT),
-        "so long a comment": kind == "JPEG" and len(metadata.comment) > _SEGMENT,
+        "such a long comment": kind == "JPEG" and len(metadata.comment) > _SEGMENT,
         "PNG texts": bool(metadata.text)
         and (kind != "PNG" or texts + len(metadata.xmp) > MOST_TEXT),
     }
@@ -156,7 +156,10 @@ def format_of(path: Path) -> str:
     """
     kind = PHOTO_SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise KTDNError(f"{path}: images are written as {', '.join(PHOTO_SUFFIXES)}; name it so")
+        raise KTDNError(
+            f"{path}: images can be written as {', '.join(PHOTO_SUFFIXES)}; use one of these "
+            "suffixes"
+        )
     return kind
 
 
@@ -216,7 +219,7 @@ def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
     if metadata.xmp and "XMP" not in lost:
         texts.add_itxt(XMP_KEYWORD, metadata.xmp.decode("utf-8", "replace"))
     options: dict[str, Any] = {"exif": metadata.exif}
-    if "so long a colour profile" not in lost:
+    if "such a long colour profile" not in lost:
         options["icc_profile"] = metadata.icc
     if metadata.dpi:
         options["dpi"] = metadata.dpi
@@ -240,12 +243,12 @@ def encode_lossy(photo: Photo, kind: str, quality: int | None = None) -> memoryv
     options: dict[str, Any] = {
         "exif": PREFIX + metadata.exif if metadata.exif and "EXIF data" not in lost else b"",
         "xmp": metadata.xmp if "XMP" not in lost else b"",
-        "icc_profile": metadata.icc if "so long a colour profile" not in lost else b"",
+        "icc_profile": metadata.icc if "such a long colour profile" not in lost else b"",
     }
     image = Image.fromarray(to_8_bit(photo.pixels))
     if kind == "JPEG":
         options |= {"dpi": metadata.dpi, "extra": metadata.iptc}
-        options["comment"] = metadata.comment if "so long a comment" not in lost else b""
+        options["comment"] = metadata.comment if "such a long comment" not in lost else b""
     elif photo.alpha is not None:
         image.putalpha(Image.fromarray(to_8_bit(photo.alpha)))
         options["exact"] = True  # colours stay where they are transparent

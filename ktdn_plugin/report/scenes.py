@@ -99,7 +99,7 @@ def photographs_of_run(saved: SavedSet) -> Photographs:
             what = kind or "dataset without a type"
             raise KTDNError(f"{saved.name}: images of a {what} are unknown")
     except KeyError as error:
-        raise KTDNError(f"{saved.name}: its options name no {error.args[0]}") from None
+        raise KTDNError(f"{saved.name}: its options have no {error.args[0]}") from None
     found = _list(scenes, kind == CLEAR_ONLY)
     files = [Path(one.name).name for one in found]
     counts = Counter(files)

@@ -127,19 +127,20 @@ def _choose(root: Path, found: _Folders) -> dict[Side, Path]:
     if len(places) > 1:
         both = " and ".join(str(place.parent) for place in places[:2])
         raise KTDNError(
-            f"{root}: hazy images lie deeper, in {both}; name one of these folders instead, or "
+            f"{root}: hazy images are in subfolders, {both}; give one of these folders instead, or "
             "both sides with --hazy and --gt"
         )
     if lonely:
         raise KTDNError(
             f"{lonely.parent}: its folder '{lonely.name}' holds hazy images, but there is no "
-            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); name it with --gt"
+            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); give it with --gt"
         )
     chosen: dict[Side, list[Path]] = pairs[0] if pairs else {"clear": found.clear}
     for side, fitting in chosen.items():
         if len(fitting) > 1:
             both = " and ".join(f"'{path.name}'" for path in fitting)
             raise KTDNError(
-                f"{fitting[0].parent}: {both} may both hold {side} images; say which: {FLAGS[side]}"
+                f"{fitting[0].parent}: {both} could both hold the {side} images; say which: "
+                f"{FLAGS[side]}"
             )
     return {side: fitting[0] for side, fitting in chosen.items() if fitting}

@@ -60,11 +60,11 @@ def list_images(folder: str | Path, *, announces: bool = True) -> list[Path]:
     counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
     if not paths:
         if others:
-            raise KTDNError(f"{folder}: holds no image that can be read, but {counts}; {_CONVERT}")
+            raise KTDNError(f"{folder}: holds no readable image, only {counts}; {_CONVERT}")
         hint = "; set io_backend: {type: lmdb}" if folder.suffix == ".lmdb" else ""
         raise KTDNError(f"{folder}: holds no image ({', '.join(SUFFIXES)}){hint}")
     if others and announces:
-        _announce(f"{folder}: left out, since they cannot be read: {counts}; {_CONVERT}")
+        _announce(f"{folder}: skipped, since they cannot be read: {counts}; {_CONVERT}")
     return sorted(paths)
 
 

@@ -78,7 +78,7 @@ class _Tree:
             if index < len(page.keys) and page.keys[index] == key:
                 number, start, size = page.places[index]
                 if number and self._header(number)[:2] != (number, _OVERFLOW):
-                    raise _DamagedError(f"page {number} is none of a value")
+                    raise _DamagedError(f"page {number} is not part of a value")
                 return memoryview(self.file)[start : start + size]
         return None
 
@@ -109,7 +109,7 @@ class _Tree:
         count = (lower - _PAGE.size) // _OFFSET.size
         fits = _PAGE.size < lower <= upper <= self.page_size and lower % _OFFSET.size == 0
         if own != number or found != kind or not fits or (kind == _BRANCH and count < 2):
-            raise _DamagedError(f"page {number} is none of the tree")
+            raise _DamagedError(f"page {number} is not part of the tree")
         start = number * self.page_size
         page = self.file[start : start + self.page_size]
         keys, places = [], []
@@ -202,7 +202,7 @@ class LmdbFile:
             self._tree.check()
         except _DamagedError as error:
             raise DamagedLmdbError(
-                f"{self.path}: damaged ({error}); copy or make it again"
+                f"{self.path}: damaged ({error}); copy or create it again"
             ) from error
 
 
@@ -225,11 +225,11 @@ def _open(path: Path) -> _Tree:
         raise KTDNError(f"{path / DATA}: {error.strerror or error}") from error
     except (_DamagedError, struct.error) as error:
         raise DamagedLmdbError(
-            f"{path}: not a readable LMDB ({error}); copy or make it again"
+            f"{path}: not a readable LMDB ({error}); copy or create it again"
         ) from error
     if size < pages * page_size:
         raise DamagedLmdbError(
-            f"{path}: truncated, {size} of {pages * page_size} bytes; copy or make it again"
+            f"{path}: truncated, {size} of {pages * page_size} bytes; copy or create it again"
         )
     return _Tree(file, page_size, pages, root, depth)
 
@@ -245,7 +245,7 @@ def _newest_meta(file: mmap.mmap) -> tuple[int, int, int, int]:
         )
         page_size, tree_flags, depth, root = values[0], values[9], values[10], values[15]
         if magic != _MAGIC or not flags & _META_PAGE or own != number:
-            raise _DamagedError(f"page {number} is none of an LMDB's first")
+            raise _DamagedError(f"page {number} is not an LMDB meta page")
         if version != _VERSION:
             raise _DamagedError(f"version {version} of the format, not {_VERSION}")
         if page_size not in (2**power for power in range(9, 17)):

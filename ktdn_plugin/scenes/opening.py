@@ -68,7 +68,7 @@ def open_scenes(
     place = Path(place)
     if dataset is not None and dataset not in LAYOUTS:
         hint = did_you_mean(dataset, LAYOUTS)
-        raise KTDNError(f"'{dataset}' is no known dataset ({', '.join(LAYOUTS)}){hint}")
+        raise KTDNError(f"'{dataset}' is not a known dataset ({', '.join(LAYOUTS)}){hint}")
     without_hazy = clear_only or hazy is not None
     if is_lmdb(place) or holds_lmdbs(place):
         scenes = _open_lmdb(place, dataset, split, without_hazy)
@@ -132,7 +132,7 @@ def _require_folder(place: Path) -> None:
         return
     if place.exists():
         raise KTDNError(
-            f"{place}: a file, not a folder; name its folder, or unpack it if it is an archive"
+            f"{place}: a file, not a folder; give its folder, or unpack it if it is an archive"
         )
     try:
         near = [folder.name for folder in place.parent.iterdir() if folder.is_dir()]
@@ -144,7 +144,7 @@ def _require_folder(place: Path) -> None:
 def _name_split(place: Path, dataset: str | None, split: str | None) -> tuple[str, str]:
     """Returns the names of dataset and split of anyone's folder."""
     if split is not None and (not split.strip() or "/" in split or "\\" in split):
-        raise KTDNError(f"--split '{split}': a name without slashes is wanted, such as 'train'")
+        raise KTDNError(f"--split '{split}': must be a name without slashes, such as 'train'")
     if dataset is None or split is not None:
         return dataset or "", split or ""
     # After its folder, so that two of them are told apart.
@@ -183,7 +183,7 @@ def _list_named(
         if not both.hazy:
             raise KTDNError(
                 f"{hazy_place}: named for hazy and for clear images, and neither folders nor names "
-                "tell which are which; name a folder of each"
+                "tell which is which; give a folder for each"
             )
         roots = [both.folders.get(side, place) for side in ("clear", "hazy")]
         return FileImages(both.clear, root=roots[0]), FileImages(both.hazy, root=roots[1])
@@ -232,7 +232,7 @@ def _pair(
         refuse(place, "not all images have a partner", problems, "rename, add or remove them")
     if not numbers:
         lines = first_of(problems or faults["hazy"])
-        raise KTDNError(f"{place}: no hazy image has a clear one: {lines}")
+        raise KTDNError(f"{place}: no hazy image has a clear partner: {lines}")
     whole = replace(
         scenes,
         hazy=hazy,
@@ -253,7 +253,7 @@ def _called_alike(names: Sequence[str], label: Callable[[int], str]) -> list[str
     for number, name in enumerate(names):
         if (other := first.setdefault(name, number)) != number:
             both = f"{label(other)} and {label(number)}"
-            lines.append(f"{both} are the same image to us; rename or remove one")
+            lines.append(f"{both} count as the same image; rename or remove one")
     return lines
 
 
@@ -286,7 +286,9 @@ def _open_lmdb(place: Path, dataset: str | None, split: str | None, clear_only: 
     clear_place = place / CLEAR_LMDB if both else place
     roots = {"clear": clear_place}
     if place.name == HAZY_LMDB and is_lmdb(place.parent / CLEAR_LMDB):
-        raise KTDNError(f"{place}: hazy images, whose clear ones lie beside; name {place.parent}")
+        raise KTDNError(
+            f"{place}: hazy images, whose clear ones are beside it; give {place.parent}"
+        )
     if both and not clear_only and is_lmdb(place / HAZY_LMDB):
         roots = {"hazy": place / HAZY_LMDB, **roots}
     info = None
@@ -294,9 +296,7 @@ def _open_lmdb(place: Path, dataset: str | None, split: str | None, clear_only: 
         info = read_info(about)
         _compare(dataset, split, info, about.parent)
     elif dataset:
-        raise KTDNError(
-            "layout: an LMDB of BasicSR's says for itself which images belong to it; leave it out"
-        )
+        raise KTDNError("layout: BasicSR's LMDBs list their own images; remove this key")
     images = open_lmdbs(roots)
     pairs = identity_pairs(len(images[0])) if len(images) > 1 else None
     scenes = SceneSet(place, images[-1], images[0] if len(images) > 1 else None, pairs)
@@ -324,7 +324,7 @@ def _described(scenes: SceneSet, info: StoreInfo) -> SceneSet:
 def _compare(dataset: str | None, split: str | None, info: StoreInfo, path: Path) -> None:
     for key, wanted, found in (("layout", dataset, info.dataset), ("split", split, info.split)):
         if wanted not in (None, found):
-            raise KTDNError(f"{key}: {wanted} is asked for, and {path} holds {info.name}")
+            raise KTDNError(f"{key}: {wanted} was requested, but {path} holds {info.name}")
 
 
 def open_lmdbs(roots: dict[str, Path]) -> list[BasicSRImages]:
@@ -339,7 +339,9 @@ def open_lmdbs(roots: dict[str, Path]) -> list[BasicSRImages]:
     keys = {}
     for option, root in roots.items():
         if root.suffix != ".lmdb" or not is_lmdb(root):
-            raise KTDNError(f"{option}: {root} is no LMDB (a folder NAME.lmdb with data.mdb in it)")
+            raise KTDNError(
+                f"{option}: {root} is not an LMDB (a folder NAME.lmdb with data.mdb in it)"
+            )
         keys[option] = sorted(line.split(".")[0] for line in read_meta_info(root / "meta_info.txt"))
     first, *others = keys.values()
     for other in others:

@@ -99,12 +99,12 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
         rivals = [each for name in own for each in equal.get((found[0], name), ())]
         if len(found) > 1:
             both = f"{label} and {clear[found[1]].label}"
-            faults[number] = f"{both} may both be the clear image of {image.label}; rename one"
+            faults[number] = f"{both} could both be the clear image of {image.label}; rename one"
             ambiguous.add(number)
         elif number in rivals and set(rivals) != {number}:
             other = next(hazy[rival].label for rival in rivals if rival != number)
             both = " and ".join(sorted((image.label, other)))
-            faults[number] = f"{both} may both be the hazy image of {label}; rename or remove one"
+            faults[number] = f"{both} could both be the hazy image of {label}; rename or remove one"
             ambiguous.add(number)
         elif rivals and number not in rivals:
             faults[number] = (

@@ -47,6 +47,6 @@ def refuse(root: Path, what: str, lines: Sequence[str], cure: str, where: str = 
     if lines:
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise KTDNError(
-            f"{root}: {what}, {count}: {first_of(lines, where)}; {cure}, or go on with what there "
-            "is (--allow-incomplete, or allow_incomplete in options)"
+            f"{root}: {what}, {count}: {first_of(lines, where)}; {cure}, or continue without them "
+            "(--allow-incomplete, or allow_incomplete in options)"
         )

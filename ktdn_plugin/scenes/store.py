@@ -106,7 +106,9 @@ def read_info(path: Path) -> StoreInfo:
     try:
         return StoreInfo(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise KTDNError(f"{path}: damaged ({error}); make it again by 'ktdn prepare'") from error
+        raise KTDNError(
+            f"{path}: damaged ({error}); create it again with 'ktdn prepare'"
+        ) from error
 
 
 def is_store(path: str | Path) -> bool:
@@ -143,12 +145,14 @@ class Store:
         self._sizes = {side: self._table(sizes_key(side)) for side in self.sides}
         for side, sizes in self._sizes.items():
             if len(sizes) != self.info.counts[side]:
-                raise KTDNError(f"{self.path}: damaged ({len(sizes)} {side} sizes); make it again")
+                raise KTDNError(
+                    f"{self.path}: damaged ({len(sizes)} {side} sizes); create it again"
+                )
         self.pairs = self._table(PAIRS_KEY) if "hazy" in self.sides else None
         if self.pairs is not None:
             counts = [self.info.counts.get(side, 0) for side in SIDES]
             if not ((self.pairs >= 0) & (self.pairs < counts)).all():
-                raise KTDNError(f"{self.path}: damaged (pairs of absent images); make it again")
+                raise KTDNError(f"{self.path}: damaged (pairs of absent images); create it again")
 
     def size(self, side: str, number: int) -> tuple[int, int]:
         """Returns an image's height and width."""
@@ -175,7 +179,7 @@ class Store:
         height, width = self._sizes[side][number]
         content = self._file.get(pixels_key(side, number))
         if content is None or len(content) != height * width * CHANNELS:
-            raise KTDNError(f"{self.describe(side, number)}: damaged; make the store again")
+            raise KTDNError(f"{self.describe(side, number)}: damaged; rebuild the store")
         return np.frombuffer(content, np.uint8).reshape(height, width, CHANNELS)
 
     def about(self, side: str, number: int) -> dict[str, Any]:
@@ -185,7 +189,7 @@ class Store:
             return dict(json.loads(bytes(content or b"")))
         except ValueError as error:
             raise KTDNError(
-                f"{self.path}, {side} image {number}: damaged; make the store again"
+                f"{self.path}, {side} image {number}: damaged; rebuild the store"
             ) from error
 
     def name(self, side: str, number: int) -> str:
@@ -204,13 +208,13 @@ class Store:
         """
         if checksum(self.pixels(side, number)) != self.about(side, number).get("sha256"):
             raise KTDNError(
-                f"{self.describe(side, number)}: its checksum is wrong; make the store again"
+                f"{self.describe(side, number)}: its checksum is wrong; rebuild the store"
             )
 
     def _table(self, key: bytes) -> NDArray[np.int32]:
         content = self._file.get(key)
         if content is None or len(content) % 8:
-            raise KTDNError(f"{self.path}: damaged ('{key.decode()}'); make it again")
+            raise KTDNError(f"{self.path}: damaged ('{key.decode()}'); create it again")
         # Eight bytes an image, which is little even for a hundred thousand.
         return np.frombuffer(content, "<i4").reshape(-1, 2)
 
@@ -222,7 +226,7 @@ def checksum(pixels: NDArray[np.uint8]) -> str:
 
 def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
     if not is_lmdb(path):
-        raise KTDNError(f"{path}: no store (a folder that 'ktdn prepare' has made)")
+        raise KTDNError(f"{path}: not a store (a folder created by 'ktdn prepare')")
     file = LmdbFile(path)
     content = file.get(INFO_KEY)
     begun = any(file.get(about_key(side, 0)) is not None for side in SIDES)
@@ -230,17 +234,18 @@ def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
         raise KTDNError(
             f"{path}: a store that was never finished; run the same 'ktdn prepare' again"
             if begun
-            else f"{path}: an LMDB, but no store that 'ktdn prepare' has made"
+            else f"{path}: an LMDB, but not a store created by 'ktdn prepare'"
         )
     try:
         values = json.loads(bytes(content))
         found = int(values["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise KTDNError(f"{path}: an LMDB, but no store that 'ktdn prepare' has made") from error
+        raise KTDNError(f"{path}: an LMDB, but not a store created by 'ktdn prepare'") from error
     if found > FORMAT:
         raise KTDNError(
-            f"{path}: a store of format {found}, made by {values.get('tool', 'a newer version')}; "
-            f"this version reads up to {FORMAT}: upgrade ktdn-plugin, or make the store again"
+            f"{path}: a store of format {found}, created by "
+            f"{values.get('tool', 'a newer version')}; "
+            f"this version reads up to {FORMAT}: upgrade ktdn-plugin, or rebuild the store"
         )
     try:
         info = StoreInfo(**values)
@@ -248,4 +253,4 @@ def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
             raise TypeError("counts")
         return file, info
     except TypeError as error:
-        raise KTDNError(f"{path}: damaged store ({error}); make it again") from error
+        raise KTDNError(f"{path}: damaged store ({error}); create it again") from error

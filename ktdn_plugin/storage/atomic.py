@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KTDNError(
-            f"{folder}: cannot be made ({error.strerror or error}); choose another folder"
+            f"{folder}: cannot be created ({error.strerror or error}); choose another folder"
         ) from error
 
 

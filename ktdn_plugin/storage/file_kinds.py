@@ -41,7 +41,7 @@ def check_regular(path: Path) -> int:
     if stat.S_ISDIR(found.st_mode):
         raise KTDNError(f"{path}: no such checkpoint file (it is a folder)")
     if not stat.S_ISREG(found.st_mode):
-        raise KTDNError(f"{path}: a pipe or a device, no checkpoint file; copy it into a file")
+        raise KTDNError(f"{path}: a pipe or a device, not a checkpoint file; copy it into a file")
     return found.st_size
 
 
@@ -64,8 +64,8 @@ def describe(path: Path) -> str:
         text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         if start.startswith(b"version https://git-lfs"):
             return (
-                "not a checkpoint file but the pointer that git-lfs puts in its place; fetch the "
-                "file itself by 'git lfs pull', or download it from the repository's page"
+                "not a checkpoint file but a git-lfs pointer; fetch the "
+                "file itself with 'git lfs pull', or download it from the repository's page"
             )
         if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
             return (
@@ -91,7 +91,7 @@ def describe_archive(names: Iterable[str]) -> str:
     inside = [name for name in names if name.lower().endswith(_SUFFIXES)]
     if inside:
         shown = ", ".join(inside[:3])[:200]
-        return f"not a checkpoint file but a zip archive with {shown} in it; unpack it"
+        return f"not a checkpoint file but a zip archive containing {shown}; unpack it"
     return "not a checkpoint file but some other zip archive"
 
 
@@ -106,7 +106,7 @@ def exported_as(path: Path) -> str | None:
         return None
     return (
         f"an exported network ({kind}), which runs without this package; give the checkpoint "
-        "that it was made from"
+        "that it was exported from"
     )
 
 

@@ -75,13 +75,14 @@ def load_tensors(path: str | Path, without_numbers: bool = False) -> Any:
         raise
     except ForeignCode as error:
         raise NotReadHereError(
-            f"{path}: refused: it is no plain dictionary of tensors; what else is in it "
-            f"({printable(str(error))[:100]}) could run code when it is loaded; save the tensors "
-            "alone, by torch.save or safetensors"
+            f"{path}: refused: it is not a plain dictionary of tensors; its other content "
+            f"({printable(str(error))[:100]}) could run code when it is loaded; save only the "
+            "tensors, "
+            "with torch.save or safetensors"
         ) from error
     except ForeignTensor as error:
         raise NotReadHereError(
-            f"{path}: holds {error} tensors; save dense ones of float numbers that each own their "
+            f"{path}: holds {error} tensors; save dense ones of float numbers that own their "
             "memory (tensor.to_dense(), .float(), .clone())"
         ) from error
     except Damaged as error:
@@ -136,7 +137,7 @@ def _check_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         if LONGEST_HEADER < length < path.stat().st_size:
             raise KTDNError(
-                f"{path}: its header of {length} bytes is too long; a network's takes at most "
+                f"{path}: its header of {length} bytes is too long; a network's is at most "
                 f"{LONGEST_HEADER}"
             )
 
@@ -213,13 +214,13 @@ def _load_archive(path: Path, file: IO[bytes], size: int, without_numbers: bool)
         content = _fill(numbers, file)
         # torch can be told to write no check sums.
         if entry.CRC and zlib.crc32(content) != entry.CRC:
-            raise Damaged(f"{entry.filename} has another check sum")
+            raise Damaged(f"{entry.filename} has a wrong checksum")
         return content
 
     def entry_of(name: str) -> zipfile.ZipInfo:
         entry = entries[f"{folder}{name}"]
         if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size <= size:
-            raise Damaged("compressed, which torch never does: save it anew")
+            raise Damaged("compressed, which torch never does: save it again")
         return entry
 
     def numbers_of(key: str, dtype: torch.dtype, count: int) -> Tensor:
@@ -236,7 +237,9 @@ def _load_archive(path: Path, file: IO[bytes], size: int, without_numbers: bool)
         return bytes(read(entry, torch.empty(entry.file_size, dtype=torch.uint8)))
 
     if f"{folder}byteorder" in entries and bytes_of("byteorder") != b"little":
-        raise NotReadHereError(f"{path}: its numbers are big-endian; save it anew on a usual CPU")
+        raise NotReadHereError(
+            f"{path}: its numbers are big-endian; save it again on a little-endian CPU"
+        )
     return load(io.BytesIO(bytes_of("data.pkl")), numbers_of)
 
 

@@ -27,9 +27,7 @@ from ktdn_plugin.errors import KTDNError, OtherProcessError
 TIMEOUT = 1800
 """Seconds that a process waits for the others, unless ``dist_params.timeout`` says otherwise."""
 
-_ONE_FOR_EACH = (
-    "start one process for each GPU, or take the CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
-)
+_ONE_FOR_EACH = "start one process per GPU, or use the CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -96,7 +94,7 @@ def variable_as_number(key: str, least: int, most: int | None = None, default: i
         wanted = f"at least {least}" if most is None else f"from {least} to {most}"
         raise KTDNError(
             f"the environment variable {key}: {text[:40]!r} must be a whole number {wanted}; "
-            "whatever started this process sets it"
+            "it is set by the launcher"
         )
     return int(text)
 
@@ -311,7 +309,7 @@ def fail_on_all_ranks() -> Iterator[None]:
     if failure is not None:
         raise failure
     if failed:
-        raise OtherProcessError(f"process {failed[0]} failed and says why", False)
+        raise OtherProcessError(f"process {failed[0]} failed; see its message", False)
 
 
 @contextmanager
@@ -331,7 +329,7 @@ def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
             raise
         raise OtherProcessError(
             f"process {dist.get_rank()} of {dist.get_world_size()} lost contact with another rank, "
-            f"which is gone or does not answer ({_first_line(error)}); start again with {resuming}",
+            f"it crashed or timed out ({_first_line(error)}); start again with {resuming}",
             True,
         ) from error
 

@@ -50,7 +50,9 @@ def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
     if not modules:
         if hasattr(network, "feature_extractor"):
             return network
-        raise KTDNError(f"{type(network).__name__} gives no features; name modules of it")
+        raise KTDNError(
+            f"{type(network).__name__} has no named features; choose some of its modules"
+        )
     paths = [path for path, _ in network.named_modules(remove_duplicate=False) if path]
     for name, path in modules.items():
         if path not in paths:
@@ -152,7 +154,7 @@ def _taken(network: _Named, name: str, module: nn.Module) -> Tensor:
         f"feature '{name}': module '{network.feature_modules[name]}' of {type(network).__name__}"
     )
     if not kept:
-        raise KTDNError(f"{where} is not called in the forward pass; name one that is")
+        raise KTDNError(f"{where} is not called in the forward pass; choose one that is")
     output, had_gradients = kept
     if not isinstance(output, Tensor) or output.ndim != 4:
         what = (
@@ -160,11 +162,13 @@ def _taken(network: _Named, name: str, module: nn.Module) -> Tensor:
             if isinstance(output, Tensor)
             else type(output).__name__
         )
-        raise KTDNError(f"{where} gives {what}, not one tensor (n, c, h, w); name another one")
+        raise KTDNError(
+            f"{where} gives {what}, not a single tensor (n, c, h, w); choose another module"
+        )
     if torch.is_grad_enabled() and not had_gradients:
         raise KTDNError(
-            f"{where} is computed without gradients (reentrant checkpointing?), so that nothing "
-            "would be learnt from it; switch that off, or name a module outside of it"
+            f"{where} is computed without gradients (reentrant checkpointing?), so nothing "
+            "would be learned from it; turn that off, or choose a module outside of it"
         )
     return output
 
@@ -176,12 +180,12 @@ def _check_names(network: _Named, names: Iterable[str]) -> tuple[str, ...]:
         if name not in known:
             raise KTDNError(
                 f"{type(network).__name__} has no feature '{name}'{did_you_mean(name, known)} "
-                f"(named are {', '.join(known)})"
+                f"(it has {', '.join(known)})"
             )
     if not names:
-        raise KTDNError(f"no feature is named; {type(network).__name__} has {', '.join(known)}")
+        raise KTDNError(f"no features requested; {type(network).__name__} has {', '.join(known)}")
     return names
 
 
 def _outermost(network: nn.Module) -> str:
-    return f" (its outermost are {', '.join(name for name, _ in network.named_children())})"
+    return f" (its top-level modules are {', '.join(name for name, _ in network.named_children())})"

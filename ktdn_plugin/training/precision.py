@@ -104,7 +104,7 @@ def match_state(optimizer: torch.optim.Optimizer) -> None:
                 is_average = key in AVERAGES or (group.get("fused") and key != "step")
                 if value.shape != parameter.shape and is_average:
                     raise KTDNError(
-                        f"the optimizer's state is of another network: {key} of shape "
+                        f"the optimizer state is from a different network: {key} of shape "
                         f"{tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
                     )
                 if value.shape == parameter.shape and value.stride() != parameter.stride():

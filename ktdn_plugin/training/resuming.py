@@ -33,13 +33,13 @@ def schedule_changes(
     for key, value in plan.items():
         now, before = _as_lists(value), _as_lists(saved[key])
         if now != before:
-            yield key, f"{now}, was {before}; the learning rate goes on by the new one."
+            yield key, f"{now}, was {before}; the learning rate follows the new one."
 
 
 def compare_rates(rates: Any, saved: Any, warn: Warn) -> None:
     """Warns where the options' learning rates are others than those that go on."""
     if rates != saved:
-        warn(f"The state's learning rates go on, {saved}; the options' are others, {rates}.")
+        warn(f"Continuing with the state's learning rates, {saved}, not the options', {rates}.")
 
 
 def compare_progress(
@@ -49,7 +49,7 @@ def compare_progress(
 
     Args:
         earlier: ``samples`` that all processes together had taken, and the terms then.
-        terms: ``processes``, ``batch`` (samples an iteration), ``seed`` and ``images`` now.
+        terms: ``processes``, ``batch`` (samples per iteration), ``seed`` and ``images`` now.
         warn: Takes a line for each.
         seed: The seed's key.
 
@@ -58,23 +58,23 @@ def compare_progress(
     """
     texts = {
         "processes": "number of processes",
-        "batch": "samples an iteration",
+        "batch": "samples per iteration",
         "seed": seed,
         "images": "number of training images",
     }
     changed = {key: text for key, text in texts.items() if earlier.get(key) != terms[key]}
     for key, text in changed.items():
-        warn(f"Resuming with another {text}: {terms[key]}, was {earlier.get(key)}.")
+        warn(f"Resuming with a different {text}: {terms[key]}, was {earlier.get(key)}.")
     if changed.keys() == {"processes"}:
         warn(
-            "Not exact any more: the last digits of sums over the batch (and all batch statistics "
-            "that are not synchronised). Order and augmentation of the samples go on as they were."
+            "No longer exact: the last digits of sums over the batch (and all batch statistics "
+            "that are not synchronised). Order and augmentation of the samples continue as before."
         )
     elif "images" in changed or "seed" in changed:
-        warn("Not exact any more: the order of the samples starts anew.")
+        warn("No longer exact: the order of the samples restarts.")
     elif changed:
         warn(
-            "Not exact any more: batches are made of other samples. The order of the samples goes "
+            "No longer exact: batches contain different samples. The order of the samples goes "
             "on where it was; the iterations that are left are trained."
         )
     if "images" in changed:

@@ -266,14 +266,14 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
                 continue
             if broken:
                 raise KTDNError(
-                    f"{log}, line {broken}: broken, while there are lines after it; delete this one"
+                    f"{log}, line {broken}: broken, though more lines follow; delete this one"
                 )
             record = _parse(line)
             if record is not None:
                 yield record
             elif _is_json(line):
                 raise KTDNError(
-                    f'{log}, line {number}: nothing that a training logs ("kind" and "iter" are '
+                    f'{log}, line {number}: not a line of a training log ("kind" and "iter" are '
                     "missing); delete this line"
                 )
             else:
@@ -321,7 +321,7 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
-        raise KTDNError(f"{path}: not what a run writes there; remove it")
+        raise KTDNError(f"{path}: not written by a run; remove it")
     return content
 
 

@@ -47,9 +47,9 @@ def check_teacher(network: nn.Module, where: str) -> None:
     """
     if isinstance(network, KTDN) and network.head == "affine":
         raise KTDNError(
-            f"{where}.head: a teacher with the head affine gives back any image by a gain and an "
-            "offset of zero, whatever its features are, and these teach nothing; take tanh here "
-            "(the default), beside which a student may have affine"
+            f"{where}.head: a teacher with an affine head reconstructs any image with a gain and "
+            "offset of zero, whatever its features, so they teach nothing; use tanh here "
+            "(the default); the student may still use affine"
         )
 
 

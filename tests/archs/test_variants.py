@@ -64,9 +64,9 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     torch.save({"params": KTDN("test_resnet").state_dict()}, tmp_path / "other.pth")
     with pytest.raises(
         KTDNError,
-        match=r"other\.pth: the checkpoint of another network: it has encoder "
+        match=r"other\.pth: a checkpoint of a different network: it has encoder "
         r"test_resnet, ktdn_tiny has mobilenetv2_100; ktdn_plugin\.load_network\('.*\.pth'"
-        r"\) takes it as it is$",
+        r"\) loads it as it is$",
     ):
         create_model("ktdn_tiny", checkpoint=tmp_path / "other.pth")
     with pytest.raises(KTDNError, match=r"net_g\.pth: .*widths"):
@@ -114,8 +114,8 @@ def test_encoder_weights_of_a_file_are_taken(tmp_path: Path) -> None:
         ("ktdn_tiny", {"reductoin": 4}, "no argument 'reductoin'; did you mean 'reduction'?"),
         ("ktdn_tiny", {"pretrain": True}, "no argument 'pretrain'; did you mean 'pretrained'?"),
         ("ktdn_tiny", {"encoder": "resnet18"}, "use KTDN(encoder=...)"),
-        ("ktdn", {"pretrained": True}, "no trained weights come with it (they do with ktdn_small,"),
-        ("ktdn_tiny", {"pretrained": "encoder.pth"}, "pretrained is True or False, not"),
+        ("ktdn", {"pretrained": True}, "no trained weights ship with it (they do with ktdn_small,"),
+        ("ktdn_tiny", {"pretrained": "encoder.pth"}, "pretrained must be True or False, not"),
         ("ktdn_tiny", {"widths": (96, 40, 50)}, "50 channels at stride 4 beside the 16"),
         ("ktdn_tiny", {"scale": 4}, "(it takes mean, std, reduction, head, widths)"),
     ],

@@ -66,7 +66,7 @@ def test_a_folder_that_is_no_run_is_left_alone(fails, pairs: Path) -> None:
     write_png(pairs / "photos/mine.png", 1)
     opt = teacher_options()
     opt["path"]["experiments_root"] = "photos"
-    assert "photos: exists and is no run's folder" in one(fails(opt))
+    assert "photos: exists and is not a run folder" in one(fails(opt))
 
 
 def test_data_in_the_runs_own_folder(fails, pairs: Path) -> None:
@@ -95,7 +95,7 @@ def test_weights_that_cannot_be_downloaded(pairs: Path, run) -> None:
 def test_encoder_weights_of_another_network(fails, pairs: Path) -> None:
     opt = teacher_options()
     opt["network_g"]["pretrained"] = str(teacher_file(pairs, "test_resnet"))
-    assert "does not hold the weights of timm's 'test_convnext'" in one(fails(opt))
+    assert "does not contain the weights of timm's 'test_convnext'" in one(fails(opt))
 
 
 def test_meta_file_that_names_missing_files(fails, pairs: Path) -> None:
@@ -147,7 +147,7 @@ def test_lmdb(fails, pairs: Path) -> None:
 
     opt = teacher_options()
     opt["datasets"]["train"] |= {"io_backend": {"type": "lmdb"}, "dataroot_gt": "clear.lmdb"}
-    assert "clear.lmdb is no LMDB" in one(fails(opt))
+    assert "clear.lmdb is not an LMDB" in one(fails(opt))
     names = sorted(p.name for p in (pairs / "train/clear").iterdir())
     store = pairs / "clear.lmdb"
     make_lmdb_from_imgs(

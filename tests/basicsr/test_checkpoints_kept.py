@@ -189,7 +189,7 @@ def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
     assert process.returncode == 1
     message = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(message) == 1
-    assert "a worker that reads the data has died" in message[0]
+    assert "a data-loading worker died" in message[0]
 
 
 def test_data_workers_that_fall_silent_are_reported(
@@ -214,4 +214,4 @@ def test_data_workers_that_fall_silent_are_reported(
     monkeypatch.chdir(pairs)
     assert cli.main(["train", "-opt", str(write_options(pairs, opt))]) == 1
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
-    assert "the workers that read the data have fallen silent" in line
+    assert "the data-loading workers do not respond" in line

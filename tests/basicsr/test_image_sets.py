@@ -231,7 +231,7 @@ def test_wrong_options(fails, pairs: Path, change: dict, part: str) -> None:
 def test_skipping_is_for_training(fails, pairs: Path) -> None:
     opt = teacher_options()
     opt["datasets"]["val"]["on_error"] = "skip"
-    assert "val.on_error: only training may leave images out" in one(fails(opt))
+    assert "val.on_error: only training may skip images" in one(fails(opt))
 
 
 @pytest.mark.parametrize(
@@ -239,11 +239,14 @@ def test_skipping_is_for_training(fails, pairs: Path) -> None:
     [
         ({"split": "small-val"}, "split: small-val is asked for, and train_store holds"),
         ({"layout": "o-haze"}, "layout: o-haze is asked for"),
-        ({"dataroot_lq": "train/hazy"}, "dataroot_lq: a store says for itself"),
+        ({"dataroot_lq": "train/hazy"}, "dataroot_lq: a store lists its own images"),
         ({"gt_size": 70}, "train_store, clear image clear/00.png: 80 x 64 pixels are less than"),
         ({"dataroot_gt": "clear_store"}, "clear_store: this store has no hazy images"),
         ({"dataroot_gt": "train"}, "dataroot_lq: missing; train is no store"),
-        ({"dataroot_gt": "train/clear", "layout": "folders"}, "train/clear holds clear images"),
+        (
+            {"dataroot_gt": "train/clear", "layout": "folders"},
+            "train/clear holds only clear images",
+        ),
     ],
 )
 @pytest.mark.parametrize("fails", [1], indirect=True)
@@ -327,7 +330,7 @@ def test_lmdbs_of_basicsrs_format_keep_their_splits_name(pairs: Path, train) -> 
     [
         ({"split": "another"}, "split: another is asked for, and train_lmdb holds folders/small"),
         ({"layout": "nh-haze"}, "layout: nh-haze is asked for"),
-        ({"filename_tmpl": "{}_x"}, "filename_tmpl: an LMDB says for itself"),
+        ({"filename_tmpl": "{}_x"}, "filename_tmpl: an LMDB lists its own images"),
     ],
 )
 @pytest.mark.parametrize("fails", [1], indirect=True)
@@ -377,4 +380,4 @@ def test_depth_of_another_size_is_found_before_the_run(fails, pairs: Path) -> No
 def test_validation_images_stay_as_they_are(fails, pairs: Path, key: str) -> None:
     opt = teacher_options()
     opt["datasets"]["val"][key] = {"use_scale": [0.5, 2], "color_jitter": {"hue": 0.1}}[key]
-    assert f"datasets.val.{key}: only training changes its images" in one(fails(opt))
+    assert f"datasets.val.{key}: only allowed in training" in one(fails(opt))

@@ -62,4 +62,4 @@ def test_perceptual_loss_whose_weights_cannot_be_had(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     message = one(lines)
     assert "train.perceptual_opt: its weights cannot be had" in message
-    assert "put them to experiments/pretrained_models/vgg19-dcbb9e9d.pth" in message
+    assert "to experiments/pretrained_models/vgg19-dcbb9e9d.pth" in message

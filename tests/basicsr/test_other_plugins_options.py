@@ -90,7 +90,8 @@ def test_a_checkpoint_by_the_key_of_old_versions(options) -> None:
     opt = options()
     opt["path"]["pretrain_model_g"] = "x.pth"
     assert problems(opt) == [
-        "path.pretrain_model_g: BasicSR ignores this key of its first versions; did you mean "
+        "path.pretrain_model_g: BasicSR ignores this key, which only its first versions read; did "
+        "you mean "
         "'pretrain_network_g'?"
     ]
 

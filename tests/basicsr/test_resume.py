@@ -115,7 +115,9 @@ def test_a_longer_schedule_is_followed(pairs: Path, train) -> None:
     assert rates[4:] == pytest.approx([0.0005, 0.000308658, 0.000146447, 3.80602e-05], rel=1e-5)
     text = log_of(pairs, "teacher")
     assert "another train.scheduler.periods: [8], was [4]" in text
-    assert "The state's learning rates go on, [[0.001]]; the options' are others, [[0.5]]." in text
+    assert (
+        "Continuing with the state's learning rates, [[0.001]], not the options', [[0.5]]." in text
+    )
 
 
 def test_another_kind_of_schedule_is_refused(pairs: Path, train, capfd) -> None:
@@ -128,7 +130,7 @@ def test_another_kind_of_schedule_is_refused(pairs: Path, train, capfd) -> None:
     capfd.readouterr()
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
     errors = capfd.readouterr().err
-    assert "2.state: the state of a training with another optimizer or scheduler" in errors
+    assert "2.state: the state of a run with a different optimizer or scheduler" in errors
 
 
 def test_resume_under_another_name(pairs: Path, run) -> None:

@@ -43,7 +43,7 @@ def test_a_healthy_set_is_silent(healthy: Path, run: Check):
     assert done.returncode == 0, done.stdout
     assert problems(done) == []
     assert "10 hazy and 10 clear images, 10 pairs" in done.stdout
-    assert "scenes of 10 pairs compared: nothing wrong" in done.stdout
+    assert "scenes of 10 pairs compared: no problems" in done.stdout
     assert "0 errors, 0 warnings" in done.stdout
     assert not (healthy.parent / "check.png").exists()
 
@@ -59,7 +59,7 @@ def test_swapped_names_are_found_with_the_right_ones(healthy: Path, check: Check
     assert len(lines) == 2
     for line, name, right in zip(lines, ("cat_0", "cat_1"), ("cat_1", "cat_0"), strict=True):
         assert line.startswith(f"error [scene] set/hazy/{name}.png and set/clear/{name}.png: not")
-        assert f"looks like the scene of set/clear/{right}.png" in line
+        assert f"seems to belong to set/clear/{right}.png" in line
     picture = cv2.imread(str(healthy.parent / "look.png"))
     assert picture is not None
     assert picture.shape[1] > 600
@@ -138,7 +138,7 @@ def test_exchanged_folders_are_one_line(healthy: Path, check: Check):
     (healthy / "x").rename(healthy / "clear")
     done = check("set")
     assert done.returncode == 1
-    assert "hazy and clear folders look exchanged" in one(problems(done))
+    assert "hazy and clear folders look swapped" in one(problems(done))
     assert "in 10 of 10 pairs" in done.stdout
 
 
@@ -284,4 +284,4 @@ def check_silence_and_rotation(folder: Path, tmp_path: Path, check: Check) -> No
     lines = [line for line in problems(check("set")) if "[scene]" in line]
     assert len(lines) == len(pairs)
     for number, line in enumerate(lines):
-        assert f"the scene of set/clear/{pairs[number - 1][0].stem}." in line
+        assert f"seems to belong to set/clear/{pairs[number - 1][0].stem}." in line

@@ -155,13 +155,13 @@ def test_clear_images_alone(healthy: Path, check: Check):
     [
         (("nowhere",), "nowhere: no such folder"),
         (("set", "set"), "set: given twice"),
-        (("set", "-o", "check.gif"), "check.gif: images are written as"),
-        (("set", "-o", "set"), "set: images are written as"),
-        (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; name another place"),
+        (("set", "-o", "check.gif"), "check.gif: images can be written as"),
+        (("set", "-o", "set"), "set: images can be written as"),
+        (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; choose another place"),
         (("set", "-o", "/proc/x/check.png"), "/proc/x/check.png: cannot be written ("),
         (("set", "-o", "set/clear/cat_0.png"), "set/clear/cat_0.png: is one of the images"),
         (("set", "--dataset", "nh-hase"), "did you mean 'nh-haze'"),
-        (("set", "--split", "a", "--split", "b"), "set: has one split only, which --split names"),
+        (("set", "--split", "a", "--split", "b"), "set: has only one split, which --split names"),
         (("set", "--split", "a", "--split", "a"), "--split a: given twice"),
     ],
 )
@@ -194,10 +194,10 @@ def test_the_output_is_the_same_each_time(healthy: Path, check: Check):
 def test_an_older_picture_is_not_taken_for_this_checks(healthy: Path, check: Check):
     Path("check.png").write_bytes(b"old")
     done = check("set", "-o", "new/x.png")
-    assert "No picture: there is nothing to look at\n" in done.stdout
+    assert "No picture: nothing to show\n" in done.stdout
     assert not Path("new").exists()
     done = check("set")
-    assert "nothing to look at; check.png is older, of another check\n" in done.stdout
+    assert "nothing to show; check.png is from an earlier check\n" in done.stdout
     assert Path("check.png").read_bytes() == b"old"
 
 
@@ -216,4 +216,4 @@ def test_basicsrs_lmdbs(tmp_path: Path, check: Check):
     assert "basicsr (folders/set): 1 hazy and 1 clear image, 1 pair" in check("basicsr").stdout
     done = check("basicsr/hazy.lmdb")
     assert done.returncode == 1
-    assert "whose clear ones lie beside; name basicsr" in one(done.stderr.splitlines())
+    assert "whose clear ones are beside it; give basicsr" in one(done.stderr.splitlines())

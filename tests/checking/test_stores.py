@@ -103,7 +103,7 @@ def renamed(about: bytes) -> bytes:
     [
         (b"pairs", lambda pairs: pairs[8:] + pairs[:8], "its fingerprint is wrong"),
         (b"clear/00000001/about", renamed, "its fingerprint is wrong"),
-        (b"clear/sizes", transposed, "its table of clear sizes is wrong"),
+        (b"clear/sizes", transposed, "its table of clear sizes is damaged"),
         (b"hazy/00000000/about", lambda _: b'{"name": "x"}', "damaged (hazy image 0 has no 'he"),
     ],
 )
@@ -115,7 +115,7 @@ def test_tables_that_do_not_fit_are_an_error(
     assert done.returncode == 1
     line = one([line for line in problems(done) if "[store]" in line])
     assert line.startswith(f"error [store] a.store: {wanted}")
-    assert line.endswith("; make the store again")
+    assert line.endswith("; rebuild the store")
     assert "1 wrong in the store itself" in done.stdout
 
 

@@ -127,7 +127,7 @@ def test_exported_networks(name: str, tmp_path: Path) -> None:
         torch.export.save(program, path if path.suffix == ".pt2" else tmp_path / "net.pt2")
         (tmp_path / "net.pt2").replace(path)
     kind = "ONNX" if path.suffix == ".onnx" else "torch.export"
-    words = rf": an exported network \({kind}.*the checkpoint that it was made from"
+    words = rf": an exported network \({kind}.*the checkpoint that it was exported from"
     with pytest.raises(KTDNError, match=re.escape(str(path)) + words) as caught:
         load_network(path)
     assert "\n" not in str(caught.value)

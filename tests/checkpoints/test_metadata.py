@@ -149,7 +149,7 @@ def test_parts() -> None:
     }
     with pytest.raises(KTDNError, match=r"a.pth: .* another network than KTDN: SRVGGNet"):
         network_of({"network": {"type": "SRVGGNet"}}, "a.pth")
-    with pytest.raises(KTDNError, match=r"a.pth: its metadata's 'network' is no dictionary"):
+    with pytest.raises(KTDNError, match=r"a.pth: its metadata's 'network' is not a dictionary"):
         network_of({"network": "KTDN"}, "a.pth")
     assert (stage_of(METADATA), iteration_of(METADATA)) == ("teacher", 40)
     for metadata in ({}, {"run": 3}, {"run": {"stage": "x", "iteration": "y"}}):

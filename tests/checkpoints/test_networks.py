@@ -132,9 +132,9 @@ def test_weights_of_another_kind(tmp_path: Path) -> None:
         fails(path, words, encoder=ENCODER)
     squeezed = "fam4.channel_attention.attention.0.weight"
     torch.save({"params": {**weights, squeezed: torch.zeros(0, 10**12, 1, 1)}}, path)
-    fails(path, f"'{squeezed}' has no numbers", encoder=ENCODER)
+    fails(path, f"'{squeezed}' has no values", encoder=ENCODER)
     torch.save({"params": {**weights, "mean": torch.zeros(10**6)}}, path)
-    fails(path, "its 'mean' is (1000000,), and not three numbers")
+    fails(path, "its 'mean' is (1000000,), not three numbers")
 
 
 def test_half_precision_becomes_single(tmp_path: Path) -> None:

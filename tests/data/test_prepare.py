@@ -185,7 +185,7 @@ def test_mount_point_is_refused_before_anything_is_done(photos: Path, small_disk
     try:
         for form in prepare_module.FORMATS:
             message = refusal(photos, small_disk / "a b", form=form)
-            assert f"name a folder within it, such as {small_disk / 'a b/store'}" in message
+            assert f"choose a folder within it, such as {small_disk / 'a b/store'}" in message
     finally:
         subprocess.run(["umount", str(small_disk / "a b")], check=True)
     for folder in ("a b", "within"):
@@ -202,10 +202,10 @@ def test_lmdb_is_no_folder_of_images(photos: Path, tmp_path: Path) -> None:
     prepare(photos, tmp_path / "store")
     for folder in ("bs/hazy.lmdb", "store"):
         message = refusal(tmp_path / folder, tmp_path / "more")
-        assert "an LMDB is no folder of images" in message
+        assert "an LMDB is not a folder of images" in message
         assert "io_backend" not in message
     message = refusal(photos, tmp_path / "more", clear=tmp_path / "bs/clear.lmdb")
-    assert "clear.lmdb: an LMDB is no folder" in message
+    assert "clear.lmdb: an LMDB is not a folder" in message
 
 
 def test_images_beside_the_chosen_folders_are_counted(
@@ -301,11 +301,11 @@ def test_mended_image_is_all_that_is_done_again(
     victim = photos / "GT/5.jpg"  # the last of all
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-200])
-    assert "what is done so far is kept" in refusal(photos, tmp_path / "store", workers=1)
+    assert "finished images are kept" in refusal(photos, tmp_path / "store", workers=1)
     victim.write_bytes(whole)
     capsys.readouterr()
     prepare(photos, tmp_path / "store")
-    assert "Goes on: 11 of 12 images are there already." in capsys.readouterr().out
+    assert "Resuming: 11 of 12 images are already done." in capsys.readouterr().out
 
 
 def test_file_that_changed_meanwhile_is_done_again(photos: Path, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_unreadable_image_is_named(photos: Path, tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(photos: Path, tmp_path: Path, run) -> None:
     with StoreWriter(tmp_path / "store", {}):
-        assert "another process is making it" in error_line(run("prepare", "photos", "store"))
+        assert "another process is writing it" in error_line(run("prepare", "photos", "store"))
     assert run("prepare", "photos", "store").returncode == 0
 
 
@@ -498,7 +498,7 @@ def test_disk_that_fills_up_loses_nothing(
 ) -> None:
     message = error_line(run("prepare", "many", "disk/store", program=UNAWARE))
     assert "disk/store: cannot be written (the disk is full" in message
-    assert "the same command resumes" in message
+    assert "run the same command again to resume" in message
     assert not (small_disk / "store").exists()
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     done = run("prepare", "many", "disk/store")

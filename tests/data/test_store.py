@@ -301,7 +301,7 @@ def test_draft_with_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with (
         StoreWriter(tmp_path / "store", {}),
-        pytest.raises(KTDNError, match="another process is making it"),
+        pytest.raises(KTDNError, match="another process is writing it"),
     ):
         StoreWriter(tmp_path / "store", {})
     write_store(tmp_path / "store")

@@ -164,7 +164,7 @@ def test_a_teacher_is_told_of(here: Path, dehaze: Command, checkpoint: Path) -> 
     code, _, err = dehaze("photos/a.png", "-o", "out", "--checkpoint", "teacher.pth")
     assert (code, err) == (
         0,
-        "warning: teacher.pth is a teacher, which reconstructs clear images; the student of its "
-        "training dehazes\n",
+        "warning: teacher.pth is a teacher, which only reconstructs clear images; use the "
+        "student trained with it\n",
     )
     assert dehaze("photos/a.png", "-o", "out2", "--checkpoint", "student.pth")[::2] == (0, "")

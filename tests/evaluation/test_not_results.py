@@ -27,8 +27,8 @@ def test_ground_truth_among_results(scenes, evaluate) -> None:
     assert (code, out) == (1, "")
     assert err == (
         f"error: theirs: {Path('theirs/01_GT.png')} is a copy of the ground truth "
-        f"{Path('val/clear/01_GT.png')}, and {Path('theirs/01.png')} lies beside it; leave results "
-        "alone there\n"
+        f"{Path('val/clear/01_GT.png')}, and {Path('theirs/01.png')} lies beside it; keep only "
+        "results there\n"
     )
     assert not Path("evaluation.csv").exists()
     # A result of the ground truth's name is taken all the same.

@@ -44,7 +44,7 @@ def test_usual_names_of_a_result(name: str) -> None:
 @pytest.mark.parametrize("name", ["011.png", "01_2.png", "1.png", "x01.png", "GT.png", "01x.png"])
 def test_names_of_something_else(name: str) -> None:
     line = refused(["01_GT.png"], [name])
-    assert line.startswith("results: has no image of '01_GT' of gt; names must be equal, or begin")
+    assert line.startswith("results: has no image of '01_GT' of gt; names must match, or start")
     assert "'01_dehazed'" in line
 
 
@@ -64,11 +64,11 @@ def test_the_longest_name_is_meant() -> None:
 def test_two_for_one_and_none_are_named() -> None:
     line = refused(["01_GT.png"], ["01_hazy.png", "01_dehazed.png"])
     assert line == (
-        "results: 01_hazy.png, 01_dehazed.png may all be the image of '01_GT' of gt; leave one of "
-        "them there"
+        "results: 01_hazy.png, 01_dehazed.png could all be the image of '01_GT' of gt; keep one "
+        "of them"
     )
     line = refused(["01.png"], ["a/01.png", "b/01.png"])
-    assert "a/01.png, b/01.png may all be the image of '01'" in line
+    assert "a/01.png, b/01.png could all be the image of '01'" in line
     line = refused([f"{number:02}.png" for number in range(9)], ["00.png", "x.png"])
     assert "no image of '01' (nor of '02', '03'" not in line
     assert "no image of '01' (nor of 02, 03, 04, 05, 06 and 2 more) of gt" in line

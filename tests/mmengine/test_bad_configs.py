@@ -151,7 +151,7 @@ VALUES: list[tuple[str, object, str]] = [
     ("model.student.encoder", "test_vit", "KTDN needs 4, 8 and 16"),
     ("model.student.head", "afine", "has no head 'afine'; did you mean 'affine'?"),
     ("model.student.widths", [64, 32, 37], "widths [64, 32, 37]: 37 channels at stride 4"),
-    ("model.teacher.head", "affine", "teacher.head: a teacher with the head affine gives back"),
+    ("model.teacher.head", "affine", "teacher.head: a teacher with an affine head reconstructs"),
     ("model.student.pretrained", "no.pth", "no.pth: no such checkpoint file"),
     ("model.pixel_loss.criterion", "l3", "criterion 'l3' is not one of l1, mse, smooth_l1"),
     ("model.laplacian_loss.levels", 9, "allows at most levels=5"),
@@ -335,7 +335,7 @@ def test_what_does_not_go_together(fails, pairs: Path, edit: Edit, expected: str
         ("model.generator.encoder.x=1", "cannot be set"),
         ("custom_hooks.1=L1Loss", "cannot be set (AttributeError"),
         ("val_evaluator.1=x,y", "cannot be set (AttributeError"),
-        ("model.generator.head=affine", "generator.head: a teacher with the head affine gives"),
+        ("model.generator.head=affine", "generator.head: a teacher with an affine head"),
         ("train_cfg.max_iters=many", "train_cfg: max_iters: 'many' must be a whole number"),
     ],
 )

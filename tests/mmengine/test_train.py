@@ -290,9 +290,11 @@ def test_a_changed_schedule_is_followed(mmengine_run: Callable, pairs: Path) -> 
     rates = [re.findall(r"Iter\(train\) \[(\d)/\d\] +lr: (\S+)", log) for log in logs]
     assert len(rates[0]) == 6
     assert rates[0][2:] == rates[1][2:]
-    changed = "Resuming with another param_scheduler.T_max: 8, was 2; the learning rate goes on by"
+    changed = "Resuming with another param_scheduler.T_max: 8, was 2; the learning rate follows"
     assert logs[1].count(changed) == 1
-    said = "The state's learning rates go on, [[0.001], [0.001]]; the options' are others, [[0.5]"
+    said = (
+        "Continuing with the state's learning rates, [[0.001], [0.001]], not the options', [[0.5]"
+    )
     assert logs[1].count(said) == 1
 
 
@@ -319,7 +321,7 @@ def test_a_changed_batch_goes_on_where_the_samples_were(
     assert mmengine_run("train", cfg, "--resume") == 0
     log = log_of(pairs)
     assert "Resuming with another samples an iteration: 1, was 2." in log
-    assert "Not exact any more: batches are made of other samples." in log
+    assert "No longer exact: batches contain different samples." in log
     samples = [
         Checkpoint.read(pairs / f"work_dirs/config/iter_{number}.pth").content["message_hub"][
             "runtime_info"

@@ -68,7 +68,7 @@ FILES = {
             xmp=packet('xmpNote:HasExtendedXMP="0123456789ABCDEF"'),
             extra=segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60)),
         ),
-        "left out: further XMP",
+        "left out: extended XMP",
     ),
     "two-pictures": (
         saved(PICTURE, "MPO", save_all=True, append_images=[PICTURE, PICTURE]),

@@ -136,7 +136,7 @@ def test_cmyk_becomes_srgb_and_is_said(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     photo.convert("CMYK").save(path, quality=98)
     read = read_photo(path)
-    assert read.notes == ["CMYK became sRGB"]
+    assert read.notes == ["CMYK converted to sRGB"]
     assert np.abs(read.pixels.astype(int) - np.array(photo)).mean() < 4
 
 
@@ -147,7 +147,7 @@ def test_profiles_that_do_not_describe_rgb_are_left_out_and_said(tmp_path: Path)
     Image.fromarray(data.astronaut()[:9, :9]).convert("L").save(path, icc_profile=bytes(profile))
     photo = read_photo(path)
     assert photo.metadata.icc == b""
-    assert photo.notes == ["its colour profile is not one of RGB and is left out"]
+    assert photo.notes == ["its colour profile is not for RGB and was dropped"]
 
 
 def test_the_first_of_several_pictures(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_first_of_several_pictures(tmp_path: Path) -> None:
             pictures[0], tmp_path / name, save_all=True, append_images=pictures[1:], **options
         )
         assert np.array_equal(photo.pixels, np.array(pictures[0])), name
-        assert photo.notes == ["the first of its 3 pictures was taken"]
+        assert photo.notes == ["used the first of its 3 images"]
     path = tmp_path / "phone.jpg"
     pictures[0].save(path, "MPO", save_all=True, append_images=pictures[1:])
     assert read_photo(path).notes == ["left out: 2 further pictures"]

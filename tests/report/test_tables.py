@@ -50,7 +50,7 @@ def test_anyones_table(tmp_path: Path) -> None:
         ("", "no table of figures"),
         ("image,value\na,1\n", "no table of figures"),
         ("image,pnsr\na,1\n", "did you mean 'psnr'?"),
-        ("image,psnr\n", "without a row"),
+        ("image,psnr\n", "without rows"),
         ("image,psnr\na,1\nb\n", "line 3: 1 cells for 2 columns"),
         ("image,psnr\na,1\nb,good\n", "line 3: psnr is 'good', no number"),
         ('image,psnr\n"a,1\n', "broken CSV"),

@@ -173,10 +173,10 @@ def test_tree_that_bites_its_tail(path: Path) -> None:
 @pytest.mark.parametrize(
     ("offset", "form", "value", "part"),
     [
-        (16, "<I", 1, "is none of an LMDB's first"),
+        (16, "<I", 1, "is not an LMDB meta page"),
         (20, "<I", 2, "version 2 of the format"),
         (40, "<I", 0, "pages of 0 bytes"),
-        (40, "<I", 2048, "is none of an LMDB's first"),
+        (40, "<I", 2048, "is not an LMDB meta page"),
         (92, "<H", 4, "another kind of tree"),  # several values for a key
         (94, "<H", 33, "another kind of tree"),  # levels
         (136, "<Q", 2**50, "truncated"),  # the last page

@@ -371,14 +371,17 @@ def test_unpaired_images_are_named(tmp_path: Path) -> None:
     [
         (
             ("train/hazy/a.png", "train/clear/a.png", "val/hazy/a.png", "val/clear/a.png"),
-            "hazy images lie deeper",
+            "hazy images are in subfolders",
         ),
         (("train/hazy/a.png", "clear/a.png"), "no folder of clear ones"),
-        (("hazy/a.png", "gt/a.png", "clear/a.png"), "'clear' and 'gt' may both hold clear images"),
+        (
+            ("hazy/a.png", "gt/a.png", "clear/a.png"),
+            "'clear' and 'gt' could both hold the clear images",
+        ),
         (("hazy/a.png", "other/a.png"), "no folder of clear ones"),
-        (("a.png", "a.jpg"), "a.jpg and a.png are the same image to us"),
+        (("a.png", "a.jpg"), "a.jpg and a.png count as the same image"),
         (("hazy/a.png", "clear/b.png"), "not all images have a partner"),
-        (("hazy/a.png", "hazy/a.jpg", "clear/a.png"), "hazy/a.jpg and hazy/a.png may both be"),
+        (("hazy/a.png", "hazy/a.jpg", "clear/a.png"), "hazy/a.jpg and hazy/a.png could both be"),
         (("notes.txt",), "holds no image"),
     ],
 )

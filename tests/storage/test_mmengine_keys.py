@@ -160,5 +160,5 @@ def test_prefixes_of_the_models_that_train_it() -> None:
 
 def test_a_file_without_weights(tmp_path: Path) -> None:
     torch.save({"meta": {}, "state_dict": {}}, tmp_path / "empty.pth")
-    with pytest.raises(KTDNError, match="holds no network's weights"):
+    with pytest.raises(KTDNError, match="contains no network weights"):
         Checkpoint.read(tmp_path / "empty.pth").select()

@@ -154,7 +154,7 @@ def test_a_changed_number_is_seen(file: Path) -> None:
     torch.save({"a": WEIGHT}, file)
     content = file.read_bytes()
     file.write_bytes(content.replace(struct.pack("<f", 7), struct.pack("<f", 8)))
-    with refused(file, "another check sum"):
+    with refused(file, "a wrong checksum"):
         load_tensors(file)
 
 
@@ -348,7 +348,7 @@ def test_no_command_waits_for_a_pipe(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("net.pth: a pipe or a device, no checkpoint file") == 4
+    assert done.stderr.count("net.pth: a pipe or a device, not a checkpoint file") == 4
 
 
 def test_a_header_without_end(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
         )
     if not is_train and not path.get("pretrain_network_g"):
         problems.append(
-            "path.pretrain_network_g: missing; it names the checkpoint to test (a network with "
-            "random weights tells nothing)"
+            "path.pretrain_network_g: missing; it names the checkpoint to test (testing "
+            "random weights is pointless)"
         )
     if path.get("resume_state"):
         try:

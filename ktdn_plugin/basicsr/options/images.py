@@ -63,7 +63,7 @@ def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
     if dataset.get("meta_info_file") and distributed.rank() == 0:
         _logger.warning(
             f"{dataset['name']}: {dataset['type']} reads every image of an LMDB; what "
-            f"meta_info_file names, {dataset['meta_info_file']}, is not looked at."
+            f"meta_info_file names, {dataset['meta_info_file']}, is ignored."
         )
     images = open_lmdbs({key: Path(dataset[key]) for key in reversed(roots)})
     for one in images:
@@ -115,7 +115,7 @@ def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list
         if spare:
             parts.append(f"no clear partner of {some(spare)} in {dataset['dataroot_gt']}")
         raise KTDNError(
-            f"hazy and clear images do not pair: {'; '.join(parts)} (names must be equal, or "
+            f"hazy and clear images do not pair: {'; '.join(parts)} (names must match, or "
             "follow filename_tmpl)"
         )
     return [(Path(dataset["dataroot_lq"]) / name, path) for name, path in partners.items()]

@@ -242,7 +242,7 @@ def _expanded(path: Any, where: str) -> Any:
     try:
         return str(Path(path).expanduser()) if isinstance(path, str) else path
     except RuntimeError as error:
-        raise KTDNError(f"{where}: {path}: there is no such home folder") from error
+        raise KTDNError(f"{where}: {path}: no such home folder") from error
 
 
 def skip_needless_downloads(opt: Options) -> None:

@@ -184,15 +184,15 @@ class Named(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    type: Text = key("The name it is registered by.", ...)
+    type: Text = key("Its name in the registry.", ...)
 
 
 class Network(Named):
     """A network of BasicSR's registry; further keys are its arguments."""
 
-    type: Text = key("The network: KTDN, or another one that is registered.", ...)
+    type: Text = key("The network: KTDN, or another registered one.", ...)
     pretrained: bool | Text | None = key(
-        "Pretrained weights of the encoder: true downloads them, a path takes a file.",
+        "Pretrained weights of the encoder: true downloads them, a path loads a file.",
         wanted="true, false or a path",
     )
 
@@ -218,7 +218,7 @@ class Metric(Named):
     """A metric of BasicSR's registry; further keys are its arguments."""
 
     type: Text = key("The metric: calculate_psnr, calculate_ssim, ...", ...)
-    crop_border: int | None = key("Width of the border to leave out, in pixels.", ge=0)
+    crop_border: int | None = key("Width of the border to ignore, in pixels.", ge=0)
     better: Literal["higher", "lower"] | None = key("Which values are better.")
 
 
@@ -242,29 +242,31 @@ class Dataset(Section):
     name: str | None = key(
         "Its name in logs and folders; default: the phase.",
         pattern=FOLDER_NAME,
-        wanted="the name of a folder: no slashes, no dot in front, at most 150 characters",
+        wanted="the name of a folder: no slashes, no leading dot, at most 150 characters",
     )
     type: Text = key("The dataset's class: PairedHazeDataset, ClearImageDataset, ...", ...)
     phase: Text | None = key("Filled in: train, val or test.")
     scale: int | None = key("Filled in: the run's scale.")
     dataroot_gt: Text | None = key(
-        "The clear images: a folder, an LMDB, a store, or a dataset as it is unpacked (layout).",
+        "The clear images: a folder, an LMDB, a store, or a dataset as unpacked (layout).",
         of=(*OUR_DATASETS, "PairedImageDataset"),
     )
     dataroot_lq: Text | None = key(
         "The hazy images: a folder or an LMDB.", of=("PairedHazeDataset", *BASICSR_DATASETS)
     )
     dataroot_depth: Text | None = key(
-        "A folder of depth maps, brighter where it is farther, of equal names.", of=SYNTHETIC
+        "A folder of depth maps with the images' names, brighter where farther.", of=SYNTHETIC
     )
     layout: Literal[tuple(LAYOUTS)] | None = key(  # type: ignore[valid-type]
-        "How the dataset in dataroot_gt is unpacked.",
+        "How the dataset in dataroot_gt is laid out.",
         of=OUR_DATASETS,
         wanted=f"one of {', '.join(LAYOUTS)}",
     )
-    split: Text | None = key("The split of the layout, named with every figure.", of=OUR_DATASETS)
+    split: Text | None = key(
+        "The split of the layout, reported with every metric.", of=OUR_DATASETS
+    )
     allow_incomplete: bool = key(
-        "Accept a copy of the layout that lacks images, and name what is missing.",
+        "Accept an incomplete copy of the layout, and report what is missing.",
         False,
         of=OUR_DATASETS,
     )
@@ -279,16 +281,14 @@ class Dataset(Section):
     color: Text | None = key("y for luminance only; KTDN needs RGB.", of=BASICSR_DATASETS)
     mean: list[float] | None = key("Channel means to subtract.", of=BASICSR_DATASETS)
     std: list[float] | None = key("Channel standard deviations to divide by.", of=BASICSR_DATASETS)
-    haze: dict[str, Any] | None = key(
-        "Ranges from which the haze of each image is drawn.", of=SYNTHETIC
-    )
+    haze: dict[str, Any] | None = key("Ranges from which each image's haze is drawn.", of=SYNTHETIC)
     degradation: dict[str, Any] | None = key(
         "Other kinds of haze, and camera degradations.", of=SYNTHETIC
     )
     gt_size: int | None = key("Height and width of the crops, in pixels.", ge=1, le=2**14)
     use_hflip: bool = key("Flip crops horizontally at random.", True, training=True)
     use_rot: bool = key("Flip crops vertically and transpose them at random.", True, training=True)
-    use_scale: list[float] | None = key("Random scaling, [from, to].", of=OUR_DATASETS)
+    use_scale: list[float] | None = key("Random scaling, [min, max].", of=OUR_DATASETS)
     color_jitter: dict[str, Any] | None = key(
         "Random brightness, contrast, saturation and hue.", of=OUR_DATASETS
     )
@@ -307,18 +307,18 @@ class Dataset(Section):
         "In BasicSR's own loop: shuffle; ours always does.", True, training=True
     )
     prefetch_mode: Literal["cuda"] | None = key(
-        "cuda copies a batch to the GPU while the one before is worked on.",
-        wanted="cuda, or left out: workers read ahead anyway, and the other mode waits for ever "
+        "cuda copies the next batch to the GPU during the current step.",
+        wanted="cuda, or omitted: workers prefetch anyway, and the other mode hangs "
         "when a file cannot be read",
     )
     on_error: Literal["raise", "skip"] = key(
-        "An image that cannot be read: raise stops, skip takes the next one.",
+        "What to do with an unreadable image: raise stops, skip uses the next one.",
         "raise",
         of=KNOWN_DATASETS,
         training=True,
     )
     skip_at_most: float = key(
-        "Share of the images that on_error: skip may leave out.",
+        "Share of the images that on_error: skip may skip.",
         AT_MOST,
         of=KNOWN_DATASETS,
         training=True,
@@ -340,10 +340,10 @@ class Paths(Section):
         "Require that the checkpoint's weights match the network exactly.", True
     )
     strict_load_t: bool = key("The same for the teacher.", True)
-    param_key_g: Text | None = key("Which weights of it: params_ema (averaged) or params.")
-    param_key_t: Text = key("Which weights of it: params_ema (averaged) or params.", "params_ema")
+    param_key_g: Text | None = key("Which of its weights: params_ema (averaged) or params.")
+    param_key_t: Text = key("Which of its weights: params_ema (averaged) or params.", "params_ema")
     resume_state: Text | None = key("A training state to resume from; see also --auto_resume.")
-    ignore_resume_networks: list[Text] | None = key("Networks that resume_state does not replace.")
+    ignore_resume_networks: list[Text] | None = key("Networks that resume_state does not load.")
     experiments_root: Text | None = key("The training's folder; default: experiments/NAME.")
     results_root: Text | None = key("The results' folder; default: results/NAME.")
 
@@ -384,8 +384,12 @@ class Train(Section):
     transfer_opt: Named | None = key(
         "Loss on the teacher's features: {type: KnowledgeTransferLoss}.", of=STUDENT
     )
-    features_g: dict[str, str] | None = key("The student's modules that give features.", **MODULES)
-    features_t: dict[str, str] | None = key("The teacher's modules that give features.", **MODULES)
+    features_g: dict[str, str] | None = key(
+        "The student's modules whose outputs are compared.", **MODULES
+    )
+    features_t: dict[str, str] | None = key(
+        "The teacher's modules whose outputs are compared.", **MODULES
+    )
     teacher_min_psnr: Positive | None = key(
         "PSNR (dB) that the teacher's reconstruction must reach before training.", of=STUDENT
     )
@@ -399,11 +403,16 @@ class Train(Section):
     )
     compile: bool = key("Compile the networks with torch.compile.", False, of=STEP_MODELS)
     grad_accum_steps: int = key(
-        "Batches whose gradients are added up for one step.", 1, of=STEP_MODELS, ge=1, le=2**16
+        "Number of parts of a batch whose gradients are accumulated.",
+        1,
+        of=STEP_MODELS,
+        ge=1,
+        le=2**16,
     )
     clip_grad: Positive | None = key("Clip the gradient to this norm.", of=STEP_MODELS)
     freeze_bn: bool | Annotated[int, Field(ge=0)] = key(
-        "The step after which batch norm's statistics stay; true: from the start; false: never.",
+        "The step after which batch norm statistics are frozen; true: from the start; false: "
+        "never.",
         _frozen_after,
         of=STEP_MODELS,
         wanted="true, false, or the iteration after which batch statistics are frozen",
@@ -422,9 +431,9 @@ class Val(Section):
         "Suffix of the saved images' names; default: the run's name.",
         "",
         pattern=f"^$|{FOLDER_NAME}",
-        wanted="a text without slashes (it ends the results' names)",
+        wanted="a string without slashes (the suffix of the results' names)",
     )
-    metrics: dict[str, Metric] | None = key("Metrics, by names of your choice.")
+    metrics: dict[str, Metric] | None = key("Metrics, under names of your choice.")
     best_metric: Text | None = key(
         "The metric that decides which network is net_g_best.pth; default: the first."
     )
@@ -434,7 +443,7 @@ class Val(Section):
 class Wandb(Section):
     """Weights & Biases."""
 
-    project: Text | None = key("The project; without one it is off.")
+    project: Text | None = key("The project; omitted: off.")
     resume_id: Text | None = key("The run to resume.")
 
 
@@ -452,8 +461,8 @@ class Distributed(Section):
     """Several processes that train together."""
 
     backend: Text | None = key("In BasicSR's own loop: nccl or gloo; ours chooses by device.")
-    port: int | None = key("The port at which processes meet under Slurm.", ge=1, lt=2**16)
-    timeout: Positive = key("Seconds that a process waits for the others.", TIMEOUT)
+    port: int | None = key("The rendezvous port under Slurm.", ge=1, lt=2**16)
+    timeout: Positive = key("Seconds that a process waits for the other ranks.", TIMEOUT)
 
 
 class OptionsFile(Section):
@@ -467,7 +476,7 @@ class OptionsFile(Section):
         "The run's name, and its folder's: experiments/NAME, results/NAME.",
         ...,
         pattern=FOLDER_NAME,
-        wanted="the name of a folder: no slashes, no dot in front, at most 150 characters",
+        wanted="the name of a folder: no slashes, no leading dot, at most 150 characters",
     )
     model_type: Text = key("The training stage: KTDNModel, KTDNTeacherModel, SRModel, ...", ...)
     scale: int = key("Output size relative to the input; 1 for dehazing.", 1, ge=1, le=64)
@@ -478,7 +487,7 @@ class OptionsFile(Section):
         "Random seed; default: a different one for each run.", ge=0, lt=2**32 - 10_000
     )
     find_unused_parameters: bool = key(
-        "For distributed training of networks whose weights are not all used.", False
+        "For distributed training of networks with unused weights.", False
     )
     datasets: Annotated[dict[str, Dataset], BeforeValidator(_without_empty)] = key(
         "Images by phase: train, val, val_2, test, ...", ...
@@ -486,7 +495,7 @@ class OptionsFile(Section):
     network_g: Network = key("The network that is trained or tested.", ...)
     network_t: Network | None = key("The teacher; default: the same as network_g.")
     path: Paths = key("Checkpoints to load, and folders to write to.", Paths)
-    train: Train | None = key("How to train; a test needs none.")
+    train: Train | None = key("How to train; not needed for tests.")
     val: Val | None = key("When and how to validate.")
     logger: Logger = key("What is logged and saved when.", Logger)
     dist_params: Distributed = key("Training in several processes.", Distributed)
