@@ -1,4 +1,4 @@
-"""``ktdn haze``: lays haze over a person's photographs."""
+"""``ktdn haze``: lays haze over a user's photographs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def add_haze_or_draw_samples(
     overwrite: bool = False,
     **ranges: Any,
 ) -> None:
-    """Lays haze over photographs, or draws what a training is shown, as the flags say.
+    """Adds haze to photographs, or draws a training's samples, as the flags say.
 
     Args:
         photos: See :func:`add_haze`.
-        options_file: Instead of photographs, an options file of BasicSR's or a config of
+        options_file: Instead of photographs, a BasicSR options file or a config of
             mmengine's.
         output: Where to write; by default ``hazy``, or ``training_samples.png``.
         seed: Seed of the haze, or of the samples; by default 0, or the file's own.
@@ -50,7 +50,7 @@ def add_haze_or_draw_samples(
         ranges: See :func:`add_haze`; what is None has its default.
 
     Raises:
-        KTDNError: Flags do not fit one another, or what they lead to fails.
+        KTDNError: Flags contradict each other, or their work fails.
     """
     ranges = {name: value for name, value in ranges.items() if value is not None}
     if options_file is None:
@@ -109,7 +109,7 @@ def add_haze(
 
     Args:
         photos: Files, and folders, whose images are taken from all levels.
-        output: Folder to write to; it is made where it is missing.
+        output: Folder to write to; created if missing.
         seed: Which haze the first photograph gets, in [0, 2**32 - 1]; see ``synthesize_haze``.
         depth: An image of the only photograph's size, brighter where the scene is farther, 8 or
             16 bit; its mean becomes depth 1.

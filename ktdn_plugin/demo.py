@@ -1,6 +1,6 @@
-"""``ktdn demo``: the whole way from photographs to dehazed pictures, on any machine in minutes.
+"""``ktdn demo``: from photographs to dehazed results, on any machine in minutes.
 
-It makes a small dataset, then runs the very commands a person would: ``dehaze`` with the network
+It makes a small dataset, then runs the same commands as a user would: ``dehaze`` with the network
 that comes with the package, ``train`` for a teacher, ``train`` for a student, ``test``; last it
 draws a picture of what came out.
 """
@@ -103,7 +103,7 @@ def run_demo(
 
     Args:
         output: Folder to write to: ``data``, ``options``, the runs' folders, ``metrics.csv`` and
-            ``comparison.png``. An earlier demo's runs are kept aside.
+            ``comparison.png``. An earlier demo's runs are moved aside.
         seed: Seed of the training photographs' haze.
         toolbox: ``basicsr`` or ``mmengine``.
         force_yml: Changes to the two training stages' options, for ``basicsr``.
@@ -149,7 +149,7 @@ def _copy_options(source: Path, folder: Path) -> None:
 def _after_other_iterations(
     output: Path, words: Sequence[str]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Names the checkpoints that there are: mmengine's have the number of iterations in theirs."""
+    """Names the existing checkpoints: mmengine's names contain the number of iterations."""
 
     def newest(default: str) -> str:
         files = (output / default).parent.glob("iter_*.pth")

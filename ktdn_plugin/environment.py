@@ -1,4 +1,4 @@
-"""``ktdn env``: what a report of a fault should say of the machine, in one block."""
+"""``ktdn env``: what a bug report should say about the machine, in one block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = (
 
 
 def describe_environment() -> list[str]:
-    """Returns versions and devices, a line each; no path and no name of a person or a host.
+    """Returns versions and devices, one line each, without paths or names of people or hosts.
 
     Example:
         >>> describe_environment()[0].split()[0]

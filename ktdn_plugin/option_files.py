@@ -46,7 +46,7 @@ def _copy(folder: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """Returns what went wrong first; copytree goes on, and lists (source, target, reason)."""
+    """Returns the first failure; copytree continues, and lists (source, target, reason)."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         return str(error.args[0][0][2])
     return error.strerror or str(error)

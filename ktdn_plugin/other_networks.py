@@ -1,4 +1,4 @@
-"""Networks that are not ours, and cannot take an image of just any size."""
+"""Networks that are not ours, and may not accept every image size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ktdn_plugin.errors import KTDNError, is_out_of_memory
 
 @contextmanager
 def size_failures_as_errors(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
-    """Returns the message that a network cannot take an image, as many cannot take any size.
+    """Turns a network's failure on an image into one line: many do not accept every size.
 
     Args:
         network: The network; what goes wrong in one of ours is a defect, and stays as it is.

@@ -1,4 +1,4 @@
-"""KTDN for programs that load networks by spandrel: chaiNNer, ComfyUI and others.
+"""KTDN for programs that load networks with spandrel: chaiNNer, ComfyUI and others.
 
 spandrel has no entry points: a program calls :func:`install` once, before it loads a file.
 """

@@ -1,4 +1,4 @@
-"""Text that a person names: read whole or refused, never for ever, and YAML that stays small."""
+"""Reads the user's text files, with bounds on size and time, and YAML of bounded size."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def read_text(path: str | Path, at_most: int = LARGEST_TEXT, *, may_be_pipe: boo
             only once: for callers that read it no second time.
 
     Raises:
-        KTDNError: If it cannot be read, is no regular file (a pipe or a device may never end), is
-            larger, or is not UTF-8; if a pipe's writer takes too long.
+        KTDNError: If it cannot be read, is not a regular file (a pipe or a device may never end),
+            is larger, or is not UTF-8; if a pipe's writer takes too long.
     """
     try:
         # A named pipe would wait for a writer in opening already.
@@ -91,7 +91,7 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, KeyError, IndexError, OverflowError) as error:
             kind = str(node.tag).rpartition(":")[2]
             shown = str(node.value)[:40]
-            raise _problem(f"'{shown}' is not a {kind}", node) from error
+            raise _problem(f"'{shown}' is not a valid {kind}", node) from error
         if isinstance(made, int) and abs(made) >= 2**64:
             raise _problem(f"'{node.value[:40]}' is too large a number", node)
         return made
@@ -130,14 +130,14 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parses YAML of a bounded size into dicts, lists, texts, numbers, true, false and None.
+    """Parses YAML of bounded size into dicts, lists, strings, numbers, booleans and None.
 
     Args:
         text: The YAML.
         source: What messages begin with.
 
     Raises:
-        KTDNError: If it is no YAML, wants other objects built, or what it says, aliases expanded,
+        KTDNError: If it is not YAML, wants other objects built, or what it says, aliases expanded,
             is too much, too deep, or has a number or a character that nothing can use.
     """
     if len(text) > LARGEST_YAML:

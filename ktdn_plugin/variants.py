@@ -102,7 +102,7 @@ def create_model(
 
     Raises:
         KTDNError: If there is no such model or argument, if several kinds of weights are asked
-            for, if they cannot be had, or if the checkpoint says that it is of another network.
+            for, if they are not available, or if the checkpoint says that it is of another network.
         ValueError: If an argument's value is wrong.
 
     Example:

@@ -203,7 +203,7 @@ BAD = {
     "net_adapters_4.pth": (_adapters, "the adapters of a training, no network"),
     "no_network.pth": (_no_network, "contains no network weights (it has epoch)"),
     "other_shapes.pth": (_other_shapes, f"do not fit KTDN with encoder '{ENCODER}'"),
-    "bad_metadata.pth": (_bad_metadata, "what it has as 'ktdn' is no metadata"),
+    "bad_metadata.pth": (_bad_metadata, "what it has as 'ktdn' is not metadata"),
     "bad_encoder.pth": (_bad_encoder, "'hf-hub:somebody/resnet18' is not a timm model"),
 }
 """Name of a file: what writes it, and what is said of it."""

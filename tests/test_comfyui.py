@@ -354,4 +354,4 @@ def test_the_folder_for_checkpoints_is_made(
     (tmp_path / "models" / "ktdn").rmdir()
     (tmp_path / "models" / "ktdn").write_text("in the way")
     assert main(["comfyui", str(tmp_path), "--overwrite"]) == 1
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err

@@ -581,7 +581,7 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
 def test_bad_input_keeps_the_earlier_picture(tmp_path: Path) -> None:
     (tmp_path / "curves.png").write_bytes(b"earlier")
     good, empty = make_training(tmp_path / "good"), make_run(tmp_path / "empty")
-    with pytest.raises(KTDNError, match="nothing yet"):
+    with pytest.raises(KTDNError, match="not logged anything yet"):
         draw_curves([good, empty], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes() == b"earlier"
     assert len(list(tmp_path.iterdir())) == 3

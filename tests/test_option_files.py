@@ -21,7 +21,7 @@ def test_options_are_copied_once(run, tmp_path: Path) -> None:
     assert Path("demo/test_ktdn.yml") in copied
     done = run("options")
     assert done.returncode == 1
-    assert "options: exists already" in done.stderr
+    assert "options: already exists" in done.stderr
 
 
 def test_the_schema_that_ships_is_the_one_that_is_checked_by(run) -> None:

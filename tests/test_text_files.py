@@ -35,14 +35,14 @@ def test_plain_values() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: !!int ''", "x, line 2: '' is no int"),
-        ("a: !!float z", "x, line 1: 'z' is no float"),
-        ("a: !!bool maybe", "'maybe' is no bool"),
+        ("a: 1\nb: !!int ''", "x, line 2: '' is not a valid int"),
+        ("a: !!float z", "x, line 1: 'z' is not a valid float"),
+        ("a: !!bool maybe", "'maybe' is not a valid bool"),
         ("a: !!map 1", "a section is expected here"),
         ("a: !!timestamp x", "could not determine a constructor for the tag"),
         ("a: !!set {b}", "could not determine a constructor for the tag"),
         ("a: !!python/name:os.system", "could not determine a constructor for the tag"),
-        ("a: " + "9" * 5000, "is no int"),
+        ("a: " + "9" * 5000, "is not a valid int"),
         ("a: " + "9" * 40, "is too large a number"),
         ("a: 0x" + "f" * 40, "is too large a number"),
         ("a: " + "[" * 60 + "]" * 60, "nested too deeply"),

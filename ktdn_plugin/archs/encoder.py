@@ -157,7 +157,7 @@ class Encoder(nn.Module):
 
     Raises:
         KTDNError: If timm has no such model, if it does not give the strides, or if the weights
-            asked for cannot be had. Never falls back on random weights.
+            asked for are not available. Never falls back on random weights.
 
     Example:
         >>> encoder = Encoder("mobilenetv2_100")
@@ -201,7 +201,7 @@ class Encoder(nn.Module):
             x: Normalised images (n, 3, h, w); h and w multiples of 16.
 
         Returns:
-            One (n, c, h / s, w / s) tensor a stage, s = 4, 8, 16.
+            One (n, c, h / s, w / s) tensor per stage, s = 4, 8, 16.
         """
         features = self.body(x)
         if self.is_channels_last:
@@ -235,7 +235,7 @@ def _with_imagenet_weights(build: functools.partial[nn.Module], name: str) -> nn
     hub_log.setLevel(logging.ERROR)
     try:
         return build(pretrained=True)
-    # Whatever the hub, the network or the disk raises, a person needs one answer: where to put it.
+    # Whatever the hub, the network or the disk raises, the user needs one answer: where to put it.
     except Exception as error:
         config = timm.get_pretrained_cfg(name)
         source = str(config.hf_hub_id or config.url or "") if config else ""

@@ -60,7 +60,7 @@ class KTDN(nn.Module):
             stride 4 and 12 at full resolution.
 
     Raises:
-        KTDNError: If the encoder cannot be built or its weights cannot be had.
+        KTDNError: If the encoder cannot be built or its weights are not available.
         ValueError: If mean or std are not three numbers, or a std is not positive; if there is no
             such head; if a pixel shuffle of these widths would not come out whole.
 

@@ -183,7 +183,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
 
         Raises:
             NotFiniteError: If a loss or the gradient became NaN or infinite. Nothing has been
-                learnt from the batch then: weights and batch statistics are those of the iteration
+                learned from the batch then: weights and batch statistics are those of the iteration
                 before.
         """
         if self.frozen_after is not None and self.frozen_after < current_iter:
@@ -207,7 +207,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
             self.model_ema(decay=self.ema_decay)
 
     def _accumulate(self) -> dict[str, Tensor]:
-        """Adds up the gradients of the batch's parts; gives the losses of the whole batch."""
+        """Accumulates the gradients of the batch's parts; returns the losses of the whole batch."""
         steps = self.opt["train"]["grad_accum_steps"]
         if steps > 1 and len(self.lq) < steps * self.opt["datasets"]["train"]["batch_size_per_gpu"]:
             warn_once(
@@ -237,7 +237,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         return torch.nn.utils.clip_grad_norm_(self.parameters, most)
 
     def _record(self, losses: dict[str, Tensor], norm: Tensor) -> None:
-        """Averages the losses over the processes, and stops where one is not finite."""
+        """Averages the losses over the processes, and stops where one is NaN or infinite."""
         values = torch.stack([*losses.values(), norm])
         own = values.clone()
         if distributed.is_distributed():
@@ -279,7 +279,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         from ktdn_plugin.basicsr.validation import identity_of, validate
 
         self.opt["val"]["save_img"] = save_img
-        if isinstance(current_iter, int):  # behind the last iteration BasicSR's loop counts on
+        if isinstance(current_iter, int):  # after the last iteration BasicSR's loop keeps counting
             current_iter = min(current_iter, self.opt["train"]["total_iter"])
         dataset: Any = dataloader.dataset
         loader = share_out(dataset, self.opt["rank"], self.opt["world_size"])

@@ -118,7 +118,7 @@ def _try_training(train: Mapping[str, Any]) -> list[str]:
 
 
 def _one_update(optim: Mapping[str, Any], scheduler: Mapping[str, Any], schedule_of: Any) -> None:
-    """Takes one step on one parameter: values of the wrong kind show here, not after hours."""
+    """Takes one step on one parameter: values of the wrong type fail here, not after hours."""
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
     arguments = {key: value for key, value in optim.items() if key not in ("type", "encoder_lr")}
     optimizer = find_optimizer(optim["type"])([parameter], **arguments)
@@ -130,7 +130,7 @@ def _one_update(optim: Mapping[str, Any], scheduler: Mapping[str, Any], schedule
 
 
 def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
-    """Checks what BasicSR's schedule meets only where its periods end."""
+    """Checks what BasicSR's schedule would only run into when its periods end."""
     end = sum(scheduler.get("periods", [total_iter]))
     if end >= total_iter:
         return []
@@ -142,7 +142,7 @@ def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
 
 
 def _look_up(name: str, registry: Any, where: str) -> tuple[Any, list[str]]:
-    """Looks a name up; gives what it stands for, and a line where it is unknown."""
+    """Looks a name up; returns what it stands for, and a line where it is unknown."""
     item = find_registered(name, registry)
     known = dict(iter(registry)) if not isinstance(registry, dict) else registry
     return item, [] if item else [f"{where}: there is no '{name}'{did_you_mean(name, known)}"]

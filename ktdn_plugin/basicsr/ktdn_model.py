@@ -49,7 +49,7 @@ class KTDNModel(KTDNBaseModel):
 
         Raises:
             KTDNError: If ``path.pretrain_network_t`` is missing or does not fit ``network_t``, or
-                the networks' features cannot be had or compared.
+                the networks' features cannot be computed or compared.
         """
         options = self.opt["train"].get("transfer_opt")
         if not options:
@@ -85,7 +85,7 @@ class KTDNModel(KTDNBaseModel):
         if list(loss.parameters()):
             if path.get("pretrain_network_adapters"):
                 self.load_network(loss, path["pretrain_network_adapters"])
-            # DataParallel would gather one loss a GPU; the loss is cheap, one GPU does it.
+            # DataParallel would gather one loss per GPU; the loss is cheap, one GPU does it.
             self.transfer_loss = self.model_to_device(loss) if self.opt["dist"] else loss
 
     def trained_modules(self) -> list[nn.Module]:

@@ -107,7 +107,7 @@ class TrainingBatches:
         self.epoch_length = len(self.dataset) * options["dataset_enlarge_ratio"]
 
     def start_at(self, samples: int) -> None:
-        """Goes on behind the samples that all processes together have taken."""
+        """Continues after the samples that all processes together have taken."""
         self.taken = samples
 
     def _loader(self) -> DataLoader:

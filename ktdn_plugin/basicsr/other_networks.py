@@ -25,7 +25,7 @@ Features = dict[str, Tensor]
 
 @contextmanager
 def naming_networks(opt: Options) -> Iterator[None]:
-    """Names the network that cannot be built, where building a model of BasicSR's fails.
+    """Names the network that cannot be built, where building a BasicSR model fails.
 
     Args:
         opt: The run's options.
@@ -164,7 +164,7 @@ def try_transfer(
 
 
 def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Features) -> None:
-    """Compares features of one and the same crop.
+    """Compares features of the same crop.
 
     Raises:
         KTDNError: If their sizes differ, which then is not the images' fault, or the loss gives

@@ -1,4 +1,4 @@
-"""Finds and loads the state that a training goes on from."""
+"""Finds and loads the state that a training resumes from."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
 
 
 def agree(opt: Options, state: State | None) -> None:
-    """Checks that all processes go on from one state, and settles the seed.
+    """Checks that all processes resume from one state, and settles the seed.
 
     Raises:
         KTDNError: If they found different ones: their hosts do not share the run's folder.
@@ -127,13 +127,14 @@ def agree(opt: Options, state: State | None) -> None:
 
 
 def restore(model: Any, opt: Options, state: State, terms: State) -> int:
-    """Takes over a state, and says in the log what is not exactly as before.
+    """Restores a state, and logs what is not exactly as before.
 
     Args:
         model: The model; its networks are loaded already.
         opt: The options.
         state: The state.
-        terms: What :meth:`terms` of the run are now: seed, samples an iteration, processes, images.
+        terms: What :meth:`terms` of the run are now: seed, samples per iteration, processes,
+            images.
 
     Returns:
         The samples that all processes together have taken before.
@@ -172,7 +173,7 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
 
 
 def _follow(schedules: Any, plans: list[dict[str, Any]], states: list[dict[str, Any]]) -> None:
-    """Goes on by the options' schedule: a state brings its own, which may end too early."""
+    """Continues with the options' schedule: a state brings its own, which may end too early."""
     for schedule, plan, saved in zip(schedules, plans, states, strict=True):
         for key, change in schedule_changes(plan, saved):
             if key != "cumulative_period":
@@ -192,7 +193,7 @@ def _compare(state: State, terms: State) -> int:
 
 
 def bring_best(opt: Options) -> None:
-    """Copies the best network so far along, where a training goes on in another folder."""
+    """Copies the best network so far when a training continues in another folder."""
     source = Path(opt["path"]["resume_state"]).parent.parent / "models" / "net_g_best.pth"
     target = Path(opt["path"]["models"]) / source.name
     if opt["rank"] == 0 and source.is_file() and not target.exists():

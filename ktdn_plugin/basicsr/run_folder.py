@@ -18,7 +18,7 @@ LOGGERS = ("basicsr", "ktdn_plugin")
 
 
 def check_folder(opt: Options) -> list[str]:
-    """Checks that a new run can take its folder: what lies there is moved out of the way.
+    """Checks that a new run can use its folder: what is there is moved out of the way.
 
     Returns:
         One line for each file that the run needs and that would be moved away as well, and for a
@@ -47,7 +47,7 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
 
     Args:
         opt: The options.
-        resumed: Whether the run goes on, and what is in its folders stays.
+        resumed: Whether the run is resumed, and what is in its folders stays.
     """
     keys = ("experiments_root", "results_root", "models", "training_states", "visualization")
     if opt["rank"] == 0:

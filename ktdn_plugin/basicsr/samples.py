@@ -1,4 +1,4 @@
-"""The samples of an options file's training, to look at."""
+"""The training samples of an options file, to look at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktdn_plugin.haze.sheet import TrainingSample
 
 
 def read_training_samples(path: Path, seed: int | None = None) -> Iterator[TrainingSample]:
-    """Yields the very samples that a training begins with, in its order, without end.
+    """Yields exactly the samples that a training begins with, in its order, without end.
 
     Args:
         path: Options file for ``basicsr train``.

@@ -28,7 +28,7 @@ from ktdn_plugin.training import distributed
 
 
 def read_options_text(arguments: SimpleNamespace) -> str:
-    """Reads the options' text, once: what a shell composes by ``<(command)`` comes no second time.
+    """Reads the options' text, once: a shell's ``<(command)`` cannot be read twice.
 
     It may also lie in an earlier run's folder, which is renamed later.
 
@@ -69,7 +69,7 @@ def start_up(
     set_folders(opt, root, is_train)
     opt["is_train"] = is_train
     opt["root_path"] = str(root)
-    # A launcher that starts a run again wants it to go on.
+    # A launcher that starts a run again wants it to continue.
     restarted = distributed.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 

@@ -102,7 +102,7 @@ class _Run:
         self.teacher = check_teacher(measured) if check_teacher else []
 
     def progress(self) -> dict[str, int]:
-        """Returns what a state has to say for the training to go on exactly."""
+        """Returns what a state has to say for the training to continue exactly."""
         return {
             "samples": self.batches.taken,
             "images": len(self.batches.dataset),
@@ -183,7 +183,7 @@ class _Run:
         try:
             model.optimize_parameters(iteration)
         except NotFiniteError as error:
-            # Nothing was learnt from this batch: the state before it is whole.
+            # Nothing was learned from this batch: the state before it is whole.
             _restore_schedule(model, before)
             self.batches.taken -= self.batches.per_iteration
             raise self._stopped(iteration, error) from error

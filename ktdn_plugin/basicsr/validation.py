@@ -152,7 +152,7 @@ def _run(
 
 
 def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, str]:
-    """Returns a metric's value on an image, or NaN and the reason; validation goes on."""
+    """Returns a metric's value on an image, or NaN and the reason; validation continues."""
     try:
         return float(calculate_metric(images, options)), "it returned NaN"
     except Exception as error:  # anybody's metric: NIQE's algebra fails on flat images
@@ -163,7 +163,7 @@ def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, st
 
 
 def _report_failures(name: str, failures: list[list[Failure]], images: int) -> None:
-    """Logs one line for each metric that could not be had of every image."""
+    """Logs one line for each metric that could not be computed for every image."""
     by_metric: dict[str, list[tuple[str, str]]] = {}
     for metric, image, reason in (one for part in failures for one in part):
         by_metric.setdefault(metric, []).append((image, reason))
@@ -239,7 +239,7 @@ def _validate_its_own_way(
 def measure_reconstruction(
     network: nn.Module, loader: DataLoader, opt: dict[str, Any], device: torch.device
 ) -> float:
-    """Measures how well a teacher gives back the clear images of a validation set.
+    """Measures how well a teacher reproduces the clear images of a validation set.
 
     Args:
         network: The teacher, whole.
@@ -285,7 +285,7 @@ def _bare_networks(model: Any) -> Iterator[None]:
     """Takes networks out of their wrappers, and compiled code out of networks.
 
     A wrapped one waits for the other processes, which may have an image less; compiled code would
-    be made anew for each image's size.
+    be recompiled for each image size.
     """
     wrapped = {
         name: item

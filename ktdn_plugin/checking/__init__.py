@@ -32,7 +32,7 @@ def check_data(
 
     Args:
         paths: Stores and folders, see :func:`ktdn_plugin.checking.sets.open_sets`.
-        dataset: How folders are laid out; as ``folders`` where none is named.
+        dataset: How folders are laid out; as ``folders`` if none is given.
         splits: Which parts of the dataset.
         output: Picture to write, where there is something to look at; replaces an existing one.
 
@@ -40,7 +40,7 @@ def check_data(
         What was found, in the order in which it was printed.
 
     Raises:
-        KTDNError: If a path is no set of images, or the picture cannot be written.
+        KTDNError: If a path is not a set of images, or the picture cannot be written.
     """
     # Before anything is read: what is known only after an hour comes late.
     check_output(output)

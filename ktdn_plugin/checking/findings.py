@@ -1,4 +1,4 @@
-"""What a check finds: one line for a person, and what a picture of it would show."""
+"""What a check finds: one line for the user, and what a picture of it would show."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from ktdn_plugin.checking.reading import SetFacts
 from ktdn_plugin.checking.sets import name_of
 from ktdn_plugin.scenes.scene_set import SceneSet
 
-ENOUGH_PAIRS = 2  # before a whole set is said to be exchanged
+ENOUGH_PAIRS = 2  # before a whole set counts as swapped
 
 
 def judge_pairs(scenes: SceneSet, facts: SetFacts, owner: int) -> list[Finding]:
-    """Returns a text that says what is wrong with a set's pairs.
+    """Returns what is wrong with a set's pairs.
 
     Args:
         scenes: The set.
@@ -89,7 +89,7 @@ def _judge(scenes: SceneSet, pair: PairFacts, verdict: Verdict | None, owner: in
 
 
 def _exchanged(scenes: SceneSet, good: list[PairFacts], owner: int) -> list[Finding]:
-    """Looks for hazy images that are clearer than the clear ones, among pairs that match."""
+    """Finds hazy images that are clearer than the clear ones, among pairs that match."""
     clearer = [pair for pair in good if pair.contrast > CONTRAST]
     if len(clearer) > len(good) / 2 and len(good) >= ENOUGH_PAIRS:
         text = (

@@ -17,20 +17,20 @@ from ktdn_plugin.scenes.scene_set import SceneSet
 def open_sets(paths: Sequence[Path], dataset: str | None, splits: Sequence[str]) -> list[SceneSet]:
     """Finds the sets.
 
-    A folder that is no set itself, but has stores or folders of pairs in it, counts as those.
+    A folder that is not a set itself, but has stores or folders of pairs in it, counts as those.
 
     Args:
         paths: What :func:`ktdn_plugin.scenes.opening.open_scenes` takes.
         dataset: How folders are laid out, one of :data:`ktdn_plugin.scenes.opening.LAYOUTS`; as
-            ``folders`` where none is named.
+            ``folders`` if none is given.
         splits: Which parts of the dataset, each a set; its usual one where there are none.
 
     Returns:
         The sets, in the order of the paths, sets of one path sorted by name.
 
     Raises:
-        KTDNError: If a path is no set and has none, or is given twice, or if dataset or splits do
-            not fit.
+        KTDNError: If a path is not a set and has none, or is given twice, or if dataset or splits
+            do not fit.
     """
     layout = FOLDERS if dataset is None else dataset
     found = [part for path in paths for part in _parts_of(Path(path), layout)]

@@ -50,7 +50,7 @@ def write_sheet(path: Path, rows: Sequence[Row], sets: Sequence[SceneSet]) -> No
         sets: The sets that they are from.
 
     Raises:
-        KTDNError: If it cannot be written, or an image cannot be read any more.
+        KTDNError: If it cannot be written, or an image cannot be read anymore.
     """
     write_rgb(
         path, comparison_sheet([_cells(row, sets) for row in rows], COLUMNS, max_cell_width=CELL)

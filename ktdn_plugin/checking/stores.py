@@ -1,4 +1,4 @@
-"""What a store says of itself: what it was made from, and whether its tables fit its images."""
+"""What a store says about itself: what it was made from, and whether its tables fit its images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def judge_store(store: Store) -> list[Finding]:
 
 
 def describe_store(store: Store) -> str:
-    """Returns a message on what a store was made from, on one line."""
+    """Describes what a store was made from, on one line."""
     info = store.info
     return (
         f"{store.path}: {info.name}, from {info.source_files} files of {_size(info.source_bytes)}; "

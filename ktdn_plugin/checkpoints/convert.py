@@ -1,4 +1,4 @@
-"""A checkpoint from one layout to another: bit for bit, with all that it tells of itself."""
+"""A checkpoint from one layout to another: bit for bit, with all that it says about itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def convert(
 ) -> Converted:
     """Writes a KTDN's checkpoint in another layout.
 
-    What the source is gets recognised. The numbers stay as they are, bit for bit (but for
+    The source's layout is detected. The numbers stay as they are, bit for bit (but for
     ``half``), and so does the metadata; the network's own is completed, so that the new file needs
     no ``encoder``, and says which of it the source did not tell.
 
@@ -78,8 +78,8 @@ def convert(
         What was made of what.
 
     Raises:
-        KTDNError: If the source is no KTDN's checkpoint, the layout cannot hold it, or the target
-            cannot be written; nothing has been written then.
+        KTDNError: If the source is not a KTDN's checkpoint, the layout cannot hold it, or the
+            target cannot be written; nothing has been written then.
     """
     source, target = Path(source), Path(target)
     layout = _target_layout(target, to)

@@ -1,4 +1,4 @@
-"""What a KTDN's weights say of the network that they are of: its encoder, head and widths.
+"""What a KTDN's weights say about the network that they are of: its encoder, head and widths.
 
 Weights name layers and have shapes; of timm's backbones mostly one alone has exactly these. A table
 made once, ``known_encoders.json``, says which to look at; each is built (on torch's ``meta``
@@ -209,7 +209,7 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def are_the_same(one: str, other: str, weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether two backbones are one and the same with a KTDN's weights.
+    """Returns whether two backbones are the same with a KTDN's weights.
 
     Args:
         one: A timm backbone, with or without the tag of its published weights.

@@ -1,4 +1,4 @@
-"""What a checkpoint file is and what it tells of itself, for people and for programs."""
+"""What a checkpoint file is and what it says about itself, for people and for programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         - ``metadata``, see :mod:`ktdn_plugin.checkpoints.metadata`; empty where there is none.
 
     Raises:
-        KTDNError: If it is no checkpoint of a KTDN; it says what it is.
+        KTDNError: If it is not a checkpoint of a KTDN; it says what it is.
     """
     path = resolve_checkpoint(path)
     checkpoint = Checkpoint.read(path)
@@ -123,7 +123,7 @@ def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
         as_json: One JSON list, of what :func:`describe_checkpoint` gives for each.
 
     Raises:
-        KTDNError: One line for each file that is no checkpoint of a KTDN, after all others have
+        KTDNError: One line for each file that is not a checkpoint of a KTDN, after all others have
             been printed.
     """
     found: list[dict[str, Any]] = []

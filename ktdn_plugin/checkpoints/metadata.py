@@ -14,7 +14,7 @@ that was never interrupted does.
     What it was trained with: our version, and such as ``BasicSR 1.4.2``.
 ``run``
     ``name``, ``iteration``, ``total``, ``stage`` (``teacher`` or ``student``), and ``options``: the
-    SHA-256 of the options file. Files of mmengine's side lack the last.
+    SHA-256 of the options file. mmengine's files lack the last.
 ``data``
     ``train`` and ``val``: lists of ``name``, ``split``, ``fingerprint`` and ``images``.
 ``metrics``
@@ -137,7 +137,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
         Plain values; empty where the file carries none.
 
     Raises:
-        KTDNError: If there is something of that name that is no metadata.
+        KTDNError: If there is something of that name that is not metadata.
     """
     path = file_of(path)
     if is_safetensors(path):
@@ -219,7 +219,7 @@ def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
         :class:`~ktdn_plugin.archs.KTDN`.
 
     Raises:
-        KTDNError: If it is another network's, or one of them is no such value.
+        KTDNError: If it is another network's, or one of them is not such a value.
     """
     network = metadata.get("network", {})
     if not isinstance(network, Mapping):

@@ -38,7 +38,7 @@ def load_network(
 ) -> KTDN:
     """Builds the network that a checkpoint is of, with its weights.
 
-    What the file says of itself (its metadata) comes first; the rest is found from the weights.
+    What the file says about itself (its metadata) comes first; the rest is found from the weights.
     Nothing in the file is run, and nothing is downloaded.
 
     Args:
@@ -53,7 +53,7 @@ def load_network(
         The network on the CPU, float32, in eval mode.
 
     Raises:
-        KTDNError: If the file cannot be read, or is no KTDN's.
+        KTDNError: If the file cannot be read, or is not a KTDN's.
 
     Example:
         >>> network = load_network("ktdn_small")
@@ -129,7 +129,7 @@ def complete_options(
     except KTDNError as error:
         raise KTDNError(f"{path}: {error}") from error
     if "encoder" in guesses:
-        # Another timm may not tell any more what was found then, which stands.
+        # Another timm version may no longer find what was found then, which stays valid.
         with contextlib.suppress(KTDNError):
             others = [name for name in find_encoders(weights) if name != complete["encoder"]]
     return Completed(
@@ -140,7 +140,7 @@ def complete_options(
 
 
 def doubt(completed: Completed) -> str:
-    """Returns which encoders would fit as well as the one that was found; empty where none."""
+    """Says which encoders would fit as well as the one that was found; empty if none."""
     if not completed.others:
         return ""
     return (
@@ -152,7 +152,7 @@ def doubt(completed: Completed) -> str:
 
 
 def warn_if_ambiguous(completed: Completed, path: str | Path) -> None:
-    """Logs what :func:`doubt` says, where it says anything."""
+    """Logs what :func:`doubt` says, if anything."""
     if text := doubt(completed):
         _logger.warning("%s: %s", path, text)
 

@@ -40,7 +40,7 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
             raise KTDNError(f"{target}: the node already exists; --overwrite replaces it")
     source = Path(str(resources.files("ktdn_plugin.comfyui"))) / "node"
     try:
-        # What is replaced ends in there as well, be it a folder or a link to one.
+        # What is replaced ends in there as well, whether a folder or a link to one.
         with temporary_beside(target) as aside:
             aside.mkdir()
             new, old = aside / "new", aside / "old"

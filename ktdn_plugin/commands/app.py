@@ -1,4 +1,4 @@
-"""The commands' names, and the programs that are made of them."""
+"""The commands' names, and the programs made of them."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def run_app(app: App, words: Sequence[str], command: App) -> int:
 
 
 def _is_bare(app: App, words: Sequence[str]) -> bool:
-    """Whether a group of commands is called without a word of what to do, which shows its help."""
+    """Whether a group of commands is called without a command, which shows its help."""
     return not app.parse_commands([word for word in words if word != DEBUG])[2]
 
 

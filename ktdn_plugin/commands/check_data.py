@@ -1,4 +1,4 @@
-"""``ktdn check-data``: find what is wrong with a dataset."""
+"""``ktdn check-data``: find problems in a dataset."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def check_data(
     output: Annotated[Path, OUTPUT] = Path("check.png"),
     strict: bool = False,
 ) -> int:
-    """Find what is wrong with a dataset: broken files, wrong pairs, duplicates.
+    """Find problems in a dataset: broken files, wrong pairs, duplicates.
 
     Before a training run is spent on it: unreadable files, pairs of different
     size, pairs that are not the same scene (by their edges), shifted or
-    mirrored ones, pictures that are in two sets or twice in one (by perceptual
+    mirrored ones, images that are in two sets or twice in one (by perceptual
     hashes), and suspicious values.
 
     Each problem is one line on stdout, 'error [KIND] ...' or 'warning [KIND]
-    ...', and a summary follows. What 'ktdn prepare --format basicsr' has made
-    is not read: check the folder that it was made from.
+    ...', and a summary follows. The output of 'ktdn prepare --format basicsr'
+    is not read: check its source folder instead.
 
     exit code: 0 if there is no error, 1 if there is one (or a warning, with
     --strict), or if a path cannot be checked; 2 for unusable arguments.
@@ -40,7 +40,7 @@ def check_data(
       ktdn check-data NH-HAZE --dataset nh-haze --split challenge-train
 
     Args:
-        paths: A set each: a store that 'ktdn prepare' has made, or a folder with hazy and clear
+        paths: A set each: a store created by 'ktdn prepare', or a folder with hazy and clear
             images in it. A folder of such (train, val, test) counts as those.
         dataset: How the images are laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze,
             reside-its, reside-ots, sots-indoor, sots-outdoor or folders. Stores know theirs.

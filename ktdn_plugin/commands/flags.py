@@ -20,7 +20,7 @@ def valued(metavar: str, **settings: Any) -> Parameter:
 
     Args:
         metavar: The value's name.
-        settings: Further settings of cyclopts's ``Parameter``.
+        settings: Other settings of cyclopts's ``Parameter``.
     """
     # cyclopts 4, which Python 3.10 needs, has no names for values.
     if hasattr(Parameter, "metavar"):
@@ -29,7 +29,7 @@ def valued(metavar: str, **settings: Any) -> Parameter:
 
 
 def _to_whole(_: Any, tokens: Sequence[Token]) -> int:
-    # cyclopts would make 1.5 a 1 without a word.
+    # cyclopts would silently turn 1.5 into 1.
     (token,) = tokens
     try:
         return int(token.value)

@@ -1,4 +1,4 @@
-"""What is said of a command line that cannot be understood: one line, and what was meant."""
+"""The error for a command line that cannot be parsed: one line, and what was meant."""
 
 from __future__ import annotations
 

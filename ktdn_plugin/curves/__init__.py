@@ -22,7 +22,7 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
         output: Picture to write: a drawing (.svg), or an image file (.png, .jpg, ...).
 
     Raises:
-        KTDNError: A folder is no run's, is given twice or its log cannot be read, or the picture
+        KTDNError: A folder is not a run's, is given twice or its log cannot be read, or the picture
             cannot be written.
         ValueError: No run is given.
     """
@@ -43,7 +43,7 @@ def draw_curves(runs: Sequence[Path], output: Path) -> None:
             also = "" if twin == run else f", also as {twin}"
             raise KTDNError(f"{run}: given twice{also}; remove one")
         seen[run.resolve()] = run
-    # A person's own defaults, such as a dark style, would not go with the colours here.
+    # The user's own defaults, such as a dark style, would not go with the colours here.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         figure = draw_figure(_runs_with_curves(runs))

@@ -29,7 +29,7 @@ SMOOTHED_FROM = 20  # points; below, a curve is easily followed as it is
 LONGEST_NAME = 32
 
 # Okabe and Ito's colours, which people of any colour vision tell apart, without their yellow, which
-# is hard to see on white: Tol's wine is in its place. Further runs differ by their lines.
+# is hard to see on white: Tol's wine is in its place. More runs differ by their lines.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     *("#E69F00", "#56B4E9", "#000000", "#882255"),
@@ -131,7 +131,7 @@ def draw_figure(runs: Sequence[Run]) -> Figure:
 
 
 def _draw_header(figure: Figure, shown: Shown, width: float) -> float:
-    """Draws the legend of the runs' names, and tells how high it is."""
+    """Draws the legend of the runs' names, and returns its height."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -296,7 +296,7 @@ def render_svg(figure: Figure, salt: str = "ktdn") -> bytes:
 
 
 def style_of(number: int, name: str) -> LineStyle:
-    """Returns the look of a run by its number among all."""
+    """Returns the line style of a run by its number among all."""
     line = LINES[number // len(COLOURS) % len(LINES)]
     # A name that starts with an underscore would hide its run from the legends.
     name = _text(f" {name}" if name.startswith("_") else name)

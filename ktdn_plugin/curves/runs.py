@@ -37,8 +37,8 @@ def read_run(folder: Path) -> Run:
         folder: The run's folder.
 
     Raises:
-        KTDNError: The folder is no run's, or its log is broken or has nothing to draw yet. A last
-            line that is cut short, as of a training that was killed, is none of these.
+        KTDNError: The folder is not a run's, or its log is broken or has nothing to draw yet. A
+            last line that is cut short, as of a training that was killed, is none of these.
     """
     log_of(folder)
     losses, rates, metrics = _Logged(), _Logged(), _Logged()
@@ -119,7 +119,7 @@ def log_of(folder: Path) -> Path:
     """Finds a run's log.
 
     Raises:
-        KTDNError: If the folder is no run's; it says which ones are near.
+        KTDNError: If the folder is not a run's; it says which ones are near.
     """
     log = _own_log(folder)
     if log is not None:

@@ -1,4 +1,4 @@
-"""Drafts: what is being made lies beside its place, and moves there when it is whole."""
+"""Drafts: a folder is written beside its place, and moved there when it is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DiskError(KTDNError):
 
 @contextlib.contextmanager
 def disk_failures_as_errors(path: Path, hint: str) -> Iterator[None]:
-    """Returns a message on what goes wrong with a disk."""
+    """Turns a disk's failures into one-line errors."""
     try:
         yield
     except (OSError, lmdb.Error) as error:
@@ -48,7 +48,7 @@ def free_bytes(path: Path) -> int:
 
 
 def lock_draft(draft: Path, path: Path) -> Any:
-    """Makes a draft's folder, and keeps a second process away as long as this one lives."""
+    """Creates a draft's folder, and locks it against other processes."""
     with disk_failures_as_errors(path, "choose another place"):
         draft.mkdir(parents=True, exist_ok=True)
         try:
@@ -65,7 +65,7 @@ def lock_draft(draft: Path, path: Path) -> Any:
 
 
 def move(draft: Path, path: Path) -> None:
-    """Moves a draft that is whole to its place."""
+    """Moves a complete draft to its place."""
     check_free(path)
     if path.is_dir():  # an empty one; Windows renames onto nothing that exists
         path.rmdir()

@@ -1,4 +1,4 @@
-"""LMDBs of BasicSR's format: a PNG under each key, and a text file that lists them.
+"""LMDBs in BasicSR's format: a PNG under each key, and a text file that lists them.
 
 Stock BasicSR pairs hazy and clear images by equal keys, so a clear image that several hazy ones
 share is stored once for each of them. Keys end at the first dot of what the text file says, and
@@ -40,7 +40,7 @@ def write_basicsr_lmdbs(
     """Writes ``hazy.lmdb`` and ``clear.lmdb``, or ``clear.lmdb`` alone, and ``ktdn.json``.
 
     They are made in a hidden folder, which is moved to its place when it is whole. An interrupted
-    one is begun anew.
+    one is started over.
 
     Args:
         scenes: The images.

@@ -1,4 +1,4 @@
-"""Datasets for training and measuring: pairs, clear images alone, clear images with haze made.
+"""Datasets for training and measuring: pairs, clear images alone, clear images with synthetic haze.
 
 Random numbers come from Python's generator ``random``; that they follow from a seed is for
 :class:`ktdn_plugin.data.order.SeededDataset` to see to.
@@ -182,7 +182,7 @@ class SyntheticHazeDataset(ClearDataset):
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Degrades a part of an image, at the size at which it is used.
 
-        Noise and JPEG's blocks are then of the size of those in a person's photograph, and a part
+        Noise and JPEG's blocks are then of the size of those in a user's photograph, and a part
         that gets smaller costs no more than others.
         """
         assert self.degradation is not None

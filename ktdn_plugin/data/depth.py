@@ -1,4 +1,4 @@
-"""Depth maps: how far away what a photograph shows is, for haze that thickens with distance."""
+"""Depth maps, for haze that thickens with distance."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DepthMaps:
         """Finds the depth map of each image in a folder, by its name without suffix.
 
         Raises:
-            KTDNError: If one is missing, or two maps or two images have one name.
+            KTDNError: If one is missing, or two maps or two images share a name.
         """
         found: dict[str, Path] = {}
         for path in list_images(folder):

@@ -18,14 +18,14 @@ _ORDER, _SAMPLE, _ITERATION = range(3)  # streams of random numbers that must no
 
 
 class SampleDraw(NamedTuple):
-    """One use of one sample: the how-many-th pass over the dataset, and the sample's index."""
+    """One use of one sample: the epoch, counted from 0, and the sample's index."""
 
     epoch: int
     sample: int
 
 
 class TrainingOrder(Sampler[list[SampleDraw]]):
-    """Endless batches of one process: pass after pass over the dataset, each shuffled anew.
+    """Endless batches of one process: pass after pass over the dataset, each reshuffled.
 
     All processes together take the samples one after another, so their number does not change
     which samples make an iteration, as long as their batches add up to the same size. A batch goes

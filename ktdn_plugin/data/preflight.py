@@ -1,4 +1,4 @@
-"""A first look at the images of a training, before anything starts."""
+"""A first check of a training's images, before anything starts."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def check_sides(
     scale: int = 1,
     border: tuple[str, int] = ("", 0),
 ) -> None:
-    """Checks that images can be read, that those of a pair are of one size, and large enough.
+    """Checks that images can be read, that pairs have the same size, and are large enough.
 
     Args:
         sides: The clear images, or the hazy ones and the clear one of each.
         crop: Side in pixels of what is cut out of a clear one in training; None in validation,
-            where results are named after the images, so no two may have one name.
+            where results are named after the images, so no two may share a name.
         skips: Whether images that cannot be read are going to be skipped.
         scale: How much larger a clear image is than its hazy one.
         border: Pixels that a metric leaves out at each edge, and the option that says so.
@@ -65,10 +65,10 @@ def check_sides(
 
 
 def preflight_count(images: Images) -> int:
-    """How many images' sizes can be compared without keeping a person waiting."""
+    """How many images' sizes can be compared without keeping the user waiting."""
     if isinstance(images, StoreImages):
         return len(images)
-    # An LMDB of BasicSR's tells an image's size only by decoding it.
+    # A BasicSR LMDB tells an image's size only by decoding it.
     return min(len(images), 1 if isinstance(images, BasicSRImages) else LOOKED_AT_MOST)
 
 
@@ -78,7 +78,7 @@ def _check_sizes(
     """Compares a pair's sizes, a training image's with the crop's, others' with the border."""
     sizes: list[tuple[int, ...]] = [side.size(number) for side in sides]
     if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
-        # Not every header tells of a rotation that decoding applies; look before complaining.
+        # Not every header reports a rotation that decoding applies; look before complaining.
         sizes = [side.read(number).shape[:2] for side in sides]
     if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
         shown = " and ".join(f"{width} x {height}" for height, width in sizes)
@@ -101,7 +101,7 @@ def _check_sizes(
 
 
 def _check_stems(images: Images) -> None:
-    """Results are named after images alone: two of one name would overwrite each other."""
+    """Results are named after images alone: two with the same name would overwrite each other."""
     seen: dict[str, int] = {}
     for number in range(len(images)):
         stem = Path(images.name(number)).stem

@@ -1,4 +1,4 @@
-"""``ktdn prepare``: images are decoded once, into a store or into LMDBs of BasicSR's format."""
+"""``ktdn prepare``: images are decoded once, into a store or into LMDBs in BasicSR's format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ktdn_plugin.scenes.store import StoreInfo
 
 FORMATS = ("store", "basicsr")
 PAGE = 4096  # LMDB stores whole pages
-RESERVE = 4 * 2**20  # for LMDB's own tables, at the least
+RESERVE = 4 * 2**20  # for LMDB's own tables, at least
 
 
 def prepare(
@@ -51,7 +51,7 @@ def prepare(
     """Makes a store of a dataset's images.
 
     What is made appears at its place only when it is whole. A store that was interrupted, by
-    whatever, is gone on with where it was when it is made again; LMDBs are begun anew.
+    whatever, is resumed when it is made again; LMDBs are started over.
 
     Args:
         source: The folder that the dataset was unpacked into.
@@ -64,10 +64,10 @@ def prepare(
         hazy: The folder of hazy images.
         clear: The folder of clear images.
         form: ``store`` or ``basicsr``.
-        workers: Images to decode at a time; as many as there are processors where absent.
+        workers: Images to decode at a time; by default one per processor.
 
     Returns:
-        What the store says of itself.
+        What the store says about itself.
 
     Raises:
         KTDNError: If the place is taken, an image is missing or cannot be read, or the disk is
@@ -187,7 +187,7 @@ def _write_store(
     pages = sum(each.pixel_bytes // PAGE + 2 for each in sources)
     needed = pages * PAGE + pages * PAGE // 100 + RESERVE
     draft = destination.parent / f".{destination.name}.part" / "data.mdb"
-    # A draft's space is used again, whether it is gone on with or begun anew.
+    # A draft's space is used again, whether it is resumed or started over.
     _check_room(destination, needed - (draft.stat().st_size if draft.exists() else 0))
     with StoreWriter(destination, _plan(scenes)) as writer:
         if writer.begun_anew:
@@ -218,7 +218,7 @@ def _decode(source: Source) -> NDArray[np.uint8]:
 
 
 def _plan(scenes: SceneSet) -> dict[str, Any]:
-    """What an unfinished store must agree with; a file that was only mended does not change it."""
+    """What an unfinished store must agree with; a file that was only fixed does not change it."""
     files = [
         [side, name_within(path, scenes.place)]
         for side, paths in (("hazy", scenes.files("hazy")), ("clear", scenes.files("clear")))

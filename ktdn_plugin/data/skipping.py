@@ -1,4 +1,4 @@
-"""Training on in spite of images that cannot be read: the next one instead, counted and told."""
+"""Training on despite unreadable images: the next one instead, counted and reported."""
 
 from __future__ import annotations
 

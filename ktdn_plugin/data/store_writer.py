@@ -1,4 +1,4 @@
-"""Writing a store: image by image, so that one that is cut off goes on where it was."""
+"""Writing a store: image by image, so that one that is cut off resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class StoreWriter:
 
     Args:
         path: The store's folder; it must not exist.
-        plan: What goes into it, as plain values. A draft that an earlier run left is gone on with
-            if its plan is the same, and begun anew if not.
+        plan: What goes into it, as plain values. A draft that an earlier run left is resumed
+            if its plan is the same, and started over if not.
 
     Attributes:
-        begun_anew: Whether there was a draft that could not be gone on with.
+        begun_anew: Whether there was a draft that could not be resumed.
 
     Raises:
         KTDNError: If ``path`` is taken, cannot be written to, or is being written by another
@@ -169,7 +169,7 @@ class StoreWriter:
         return info
 
     def close(self) -> None:
-        """Lets go of the draft, which stays to be gone on with."""
+        """Closes the draft, which stays to be resumed."""
         if hasattr(self, "_environment"):
             self._environment.close()
         if self._lock is not None:
@@ -209,7 +209,7 @@ class StoreWriter:
 
 
 class Content:
-    """Sums up what images there are, whatever file they are kept in.
+    """Fingerprints a set's images, whatever file they are kept in.
 
     Args:
         pairs: Hazy and clear image of each pair, (n, 2), where there are hazy images.

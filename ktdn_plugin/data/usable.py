@@ -1,4 +1,4 @@
-"""Which images of anyone's folders can be used, told by their headers."""
+"""Which images of a user's folders can be used, judged by their headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktdn_plugin.scenes.scene_set import SceneSet
 
 
 def drop_unusable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") -> SceneSet:
-    """Looks into the headers of a folder's images, and leaves out what cannot be used.
+    """Reads the headers of a folder's images, and drops what cannot be used.
 
     Args:
         scenes: The images, incomplete or not.

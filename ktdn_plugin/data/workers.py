@@ -1,4 +1,4 @@
-"""Messages for what goes wrong in, or with, the processes that read the data."""
+"""Errors for failures in, or of, the processes that read the data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ktdn_plugin.errors import KTDNError
 def worker_failures_as_errors(
     where: str = "datasets.train", number: str = "num_worker_per_gpu"
 ) -> Iterator[None]:
-    """Returns a message on what goes wrong in, or with, the workers that read the data.
+    """Turns failures of the data-loading workers into one-line errors.
 
-    It belongs around a whole training: torch tells of a killed worker wherever the program is.
+    It belongs around a whole training: torch reports a killed worker wherever the program is.
 
     Args:
         where: What options or configs call the training data.

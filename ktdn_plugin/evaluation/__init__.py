@@ -73,16 +73,16 @@ def evaluate(
         ground_truth: See :func:`~ktdn_plugin.scenes.opening.open_scenes`, as for ``dataset``,
             ``split`` and ``allow_incomplete``.
         output: The ``.csv`` to write; the same as Markdown goes beside it. Both are replaced.
-        hazy: Folder or store of the hazy images; those beside the ground truth where absent.
+        hazy: Folder or store of the hazy images; those beside the ground truth by default.
         baselines: Some of :data:`~ktdn_plugin.evaluation.methods.BASELINES`.
         checkpoints: Trained networks to run, each ``FILE`` or ``NAME=FILE``.
         y: Whether to measure PSNR and SSIM on the Y channel, too.
-        metrics: Names of further measures, pyiqa's.
+        metrics: Names of other metrics, pyiqa's.
         per_image: Whether to print each image's figures, too.
         save: Folder that gets the images of baselines and checkpoints, a folder each.
         overwrite: Whether saved images may replace others.
         device: Where networks, and pyiqa's measures, run.
-        network: Further arguments of :class:`~ktdn_plugin.Dehazer`.
+        network: Other arguments of :class:`~ktdn_plugin.Dehazer`.
 
     Raises:
         KTDNError: If ground truth or results are not there, do not pair or differ in size, a
@@ -148,7 +148,7 @@ def _open_measures(y: bool, metrics: Sequence[str], device: str) -> list[Measure
 
 
 def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:
-    """Refuses images of another size than the ground truth's; broken ones are told of later."""
+    """Refuses images whose size differs from the ground truth's; broken ones are reported later."""
     sources = {(id(method.images), *method.numbers): method for method in methods}
     wrong = []
     pairs = [(scene, one) for scene in range(len(truth.clear)) for one in sources.values()]

@@ -1,4 +1,4 @@
-"""The methods that are compared: images that lie there, and networks and baselines that run."""
+"""The methods that are compared: existing images, and networks and baselines that run."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _is_equal(images: Images, number: int, truth: SceneSet, scene: int) -> bool:
             return False
         return bool(np.array_equal(images.read(number), truth.clear.read(scene)))
     except KTDNError:
-        return False  # which is told of when it is measured
+        return False  # which is reported when it is measured
 
 
 def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method]:
@@ -208,7 +208,7 @@ def open_checkpoints(
 
 
 def check_names(methods: Sequence[Method]) -> None:
-    """Refuses two methods of one name, which nobody could tell apart.
+    """Refuses two methods with the same name, which could not be told apart.
 
     Raises:
         KTDNError: If there are, or if there is no method at all.

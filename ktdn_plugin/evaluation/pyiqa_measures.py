@@ -33,7 +33,7 @@ _DOWNLOADING = re.compile(r'Downloading: "(?P<url>[^"]+)" to (?P<file>\S.*)')
 
 
 def open_measures(names: Sequence[str], device: str) -> list[Measure]:
-    """Prepares measures of pyiqa's, and says on screen what its licence is.
+    """Prepares pyiqa metrics, and says on screen what its licence is.
 
     Args:
         names: As pyiqa calls them.
@@ -41,7 +41,7 @@ def open_measures(names: Sequence[str], device: str) -> list[Measure]:
 
     Raises:
         KTDNError: If pyiqa is not installed or cannot be loaded, knows no such measure, or
-            cannot prepare it, for want of its weights for example.
+            cannot prepare it, for lack of its weights for example.
     """
     if not names:
         return []

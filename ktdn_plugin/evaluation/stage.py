@@ -1,4 +1,4 @@
-"""Whether a checkpoint is one to dehaze with."""
+"""Whether a checkpoint is meant for dehazing."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def export_checkpoint(
 
     Args:
         checkpoint: The checkpoint, in any layout.
-        output: The file to write, ending in .onnx or .pt2. Its folder is made where it is missing.
+        output: The file to write, ending in .onnx or .pt2. Its folder is created if missing.
         form: ``onnx`` or ``torch``; by default what the ending says.
         encoder: Name of the network's timm backbone, where the checkpoint does not tell.
         overwrite: Whether to replace an existing file.
@@ -104,7 +104,7 @@ def _export(network: KTDN, target: Format) -> tuple[bytes, int]:
 
 
 def describe(network: KTDN) -> dict[str, str]:
-    """Returns what an exported file tells of itself."""
+    """Returns what an exported file says about itself."""
     mean, std = (
         [round(float(value), 6) for value in x.flatten()] for x in (network.mean, network.std)
     )

@@ -47,7 +47,7 @@ class Format(ABC):
 
         Args:
             program: As :func:`~ktdn_plugin.export.graph.record` gives it.
-            metadata: What the file tells of itself.
+            metadata: What the file says about itself.
 
         Returns:
             The file's content, weights included.

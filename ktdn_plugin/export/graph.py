@@ -32,7 +32,7 @@ _RECORDED_SHAPE = (2, 3, 50, 75)
 
 
 class ExportableKTDN(nn.Module):
-    """Returns what a :class:`~ktdn_plugin.archs.KTDN` gives, in steps that can be recorded.
+    """Computes the same as a :class:`~ktdn_plugin.archs.KTDN`, in steps that can be traced.
 
     A recorded graph holds one way through the Python code. So the padding reads each row and
     column by an index, which expresses reflection, repetition and no padding at all, and so does
@@ -148,7 +148,7 @@ def record(network: KTDN) -> ExportedProgram:
 
 @contextmanager
 def export_failures_as_errors(network: KTDN) -> Iterator[None]:
-    """Returns a message on what torch's exporters say of an encoder that they cannot take."""
+    """Turns torch's failures to export an encoder into a one-line error."""
     log = logging.getLogger("torch")
     level = log.level
     # They log and print whole graphs, and warn of what the comparison finds out.

@@ -1,4 +1,4 @@
-"""The trained networks that come with the package, and names that stand for them."""
+"""The trained networks that ship with the package, and their names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ has them. Its model card is the README.md beside it."""
 
 SHIPPED = ("ktdn_small", "ktdn_tiny")
 DEFAULT = "ktdn_small"
-"""The network that dehazes where none is named."""
+"""The default network for dehazing."""
 
 
 def resolve_checkpoint(checkpoint: str | Path) -> Path:
     """Returns the file that a checkpoint's name or path stands for.
 
     Args:
-        checkpoint: One of :data:`SHIPPED`, or a path. A file of that very name comes first.
+        checkpoint: One of :data:`SHIPPED`, or a path. A file with that name comes first.
 
     Returns:
         The path. Of one that is clearly no name (it has a folder or a suffix), nothing is checked:

@@ -1,6 +1,6 @@
-"""What phones put into a photograph's file beside the picture, which is left out, and said so.
+"""What phones add to a photograph's file: auxiliary data, which is dropped with a note.
 
-Gain maps of HDR, videos of motion photos and further pictures do not fit a dehazed one. Nor must
+HDR gain maps, motion-photo videos and additional images do not match a dehazed image. Nor may
 its metadata go on to say that they are there: some viewers would not show it, or show it wrongly.
 """
 
@@ -33,7 +33,7 @@ _PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equiv
 
 
 def drop_auxiliary(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, list[str]]:
-    """Finds what of a file is left out.
+    """Lists a file's auxiliary data, and removes references to it from its XMP.
 
     Args:
         image: The opened image.
@@ -59,7 +59,7 @@ def drop_auxiliary(image: Image.Image, content: bytes, xmp: bytes) -> tuple[byte
 
 
 def strip_auxiliary_references(xmp: bytes) -> tuple[bytes, list[str]]:
-    """Takes out of an XMP packet what it says of things that are left out.
+    """Removes from an XMP packet what refers to dropped auxiliary data.
 
     Returns:
         The packet, empty where it is damaged, and a few words on each.
@@ -98,7 +98,7 @@ def _elements(document: Any) -> Iterator[Any]:
 
 
 def _is_claim(node: Any) -> bool:
-    """Returns whether an element or attribute says that something is there that is left out."""
+    """Returns whether an element or attribute refers to dropped auxiliary data."""
     space = node.namespaceURI
     names = _NAMES.get(space, ("",))
     # A camera says of photographs without a video, too, that they have none.
@@ -107,7 +107,7 @@ def _is_claim(node: Any) -> bool:
 
 
 def _has_video(content: bytes) -> bool:
-    """Returns whether a phone has put a video behind a picture."""
+    """Returns whether a motion photo's video follows the image."""
     if b"MotionPhoto_Data" in content:
         return True
     at = content.find(b"ftyp")  # much quicker than a regular expression
@@ -119,7 +119,7 @@ def _has_video(content: bytes) -> bool:
 
 
 def _further(image: Any) -> int:
-    """Counts an MPO's further pictures; previews of the first are none."""
+    """Counts an MPO's additional images, previews of the first excluded."""
     entries = (getattr(image, "mpinfo", None) or {}).get(0xB002, ())
     kinds = [entry.get("Attribute", {}).get("MPType") for entry in list(entries)[1:]]
     return sum(kind not in _PREVIEWS for kind in kinds)

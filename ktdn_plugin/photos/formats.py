@@ -1,4 +1,4 @@
-"""The formats of image files: those that are read and written, and others that people have."""
+"""Image file formats: those that are read and written, and others that users have."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def kind_of(content: bytes) -> str | None:
 
 
 def cure_of(kind: str) -> str:
-    """Returns what to do about a file of a kind that is not read."""
+    """Says what to do about a file whose format is not supported."""
     if kind == "DNG" or kind.startswith("camera raw"):
         return _DEVELOP
     if kind.startswith("video"):

@@ -1,4 +1,4 @@
-"""Keeping libraries' own lines about odd files off the terminal: ours name the file."""
+"""Suppresses libraries' own messages about odd files: ours name the file."""
 
 from __future__ import annotations
 

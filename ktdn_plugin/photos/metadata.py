@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels, read by Pillow."""
+"""Reads an image file's metadata with Pillow."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _AGAIN = "copy or download it again, or remove it"
 
 
 def read_failure_reason(content: bytes, error: Exception) -> str:
-    """Returns why a file's content cannot be read, as what follows the file's name in a message.
+    """Says why a file cannot be read, as the part of a message after its name.
 
     Args:
         content: The file.
@@ -42,7 +42,7 @@ def depth_error(bits: Collection[int], formats: Iterable[int] = ()) -> str | Non
 
     Args:
         bits: The bits of each channel.
-        formats: A TIFF's formats of samples, by their numbers; unsigned integers where absent.
+        formats: A TIFF's formats of samples, by their numbers; unsigned integers by default.
 
     Returns:
         What follows the file's name in a message; None where the samples can be read.
@@ -52,9 +52,7 @@ def depth_error(bits: Collection[int], formats: Iterable[int] = ()) -> str | Non
         return None
     what = _SAMPLES.get(odd[0], "numbers") if odd else _SAMPLES[1]
     depths = " and ".join(map(str, sorted(set(bits))))
-    return (
-        f"holds {what} at {depths} bit; only unsigned 8 or 16 bit is supported: convert it to those"
-    )
+    return f"holds {what} of {depths} bit; only unsigned 8 or 16 bit is supported: convert it"
 
 
 def _tiff_oddity(content: bytes) -> str | None:

@@ -58,7 +58,7 @@ def read_photo(path: str | Path) -> Photo:
         The photograph, turned upright as its EXIF orientation says.
 
     Raises:
-        KTDNError: If the file cannot be read or is no image, is truncated or damaged, has more
+        KTDNError: If the file cannot be read or is not an image, is truncated or damaged, has more
             pixels than a photograph, or pixels that are not of 8 or 16 bit.
 
     Example:
@@ -102,7 +102,7 @@ def read_file(path: str | Path) -> bytes:
     """Reads a file's content.
 
     Raises:
-        KTDNError: If it cannot be read or is no regular file.
+        KTDNError: If it cannot be read or is not a regular file.
     """
     try:
         _require_file(path)
@@ -145,7 +145,7 @@ def decode_rgb(content: bytes | memoryview, name: str | Path) -> NDArray[np.uint
 
 
 def _plain_pixels(content: bytes | memoryview) -> NDArray[np.uint8] | None:
-    """Decodes a plain PNG by OpenCV, which is quicker; None of what is left to Pillow."""
+    """Decodes a plain PNG with OpenCV, which is quicker; None of what is left to Pillow."""
     if not is_plain_png(content):
         return None
     height, width = size_of(content)
@@ -233,12 +233,12 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
 def _count(kind: str | None, content: bytes) -> int:
     """Counts a file's pictures; 0 stands for several, of which one is of a kind that is not read.
 
-    Those of an MPO are told of elsewhere: most are previews.
+    Those of an MPO are reported elsewhere: most are previews.
     """
     if kind not in ("PNG", "WEBP", "TIFF"):
         return 1
     try:
-        # Opened anew, since Pillow loses its place where a later picture cannot be read.
+        # Reopened, since Pillow loses its place where a later picture cannot be read.
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return int(getattr(image, "n_frames", 1))
     except Exception:
@@ -266,7 +266,7 @@ def apply_orientation(array: PhotoPixels, orientation: int) -> PhotoPixels:
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
-    """Converts an image of Pillow's to what :func:`read_rgb` makes of a file of its pixels.
+    """Converts a Pillow image to what :func:`read_rgb` makes of a file of its pixels.
 
     Args:
         image: The image, whose EXIF orientation is left to whoever has opened it.

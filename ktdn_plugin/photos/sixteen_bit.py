@@ -1,4 +1,4 @@
-"""Pixels of 16 bit, of which Pillow would keep eight: PNG and TIFF, by OpenCV and tifffile."""
+"""Pixels of 16 bit, of which Pillow would keep eight: PNG and TIFF, with OpenCV and tifffile."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _decode_tiff(content: bytes, name: str | Path) -> Decoded:
         associated = tuple(int(kind) for kind in page.extrasamples)[:1] == (_ASSOCIATED,)
         if photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or page.dtype != np.uint16:
             raise KTDNError(
-                f"{name}: holds {page.photometric.name} at 16 bit; only RGB and grey are "
+                f"{name}: holds {page.photometric.name} of 16 bit; only RGB and grey are "
                 "supported: "
                 "convert it"
             )

@@ -32,7 +32,7 @@ class TooLargeError(ValueError):
 
 
 def write_tiff(file: BinaryIO, photo: Photo) -> None:
-    """Writes a photograph as a TIFF compressed by Deflate, with horizontal prediction.
+    """Writes a photograph as a TIFF compressed with Deflate, with horizontal prediction.
 
     Args:
         file: Open for writing, at its start.

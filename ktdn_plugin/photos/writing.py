@@ -32,7 +32,7 @@ _PNG_LEVEL = 4  # of zlib's; beyond, photographs get slower by far and hardly sm
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Refuses an image that a file's format has no room for.
+    """Refuses an image that is too large for a file's format.
 
     Raises:
         KTDNError: If it has none, or the suffix is not one of :data:`PHOTO_SUFFIXES`.
@@ -46,7 +46,7 @@ def check_size(path: Path, height: int, width: int) -> None:
 
 
 def not_kept(path: Path, photo: Photo) -> list[str]:
-    """Returns a text that says what of a photograph a file's format has no room for.
+    """Lists what of a photograph a file's format cannot store.
 
     Args:
         path: The file, see :data:`PHOTO_SUFFIXES`.
@@ -101,9 +101,9 @@ def write_photo(
         path: The file, whose suffix is one of :data:`PHOTO_SUFFIXES`; its folder is made where it
             is missing.
         photo: The photograph.
-        quality: Of JPEG and WebP, 1 to 100; 95 where absent, but a WebP that was compressed
+        quality: Of JPEG and WebP, 1 to 100; 95 by default, but a WebP that was compressed
             without loss stays so.
-        before_move: Is called with the whole file, before it takes the place of ``path``.
+        before_move: Called with the whole file, before it takes the place of ``path``.
 
     Raises:
         KTDNError: If the suffix is another one, the format has no room for so large an image, or
@@ -188,7 +188,7 @@ def _write_png(file: BinaryIO, photo: Photo) -> None:
 def encode_png(
     pixels: PhotoPixels, alpha: PhotoPixels | None = None, level: int | None = _PNG_LEVEL
 ) -> memoryview:
-    """Encodes pixels as a PNG of their depth, by OpenCV, which Pillow cannot do with 16 bit.
+    """Encodes pixels as a PNG of their depth, with OpenCV, which Pillow cannot do with 16 bit.
 
     Args:
         pixels: RGB, (h, w, 3), uint8 or uint16.
@@ -210,7 +210,7 @@ def encode_png(
 
 
 def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
-    """Has Pillow, which knows 8 bit alone, write the metadata of an image of one pixel."""
+    """Lets Pillow, which only knows 8 bit, write the metadata of a one-pixel image."""
     texts = PngImagePlugin.PngInfo()
     for name, value in metadata.colour.items():
         texts.add(name, value)

@@ -41,10 +41,10 @@ def write_report(
     Args:
         folders: Folders of runs, results, a demo, images, and CSV files; ``NAME=FOLDER`` says what
             to call one.
-        output: The page, ending in .html. Its folder is made where it is missing.
+        output: The page, ending in .html. Its folder is created if missing.
         hazy: Folder or store of the hazy images, where runs do not tell.
         clear: Folder or store of the clear ones.
-        title: The page's title; the folders' names where absent.
+        title: The page's title; the folders' names by default.
         max_width: Widest that images become, in pixels.
         photos: Most photographs that are shown.
 

@@ -77,7 +77,7 @@ def draw_charts(runs: Sequence[NamedRun]) -> list[Chart]:
         for number, one in enumerate(runs)
     ]
     last = last_iteration([run for run, _ in shown])
-    # A person's own defaults, such as a dark style, would not go with the page's colours.
+    # The user's own defaults, such as a dark style, would not go with the page's colours.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         panels = sorted(panels_of(shown), key=lambda panel: panel.kind != "figure")

@@ -26,7 +26,7 @@ class NamedRun(NamedTuple):
     Attributes:
         name: What to call it.
         run: What it has logged.
-        is_teacher: Whether it is validated on clear images, which it gives back.
+        is_teacher: Whether it is validated on clear images, which it reproduces.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Contents:
 
 
 class Given(NamedTuple):
-    """What a person asks to be shown: a folder or a table, and what to call it, empty at will."""
+    """What the user asks to see: a folder or a table, and optionally a name."""
 
     name: str
     path: Path
@@ -94,7 +94,7 @@ def gather(given: Sequence[Given], flagged: Photographs | None = None) -> Conten
 
     Args:
         given: What was given.
-        flagged: Photographs that a person has named.
+        flagged: Photographs that the user has named.
 
     Raises:
         KTDNError: A folder is nothing that could be shown or is given twice, or a log or a table

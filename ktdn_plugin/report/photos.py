@@ -180,7 +180,7 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
 
 
 def _read(readers: Iterable[Read | None]) -> RGB8 | None:
-    """Takes an image from the first that has it: what a person has named comes first."""
+    """Takes an image from the first that has it: what the user has named comes first."""
     images = (read() for read in readers if read is not None)
     return next((image for image in images if image is not None), None)
 

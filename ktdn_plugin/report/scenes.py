@@ -117,7 +117,7 @@ def _read_made(dataset: Any, number: int) -> RGB8:
 
 
 def photographs_of_flags(hazy: Path | None, clear: Path | None) -> Photographs:
-    """Opens the images that a person names.
+    """Opens the images that the user names.
 
     Args:
         hazy: A folder, or a store, whose hazy images are meant.

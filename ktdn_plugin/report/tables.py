@@ -68,7 +68,7 @@ def read_table(path: Path) -> Table:
     method that is called ``hazy``. Any other column is of figures if nothing but numbers is in it.
 
     Raises:
-        KTDNError: It cannot be read, is no table of figures, or a figure in it is no number.
+        KTDNError: It cannot be read, is not a table of figures, or a figure in it is not a number.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

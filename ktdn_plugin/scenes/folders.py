@@ -1,4 +1,4 @@
-"""Where in a folder hazy and clear images lie, told by its folders' names, else by its files'."""
+"""Finds a folder's hazy and clear images by its subfolders' names, else by its files'."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Found(NamedTuple):
 def find_images(root: Path, *, clear_only: bool = False) -> Found:
     """Finds a folder's hazy and clear images; reads none.
 
-    They lie in a folder each, which are called so, anywhere below; else names end in ``_hazy`` or
-    ``_GT``, or words alike; else all are clear images.
+    They are in subfolders named for them, at any depth; else names end in ``_hazy`` or ``_GT``,
+    or similar; else all are clear images.
 
     Args:
         root: The folder.

@@ -75,7 +75,7 @@ def _announce(line: str) -> None:
 
 
 def _refuse(error: OSError) -> None:
-    """Ends a walk at a folder that it would otherwise pass over without a word."""
+    """Stops at a folder that the walk would otherwise skip silently."""
     raise KTDNError(f"{error.filename}: {error.strerror or error}") from error
 
 
@@ -85,10 +85,10 @@ def name_within(path: Path, root: Path) -> str:
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Asks for a file's size and time.
+    """Returns a file's status, with its size and time.
 
     Raises:
-        KTDNError: If it is no file that can be read.
+        KTDNError: If it is not a file that can be read.
     """
     try:
         status = path.stat()
@@ -103,7 +103,7 @@ def file_image_size(path: Path) -> tuple[int, int]:
     """Reads an image's height and width from its header.
 
     Raises:
-        KTDNError: If it is no file that can be read, or no image.
+        KTDNError: If it is not a file that can be read, or no image.
     """
     file_status(path)
     return read_size(path)

@@ -1,4 +1,4 @@
-"""LMDB files, read so that a damaged page is an error and not the end of the process.
+"""Reads LMDB files so that a damaged page raises an error instead of crashing the process.
 
 LMDB's library trusts every number on the pages that it maps, and a flipped bit sends it outside
 the file: the process dies of a bus error. What reads here follows the same tree with every number
@@ -35,7 +35,7 @@ _KEPT = 4096  # pages whose keys are kept in memory, a few kilobytes each
 
 
 class DamagedLmdbError(KTDNError):
-    """A file that can be read, but is no whole LMDB."""
+    """A file that can be read, but is not a complete LMDB."""
 
 
 class _DamagedError(Exception):
@@ -142,7 +142,7 @@ class _Tree:
         return _Place(number, start, size)
 
     def _header(self, number: int) -> tuple[int, int, int, int]:
-        """Returns what a page says of itself: number, kind, and the two ends of its free space."""
+        """Returns a page header: number, kind, and the two ends of its free space."""
         if not 1 < number < self.pages:
             raise _DamagedError(f"there is no page {number}")
         own, _, flags, lower, upper = _PAGE.unpack_from(self.file, number * self.page_size)
@@ -192,7 +192,7 @@ class LmdbFile:
     def check(self) -> None:
         """Checks that LMDB's library, too, can read the file without leaving it.
 
-        This reads every page that has keys, about 40 bytes an image beside the names, and no
+        This reads every page that has keys, about 40 bytes per image beside the names, and no
         value.
 
         Raises:

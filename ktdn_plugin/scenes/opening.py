@@ -1,4 +1,4 @@
-"""Opening scenes: one way into folders, public datasets, LMDBs and stores, whoever asks."""
+"""Opens scenes: one way into folders, public datasets, LMDBs and stores."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def open_scenes(
     """Opens hazy and clear images that belong together, or clear images alone; decodes none.
 
     Args:
-        place: A store made by ``ktdn prepare``; an LMDB of BasicSR's, or the folder of two that
+        place: A store made by ``ktdn prepare``; a BasicSR LMDB, or the folder of two that
             ``ktdn prepare --format basicsr`` makes; or a folder: of hazy and clear images, see
             :func:`ktdn_plugin.scenes.folders.find_images`, of clear images alone, or, with
             ``dataset``, of a public dataset as it is unpacked.
-        dataset: One of ``LAYOUTS``. ``folders`` is any folder, as where none is named, and gives
+        dataset: One of ``LAYOUTS``. ``folders`` is any folder, as when none is given, and gives
             the split the folder's name where it has none.
         split: Which part of a public dataset; needed where there are several. Else a name that the
             images shall go by.
@@ -106,12 +106,12 @@ def holds_lmdbs(place: Path) -> bool:
 
 
 def open_images(place: Path, side: Side | None = None) -> Images:
-    """Opens images alone, of whatever: of a folder, a store or an LMDB.
+    """Opens images alone, from a folder, a store or an LMDB.
 
     Args:
         place: Where they are.
         side: What is wanted of a store, and of a folder that has folders of hazy and clear images
-            in it; all of a folder where absent. Of a store without this side, the other is taken.
+            in it; all of a folder by default. Of a store without this side, the other is taken.
 
     Raises:
         KTDNError: If it is not there or holds no image.
@@ -127,7 +127,7 @@ def open_images(place: Path, side: Side | None = None) -> Images:
 
 
 def _require_folder(place: Path) -> None:
-    """Refuses what is no folder, with the name that may be meant."""
+    """Refuses what is not a folder, and suggests a name."""
     if place.is_dir():
         return
     if place.exists():
@@ -147,7 +147,7 @@ def _name_split(place: Path, dataset: str | None, split: str | None) -> tuple[st
         raise KTDNError(f"--split '{split}': must be a name without slashes, such as 'train'")
     if dataset is None or split is not None:
         return dataset or "", split or ""
-    # After its folder, so that two of them are told apart.
+    # After its folder, so that two of them are distinguished.
     name = re.sub(r"[\\/\x00-\x1f\x7f]", "_", place.resolve().name).strip()
     return dataset, name or "all"
 

@@ -165,7 +165,7 @@ def hazy_name(opt: Options, clear: str) -> str:
     """Returns the name that BasicSR looks for beside a clear image's.
 
     Raises:
-        KTDNError: If ``filename_tmpl`` is no template.
+        KTDNError: If ``filename_tmpl`` is not a template.
     """
     template = opt.get("filename_tmpl", "{}")
     try:

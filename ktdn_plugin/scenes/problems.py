@@ -1,4 +1,4 @@
-"""What is wrong with a set of images, said in one line."""
+"""Describes what is wrong with a set of images in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMED_AT_MOST = 5
 
 
 def first_of(lines: Sequence[str], where: str = "", at_most: int = SHOWN) -> str:
-    """Puts lines into one, as many as a person would read.
+    """Joins the first lines into one, as many as a user would read.
 
     Args:
         lines: What to say.

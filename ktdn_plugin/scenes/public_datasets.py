@@ -20,7 +20,7 @@ class Split:
 
     Attributes:
         meaning: What it is, and whose.
-        numbers: Numbers of its images; all of the dataset's where absent.
+        numbers: Numbers of its images; all of the dataset's by default.
     """
 
     meaning: str
@@ -41,7 +41,7 @@ class PublicDataset:
         suffixes: The suffix of the files of each side.
         counts: Images of each side.
         splits: Its splits by name.
-        default: The split that is meant where none is named; absent where there are several.
+        default: The split that is meant if none is given; absent where there are several.
         numbers: The scenes' numbers, where they are known without the files.
         variants: What tells the hazy images of a scene apart, where that is known.
         hazy_per_clear: Hazy images of each scene, where it is the same for all.

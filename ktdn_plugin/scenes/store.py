@@ -134,7 +134,7 @@ class Store:
         path: The store's folder.
 
     Raises:
-        KTDNError: If it is no store, is truncated or was never finished, or was made by a newer
+        KTDNError: If it is not a store, is truncated or was never finished, or was made by a newer
             version of this package.
     """
 
@@ -171,7 +171,7 @@ class Store:
             number: Which image.
 
         Returns:
-            RGB, (h, w, 3), 0 to 255, not to be written to.
+            RGB, (h, w, 3), 0 to 255, read-only.
 
         Raises:
             KTDNError: If the image is not there.
@@ -215,7 +215,7 @@ class Store:
         content = self._file.get(key)
         if content is None or len(content) % 8:
             raise KTDNError(f"{self.path}: damaged ('{key.decode()}'); create it again")
-        # Eight bytes an image, which is little even for a hundred thousand.
+        # Eight bytes per image, which is little even for a hundred thousand.
         return np.frombuffer(content, "<i4").reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""What a file is that is given for a checkpoint and is none, and what to do with it."""
+"""What a file is that is not a checkpoint, and what to do with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 
 
 def check_regular(path: Path) -> int:
-    """Checks that a file is there, and is one that ends.
+    """Checks that a regular file is there.
 
     Returns:
         Its size in bytes.
@@ -54,7 +54,7 @@ def _beside(path: Path) -> list[str]:
 
 
 def describe(path: Path) -> str:
-    """Returns a text that says what a file is that begins like no checkpoint.
+    """Describes a file that does not start like a checkpoint.
 
     Returns:
         What to print behind the file's name.
@@ -83,7 +83,7 @@ def describe(path: Path) -> str:
 
 
 def describe_archive(names: Iterable[str]) -> str:
-    """Returns a text that says what a zip archive is that torch has not written.
+    """Describes a zip archive that torch did not write.
 
     Args:
         names: Of the files in it.
@@ -96,7 +96,7 @@ def describe_archive(names: Iterable[str]) -> str:
 
 
 def exported_as(path: Path) -> str | None:
-    """Finds out whether a file is a network in a form to run, which is no checkpoint.
+    """Finds out whether a file is a network in a form to run, which is not a checkpoint.
 
     Returns:
         What it is, for a message; None where it is none.

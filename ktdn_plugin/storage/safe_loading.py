@@ -1,4 +1,4 @@
-"""The one place where files of tensors are opened: nothing in them is run, and no size believed."""
+"""The one place where tensor files are opened: nothing in them is run, no size is trusted."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class NotReadHereError(KTDNError):
-    """A whole file with something in it that this package does not read, though others may."""
+    """An intact file with content that this package does not read, though others may."""
 
 
 def load_tensors(path: str | Path, without_numbers: bool = False) -> Any:
-    """Reads a file of :func:`torch.save`'s, or a safetensors file, onto the CPU.
+    """Reads a file written by :func:`torch.save`, or a safetensors file, onto the CPU.
 
     Nothing in it is run, or imported; what is allocated is bounded by the file's size.
 
@@ -95,7 +95,7 @@ def load_tensors(path: str | Path, without_numbers: bool = False) -> Any:
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Finds whether a file is to be read as safetensors: by its content, else by its name.
+    """Returns whether a file is safetensors, by its content, else by its name.
 
     Raises:
         KTDNError: If it is there, but no file.
@@ -119,7 +119,7 @@ def read_header(path: str | Path) -> dict[str, str]:
     """Reads the texts in a safetensors file's header, and no tensors.
 
     Raises:
-        KTDNError: If it is no such file.
+        KTDNError: If it is not such a file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -212,7 +212,7 @@ def _load_archive(path: Path, file: IO[bytes], size: int, without_numbers: bool)
             raise Damaged("an entry that is none")
         file.seek(sum(struct.unpack("<HH", header[26:])), 1)
         content = _fill(numbers, file)
-        # torch can be told to write no check sums.
+        # torch can be told to write no checksums.
         if entry.CRC and zlib.crc32(content) != entry.CRC:
             raise Damaged(f"{entry.filename} has a wrong checksum")
         return content

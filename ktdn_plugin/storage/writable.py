@@ -1,4 +1,4 @@
-"""Whether something can be written, asked before the work that makes it."""
+"""Checks that something can be written before the work that makes it."""
 
 from __future__ import annotations
 

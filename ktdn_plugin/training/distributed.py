@@ -32,7 +32,7 @@ _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class ProcessRank(NamedTuple):
-    """Where a process stands among those that were started together."""
+    """A process's rank among those that were started together."""
 
     rank: int
     world_size: int
@@ -40,14 +40,14 @@ class ProcessRank(NamedTuple):
 
 
 def detect_rank(launcher: str = "none") -> ProcessRank | None:
-    """Finds out from the environment whether this process is one of several.
+    """Detects from the environment whether this process is one of several.
 
     Args:
         launcher: ``none`` to recognise torchrun, its forerunners and srun; ``pytorch`` or
             ``slurm`` to insist on one.
 
     Returns:
-        Its place, or None for a process by itself.
+        Its rank, or None for a single process.
 
     Raises:
         KTDNError: If several processes were started in a way that does not let them find each
@@ -197,7 +197,7 @@ def _gpu_identity() -> str:
 
 
 def _refuse_shared_gpu(store: Any, place: ProcessRank, own: str) -> None:
-    """Raises where another process has this one's GPU, which nccl does not say in plain words."""
+    """Raises if another process uses this one's GPU, which nccl does not report clearly."""
     store.set(f"gpu_{place.rank}", own)
     for rank in range(place.world_size):
         if rank != place.rank and store.get(f"gpu_{rank}").decode() == own:
@@ -208,7 +208,7 @@ def _refuse_shared_gpu(store: Any, place: ProcessRank, own: str) -> None:
 
 
 def _rendezvous_store(place: ProcessRank, timeout: float) -> Any:
-    """Returns the store in which processes find each other's addresses, anew for each attempt.
+    """Returns the rendezvous store, a new one for each attempt.
 
     torchrun keeps one store when it restarts processes: they would find those of dead ones in it.
     """
@@ -262,7 +262,7 @@ def rank() -> int:
 
 
 def gather(item: Any) -> list[Any]:
-    """Returns every process every process' item, by rank; items must be picklable."""
+    """Returns the items of all processes, by rank, on each; items must be picklable."""
     if not is_distributed():
         return [item]
     items: list[Any] = [None] * dist.get_world_size()
@@ -271,7 +271,7 @@ def gather(item: Any) -> list[Any]:
 
 
 def largest(number: int) -> int:
-    """Returns the largest of all processes' numbers, to every one of them."""
+    """Returns the largest of all processes' numbers, on each of them."""
     if not is_distributed():
         return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -295,7 +295,7 @@ def common_seed() -> int:
 
 @contextmanager
 def fail_on_all_ranks() -> Iterator[None]:
-    """Lets no process go on, or wait, where one has failed.
+    """Fails on all ranks where one has failed, so that none continues or waits.
 
     Raises:
         OtherProcessError: If another process has raised a ``KTDNError`` or an ``OSError`` in it.
@@ -314,10 +314,10 @@ def fail_on_all_ranks() -> Iterator[None]:
 
 @contextmanager
 def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
-    """Returns a message on what torch raises when another process is gone.
+    """Turns torch's errors after another process died into one line.
 
     Args:
-        resuming: The flag that goes on with a run.
+        resuming: The flag that resumes a run.
 
     Raises:
         OtherProcessError: In its place.

@@ -16,10 +16,10 @@ from ktdn_plugin.errors import KTDNError, did_you_mean
 
 
 def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
-    """Lets a network give the outputs of some of its modules as named features.
+    """Lets a network return the outputs of some of its modules as named features.
 
     Afterwards ``network(x, return_features=True)`` gives what ``network(x)`` gives and, beside it,
-    the features by name; further arguments go to the network as they are. ``network(x)`` alone
+    the features by name; other arguments go to the network as they are. ``network(x)`` alone
     records nothing. ``network.feature_extractor(names)`` is what a
     :class:`~ktdn_plugin.training.steps.FrozenTeacher` is made of.
 
@@ -72,7 +72,7 @@ def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
 
 
 class NamedFeatures(nn.Module):
-    """A network that gives its named features alone. All of the network runs nevertheless.
+    """A network that returns only its named features, though all of it runs.
 
     Args:
         network: A network after :func:`name_features`; its weights are shared.
@@ -93,7 +93,7 @@ class NamedFeatures(nn.Module):
 
 
 class _Named(nn.Module):
-    """What a network's class gets in front of it."""
+    """Mixin placed before a network's class."""
 
     feature_modules: dict[str, str]
 

@@ -1,4 +1,4 @@
-"""Compares a training that is resumed with what its options say now."""
+"""Compares a resumed training with what its options say now."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def schedule_changes(
 
 
 def compare_rates(rates: Any, saved: Any, warn: Warn) -> None:
-    """Warns where the options' learning rates are others than those that go on."""
+    """Warns where the options' learning rates differ from the resumed ones."""
     if rates != saved:
         warn(f"Continuing with the state's learning rates, {saved}, not the options', {rates}.")
 
@@ -45,7 +45,7 @@ def compare_rates(rates: Any, saved: Any, warn: Warn) -> None:
 def compare_progress(
     earlier: Mapping[str, Any], terms: Mapping[str, Any], warn: Warn, seed: str
 ) -> int:
-    """Warns of what makes a resumed training another one.
+    """Warns of what makes a resumed training inexact.
 
     Args:
         earlier: ``samples`` that all processes together had taken, and the terms then.
@@ -54,7 +54,7 @@ def compare_progress(
         seed: The seed's key.
 
     Returns:
-        How many samples the data's order goes on after.
+        After how many samples the data order continues.
     """
     texts = {
         "processes": "number of processes",
@@ -64,7 +64,7 @@ def compare_progress(
     }
     changed = {key: text for key, text in texts.items() if earlier.get(key) != terms[key]}
     for key, text in changed.items():
-        warn(f"Resuming with a different {text}: {terms[key]}, was {earlier.get(key)}.")
+        warn(f"Resuming with changed {text}: {terms[key]}, was {earlier.get(key)}.")
     if changed.keys() == {"processes"}:
         warn(
             "No longer exact: the last digits of sums over the batch (and all batch statistics "

@@ -75,7 +75,7 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(KTDNError, match=r"more\.pth: ") as caught:
         create_model("ktdn_tiny", checkpoint=tmp_path / "more.pth")
     assert "it has encoder" not in str(caught.value)
-    with pytest.raises(KTDNError, match=r"'ktdn_tiny': pretrained and checkpoint each bring"):
+    with pytest.raises(KTDNError, match=r"'ktdn_tiny': pretrained and checkpoint each set"):
         create_model("ktdn_tiny", pretrained=True, checkpoint=tmp_path / "net_g.pth")
     with pytest.raises(KTDNError, match=r"none\.pth: no such checkpoint"):
         create_model("ktdn_tiny", checkpoint=tmp_path / "none.pth")

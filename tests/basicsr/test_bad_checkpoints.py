@@ -47,7 +47,7 @@ def test_teacher_of_another_architecture(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     teacher_file(pairs, "test_resnet")
     line = one(fails(opt))
-    assert "checkpoint of another network than this KTDN with encoder 'test_convnext'" in line
+    assert "checkpoint of a different network than this KTDN with encoder 'test_convnext'" in line
     assert "entries are missing" in line
 
 

@@ -33,7 +33,7 @@ def test_pairs_that_do_not_match_are_named(fails, pairs: Path) -> None:
 def test_template_that_is_none(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     opt["datasets"]["train"]["filename_tmpl"] = "{name}_hazy"
-    assert "'{name}_hazy' is no template" in one(fails(opt))
+    assert "'{name}_hazy' is not a name template" in one(fails(opt))
 
 
 def test_pair_of_different_size(fails, pairs: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_run_goes_on_with_its_whole_network(pairs: Path, train, capfd) -> None
     opt["train"]["total_iter"] = 4
     capfd.readouterr()
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
-    assert "net_g_2.pth: the checkpoint of another network" in capfd.readouterr().err
+    assert "net_g_2.pth: a checkpoint of a different network" in capfd.readouterr().err
     # Nor does the optimizer's state go on with another one, by which it would overwrite memory.
     opt["path"]["ignore_resume_networks"] = ["network_g"]
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1

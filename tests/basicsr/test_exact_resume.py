@@ -159,7 +159,7 @@ def test_resume_on_another_number_of_processes(pairs: Path, run) -> None:
     done = run("train", "-opt", path, *flags)
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "teacher")
-    assert "Resuming with another number of processes: 1, was 2." in text
+    assert "Resuming with changed number of processes: 1, was 2." in text
     assert "No longer exact: the last digits" in text
     assert [row["iter"] for row in records_of(pairs, "teacher") if row["kind"] == "train"] == [
         *range(1, 7)
@@ -180,7 +180,7 @@ def test_resume_on_another_number_of_processes(pairs: Path, run) -> None:
     done = run("train", "-opt", path, "--auto_resume", "--force_yml", "train:total_iter=8")
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "teacher")
-    assert "Resuming with another samples per iteration: 1, was 2." in text
+    assert "Resuming with changed samples per iteration: 1, was 2." in text
     assert records_of(pairs, "teacher")[-2]["iter"] == 8
 
 
@@ -203,5 +203,5 @@ def test_other_images_start_the_order_anew(pairs: Path, run) -> None:
     done = run("train", "-opt", path, "--auto_resume", "--force_yml", "train:total_iter=4")
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "teacher")
-    assert "Resuming with another number of training images: 5, was 6." in text
+    assert "Resuming with changed number of training images: 5, was 6." in text
     assert "the order of the samples restarts" in text

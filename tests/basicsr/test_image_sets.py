@@ -237,8 +237,8 @@ def test_skipping_is_for_training(fails, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"split": "small-val"}, "split: small-val is asked for, and train_store holds"),
-        ({"layout": "o-haze"}, "layout: o-haze is asked for"),
+        ({"split": "small-val"}, "split: small-val was requested, but train_store holds"),
+        ({"layout": "o-haze"}, "layout: o-haze was requested"),
         ({"dataroot_lq": "train/hazy"}, "dataroot_lq: a store lists its own images"),
         ({"gt_size": 70}, "train_store, clear image clear/00.png: 80 x 64 pixels are less than"),
         ({"dataroot_gt": "clear_store"}, "clear_store: this store has no hazy images"),
@@ -328,8 +328,8 @@ def test_lmdbs_of_basicsrs_format_keep_their_splits_name(pairs: Path, train) -> 
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"split": "another"}, "split: another is asked for, and train_lmdb holds folders/small"),
-        ({"layout": "nh-haze"}, "layout: nh-haze is asked for"),
+        ({"split": "another"}, "split: another was requested, but train_lmdb holds folders/small"),
+        ({"layout": "nh-haze"}, "layout: nh-haze was requested"),
         ({"filename_tmpl": "{}_x"}, "filename_tmpl: an LMDB lists its own images"),
     ],
 )

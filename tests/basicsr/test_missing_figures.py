@@ -1,4 +1,4 @@
-"""Metrics that have no value of an image: named and counted, and the run goes on without."""
+"""Metrics that have no value for an image: named and counted, and the run goes on without."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_metric_that_raises_or_gives_nan(pairs: Path, train) -> None:
     write_photo(pairs / "val/clear/large.png", seed=3, size=(224, 224))
     train(opt)
     text = log_of(pairs, "teacher")
-    warnings = [line for line in text.splitlines() if "no value of" in line]
+    warnings = [line for line in text.splitlines() if "no value for" in line]
     assert len(warnings) == 4  # of two metrics, in two validations
-    assert f"val.metrics.niqe: val: no value of {small} of {small + 1} images" in warnings[0]
+    assert f"val.metrics.niqe: val: no value for {small} of {small + 1} images" in warnings[0]
     assert "the mean is over the others" in warnings[0]
     assert "val/clear/" in warnings[0]
-    assert f"val.metrics.ssim: val: no value of {small} of {small + 1} images" in warnings[1]
+    assert f"val.metrics.ssim: val: no value for {small} of {small + 1} images" in warnings[1]
     figures = [row for row in rows_of(pairs) if row["kind"] == "val"]
     assert len(figures) == 2
     assert all(0 < row["niqe"] < 1000 and 0 < row["ssim"] <= 1 for row in figures)

@@ -43,11 +43,11 @@ def test_unpaired_files_are_named(healthy: Path, check: Check):
 
 
 VALUES = {
-    "one colour": ("error", lambda image: np.full_like(image, 90)),
+    "a single colour": ("error", lambda image: np.full_like(image, 90)),
     "nearly black": ("warning", lambda image: image // 16),
     "small part of the range": ("warning", lambda image: 100 + image // 8),
     "exactly white": ("warning", lambda image: np.clip(image.astype(int) * 9, 0, 255)),
-    "nothing but black": ("error", lambda image: image * 0),
+    "entirely black": ("error", lambda image: image * 0),
 }
 
 

@@ -186,7 +186,7 @@ def test_targets_that_will_not_do(tmp_path: Path) -> None:
     (tmp_path / "link.pth").symlink_to(source)
     (tmp_path / "folder.pth").mkdir()
     new = tmp_path / "new.pth"
-    fails("other.pth: exists already", "--overwrite", source=source, target=other)
+    fails("other.pth: already exists", "--overwrite", source=source, target=other)
     for same in (source, tmp_path / "link.pth", tmp_path / "folder.pth" / ".." / source.name):
         fails("is the source itself", source=source, target=same, overwrite=True)
     fails("is a folder", source=source, target=tmp_path / "folder.pth", overwrite=True)

@@ -100,7 +100,7 @@ def test_every_layout(tmp_path: Path) -> None:
     "found", [3, "text", [1], {1: 2}, {"a": torch.ones(1)}, {"a": {"b": [{"c": (1, 2)}]}}]
 )
 def test_what_is_no_metadata(found: object, tmp_path: Path) -> None:
-    with pytest.raises(KTDNError, match=r"a\.pth: what it has as 'ktdn' is no metadata"):
+    with pytest.raises(KTDNError, match=r"a\.pth: what it has as 'ktdn' is not metadata"):
         find_metadata({"params": {}, "ktdn": found}, tmp_path / "a.pth")
 
 
@@ -138,7 +138,7 @@ def test_deep_nesting_is_no_metadata(tmp_path: Path) -> None:
     deep: dict = {}
     for _ in range(500):
         deep = {"a": deep}
-    with pytest.raises(KTDNError, match="no metadata"):
+    with pytest.raises(KTDNError, match="is not metadata"):
         find_metadata({"ktdn": deep}, tmp_path / "a.pth")
 
 

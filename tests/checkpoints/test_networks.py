@@ -242,7 +242,7 @@ def test_metadata_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     for large in ([0.5] * 2**21, "x" * 2**21, [["x" * 2**14] * 64] * 64):
         torch.save({"params": network().state_dict(), "ktdn": {"run": large}}, path)
-        fails(path, "what it has as 'ktdn' is no metadata")
+        fails(path, "what it has as 'ktdn' is not metadata")
     path = tmp_path / "net.safetensors"
     save_file(network().state_dict(), path, {"ktdn": json.dumps({"run": "x" * 2**21})})
     fails(path, "its metadata, 'ktdn', is too long")

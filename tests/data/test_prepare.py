@@ -106,7 +106,7 @@ def test_command_makes_a_store_of_a_published_size(tmp_path: Path, run) -> None:
     info = Store(tmp_path / "out/store").info
     assert f"fingerprint {info.fingerprint}" in done.stdout.splitlines()[-1]
     assert info.name == "nh-haze/challenge-test"
-    assert "exists already" in error_line(run(*words, "--split", "challenge-test"))
+    assert "already exists" in error_line(run(*words, "--split", "challenge-test"))
 
     (tmp_path / "NH-HAZE/53_GT.png").unlink()
     words = ("prepare", "NH-HAZE", "more", "--dataset", "nh-haze", "--split", "test-5")
@@ -149,7 +149,7 @@ def test_place_must_be_free_and_outside(place: str, photos: Path, tmp_path: Path
     before = sorted(tmp_path.rglob("*"))
     for form in prepare_module.FORMATS:
         message = refusal(photos, tmp_path / place, form=form)
-        assert "exists already" in message or "lies within" in message
+        assert "already exists" in message or "lies within" in message
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -212,11 +212,11 @@ def test_images_beside_the_chosen_folders_are_counted(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(photos, tmp_path / "whole")
-    assert "Leaves out" not in capsys.readouterr().out
+    assert "Ignoring" not in capsys.readouterr().out
     write(photos / "more.png", 1)
     write(photos / "notes/a/b.png", 1)
     prepare(photos, tmp_path / "store")
-    assert f"Leaves out 2 images of {photos} outside hazy and GT." in capsys.readouterr().out
+    assert f"Ignoring 2 images of {photos} outside hazy and GT." in capsys.readouterr().out
 
 
 def test_unusable_pairs_of_folders_are_told_at_once_and_left_out(
@@ -328,8 +328,8 @@ def test_other_files_are_begun_with_anew(
     capsys.readouterr()
     prepare(photos, tmp_path / "store")
     printed = capsys.readouterr().out
-    assert "begins anew" in printed
-    assert "Goes on" not in printed
+    assert "starting over" in printed
+    assert "Resuming" not in printed
     assert Store(tmp_path / "store").name("hazy", 0) == "hazy/1.png"
 
 
@@ -420,7 +420,7 @@ def test_killed_at_any_moment_it_ends_up_the_same(
             wait_for(process, draft, moment)
         process.kill()
         printed, _ = process.communicate()
-        went_on += "Goes on: " in printed
+        went_on += "Resuming: " in printed
         assert process.returncode in (-signal.SIGKILL, 0)
         if process.returncode == 0:
             break
@@ -429,7 +429,7 @@ def test_killed_at_any_moment_it_ends_up_the_same(
     if not (tmp_path / "store").exists():
         done = run("prepare", "many", "store")
         assert done.returncode == 0, done.stderr
-        assert "Goes on: " in done.stdout
+        assert "Resuming: " in done.stdout
     straight = prepare(tmp_path / "many", tmp_path / "straight")
     store = Store(tmp_path / "store")
     assert store.info.fingerprint == straight.fingerprint
@@ -455,7 +455,7 @@ def test_interrupted_it_ends_at_once_and_goes_on(
     assert "Traceback" not in said
     assert not (tmp_path / "store").exists()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "Goes on: " in done.stdout
+    assert "Resuming: " in done.stdout
 
 
 @pytest.fixture
@@ -503,7 +503,7 @@ def test_disk_that_fills_up_loses_nothing(
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     done = run("prepare", "many", "disk/store")
     assert done.returncode == 0, done.stderr
-    assert "Goes on: " in done.stdout
+    assert "Resuming: " in done.stdout
     assert Store(small_disk / "store").info.counts == {"clear": 60}
 
 

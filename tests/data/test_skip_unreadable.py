@@ -37,8 +37,8 @@ def test_every_command_says_what_of_a_folder_it_leaves_out(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    left_out = [line for line in done.stderr.splitlines() if "left out" in line]
-    assert left_out == [
+    skipped = [line for line in done.stderr.splitlines() if "skipped, since" in line]
+    assert skipped == [
         f"{Path(folder, 'hazy')}: skipped, since they cannot be read: 2 HEIC, 1 GIF; save them as "
         "PNG, JPEG, WebP or TIFF first"
         for folder in ("prepared", "checked", "trained", "dehazed")

@@ -311,14 +311,14 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     write_store(tmp_path / "store")
     (tmp_path / "file").touch()
     for name in ("store", "file"):
-        with pytest.raises(KTDNError, match="exists already"):
+        with pytest.raises(KTDNError, match="already exists"):
             StoreWriter(tmp_path / name, {})
     # Not even what came while it was written.
     with StoreWriter(tmp_path / "late", {}) as writer:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         (tmp_path / "late").mkdir()
         (tmp_path / "late/mine.txt").touch()
-        with pytest.raises(KTDNError, match="exists already"):
+        with pytest.raises(KTDNError, match="already exists"):
             writer.finish(about({"clear": 1}), None)
     assert [path.name for path in (tmp_path / "late").iterdir()] == ["mine.txt"]
 

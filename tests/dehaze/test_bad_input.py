@@ -150,4 +150,4 @@ def test_a_line_too_long_for_its_format_is_refused_before_the_work(
     Image.new("RGB", (100_000, 1)).save("line.png")
     code, _, err = dehaze("line.png", "-o", "out", "--format", "jpg")
     assert code == 1
-    assert "100000 x 1 pixels; JPEG has room for 65,535 at each edge" in err
+    assert "100000 x 1 pixels; JPEG allows at most 65,535 on each side" in err

@@ -84,7 +84,7 @@ def test_what_does_not_fit(refused) -> None:
     prepare(Path("val"), Path("store"), split="part")
     assert "a store of hazy and clear images" in refused("store", "--gt", "val")
     line = refused("ours", "--gt", "store", "--split", "other")
-    assert line == "split: other is asked for, and store holds folders/part"
+    assert line == "split: other was requested, but store holds folders/part"
     line = refused("ours", "--gt", "val", "--dataset", "nh-hase")
     assert line.endswith("did you mean 'nh-haze'?")
     assert refused("--gt", "val", "--checkpoint", "no.pth").startswith("no.pth: no such checkpoint")

@@ -44,7 +44,7 @@ def test_usual_names_of_a_result(name: str) -> None:
 @pytest.mark.parametrize("name", ["011.png", "01_2.png", "1.png", "x01.png", "GT.png", "01x.png"])
 def test_names_of_something_else(name: str) -> None:
     line = refused(["01_GT.png"], [name])
-    assert line.startswith("results: has no image of '01_GT' of gt; names must match, or start")
+    assert line.startswith("results: has no image for '01_GT' of gt; names must match, or start")
     assert "'01_dehazed'" in line
 
 
@@ -70,8 +70,8 @@ def test_two_for_one_and_none_are_named() -> None:
     line = refused(["01.png"], ["a/01.png", "b/01.png"])
     assert "a/01.png, b/01.png could all be the image of '01'" in line
     line = refused([f"{number:02}.png" for number in range(9)], ["00.png", "x.png"])
-    assert "no image of '01' (nor of '02', '03'" not in line
-    assert "no image of '01' (nor of 02, 03, 04, 05, 06 and 2 more) of gt" in line
+    assert "no image for '01' (nor of '02', '03'" not in line
+    assert "no image for '01' (nor of 02, 03, 04, 05, 06 and 2 more) of gt" in line
     assert "did you mean 'kodim_01'" in refused(["kodim01.png"], ["kodim_01.png"])
 
 
@@ -86,7 +86,7 @@ def test_several_hazy_images_of_a_clear_one() -> None:
     clear, hazy = ["1400.png", "1400.png", "1401.png"], ["1400_1.png", "1400_2.png", "1401_1.png"]
     names = ["1401_1_out.png", "1400_2.png", "1400_1_out.png"]
     assert paired(clear, names, hazy) == [names[2], names[1], names[0]]
-    assert "no image of '1400_1' (nor of 1400_2)" in refused(
+    assert "no image for '1400_1' (nor of 1400_2)" in refused(
         clear, ["1400.png", "1401_1.png"], hazy
     )
 

@@ -49,7 +49,7 @@ def test_teacher(fails, pairs: Path, prepare: Prepare, expected: str) -> None:
         (lambda at: teacher_file(at, OTHER_ENCODER), "another network than this KTDN"),
         (lambda at: truncate(teacher_file(at)), "truncated or damaged"),
         (lambda at: torch.save([1, 2], at / "teacher.pth"), "not a network's weights"),
-        (lambda at: torch.save({"a": 1}, at / "teacher.pth"), "holds no network's weights"),
+        (lambda at: torch.save({"a": 1}, at / "teacher.pth"), "contains no network weights"),
     ],
     ids=["missing", "another", "truncated", "list", "no-weights"],
 )

@@ -320,7 +320,7 @@ def test_a_changed_batch_goes_on_where_the_samples_were(
     cfg["train_dataloader"]["batch_size"] = 1
     assert mmengine_run("train", cfg, "--resume") == 0
     log = log_of(pairs)
-    assert "Resuming with another samples an iteration: 1, was 2." in log
+    assert "Resuming with changed samples per iteration: 1, was 2." in log
     assert "No longer exact: batches contain different samples." in log
     samples = [
         Checkpoint.read(pairs / f"work_dirs/config/iter_{number}.pth").content["message_hub"][

@@ -47,19 +47,19 @@ MOTION = 'cam:MotionPhoto="1" cam:MotionPhotoVersion="1" cam:BurstID="7"'
 FILES = {
     "ultra-hdr": (
         saved(PICTURE, "JPEG", xmp=packet(GAIN, CONTAINER)) + saved(PICTURE.convert("L"), "JPEG"),
-        "left out: its HDR gain map",
+        "dropped: its HDR gain map",
     ),
     "iso-gain-map": (
         saved(PICTURE, "JPEG", extra=segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0\0")),
-        "left out: its HDR gain map",
+        "dropped: its HDR gain map",
     ),
     "motion-photo": (
         saved(PICTURE, "JPEG", xmp=packet(MOTION, CONTAINER)) + VIDEO,
-        "left out: the video of its motion photo",
+        "dropped: the video of its motion photo",
     ),
     "video-alone": (
         saved(PICTURE, "JPEG") + b"MotionPhoto_Data" + VIDEO,
-        "left out: the video of its motion photo",
+        "dropped: the video of its motion photo",
     ),
     "further-xmp": (
         saved(
@@ -68,11 +68,11 @@ FILES = {
             xmp=packet('xmpNote:HasExtendedXMP="0123456789ABCDEF"'),
             extra=segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60)),
         ),
-        "left out: extended XMP",
+        "dropped: extended XMP",
     ),
     "two-pictures": (
         saved(PICTURE, "MPO", save_all=True, append_images=[PICTURE, PICTURE]),
-        "left out: 2 further pictures",
+        "dropped: 2 more images",
     ),
 }
 

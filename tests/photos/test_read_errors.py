@@ -64,7 +64,7 @@ UNREAD = {
     "lfs": ("x.png", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "raw": ("x.raf", b"FUJIFILMCCD-RAW 0201", r"but a camera raw \(RAF\); develop it to TIFF"),
     "dng": ("x.dng", tiff(RGB, subfiletype=1), "is a preview, as in camera raw files; develop"),
-    "bitfields": ("x.bmp", bitfields(), r"a BMP of a kind that is not read \(Unsupported BMP"),
+    "bitfields": ("x.bmp", bitfields(), r"an unsupported variant of BMP \(Unsupported BMP"),
     "bands": (
         "x.tif",
         tiff(np.zeros((5, 5, 7), np.uint16), planarconfig="contig"),
@@ -160,7 +160,7 @@ def test_bands_beyond_alpha_are_named(tmp_path: Path) -> None:
     )
     photo = read_photo(path)
     assert np.array_equal(photo.pixels, RGB)
-    assert photo.notes == ["3 of its bands are left out"]
+    assert photo.notes == ["3 of its bands were dropped"]
     for dtype in (np.uint8, np.uint16):  # a single one is kept, whatever it is
         values = np.dstack((RGB, RGB[..., 0])).astype(dtype)
         tifffile.imwrite(path, values, photometric="rgb", extrasamples=[0], metadata=None)

@@ -161,7 +161,7 @@ def test_the_first_of_several_pictures(tmp_path: Path) -> None:
         assert photo.notes == ["used the first of its 3 images"]
     path = tmp_path / "phone.jpg"
     pictures[0].save(path, "MPO", save_all=True, append_images=pictures[1:])
-    assert read_photo(path).notes == ["left out: 2 further pictures"]
+    assert read_photo(path).notes == ["dropped: 2 more images"]
     assert read_photo(path).pixels.shape == (30, 40, 3)
 
 

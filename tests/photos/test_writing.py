@@ -116,7 +116,7 @@ def test_a_tiff_beyond_its_32_bit_offsets(tmp_path: Path, monkeypatch: pytest.Mo
         (len(before), Photo(pixels, None, Metadata(icc=bytes(1000)))),
     ):
         monkeypatch.setattr("ktdn_plugin.photos.tiff.LIMIT", limit)
-        with pytest.raises(KTDNError, match=rf"x\.tif: .* room for {limit:,}: take PNG$"):
+        with pytest.raises(KTDNError, match=rf"x\.tif: .* at most {limit:,}: use PNG$"):
             write_photo(tmp_path / "x.tif", photo)
         assert [path.name for path in tmp_path.iterdir()] == ["x.tif"]
         assert (tmp_path / "x.tif").read_bytes() == before

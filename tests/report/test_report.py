@@ -282,7 +282,7 @@ def test_other_size_and_unreadable_images(project, report) -> None:
     assert (
         "harbour: dehazed is 50 x 50 and clear 96 x 64: no difference or metrics are shown" in out
     )
-    assert f"{project.names[1]}: left out (" in out
+    assert f"{project.names[1]}: skipped (" in out
     labels = [one["data-label"] for one in page.all("figure", **{"class": "layer"})]
     assert labels == ["hazy", "dehazed", "clear"]
 

@@ -113,7 +113,7 @@ def test_value_on_another_page_of_the_file(path: Path) -> None:
     leaf = pages(content, 2)[0]
     struct.pack_into("<Q", content, first_long_value(content, leaf), leaf // PAGE)
     (path / "data.mdb").write_bytes(content)
-    with pytest.raises(KTDNError, match=f"page {leaf // PAGE} is none of a value"):
+    with pytest.raises(KTDNError, match=f"page {leaf // PAGE} is not part of a value"):
         [LmdbFile(path).get(f"{n:04}".encode()) for n in range(COUNT)]
 
 

@@ -307,8 +307,8 @@ def test_wrong_modules(plain: Plain, modules: dict, expected: str) -> None:
     ("path", "expected"),
     [
         ("idle", "feature 'mid': module 'idle' of Plain is not called in the forward pass"),
-        ("flat", "'flat' of Plain gives a tensor (2, 384), not one tensor (n, c, h, w)"),
-        ("pair", "'pair' of Plain gives tuple, not one tensor"),
+        ("flat", "'flat' of Plain gives a tensor (2, 384), not a single tensor (n, c, h, w)"),
+        ("pair", "'pair' of Plain gives tuple, not a single tensor"),
     ],
 )
 @pytest.mark.parametrize("compiles", [False, True])

@@ -32,7 +32,7 @@ from ktdn_plugin.errors import did_you_mean
 
 SECTION = "a section of 'key: value' lines"
 OLD_CHECKPOINT = "pretrain_model_"
-"""Of the keys that BasicSR's first versions read, and today's passes over without a word."""
+"""Of the keys that BasicSR's first versions read, and today's passes over silently."""
 
 
 def check(opt: Options, is_train: bool) -> tuple[Section | None, list[str]]:
@@ -205,7 +205,7 @@ def unknown_keys(
             is_authors = one.takes_more(key, kind) or key.startswith(OLD_CHECKPOINT)
             if key in known or (is_authors and one is not Train):
                 continue
-            # A person's own losses may have any names, but for those that others have misspelt.
+            # The user's own losses may have any names, but for those that others have misspelt.
             lenient = is_authors or (only_mistyped and one is not Dataset)
             if not lenient or _is_mistyped(key, known):
                 problems.append(f"{place}{key}: unknown key{did_you_mean(key, known)}")

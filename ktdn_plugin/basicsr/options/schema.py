@@ -36,7 +36,7 @@ BASICSR_DATASETS = ("PairedImageDataset", HAZY_ALONE)
 KNOWN_DATASETS = (*OUR_DATASETS, *BASICSR_DATASETS)
 """The datasets whose keys are all known."""
 ROOTS = {
-    **dict.fromkeys(OUR_DATASETS, ("dataroot_gt",)),  # dataroot_lq as well where it is no store
+    **dict.fromkeys(OUR_DATASETS, ("dataroot_gt",)),  # dataroot_lq as well where it is not a store
     "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
     HAZY_ALONE: ("dataroot_lq",),
 }
@@ -87,7 +87,7 @@ def _whole(value: Any) -> Any:
 
 
 def _without_empty(value: Any) -> Any:
-    """Leaves out what has no value (``~``): it is as if it were not there."""
+    """Drops what has no value (``~``), as if it were not there."""
     if not isinstance(value, dict):
         return value
     return {name: inner for name, inner in value.items() if inner is not None}
@@ -103,7 +103,7 @@ class Section(BaseModel):
     """A section of an options file, whose keys are all known.
 
     Attributes:
-        MORE: Pattern of further keys, whose names are the author's.
+        MORE: Pattern of other keys, which the author names.
         MORE_OF: The models that read such keys; without any, all.
     """
 
@@ -152,7 +152,7 @@ class Section(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Adds the pattern by which further keys are named."""
+        """Adds the pattern by which other keys are named."""
         schema: dict[str, Any] = handler.resolve_ref_schema(handler(core_schema))
         if cls.MORE:
             schema["patternProperties"] = {cls.MORE: schema["additionalProperties"]}
@@ -180,7 +180,7 @@ def section_of(field: FieldInfo | type) -> type[Section] | None:
 
 
 class Named(Section):
-    """Something by its ``type``; further keys are its constructor's."""
+    """Something by its ``type``; other keys are its constructor's."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -188,7 +188,7 @@ class Named(Section):
 
 
 class Network(Named):
-    """A network of BasicSR's registry; further keys are its arguments."""
+    """A network of BasicSR's registry; other keys are its arguments."""
 
     type: Text = key("The network: KTDN, or another registered one.", ...)
     pretrained: bool | Text | None = key(
@@ -198,7 +198,7 @@ class Network(Named):
 
 
 class Scheduler(Named):
-    """A schedule of the learning rate; further keys are its arguments."""
+    """A schedule of the learning rate; other keys are its arguments."""
 
     type: Text = key("CosineAnnealingRestartLR or MultiStepLR.", ...)
     periods: list[int] | None = key("Steps of each cosine; together at least total_iter.")
@@ -207,7 +207,7 @@ class Scheduler(Named):
 
 
 class Optimizer(Named):
-    """An optimiser of torch or timm; further keys are its arguments."""
+    """An optimiser of torch or timm; other keys are its arguments."""
 
     type: Text = key("Any optimiser of torch (Adam, AdamW, ...) or timm (lion, adan, ...).", ...)
     lr: Positive = key("Learning rate.", ...)
@@ -215,7 +215,7 @@ class Optimizer(Named):
 
 
 class Metric(Named):
-    """A metric of BasicSR's registry; further keys are its arguments."""
+    """A metric of BasicSR's registry; other keys are its arguments."""
 
     type: Text = key("The metric: calculate_psnr, calculate_ssim, ...", ...)
     crop_border: int | None = key("Width of the border to ignore, in pixels.", ge=0)
@@ -232,7 +232,7 @@ class Dataset(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Allows datasets of other plugins further keys."""
+        """Allows other keys for datasets of other plugins."""
         schema = super().__get_pydantic_json_schema__(core_schema, handler)
         del schema["additionalProperties"]
         schema["if"] = {"properties": {"type": {"enum": list(KNOWN_DATASETS)}}}

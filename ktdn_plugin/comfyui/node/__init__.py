@@ -67,7 +67,7 @@ def _network(path: Path, version: tuple[int, int]) -> KTDN:
 
 
 class KTDNDehaze:
-    """The node "Dehaze (KTDN)": whole images, of any size, within the memory that is there."""
+    """The node "Dehaze (KTDN)": whole images, of any size, within the available memory."""
 
     CATEGORY = "image/restoration"
     DESCRIPTION = "Removes haze with a trained KTDN. Large images are processed in exact stripes."
@@ -142,7 +142,8 @@ class KTDNDehaze:
             The images, of the same shape.
 
         Raises:
-            KTDNError: If there is no such checkpoint, it is no KTDN's, or the memory is too little.
+            KTDNError: If there is no such checkpoint, it is not a KTDN's, or the memory is too
+                little.
         """
         import torch
         from comfy import model_management, utils
