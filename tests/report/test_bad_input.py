@@ -20,7 +20,7 @@ from PIL import Image
         (["experiments/student", "./experiments/student"], "given twice"),
         (["results/test", "--gt", "nowhere"], "nowhere: no such folder"),
         (["results/test", "--hazy", "empty"], "empty: holds no image"),
-        (["results/test", "--hazy", "val/hazy", "--gt", "others"], "no hazy image has a clear partner"),
+        (["results/test", "--hazy", "val/hazy", "--gt", "others"], "no hazy image has a clear"),
         (["results/test", "--max-width", "3"], "--max-width 3: must be 16 or more"),
         (["results/test", "--photos", "-1"], "--photos -1: must be 0 or more"),
         (["broken"], "metrics.csv, line 3: 2 cells for 3 columns"),
