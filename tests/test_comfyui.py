@@ -120,9 +120,7 @@ def test_alpha_is_kept(loaded: ComfyUI, network: KTDN) -> None:
     assert torch.allclose(result[..., :3], _expected(network, images[..., :3]), atol=1e-5)
 
 
-def test_memory_is_bounded_where_it_is_said(
-    loaded: ComfyUI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_bounded_where_promised(loaded: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     module = sys.modules[loaded.nodes[NODE].__module__]
 
@@ -276,7 +274,7 @@ def test_copying(comfyui: ComfyUI, capsys: pytest.CaptureFixture, run) -> None:
 
 
 @pytest.mark.parametrize("content", ["folder", "other node", "file", "binary"])
-def test_what_is_somebody_elses_is_not_replaced(
+def test_foreign_files_are_not_replaced(
     content: str, comfyui: ComfyUI, capsys: pytest.CaptureFixture
 ) -> None:
     target = comfyui.root / "custom_nodes" / "comfyui_ktdn"

@@ -123,7 +123,7 @@ def test_run_is_read_as_it_was_logged(tmp_path: Path) -> None:
     assert run.teacher == {("NH-HAZE", "psnr"): 31.2}
 
 
-def test_what_is_no_number_is_no_figure(tmp_path: Path) -> None:
+def test_non_numbers_are_not_metrics(tmp_path: Path) -> None:
     folder = make_run(
         tmp_path / "run",
         val(1, psnr=20, best=True, note="good", lpips=None, epoch=3),
@@ -209,7 +209,7 @@ def test_line_of_something_else_is_named(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "\n", '{"kind": "tr', '{"kind": "train", "iter": 1}'])
-def test_empty_log_is_said_to_be_empty(tail: str, tmp_path: Path) -> None:
+def test_empty_log_is_reported(tail: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", tail=tail)
     text = message([folder], tmp_path)
     assert (
@@ -288,7 +288,7 @@ def test_moving_average_at_the_ends_and_at_gaps() -> None:
 # Names
 
 
-def test_runs_of_one_name_are_told_apart_by_their_parents() -> None:
+def test_runs_of_one_name_are_distinguished_by_their_parents() -> None:
     folders = ["a/experiments/x", "b/experiments/x", "b/experiments/y", "b/old/x"]
     assert run_names([Path(folder) for folder in folders]) == [
         "a/experiments/x",
@@ -376,7 +376,7 @@ def test_logarithmic_scale_has_a_few_labels(factor: float, tmp_path: Path) -> No
     assert 2 <= len(labels) == len(shown) <= 12
 
 
-def test_diverged_loss_is_marked_and_said(tmp_path: Path) -> None:
+def test_diverged_loss_is_marked_and_noted(tmp_path: Path) -> None:
     losses = [0.5, 0.4, NAN, NAN]
     run = make_run(tmp_path / "run", *(train(10 * i, l_rec=v) for i, v in enumerate(losses)))
     axes = panels(draw_figure([read_run(run)]))["l_rec"]
@@ -411,7 +411,7 @@ def test_first_of_equally_good_ones_is_the_best(tmp_path: Path) -> None:
     assert read_run(run).metrics["NH-HAZE", "psnr"].highest == (2, 7)
 
 
-def test_infinite_figures_are_said_not_to_be_finite(tmp_path: Path) -> None:
+def test_infinite_metrics_are_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", teacher(psnr=INF), val(1, psnr=INF))
     assert legend(panels(draw_figure([read_run(run)]))["psnr on NH-HAZE"]) == [
         "run: no finite value"
@@ -543,7 +543,7 @@ def test_extreme_values_are_drawn_without_warnings(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").is_file()
 
 
-def test_a_persons_defaults_neither_show_nor_change(tmp_path: Path) -> None:
+def test_the_users_defaults_neither_show_nor_change(tmp_path: Path) -> None:
     run = make_training(tmp_path / "run")
     draw_curves([run], tmp_path / "plain.png")
     with matplotlib.rc_context({"figure.facecolor": "black", "text.usetex": True}):

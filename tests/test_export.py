@@ -155,9 +155,7 @@ def test_no_paths_of_this_computer_are_in_the_files(folder: Path, form: str) -> 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_said_and_that_the_lines_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
+def test_printed_usage_lines_run(folder: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.chdir(folder)
     said = (folder / f"{form}.txt").read_text(encoding="utf-8")
     head, lines = said.split("\n\nTo run it, on images of any size:\n\n")

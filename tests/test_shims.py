@@ -158,7 +158,7 @@ def test_networks_are_built_as_options_say(
 
 
 @pytest.mark.parametrize("name", ["KTDN", "ktdn", "ktdn_small", "ktdn_tiny"])
-def test_another_scale_is_one_clear_error(name: str, checkout: Checkout) -> None:
+def test_a_different_scale_is_one_clear_error(name: str, checkout: Checkout) -> None:
     assert main(["shim", str(checkout.root)]) == 0
     for scale in (2, 4):
         with pytest.raises(

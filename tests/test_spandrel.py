@@ -321,7 +321,7 @@ def test_installing_again_changes_nothing() -> None:
     assert sum(support.architecture.id == "KTDN" for support in MAIN_REGISTRY) == 1
 
 
-def test_a_registry_of_ones_own() -> None:
+def test_a_custom_registry() -> None:
     registry = spandrel.ArchRegistry()
     install(registry)
     model = ModelLoader(registry=registry).load_from_state_dict(KTDN(ENCODER).state_dict())

@@ -19,7 +19,7 @@ model = dict(
         type="KnowledgeTransferLoss",
         loss_weight=1.0,  # SRKTDN's
         features=dict(mid=1.0),  # of stage1, stage2, stage3 (encoder) and mid (first FAM)
-        # Where the encoders of student and teacher differ in width: dict(mid=(student's, teacher's))
+        # Where the encoders differ in width: dict(mid=(student's, teacher's))
         adapters=None,
     ),
     sync_bn=True,

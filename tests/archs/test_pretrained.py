@@ -118,7 +118,7 @@ def test_true_takes_timm_s_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not all(p.eq(0.125).all() for p in fresh)
 
 
-def test_weights_that_nobody_publishes() -> None:
+def test_weights_without_published_files() -> None:
     hub_log = logging.getLogger("huggingface_hub")
     before = hub_log.level
     with pytest.raises(KTDNError, match="'resnetblur18': timm publishes no weights for it"):

@@ -142,7 +142,7 @@ class _Chain(nn.Module):
 
 @settings(max_examples=25, deadline=None)
 @given(middle=st.integers(1, 40), width=st.integers(1, 90), height=st.integers(1, 90))
-def test_costs_are_those_worked_out_by_hand(middle: int, width: int, height: int) -> None:
+def test_costs_are_those_computed_by_hand(middle: int, width: int, height: int) -> None:
     cost = measure_cost(_Chain(middle).to("meta"), width, height)
     macs = width * height * (27 * middle + 5 * middle)
     assert cost.flops == 2 * macs

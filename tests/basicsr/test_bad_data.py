@@ -30,7 +30,7 @@ def test_pairs_that_do_not_match_are_named(fails, pairs: Path) -> None:
     assert "no clear partner of 02_hazy.png" in line
 
 
-def test_template_that_is_none(fails, pairs: Path) -> None:
+def test_invalid_template(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     opt["datasets"]["train"]["filename_tmpl"] = "{name}_hazy"
     assert "'{name}_hazy' is not a name template" in one(fails(opt))
@@ -62,7 +62,7 @@ def test_results_that_would_overwrite_each_other(fails, pairs: Path) -> None:
     assert "would both be saved as 00.png" in line
 
 
-def test_a_folder_that_is_no_run_is_left_alone(fails, pairs: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_left_alone(fails, pairs: Path) -> None:
     write_png(pairs / "photos/mine.png", 1)
     opt = teacher_options()
     opt["path"]["experiments_root"] = "photos"

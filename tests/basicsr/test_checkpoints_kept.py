@@ -99,7 +99,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(pairs: Path, run) -> None:
         subprocess.run(["umount", "-l", str(pairs / "experiments")], check=False)
 
 
-def test_auto_resume_passes_over_what_is_not_whole(pairs: Path, run) -> None:
+def test_auto_resume_skips_incomplete_states(pairs: Path, run) -> None:
     opt = teacher_options(8)
     path = write_options(pairs, opt)
     assert run("train", "-opt", path).returncode == 0
@@ -118,7 +118,7 @@ def test_auto_resume_passes_over_what_is_not_whole(pairs: Path, run) -> None:
     assert "2.state: 2 of 8 done" in done.stderr
 
 
-def test_a_run_without_a_state_of_its_own_goes_on_from_the_options(pairs: Path, train) -> None:
+def test_a_run_without_a_state_of_its_own_resumes_from_the_options(pairs: Path, train) -> None:
     opt = teacher_options(2)
     train(opt)
     opt["path"]["resume_state"] = "experiments/teacher/training_states/2.state"
@@ -131,7 +131,7 @@ def test_a_run_without_a_state_of_its_own_goes_on_from_the_options(pairs: Path, 
     assert "4 of 5 done" in log_of(pairs, "next")
 
 
-def test_a_run_goes_on_with_its_whole_network(pairs: Path, train, capfd) -> None:
+def test_a_run_continues_with_its_whole_network(pairs: Path, train, capfd) -> None:
     opt = teacher_options(2)
     opt["path"]["strict_load_g"] = False  # is for the checkpoint that the first part began with
     train(opt)
@@ -146,7 +146,7 @@ def test_a_run_goes_on_with_its_whole_network(pairs: Path, train, capfd) -> None
     assert "2.state: the state of a training with another optimizer" in capfd.readouterr().err
 
 
-def test_options_name_where_a_run_goes_on(pairs: Path, run) -> None:
+def test_options_name_where_a_run_resumes(pairs: Path, run) -> None:
     opt = teacher_options(2)
     opt["path"]["experiments_root"] = "elsewhere/here"
     path = write_options(pairs, opt)

@@ -254,7 +254,7 @@ def test_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
     assert distributed._first_host(nodes) == first
 
 
-def test_nobody_waits_for_ever_for_a_silent_process(pairs: Path) -> None:
+def test_no_process_hangs_on_a_silent_one(pairs: Path) -> None:
     opt = teacher_options(100_000)
     opt["val"]["val_freq"] = 100_000
     opt["logger"]["save_checkpoint_freq"] = 100_000

@@ -196,7 +196,7 @@ def test_a_seed_that_was_drawn_is_kept(pairs: Path, run) -> None:
     assert torch.load(state.with_name("4.state"), weights_only=True)["progress"]["seed"] == seed
 
 
-def test_other_images_start_the_order_anew(pairs: Path, run) -> None:
+def test_other_images_restart_the_order(pairs: Path, run) -> None:
     path = write_options(pairs, teacher_options(2))
     assert run("train", "-opt", path).returncode == 0
     next((pairs / "train/clear").iterdir()).unlink()

@@ -277,7 +277,7 @@ def test_store_of_a_newer_format(fails, pairs: Path) -> None:
     assert "upgrade" in line
 
 
-def test_a_store_that_moves_goes_on_being_read(pairs: Path, train) -> None:
+def test_a_store_that_moves_continues_being_read(pairs: Path, train) -> None:
     make_stores(pairs)
     opt = paired(pairs, dataroot_gt="{}_store")
     first = train(opt)

@@ -48,7 +48,7 @@ def test_basicsrs_perceptual_loss_and_a_loss_of_another_name(
     assert {"l_rec", "l_lap"} < set(row)
 
 
-def test_perceptual_loss_whose_weights_cannot_be_had(
+def test_perceptual_loss_without_its_weights(
     pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(pretrained: bool) -> None:

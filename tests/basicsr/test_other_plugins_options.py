@@ -96,7 +96,7 @@ def test_a_checkpoint_by_the_key_of_old_versions(options) -> None:
     ]
 
 
-def test_a_key_that_goes_on_from_a_known_one_is_theirs() -> None:
+def test_a_key_that_continues_from_a_known_one_is_theirs() -> None:
     assert problems({**degrading(), "scale2": 3, "names": []}) == []
 
 

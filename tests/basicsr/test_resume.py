@@ -49,7 +49,7 @@ def test_resume(pairs: Path, run) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_of_the_same_name_is_kept_aside(pairs: Path, run) -> None:
+def test_a_run_of_the_same_name_is_archived(pairs: Path, run) -> None:
     path = write_options(pairs, teacher_options(2))
     assert run("train", "-opt", path).returncode == 0
     assert run("train", "-opt", path).returncode == 0

@@ -123,7 +123,7 @@ def test_a_pair_without_haze_is_found(healthy: Path, check: Check, quality: int 
     assert one(problems(check("set"))).startswith("error [no-haze]")
 
 
-def test_one_exchanged_pair_is_found(healthy: Path, check: Check):
+def test_one_swapped_pair_is_found(healthy: Path, check: Check):
     (healthy / "hazy" / NAME).rename(healthy / "x.png")
     (healthy / "clear" / NAME).rename(healthy / "hazy" / NAME)
     (healthy / "x.png").rename(healthy / "clear" / NAME)
@@ -132,7 +132,7 @@ def test_one_exchanged_pair_is_found(healthy: Path, check: Check):
     assert NAME in line
 
 
-def test_exchanged_folders_are_one_line(healthy: Path, check: Check):
+def test_swapped_folders_are_one_line(healthy: Path, check: Check):
     (healthy / "hazy").rename(healthy / "x")
     (healthy / "clear").rename(healthy / "hazy")
     (healthy / "x").rename(healthy / "clear")
@@ -247,7 +247,7 @@ def hard(tmp_path: Path, photos: dict[str, Image]) -> Path:
     return tmp_path / "made"
 
 
-def test_the_hardest_made_pairs(hard: Path, tmp_path: Path, check: Check):
+def test_the_hardest_synthetic_pairs(hard: Path, tmp_path: Path, check: Check):
     check_silence_and_rotation(hard, tmp_path, check)
 
 

@@ -64,7 +64,7 @@ def test_suspicious_values_are_found(healthy: Path, check: Check, words: str):
     assert done.returncode == (severity == "error" or len(problems(done)) > 1)
 
 
-def test_a_warning_is_an_error_if_strictness_is_wanted(tmp_path: Path, check: Check):
+def test_a_warning_is_an_error_with_strict(tmp_path: Path, check: Check):
     dark = np.random.RandomState(0).randint(0, 20, (40, 50, 3)).astype(np.uint8)
     write(tmp_path / "set/a.png", dark)
     assert check("set").returncode == 0
@@ -191,7 +191,7 @@ def test_the_output_is_the_same_each_time(healthy: Path, check: Check):
     assert len(problems(first)) == 3
 
 
-def test_an_older_picture_is_not_taken_for_this_checks(healthy: Path, check: Check):
+def test_an_older_picture_is_not_taken_for_a_new_one(healthy: Path, check: Check):
     Path("check.png").write_bytes(b"old")
     done = check("set", "-o", "new/x.png")
     assert "No picture: nothing to show\n" in done.stdout

@@ -76,7 +76,7 @@ def small(tmp_path: Path, photos: dict[str, Image], hazy: dict[str, Image]) -> P
     return tmp_path / "set"
 
 
-def test_what_a_store_was_made_from_is_said(small: Path, check: Check):
+def test_what_a_store_was_made_from_is_reported(small: Path, check: Check):
     make_store(small, Path("a.store"), ["hazy/3.png is missing", "hazy/4.png is missing"])
     done = check("a.store")
     assert done.returncode == 0

@@ -257,7 +257,7 @@ def test_order_in_which_keys_are_looked_for(file: Path) -> None:
         del content[WEIGHT_KEYS[-1 - i]]
 
 
-def test_a_key_without_weights_is_passed_over(file: Path) -> None:
+def test_a_key_without_weights_is_skipped(file: Path) -> None:
     torch.save({"params_ema": None, "params": weights()}, file)
     assert_equal(Checkpoint.read(file).weights, weights())
     assert_equal(Checkpoint.read(file).select("params_ema"), weights())

@@ -179,7 +179,7 @@ def test_what_the_published_layout_has_no_room_for(
     )  # fmt: skip
 
 
-def test_targets_that_will_not_do(tmp_path: Path) -> None:
+def test_invalid_targets(tmp_path: Path) -> None:
     source = with_metadata(tmp_path)
     other = tmp_path / "other.pth"
     other.write_bytes(b"mine")
@@ -211,7 +211,7 @@ def test_targets_that_will_not_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_sources_that_will_not_do(name: str, tmp_path: Path) -> None:
+def test_invalid_sources(name: str, tmp_path: Path) -> None:
     source = bad_file(tmp_path, name)
     fails(f"{source}: ", BAD[name][1], source=source, target=tmp_path / "new.pth")
     assert not (tmp_path / "marker").exists()
@@ -227,7 +227,7 @@ def test_encoder_that_the_file_does_not_tell(tmp_path: Path) -> None:
     assert metadata_of(target)["found"] == [*OPTIONS[1:]]
 
 
-def test_what_was_found_is_said_and_warned_of(
+def test_inferred_values_are_reported_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.save(network(encoder="resnet18").state_dict(), tmp_path / "net.pth")

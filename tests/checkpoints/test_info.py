@@ -129,7 +129,9 @@ def test_numbers_that_json_has_no_name_for(tmp_path: Path, capsys: pytest.Captur
     assert "psnr inf, ssim nan" in info(capsys, tmp_path / "net.pth")[1]
 
 
-def test_an_encoder_that_cannot_be_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_encoder_that_cannot_be_identified(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     torch.save(network(encoder="test_efficientnet_ln").state_dict(), tmp_path / "net.pth")
     code, out, _ = info(capsys, tmp_path / "net.pth")
     assert code == 0
@@ -170,7 +172,7 @@ def test_several_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
         {"toolbox": ["a"], "ktdn_plugin": 3.5, "something": {"else": True}},
     ],
 )
-def test_metadata_of_somebody_else(
+def test_metadata_of_another_program(
     metadata: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     torch.save({"params": network().state_dict(), "ktdn": metadata}, tmp_path / "net.pth")

@@ -87,7 +87,7 @@ def test_a_reduction_that_the_weights_deny(tmp_path: Path) -> None:
     refused(network(), path, "it says reduction 2")
 
 
-def test_guesses_bind_nobody(tmp_path: Path) -> None:
+def test_guesses_are_not_binding(tmp_path: Path) -> None:
     """What a conversion has found is not the file's word."""
     torch.save(network(encoder="resnetblur18").state_dict(), tmp_path / "net.pth")
     convert(tmp_path / "net.pth", tmp_path / "a.pth")

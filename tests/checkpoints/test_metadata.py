@@ -99,7 +99,7 @@ def test_every_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "found", [3, "text", [1], {1: 2}, {"a": torch.ones(1)}, {"a": {"b": [{"c": (1, 2)}]}}]
 )
-def test_what_is_no_metadata(found: object, tmp_path: Path) -> None:
+def test_not_metadata(found: object, tmp_path: Path) -> None:
     with pytest.raises(KTDNError, match=r"a\.pth: what it has as 'ktdn' is not metadata"):
         find_metadata({"params": {}, "ktdn": found}, tmp_path / "a.pth")
 

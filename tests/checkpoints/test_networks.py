@@ -202,7 +202,7 @@ def fails(path: Path, *words: str, **options: object) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_files_that_hold_none(name: str, tmp_path: Path) -> None:
+def test_files_without_a_network(name: str, tmp_path: Path) -> None:
     fails(bad_file(tmp_path, name), BAD[name][1])
     assert not (tmp_path / "marker").exists()
 

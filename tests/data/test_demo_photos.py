@@ -205,9 +205,7 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     one_line(caught)
 
 
-def test_another_process_that_was_first_is_welcome(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_may_finish_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "photos"
     write_pairs = demo_photos._write_pairs
 

@@ -219,7 +219,7 @@ def test_images_beside_the_chosen_folders_are_counted(
     assert f"Ignoring 2 images of {photos} outside hazy and GT." in capsys.readouterr().out
 
 
-def test_unusable_pairs_of_folders_are_told_at_once_and_left_out(
+def test_unusable_pairs_of_folders_are_reported_at_once_and_left_out(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "hazy/1.png").unlink()
@@ -254,7 +254,7 @@ def test_unusable_clear_images_alone_are_left_out(photos: Path, tmp_path: Path) 
     )
 
 
-def test_it_is_said_where_a_long_list_is_kept(
+def test_message_says_where_a_long_list_is_kept(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(20):
@@ -295,7 +295,7 @@ def test_bad_image_is_named_and_nothing_looks_whole(
     assert prepare(photos, tmp_path / "store", form=form).counts == {"hazy": 7, "clear": 7}
 
 
-def test_mended_image_is_all_that_is_done_again(
+def test_only_the_fixed_image_is_redone(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     victim = photos / "GT/5.jpg"  # the last of all
@@ -318,7 +318,7 @@ def test_file_that_changed_meanwhile_is_done_again(photos: Path, tmp_path: Path)
     assert np.array_equal(Store(tmp_path / "store").pixels("hazy", 0), expected)
 
 
-def test_other_files_are_begun_with_anew(
+def test_other_files_start_over(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "GT/5.jpg").write_bytes((photos / "GT/5.jpg").read_bytes()[:-200])
@@ -438,7 +438,7 @@ def test_killed_at_any_moment_it_ends_up_the_same(
     assert not draft.exists()
 
 
-def test_interrupted_it_ends_at_once_and_goes_on(
+def test_interrupted_it_ends_at_once_and_resumes(
     long_work: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     command, draft = long_work
@@ -615,7 +615,7 @@ def test_stock_basicsr_reads_shared_and_cut_clear_images(
         assert np.array_equal(as_image(sample["gt"]), clear[1:7, 2:10])
 
 
-def test_other_kinds_of_png_are_written_anew_for_basicsr(tmp_path: Path) -> None:
+def test_other_kinds_of_png_are_rewritten_for_basicsr(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     kinds = {"grey": np.uint8(7), "deep": np.uint16(700)}
     for name, value in kinds.items():
@@ -638,7 +638,7 @@ def test_keys_are_what_basicsr_takes() -> None:
     assert all(len(key.encode("ascii")) <= 511 and "." not in key for key in keys)
 
 
-def test_killed_basicsr_format_is_begun_anew(
+def test_killed_basicsr_format_starts_over(
     long_work: tuple[list[str], Path], tmp_path: Path, run
 ) -> None:
     command, _ = long_work

@@ -24,7 +24,7 @@ class Images:
         return {"epoch": draw.epoch, "sample": draw.sample}
 
 
-def test_the_next_one_stands_in_and_all_that_were_passed_over_are_told() -> None:
+def test_the_next_one_stands_in_and_all_skipped_are_reported() -> None:
     dataset = SkippingDataset(Images(6, {1, 4, 5}))
     assert len(dataset) == 6
     assert dataset[SampleDraw(3, 2)] == {"epoch": 3, "sample": 2, FAILURES: ""}

@@ -196,7 +196,7 @@ def test_changed_pixels_are_found(tmp_path: Path) -> None:
         Store(tmp_path / "store").verify("hazy", 3)
 
 
-def test_what_is_no_store_is_told_apart(tmp_path: Path) -> None:
+def test_non_stores_are_recognised(tmp_path: Path) -> None:
     assert "no store" in refusal(tmp_path / "absent")
     (tmp_path / "folder").mkdir()
     assert "no store" in refusal(tmp_path / "folder")
@@ -245,7 +245,7 @@ def test_images_do_not_pile_up(limit: str, tmp_path: Path, monkeypatch: pytest.M
         assert all(writer.has("clear", number) for number in range(3))
 
 
-def test_draft_of_another_plan_is_begun_anew(tmp_path: Path) -> None:
+def test_draft_of_another_plan_starts_over(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", {"plan": 1}) as writer:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         writer.flush()
@@ -276,14 +276,14 @@ def test_draft_that_was_complete_but_not_moved_keeps_its_plan(
 
 
 @pytest.mark.parametrize("content", [b"x", b"\0" * 4096, b"garbage" * 3000])
-def test_damaged_draft_is_begun_anew(content: bytes, tmp_path: Path) -> None:
+def test_damaged_draft_starts_over(content: bytes, tmp_path: Path) -> None:
     (tmp_path / ".store.part").mkdir()
     (tmp_path / ".store.part/data.mdb").write_bytes(content)
     write_store(tmp_path / "store")
     assert len(StoreImages(Store(tmp_path / "store"), "hazy")) == 4
 
 
-def test_draft_with_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
+def test_draft_with_a_damaged_page_starts_over(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", {}) as writer:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         writer.flush()

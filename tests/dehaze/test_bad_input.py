@@ -133,7 +133,9 @@ def test_broken_photos(here: Path, dehaze: Command, kind: str) -> None:
     assert not Path("out").exists()
 
 
-def test_too_little_memory_names_the_photo_and_what_would_do(here: Path, dehaze: Command) -> None:
+def test_too_little_memory_names_the_photo_and_a_sufficient_limit(
+    here: Path, dehaze: Command
+) -> None:
     code, out, err = dehaze("photos/a.png", "-o", "out", "--max-memory", "2MB")
     assert (code, out) == (1, "")
     lines = err.splitlines()

@@ -135,7 +135,7 @@ def test_a_photo_without_ground_truth_is_named(scenes: Path, dehaze: Command) ->
     check(table("out/metrics.csv"), "unnamed split", "out/0{}_hazy.png")
 
 
-def test_ground_truth_of_none_is_told_of_before_the_work(scenes: Path, dehaze: Command) -> None:
+def test_ground_truth_of_none_is_reported_before_the_work(scenes: Path, dehaze: Command) -> None:
     Path("others").mkdir()
     Image.fromarray(data.coffee()[:40, :60]).save("others/cup.png")
     code, out, err = dehaze("set/hazy", "-o", "out", "--gt", "others")

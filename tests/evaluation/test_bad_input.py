@@ -69,7 +69,7 @@ def test_sizes_that_differ(refused) -> None:
     )
 
 
-def test_what_is_missing_or_said_twice(refused) -> None:
+def test_missing_or_duplicate_options(refused) -> None:
     assert refused("--gt", "val").startswith("nothing to compare: give a folder of results")
     line = refused("--gt", "val/clear", "--baseline", "dcp")
     assert line == "--baseline dcp: needs hazy images, and there are none beside --gt; give --hazy"
@@ -160,6 +160,6 @@ def test_images_too_small_for_a_measure(scenes, evaluate) -> None:
 
 
 @pytest.mark.usefixtures("scenes")
-def test_an_unknown_baseline_is_no_other_one() -> None:
+def test_an_unknown_baseline_is_not_replaced_by_another() -> None:
     with pytest.raises(KTDNError, match=r"'dpc' is not a baseline .*did you mean 'dcp'"):
         evaluate_methods([], Path("val"), Path("t.csv"), baselines=["dpc"])

@@ -24,7 +24,7 @@ def rows(path: str = "evaluation.csv") -> dict[tuple[str, str], dict[str, str]]:
         return {(row["image"], row["method"]): row for row in csv.DictReader(file)}
 
 
-def test_two_methods_and_the_baselines_as_a_person_would(scenes: Scenes, run: Callable) -> None:
+def test_two_methods_and_the_baselines_as_a_user_would(scenes: Scenes, run: Callable) -> None:
     done = run(
         "evaluate", "ours", "Theirs=theirs", "--gt", "val", "--baseline", "hazy", "dcp",
         "--split", "mine", "-o", "out/table.csv", "--y", "--save", "saved",

@@ -59,7 +59,7 @@ def test_comparison_sheets_are_left_out(scenes, evaluate) -> None:
     assert out.splitlines()[2].split()[:2] == ["theirs", f"{mean:.2f}"]
 
 
-def test_a_device_that_is_none_without_a_checkpoint(scenes, evaluate) -> None:
+def test_an_invalid_device_without_a_checkpoint(scenes, evaluate) -> None:
     code, _, err = evaluate("ours", "--gt", "val", "--device", "nonsense")
     assert (code, err.startswith("error: device 'nonsense' is not one of")) == (1, True)
 

@@ -98,7 +98,7 @@ def test_airlight_is_neutral_in_its_share_and_else_bluish() -> None:
     assert all(light[0] < light[1] < light[2] for light in np.array(lights)[~neutral])
 
 
-def test_darkening_noise_and_the_cameras_doings() -> None:
+def test_darkening_noise_and_camera_effects() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     dark = unhazed(ramp, darkening={"share": 1, "gamma": [2, 2]})
     np.testing.assert_allclose(dark, np.rint((ramp / 255) ** 2 * 255), atol=1)

@@ -103,7 +103,7 @@ def test_seed_and_both_toolboxes_give_the_same_samples(options: Path) -> None:
         ("-opt wrong.yml", "wrong.yml: datasets.train: degradation.jpg: unknown key; did you"),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_line(
+def test_what_does_not_fit_is_reported_in_a_line(
     options: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
 ) -> None:
     if ".py" in arguments:

@@ -53,7 +53,9 @@ def test_a_batch_that_does_not_fit_runs_image_by_image(monkeypatch: pytest.Monke
     assert tensors.shape == (2, 3, 40, 40)
 
 
-def test_too_little_free_memory_is_said_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_free_memory_is_reported_without_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     one = Dehazer(network(), device="cpu", precision="bf16")
     monkeypatch.setattr(one._memory, "free", lambda: 3 * 10**6)
     with pytest.raises(

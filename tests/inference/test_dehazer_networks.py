@@ -157,7 +157,7 @@ def test_several_images_by_another_network() -> None:
     assert np.array_equal(same(np.stack([photo(), photo()]))[1], photo())
 
 
-def test_what_is_ktdns_alone() -> None:
+def test_what_only_ktdn_has() -> None:
     with pytest.raises(KTDNError, match="only for KTDN; other networks run on the whole"):
         Dehazer(Other(), device="cpu", max_memory="4GB")
     other = Dehazer(Other(), device="cpu")

@@ -45,7 +45,7 @@ def test_names_and_devices(gpus: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
-def test_what_is_not_here_is_not_replaced(no_gpu: None, name: str) -> None:
+def test_missing_parts_are_not_replaced(no_gpu: None, name: str) -> None:
     kind = name.split(":")[0]
     with pytest.raises(
         KTDNError,
@@ -62,7 +62,7 @@ def test_a_number_too_high(gpus: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "xpu", "meta", "CPU", None])
-def test_what_is_no_device(name: object) -> None:
+def test_invalid_device(name: object) -> None:
     with pytest.raises(KTDNError, match=f"device '{name}' is not one of auto, cpu, cuda, mps"):
         find_device(name)
     with pytest.raises(KTDNError, match="did you mean 'cuda'"):

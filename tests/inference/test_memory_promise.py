@@ -130,7 +130,7 @@ def test_the_process_stays_below_the_limit(checkpoint: Path, asked: dict[str, An
     assert abs(got["digest"] - asked["digest"]) < 0.01
 
 
-def test_too_small_a_limit_is_refused_with_one_that_will_do(
+def test_too_small_a_limit_is_refused_with_one_that_is_enough(
     checkpoint: Path, asked: dict[str, Any]
 ) -> None:
     got = in_a_process(REFUSED, checkpoint)

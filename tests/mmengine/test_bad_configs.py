@@ -115,7 +115,7 @@ def test_unknown_key(fails, path: str, meant: str) -> None:
     assert f"did you mean '{meant}'?" in line
 
 
-def test_variables_of_ones_own_are_no_mistakes(mmengine_run, pairs: Path) -> None:
+def test_variables_of_the_author_are_not_mistakes(mmengine_run, pairs: Path) -> None:
     teacher_file(pairs)
     cfg = student_config(train_set={"a": 1}, vis_backends=[], crop=48, teacher="teacher.pth")
     assert mmengine_run("train", {**cfg, "train_cfg": {**cfg["train_cfg"], "max_iters": 1}}) == 0
@@ -139,7 +139,7 @@ def test_missing_key(fails, path: str) -> None:
     assert f"{path}: missing" in line or f"{path.replace('dataset.', 'dataset: ')}: missing" in line
 
 
-def test_several_problems_are_told_at_once(fails) -> None:
+def test_several_problems_are_reported_at_once(fails) -> None:
     cfg = student_config(train_cfg__max_iter=1, model__type="X", val_cfg__type="ValLop")
     assert len(fails(cfg)) == 3
 

@@ -187,7 +187,7 @@ def test_too_many_unreadable_images(breaks, pairs: Path) -> None:
     assert "2 of 9 training images cannot be read, more than skip_at_most: 0.2 allows" in line
 
 
-def test_skipping_wants_the_loop_that_counts(breaks, pairs: Path) -> None:
+def test_skipping_needs_the_loop_that_counts(breaks, pairs: Path) -> None:
     cfg = skipping()
     cfg["train_cfg"] = {"type": "IterBasedTrainLoop", "max_iters": 2}
     assert "take it, or on_error='raise'" in one(breaks(cfg))

@@ -209,7 +209,7 @@ def test_the_teacher_goes_where_the_model_goes(saved: None) -> None:
         ({"teacher": {"type": "PlainRestorer", "width": 7}}, "plain.pth: .* another network"),
     ],
 )
-def test_what_does_not_fit_is_said(saved: None, changes: dict, message: str) -> None:
+def test_what_does_not_fit_is_reported(saved: None, changes: dict, message: str) -> None:
     with pytest.raises(KTDNError, match=message) as caught:
         distiller(**changes)
     assert "\n" not in str(caught.value)

@@ -67,7 +67,7 @@ for owner, name in (
     )
 
 
-def test_what_is_registered_is_the_core_and_nothing_twice(tmp_path: Path) -> None:
+def test_core_is_registered_exactly_once(tmp_path: Path) -> None:
     run_program(
         """
 from collections import Counter
@@ -123,7 +123,7 @@ assert not loaded & {"mmengine", "basicsr"}, loaded & {"mmengine", "basicsr"}
     )
 
 
-def test_a_runner_of_ones_own(pairs: Path) -> None:
+def test_a_custom_runner(pairs: Path) -> None:
     """``Runner.from_cfg`` alone, without our command and without an import."""
     write_config(pairs, teacher_config(train_cfg__max_iters=1, work_dir="work"))
     printed = run_program(

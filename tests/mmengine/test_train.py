@@ -184,7 +184,7 @@ def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, p
     assert_same(state_of(pairs / "cut/iter_30.pth"), state_of(pairs / "straight/iter_30.pth"))
 
 
-def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
+def test_killed_it_resumes_as_if_uninterrupted(run, pairs: Path) -> None:
     teacher_file(pairs)
     cfg = student_config(
         train_cfg__max_iters=8,
@@ -235,7 +235,7 @@ class InterruptedValidation(Hook):
 
 
 @pytest.mark.parametrize("at", [2, 4])
-def test_a_validation_that_was_cut_off_is_made_up_for(
+def test_a_validation_that_was_cut_off_is_repeated(
     mmengine_run: Callable, pairs: Path, at: int
 ) -> None:
     cfg = teacher_config()
@@ -311,7 +311,7 @@ def test_another_kind_of_schedule_is_not_resumed(
     assert "another optimizer or scheduler (param_scheduler); change them back" in line
 
 
-def test_a_changed_batch_goes_on_where_the_samples_were(
+def test_a_changed_batch_continues_where_the_samples_were(
     mmengine_run: Callable, pairs: Path
 ) -> None:
     cfg = teacher_config(train_cfg__max_iters=2)

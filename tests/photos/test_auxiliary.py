@@ -79,7 +79,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_they_are_named_and_not_claimed_any_more(tmp_path: Path, name: str, suffix: str) -> None:
+def test_they_are_named_and_no_longer_claimed(tmp_path: Path, name: str, suffix: str) -> None:
     content, note = FILES[name]
     (tmp_path / "x.jpg").write_bytes(content)
     photo = read_photo(tmp_path / "x.jpg")
@@ -96,7 +96,7 @@ def test_they_are_named_and_not_claimed_any_more(tmp_path: Path, name: str, suff
         assert b'cam:BurstID="7"' in written  # which is still true
 
 
-def test_previews_of_a_camera_are_no_further_pictures(tmp_path: Path) -> None:
+def test_previews_of_a_camera_are_not_additional_images(tmp_path: Path) -> None:
     content = FILES["two-pictures"][0]
     undefined, preview = (0x000000).to_bytes(4, "little"), (0x010001).to_bytes(4, "little")
     at = content.index(b"MPF\0")

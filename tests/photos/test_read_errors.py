@@ -77,7 +77,7 @@ UNREAD = {
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_is_not_read_is_named(tmp_path: Path, name: str) -> None:
+def test_unsupported_files_are_reported(tmp_path: Path, name: str) -> None:
     file, content, said = UNREAD[name]
     path = tmp_path / file
     path.write_bytes(content)

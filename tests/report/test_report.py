@@ -256,7 +256,7 @@ def test_demo(project, report) -> None:
     }
 
 
-def test_what_is_missing_is_said(project, report) -> None:
+def test_what_is_missing_is_reported(project, report) -> None:
     folder = project.results()
     (project.root / "val").rename(project.root / "moved")
     page, out, _ = report(folder)
@@ -287,7 +287,7 @@ def test_other_size_and_unreadable_images(project, report) -> None:
     assert labels == ["hazy", "dehazed", "clear"]
 
 
-def test_size_is_bounded_and_told(project, report, monkeypatch) -> None:
+def test_size_is_bounded_and_reported(project, report, monkeypatch) -> None:
     folder = project.images()
     page, out, _ = report(folder, "--max-width", 48, "--photos", 1, "--gt", "val/clear")
     assert decoded(page.all("img")[0]["src"]).shape == (32, 48, 3)

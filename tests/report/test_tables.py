@@ -36,7 +36,7 @@ def test_tables_of_all_commands(tmp_path: Path) -> None:
     ]
 
 
-def test_anyones_table(tmp_path: Path) -> None:
+def test_any_table(tmp_path: Path) -> None:
     text = "\ufeffFile , PSNR ,Seconds,Note\r\nx\\01.final.PNG, inf ,3,good\r\n\r\n02.b,-,4,\r\n"
     rows = read_table(table(tmp_path, text)).rows
     assert [row.image for row in rows] == ["x/01.final", "02.b"]

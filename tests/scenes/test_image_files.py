@@ -41,7 +41,7 @@ def test_what_is_left_out_of_a_folder_is_counted_by_its_kind(
     assert cure == "save them as PNG, JPEG, WebP or TIFF first"
 
 
-def test_a_folder_that_cannot_be_read_is_named_not_passed_over(
+def test_a_folder_that_cannot_be_read_is_reported_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "closed").mkdir()

@@ -154,7 +154,7 @@ def test_damaged_node(field: int, value: int, part: str, path: Path) -> None:
     assert all(part in said for said in refusal(path))
 
 
-def test_tree_that_bites_its_tail(path: Path) -> None:
+def test_tree_with_a_cycle(path: Path) -> None:
     content = bytearray((path / "data.mdb").read_bytes())
     (branch,) = pages(content, 1)
     offsets = struct.unpack_from("<2H", content, branch + 16)
@@ -192,7 +192,7 @@ def test_damaged_first_page(offset: int, form: str, value: int, part: str, path:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(PAGE), bytes(4 * PAGE), b"garbage" * 3000])
-def test_what_is_no_lmdb(content: bytes, tmp_path: Path) -> None:
+def test_not_an_lmdb(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(content)
     with pytest.raises(KTDNError, match="not a readable LMDB"):
         LmdbFile(tmp_path)

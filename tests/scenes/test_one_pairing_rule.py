@@ -300,7 +300,7 @@ def test_a_store_is_ground_truth_of_the_folder_it_was_made_from(root: Path) -> N
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_what_is_wrong_is_said_alike(problem: str, root: Path) -> None:
+def test_what_is_wrong_is_reported_alike(problem: str, root: Path) -> None:
     files, words = PROBLEMS[problem]
     write(root, files)
     for finder in (*FINDERS.values(), by_prepare):

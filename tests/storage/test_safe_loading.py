@@ -335,7 +335,7 @@ def test_pipes_and_devices(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes on this system")
-def test_no_command_waits_for_a_pipe(tmp_path: Path) -> None:
+def test_no_command_hangs_on_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")
     Image.new("RGB", (32, 32)).save(tmp_path / "hazy.png")
     code = (

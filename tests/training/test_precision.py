@@ -32,7 +32,7 @@ def trained(channels_last: bool, state: dict | None, fused: bool) -> tuple[nn.Mo
 
 
 @pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
-def test_fused_optimizer_goes_on_in_another_layout(before: bool, after: bool) -> None:
+def test_fused_optimizer_continues_in_another_layout(before: bool, after: bool) -> None:
     _, state = trained(before, None, fused=True)
     expected, _ = trained(before, state, fused=True)
     network, _ = trained(after, state, fused=True)
