@@ -1,6 +1,6 @@
-"""What a KTDN's weights say about the network that they are of: its encoder, head and widths.
+"""What a KTDN's weights say of the network that they are of: its encoder, head and widths.
 
-Weights name layers and have shapes; of timm's backbones mostly one alone has exactly these. A table
+Weights name layers and have shapes; of timm's backbones mostly one alone has just these. A table
 made once, ``known_encoders.json``, says which to look at; each is built (on torch's ``meta``
 device, in milliseconds) and compared before it is believed.
 """
@@ -58,10 +58,10 @@ def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
         )
     if len(missing) < len(LANDMARKS):
         raise KTDNError(
-            "not a complete KTDN: it lacks "
+            "no whole KTDN: it lacks "
             + (f"'{missing[0]}'" if missing else f"the encoder, '{PREFIX}*'")
         )
-    raise KTDNError(f"a different network than KTDN (its {len(weights)} entries are in {shown})")
+    raise KTDNError(f"another network than KTDN (its {len(weights)} entries are in {shown})")
 
 
 def find_reduction(weights: Mapping[str, Tensor]) -> int:
@@ -82,13 +82,13 @@ def find_reduction(weights: Mapping[str, Tensor]) -> int:
         if _gives(reduction, pairs):
             return reduction
     raise KTDNError(
-        "not our KTDN: the bottlenecks of its attentions are "
+        "no KTDN of ours: the bottlenecks of its attentions are "
         + ", ".join(f"{squeezed} of {channels}" for channels, squeezed in pairs)
     )
 
 
 def fits_reduction(weights: Mapping[str, Tensor], reduction: int) -> bool:
-    """Returns whether a KTDN of this reduction has exactly these weights' widths.
+    """Returns whether a KTDN of this reduction has just these weights' widths.
 
     Args:
         weights: A KTDN's state dict in our layout.
@@ -103,7 +103,7 @@ def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         key = f"{name}.channel_attention.attention.0.weight"
         squeezed, channels = _shape(weights, key)[:2]
         if not weights[key].numel():
-            raise KTDNError(f"not a KTDN: '{key}' has no values")
+            raise KTDNError(f"no KTDN: '{key}' has no numbers")
         pairs.append((channels, squeezed))
     return pairs
 
@@ -126,7 +126,7 @@ def find_head(weights: Mapping[str, Tensor]) -> str:
         if channels == count:
             return head
     raise KTDNError(
-        f"not our KTDN: its last convolution has {count} channels, not "
+        f"no KTDN of ours: its last convolution has {count} channels, not "
         + " or ".join(f"{channels} ({head})" for head, channels in HEADS.items())
     )
 
@@ -172,7 +172,7 @@ def _widths_of(weights: Mapping[str, Tensor]) -> list[int]:
 
 def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     if key not in weights or weights[key].ndim != 4:
-        raise KTDNError(f"not a complete KTDN: it lacks '{key}'")
+        raise KTDNError(f"no whole KTDN: it lacks '{key}'")
     return tuple(weights[key].shape)
 
 
@@ -186,15 +186,15 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
         Its name in timm, and after it those that would fit as well but compute something else.
 
     Raises:
-        KTDNError: If none has exactly these layers, or several that compute different things and
+        KTDNError: If none has just these layers, or several that compute different things and
             none of them is the usual one.
     """
     own = _encoder_of(weights)
     names = _same_shapes(_shapes(own))
     if not names:
         raise KTDNError(
-            f"no encoder in timm {timm.__version__} has exactly these {len(own)} entries "
-            f"(such as {next(iter(own), 'none')}); give the encoder (--encoder NAME, or encoder= "
+            f"no encoder of timm {timm.__version__} has just these {len(own)} entries "
+            f"(such as {next(iter(own), 'none')}); name the encoder (--encoder NAME, or encoder= "
             "in Python), or install the timm that the network was trained with"
         )
     if len(names) == 1 or _compute_the_same(names, own):
@@ -202,14 +202,14 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     usual = _usual(names)
     if usual is None:
         raise KTDNError(
-            f"its weights fit several encoders, which compute different features: "
+            f"its weights fit several encoders, which compute different things: "
             f"{', '.join(names)}; say which it is (--encoder NAME, or encoder= in Python)"
         )
     return usual, *(name for name in names if name != usual)
 
 
 def are_the_same(one: str, other: str, weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether two backbones are the same with a KTDN's weights.
+    """Returns whether two backbones are one and the same with a KTDN's weights.
 
     Args:
         one: A timm backbone, with or without the tag of its published weights.
@@ -265,7 +265,7 @@ def _search(names: Iterable[str], wanted: Shapes) -> list[str]:
     names = list(names)
     bar = tqdm(
         names,
-        desc="identifying the encoder",
+        desc="looking for the encoder",
         unit="encoder",
         leave=False,
         disable=None if len(names) > 20 else True,
@@ -300,8 +300,8 @@ def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bo
     if bad is not None:
         raise KTDNError(
             f"its weights are not finite (such as {PREFIX}{bad}), and do not tell which encoder "
-            f"they are of ({_or(names)}); use a checkpoint from before the training diverged, or "
-            "give the encoder (--encoder NAME, or encoder= in Python)"
+            f"they are of ({_or(names)}); take a checkpoint from before the training diverged, or "
+            "name the encoder (--encoder NAME, or encoder= in Python)"
         )
     results = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -313,7 +313,7 @@ def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bo
     if not all(bool(one.isfinite().all()) for result in results for one in result):
         raise KTDNError(
             "its weights give features that are not finite, and do not tell which encoder they "
-            f"are of ({_or(names)}); use another checkpoint, or name the encoder (--encoder "
+            f"are of ({_or(names)}); take another checkpoint, or name the encoder (--encoder "
             "NAME, or encoder= in Python)"
         )
     first, *rest = results

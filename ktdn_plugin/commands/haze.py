@@ -77,9 +77,9 @@ def haze(
         depth: The photo's depth, brighter where it is farther: haze gets thicker there.
         transmission: Write NAME_transmission.png too.
     """
-    from ktdn_plugin.add_haze import add_haze_or_draw_samples
+    from ktdn_plugin.haze_photos import haze_photos_or_samples
 
-    add_haze_or_draw_samples(
+    haze_photos_or_samples(
         photos,
         opt,
         output,

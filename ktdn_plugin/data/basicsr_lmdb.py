@@ -1,4 +1,4 @@
-"""LMDBs in BasicSR's format: a PNG under each key, and a text file that lists them.
+"""LMDBs of BasicSR's format: a PNG under each key, and a text file that lists them.
 
 Stock BasicSR pairs hazy and clear images by equal keys, so a clear image that several hazy ones
 share is stored once for each of them. Keys end at the first dot of what the text file says, and
@@ -40,7 +40,7 @@ def write_basicsr_lmdbs(
     """Writes ``hazy.lmdb`` and ``clear.lmdb``, or ``clear.lmdb`` alone, and ``ktdn.json``.
 
     They are made in a hidden folder, which is moved to its place when it is whole. An interrupted
-    one is started over.
+    one is begun anew.
 
     Args:
         scenes: The images.
@@ -64,7 +64,7 @@ def write_basicsr_lmdbs(
         stack.enter_context(_removed_on_failure(draft))
         # Inside: how much space is left is asked before anything is removed.
         stack.enter_context(
-            disk_failures_as_errors(destination, "free some space, or choose another place")
+            disk_failures_as_errors(destination, "free some space, or name another place")
         )
         for folder in draft.glob("*.lmdb"):  # of a try that was killed
             shutil.rmtree(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from checking.conftest import Check, Image, add_haze, problems, read, write
+from checking.conftest import Check, Image, haze_photos, problems, read, write
 from helpers import one
 
 from ktdn_plugin.checking.duplicates import make_thumbnail
@@ -162,7 +162,7 @@ def test_dense_haze_is_neither_accused_nor_a_hiding_place(
     names = list(photos)
     for number, name in enumerate(names):
         clear = photos[name]
-        thick = add_haze(clear, number, density=density, veil=(0.9, 0.9))
+        thick = haze_photos(clear, number, density=density, veil=(0.9, 0.9))
         hazy = np.rint(np.clip(thick + noise.randn(*thick.shape), 0, 255)).astype(np.uint8)
         own = ClearView(clear).compare(hazy, 0, 0)
         assert own.match.here >= SAME, name
@@ -205,7 +205,7 @@ def test_each_threshold_lies_between_what_it_tells_apart(photos: dict[str, Image
     good, wrong, shifted, likeness = [], [], [], []
     thumbnails = [_vector(make_thumbnail(clear, flat=1)) for clear in photos.values()]
     for number, clear in enumerate(photos.values()):
-        dense = add_haze(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
+        dense = haze_photos(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
         hazy = np.clip(dense + noise.randn(*dense.shape), 0, 255).astype(np.uint8)
         good.append(ClearView(clear).compare(hazy, 0, 0).match.here)
         other = cv2.resize(photos[names[number - 1]], clear.shape[1::-1])
@@ -237,9 +237,9 @@ def hard(tmp_path: Path, photos: dict[str, Image]) -> Path:
     noise = np.random.RandomState(0)
     for number, (name, clear) in enumerate(photos.items()):
         if name.startswith("rocket"):
-            hazy = add_haze(clear, number, density=(0.08, 0.08), tint=(0, 0))
+            hazy = haze_photos(clear, number, density=(0.08, 0.08), tint=(0, 0))
         else:
-            dense = add_haze(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
+            dense = haze_photos(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
             noisy = dense + 3 * noise.randn(*dense.shape)
             hazy = np.clip(noisy, 0, 255).astype(np.uint8)
         write(tmp_path / "made/clear" / f"{name}.png", clear)

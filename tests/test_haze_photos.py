@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from helpers import one, write_png
 
-from ktdn_plugin.add_haze import add_haze, read_depth, seed_of
 from ktdn_plugin.cli import main
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze import scattering as defaults
 from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.haze_photos import haze_photos, read_depth, seed_of
 from ktdn_plugin.photos import read_rgb
 
 
@@ -38,7 +38,7 @@ def refused(*arguments: object, **options: object) -> str:
     """Gives the one line with which a call fails, after which nothing is written."""
     before = sorted(Path.cwd().rglob("*"))
     with pytest.raises(KTDNError) as caught:
-        add_haze(*arguments, **options)
+        haze_photos(*arguments, **options)
     assert sorted(Path.cwd().rglob("*")) == before
     return one(str(caught.value).splitlines())
 
@@ -81,7 +81,7 @@ def test_flags_arrive(folder: Path, run: Callable) -> None:
 def test_several_photos_get_the_hazes_of_following_seeds(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    add_haze([Path("photos/deeper/c.png"), Path("photos")][1:], Path("out"), seed=2**32 - 1)
+    haze_photos([Path("photos/deeper/c.png"), Path("photos")][1:], Path("out"), seed=2**32 - 1)
     for name, seed in (("a.png", 2**32 - 1), ("b.jpg", 0), ("deeper/c.png", 1)):
         written = read_rgb(f"out/{Path(name).stem}_hazy.png")
         assert np.array_equal(written, expected(Path("photos", name), seed))
@@ -92,7 +92,7 @@ def test_several_photos_get_the_hazes_of_following_seeds(
 def test_grey_and_deep_photos_are_read(folder: Path) -> None:
     cv2.imwrite("deep.png", np.full((20, 30, 3), 40000, np.uint16))
     cv2.imwrite("grey.png", np.full((20, 30), 100, np.uint8))
-    add_haze([Path("deep.png"), Path("grey.png")], Path("out"), density=(0, 0))
+    haze_photos([Path("deep.png"), Path("grey.png")], Path("out"), density=(0, 0))
     assert np.unique(read_rgb("out/deep_hazy.png")).tolist() == [40000 >> 8]
     assert np.unique(read_rgb("out/grey_hazy.png")).tolist() == [100]
 
@@ -105,11 +105,11 @@ def test_equal_names_are_refused_before_anything_is_written(folder: Path) -> Non
 
 def test_existing_files_are_kept_unless_told_otherwise(folder: Path) -> None:
     photo, output = Path("photos/a.png"), Path("out")
-    add_haze([photo], output)
+    haze_photos([photo], output)
     before = Path("out/a_hazy.png").read_bytes()
     assert refused([Path("photos")], output) == "out/a_hazy.png: exists; --overwrite replaces it"
     assert Path("out/a_hazy.png").read_bytes() == before
-    add_haze([photo], output, seed=1, overwrite=True)
+    haze_photos([photo], output, seed=1, overwrite=True)
     assert np.array_equal(read_rgb("out/a_hazy.png"), expected(photo, 1))
 
 
@@ -172,7 +172,7 @@ def test_depth_makes_haze_thicker_where_it_is_brighter(folder: Path) -> None:
     depth = read_depth(Path("far.png"), (40, 60))
     assert depth.mean() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(depth, ramp / ramp.mean(), rtol=1e-5)
-    add_haze([photo], Path("out"), depth=Path("far.png"), transmission=True, veil=(1, 1))
+    haze_photos([photo], Path("out"), depth=Path("far.png"), transmission=True, veil=(1, 1))
     transmission = read_rgb("out/a_transmission.png")[..., 0]
     assert (np.diff(transmission.astype(int), axis=0) <= 0).all()
     assert transmission[0, 0] > 250

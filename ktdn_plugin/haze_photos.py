@@ -23,7 +23,7 @@ FOLDER, SHEET = Path("hazy"), Path("training_samples.png")
 COUNT = 24
 
 
-def add_haze_or_draw_samples(
+def haze_photos_or_samples(
     photos: Sequence[Path],
     options_file: Path | None,
     output: Path | None = None,
@@ -38,16 +38,16 @@ def add_haze_or_draw_samples(
     """Adds haze to photographs, or draws a training's samples, as the flags say.
 
     Args:
-        photos: See :func:`add_haze`.
+        photos: See :func:`haze_photos`.
         options_file: Instead of photographs, a BasicSR options file or a config of
             mmengine's.
         output: Where to write; by default ``hazy``, or ``training_samples.png``.
         seed: Seed of the haze, or of the samples; by default 0, or the file's own.
         count: How many samples of the options file; by default 24.
-        depth: See :func:`add_haze`.
-        transmission: See :func:`add_haze`.
+        depth: See :func:`haze_photos`.
+        transmission: See :func:`haze_photos`.
         overwrite: Whether files that exist may be replaced.
-        ranges: See :func:`add_haze`; what is None has its default.
+        ranges: See :func:`haze_photos`; what is None has its default.
 
     Raises:
         KTDNError: Flags contradict each other, or their work fails.
@@ -58,7 +58,7 @@ def add_haze_or_draw_samples(
             raise KTDNError("--count: only valid with -opt")
         if not photos:
             raise KTDNError("nothing to do; give a photo, or an options file with -opt")
-        add_haze(
+        haze_photos(
             photos,
             output or FOLDER,
             seed=seed or 0,
@@ -92,7 +92,7 @@ def _draw_samples(
     print_lines(f"Training samples: {output}")
 
 
-def add_haze(
+def haze_photos(
     photos: Sequence[Path],
     output: Path,
     *,
