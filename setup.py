@@ -24,7 +24,7 @@ setup(
     packages=[*find_packages(include=["ktdn_plugin", "ktdn_plugin.*"]), "ktdn_plugin.options"],
     package_dir={"ktdn_plugin.options": "options"},
     package_data={
-        "ktdn_plugin": ["py.typed", "checkpoints/known_encoders.json"],
+        "ktdn_plugin": ["py.typed"],
         "ktdn_plugin.report": ["*.html.j2", "page.css", "page.js"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],

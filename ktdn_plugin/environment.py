@@ -1,21 +1,29 @@
-"""``ktdn env``: what a bug report should say about the machine, in one block."""
+"""The machine in a few lines: for bug reports (``ktdn env``), and above measurements."""
 
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ktdn_plugin import __version__
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.system_memory import available
 from ktdn_plugin.text_tables import table_lines
 
+if TYPE_CHECKING:
+    import torch
+
 PACKAGES = (
     *("torch", "torchvision", "basicsr", "mmengine", "timm", "opencv-python", "lmdb", "addict"),
     *("numpy", "pillow", "kornia", "scikit-image", "safetensors"),
     *("onnx", "onnxruntime", "spandrel", "pyiqa"),
 )
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""As /proc/cpuinfo names them, on x86 and on ARM."""
 
 
 def describe_environment() -> list[str]:
@@ -57,11 +65,9 @@ def _version(package: str) -> str:
 def _devices() -> list[tuple[str, str]]:
     try:
         import torch
-
-        from ktdn_plugin.bench.machine import describe_machine
     except (ImportError, OSError) as error:  # a torch that is broken is worth a report
         return [("devices", f"torch cannot be loaded: {error}".splitlines()[0])]
-    rows = [("CPU", describe_machine(torch.device("cpu"))[0].split(None, 1)[1])]
+    rows = [("CPU", _describe_cpu())]
     rows += [
         (f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, CUDA {torch.version.cuda}")
         for number in range(torch.cuda.device_count())
@@ -69,3 +75,33 @@ def _devices() -> list[tuple[str, str]]:
     if sys.platform == "darwin" and torch.backends.mps.is_available():
         rows.append(("mps", platform.processor()))
     return rows
+
+
+def describe_machine(device: torch.device) -> list[str]:
+    """Returns what something is measured on: processor, GPU and torch, one line each."""
+    import torch
+
+    lines = [f"CPU    {_describe_cpu()}"]
+    if device.type == "cuda":
+        lines.append(f"GPU    {torch.cuda.get_device_name(device)}")
+    return [*lines, f"torch  {torch.__version__}"]
+
+
+def _describe_cpu() -> str:
+    import torch
+
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        cpuinfo = ""
+    model = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
+    name = model.group(1) if model else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, {_describe_bf16(cpuinfo)}"
+
+
+def _describe_bf16(cpuinfo: str) -> str:
+    flags = re.search(r"^(?:flags|Features)\s*: (.+)$", cpuinfo, re.MULTILINE)
+    if not flags:
+        return "bf16 instructions: unknown"
+    found = [name for name in BF16_INSTRUCTIONS if name in flags.group(1).split()]
+    return f"bf16 instructions: {', '.join(found)}" if found else "no bf16 instructions"

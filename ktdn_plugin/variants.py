@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 from ktdn_plugin.archs.ktdn_arch import KTDN
 from ktdn_plugin.checkpoints import Checkpoint, load_weights
-from ktdn_plugin.checkpoints.identify import are_the_same
 from ktdn_plugin.checkpoints.networks import complete_options, read_settings
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
@@ -164,7 +163,7 @@ def _other_encoder(encoder: str, checkpoint: Checkpoint) -> str | None:
             weights, checkpoint.network_options, checkpoint.path, checkpoint.guesses
         )
         own: str = found.options["encoder"]
-        if encoder not in found.others and not are_the_same(own, encoder, weights):
+        if encoder not in (own, *found.others):
             return own
     return None
 

@@ -53,7 +53,6 @@ COMMANDS = [
     "prepare folders folders.store",
     "prepare flat flat.store --workers 1",
     "prepare folders clear.store --clear_only",
-    "prepare folders lmdb --format basicsr",
     "evaluate --gt folders.store --baseline hazy -o store.csv",
     "dehaze folders.store -o from_store --gt folders.store",
     "check-data folders",

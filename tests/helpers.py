@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from ktdn_plugin import KTDN
+from ktdn_plugin.scenes.opening import open_scenes
 
 ENCODER = "test_convnext"
 
@@ -24,6 +25,23 @@ def write_png(path: Path, seed: int, size: tuple[int, int] = (64, 80)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.RandomState(seed).randint(0, 256, (6, 8, 3)).astype(np.uint8)
     cv2.imwrite(str(path), cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+def make_lmdbs(root: Path, place: Path) -> None:
+    """Makes LMDBs of a folder's images by BasicSR's own tool: ``hazy.lmdb``, ``clear.lmdb``."""
+    from ktdn_plugin.basicsr import compat
+
+    compat.apply()
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    pairs = open_scenes(root).aligned()
+    names = [pairs.name_of(number) for number in range(len(pairs.clear))]
+    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in names]
+    place.mkdir(parents=True)
+    for side in ("hazy", "clear"):
+        if files := [str(path) for path in pairs.files(side)]:
+            target = str(place / f"{side}.lmdb")
+            make_lmdb_from_imgs("", target, files, keys, map_size=2**26)
 
 
 def teacher_options(iterations: int = 4) -> dict:

@@ -26,7 +26,7 @@ LAZY = (
     Path("commands/mmengine.py"),
     Path("commands/options.py"),
     Path("commands/train.py"),
-    Path("haze_photos.py"),
+    Path("haze/run.py"),
 )
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", "pydantic", *TOOLBOXES)
 

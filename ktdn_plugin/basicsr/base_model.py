@@ -107,8 +107,8 @@ class KTDNBaseModel(ModelMethods, SRModel):
         if self.is_train:
             options = self.opt["train"]
             net = net.to(self.device)
-            if options["sync_bn"] and self.opt["dist"]:
-                net = synchronize(net)
+            if options["sync_bn"] and options["freeze_bn"] is not True and self.opt["dist"]:
+                net = synchronize(net, "train.sync_bn")
             net = apply_speed_options(
                 net,
                 channels_last=options["channels_last"],

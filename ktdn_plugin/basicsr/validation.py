@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ktdn_plugin.attention import attention_heatmap, record_attention
+from ktdn_plugin.basicsr.attention import attention_heatmap, record_attention
 from ktdn_plugin.errors import error_context, is_out_of_memory
 from ktdn_plugin.metrics import describe_missing
 from ktdn_plugin.other_networks import size_failures_as_errors

@@ -1,57 +1,48 @@
 """``ktdn bench data``: BasicSR's paired dataset and ours, on PNG files and on a store.
 
-All of them read crops of the same images, with the same flips and turns, in one process of one
-thread. The readers take turns of a fraction of a second, so that whatever else the machine does
-hits all alike. Before anything is timed they are shown to give the same, bit by bit.
-
-The files have just been written and read: all lie in the system's page cache, and no reader waits
-for a disk.
+All of them read crops of the same images, with the same flips and turns, and are refused where they
+do not give the same, bit by bit. The files have just been written: all lie in the system's page
+cache, and no reader waits for a disk.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import statistics
-import sys
+import hashlib
+import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
-from ktdn_plugin.bench.data_images import (
-    MIB,
-    Pair,
-    check_room,
-    find_pairs,
-    write_pairs,
-    write_store,
+from ktdn_plugin.bench.ways import (
+    Step,
+    Way,
+    baseline,
+    explain_peak,
+    format_ways,
+    measure,
+    raise_if_failed,
 )
-from ktdn_plugin.bench.data_readers import (
-    BATCH_SIZE,
-    Draw,
-    DrawnSamples,
-    Reader,
-    check_equal,
-    make_draws,
-    read_with_workers,
-)
-from ktdn_plugin.bench.machine import describe_machine
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.atomic_folders import disk_failures_as_errors
+from ktdn_plugin.data.demo_photos import sample_photo
+from ktdn_plugin.data.store_writer import StoreWriter
+from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.text_tables import table_lines
+from ktdn_plugin.haze.scattering import synthesize_haze
+from ktdn_plugin.photos import encode_png, read_rgb
+from ktdn_plugin.scenes.opening import open_scenes
+from ktdn_plugin.scenes.store import StoreInfo
 
-TURNS = 10
-DRAWS = 4096
-CHECKED = 8
-WANTED = 1600  # samples a second that an H200 trains on
-
+BATCH_SIZE = 16
+SIDES = ("hazy", "clear")
 FORMS = (
     ("PairedImageDataset, PNG files", "PairedImageDataset", "hazy", "clear"),
     ("ours, PNG files", "PairedHazeDataset", "hazy", "clear"),
@@ -62,21 +53,15 @@ FORMS = (
 It is BasicSR's own, which reads files by itself: of plain PNGs, as here, the same pixels.
 """
 
-HEADINGS = ("reader", "ms/sample", "samples/s/core", "speed", "MiB on disk")
+PHOTOS = (
+    "astronaut.png", "rocket.jpg", "motorcycle_left.png", "chelsea.png", "coffee.png"
+)  # fmt: skip
+"""scikit-image's coloured photographs, none smaller than a tile."""
 
+HEIGHT, WIDTH = 1200, 1600
+TILE_HEIGHT, TILE_WIDTH = 300, 400
 
-class _Plan(NamedTuple):
-    """What every reader is given.
-
-    Attributes:
-        folder: Holds the files.
-        size: Height and width of a crop.
-        draws: The samples.
-    """
-
-    folder: Path
-    size: int
-    draws: list[Draw]
+Image = NDArray[np.uint8]
 
 
 def run_bench_data(
@@ -84,9 +69,9 @@ def run_bench_data(
     clear: Path | None = None,
     pairs: int = 6,
     size: int = 256,
-    samples: int | None = None,
-    seconds: float = 5.0,
     workers: Sequence[int] = (0,),
+    steps: int = 5,
+    warmup: int = 1,
     seed: int = 0,
 ) -> None:
     """Measures how fast training crops are read, and prints a table.
@@ -96,158 +81,249 @@ def run_bench_data(
         clear: Folder of the clear ones.
         pairs: Pairs to measure with, at most.
         size: Height and width of a crop.
-        samples: Samples that each reader reads, at most; as many as the time allows where absent.
-        seconds: Time for each reader.
-        workers: 0 for the table alone; other numbers are measured as well, each with so many
-            processes of a data loader.
+        workers: Numbers of processes of a data loader; with 0 samples are read without one.
+        steps: Timed batches of each reader (and worker); the median counts.
+        warmup: Batches before them, none or more.
         seed: Seed of crops, flips and turns, and of the pairs that are made.
 
     Raises:
         KTDNError: If an argument is wrong, an image cannot be read, the disk is too small, or two
             readers give different samples.
     """
-    _check(pairs, size, samples, seconds, workers, seed)
-    found = find_pairs(hazy, clear, pairs, size)
-    sizes = [pair.size for pair in found]
-    with _one_thread(), _temporary_folder() as folder:
-        check_room(folder, sizes)
-        for line in describe_machine(torch.device("cpu")):
-            print_lines(line)
-        source = "made of photographs" if hazy is None else f"of {hazy} and {clear}"
-        print_lines(f"images {len(found)} pairs {source}, {_shown(sizes)}")
-        print_lines(f"crops  {size} x {size}, flipped and turned; all files in the page cache", "")
-        with disk_failures_as_errors(
-            folder, "free some space, or set TMPDIR to a folder on another disk"
-        ):
-            _write_files(folder, found, seed)
-        plan = _Plan(folder, size, make_draws(len(found), samples or DRAWS, seed))
-        readers = _open_readers(plan)
-        check_equal(readers, min(max(CHECKED, len(found)), len(plan.draws)))
-        _take_turns(readers, seconds, samples)
-        print_lines(*format_table(readers))
-        cores = ", ".join(f"{WANTED * _median(each):.1f} ({each.name})" for each in readers)
-        print_lines("", f"cores that read {WANTED} samples a second: {cores}")
-        for number in workers:
-            if number:
-                _measure_workers(plan, number, seconds)
-
-
-def _check(
-    pairs: int,
-    size: int,
-    samples: int | None,
-    seconds: float,
-    workers: Sequence[int],
-    seed: int,
-) -> None:
     for what, value, least in (
         ("pairs", pairs, 1),
         ("size", size, 1),
-        ("samples", 1 if samples is None else samples, 1),
-        ("workers", min(workers, default=0), 0),
+        ("workers", min(workers), 0),
+        ("steps", steps, 1),
+        ("warmup", warmup, 0),
         ("seed", seed, 0),
     ):
         if value < least:
             raise KTDNError(f"bench: {what} is {value}; it must be at least {least}")
-    if not 0 < seconds < float("inf"):
-        raise KTDNError(f"bench: seconds is {seconds:g}; it must be above 0")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Makes 'per core' mean what it says."""
-    before = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before[0])
-        torch.set_num_threads(before[1])
-
-
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """Returns a folder that is removed at the end, also where the process is asked to end."""
-    owner = os.getpid()
-
-    def end(number: int, _: Any) -> None:
-        # A worker that is forked inherits this.
-        os._exit(128 + number) if os.getpid() != owner else sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        with tempfile.TemporaryDirectory(
-            prefix="ktdn-bench-", ignore_cleanup_errors=True
-        ) as folder:
-            yield Path(folder)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _shown(sizes: Sequence[tuple[int, int]]) -> str:
-    low, high = min(sizes), max(sizes)
-    texts = [f"{width} x {height}" for height, width in (low, high)]
-    return texts[0] if low == high else " to ".join(texts)
-
-
-def _write_files(folder: Path, pairs: list[Pair], seed: int) -> None:
-    with tqdm(total=3 * len(pairs), unit="image", disable=None, leave=False) as bar:
-        for what, steps in (
-            ("PNG files", write_pairs(folder, pairs, seed)),
-            ("store", write_store(folder, len(pairs))),
+    files = find_pairs(hazy, clear, pairs)
+    made = make_pairs(pairs, seed) if files is None else map(read_pair, files)
+    count = pairs if files is None else len(files)
+    with tempfile.TemporaryDirectory(prefix="ktdn-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with disk_failures_as_errors(
+            folder, "free some space, or set TMPDIR to a folder on another disk"
         ):
-            bar.set_description(what)
-            for _ in steps:
-                bar.update()
+            write_files(folder, tqdm(made, "pairs", count, disable=None, leave=False), size)
+        ways = [
+            Way(
+                name + _counted(number),
+                {
+                    "device": "cpu",
+                    "kind": kind,
+                    "hazy": None if hazy_part is None else str(folder / hazy_part),
+                    "clear": str(folder / clear_part),
+                    "size": size,
+                    "images": count,
+                    "workers": number,
+                    "seed": seed,
+                },
+                BATCH_SIZE * max(number, 1),
+            )
+            for number in workers
+            for name, kind, hazy_part, clear_part in FORMS
+        ]
+        device = torch.device("cpu")
+        for line in describe_machine(device):
+            print_lines(line)
+        source = "made of photographs" if files is None else f"of {hazy} and {clear}"
+        print_lines(
+            f"images {count} pairs {source}",
+            f"crops  {size} x {size}, flipped and turned; batches of {BATCH_SIZE}; all files in "
+            "the page cache; a process reads with one thread",
+            "",
+        )
+        measure(__name__, ways, steps, warmup)
+        check_equal(ways)
+        disk = {"MiB on disk": lambda way, _: f"{_bytes(way.job) / 2**20:.1f}"}
+        print_lines(*format_ways(ways, "sample", disk), "", explain_peak(device))
+    raise_if_failed(ways)
 
 
-def _open_readers(plan: _Plan) -> list[Reader]:
+def _counted(workers: int) -> str:
+    return f", {workers} worker{'s' if workers > 1 else ''}" if workers else ""
+
+
+def _bytes(job: Mapping[str, Any]) -> int:
+    folders = [Path(job[side]) for side in SIDES if job[side] is not None]
+    return sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+
+
+def find_pairs(hazy: Path | None, clear: Path | None, count: int) -> list[tuple[Path, Path]] | None:
+    """Finds a user's pairs, as many as asked for at most; None where no folders are named."""
+    if hazy is None or clear is None:
+        if hazy is not clear:
+            raise KTDNError("bench: --hazy and --gt go together; name both folders, or neither")
+        return None
+    scenes = open_scenes(clear, hazy=hazy, allow_incomplete=True).aligned()
+    return list(zip(scenes.files("hazy")[:count], scenes.files("clear"), strict=False))
+
+
+def read_pair(files: tuple[Path, Path]) -> tuple[Image, Image]:
+    """Reads a user's hazy and clear image."""
+    hazy, clear = map(read_rgb, files)
+    if hazy.shape != clear.shape:
+        text = " and ".join(f"{image.shape[1]} x {image.shape[0]}" for image in (hazy, clear))
+        raise KTDNError(f"{files[0]} and {files[1]} differ in size ({text}); make them equal")
+    return hazy, clear
+
+
+def make_pairs(count: int, seed: int) -> Iterator[tuple[Image, Image]]:
+    """Makes pairs of photographs' tiles and haze."""
+    photos = [sample_photo(name) for name in PHOTOS]
+    for number in range(count):
+        clear = _make_mosaic(photos, np.random.default_rng([seed, number]))
+        hazy = synthesize_haze(clear, (seed + number) % 2**32).hazy
+        yield np.rint(255 * hazy).astype(np.uint8), clear
+
+
+def _make_mosaic(photos: list[Image], random: np.random.Generator) -> Image:
+    """Lays tiles of photographs side by side.
+
+    Each tile is at its photograph's own resolution: an enlarged photograph would have less detail
+    than a camera's, and its PNG would be smaller and quicker to decode.
+    """
+    mosaic = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    for top in range(0, HEIGHT, TILE_HEIGHT):
+        for left in range(0, WIDTH, TILE_WIDTH):
+            photo = photos[random.integers(len(photos))]
+            y = random.integers(photo.shape[0] - TILE_HEIGHT + 1)
+            x = random.integers(photo.shape[1] - TILE_WIDTH + 1)
+            tile = photo[y : y + TILE_HEIGHT, x : x + TILE_WIDTH]
+            mosaic[top : top + TILE_HEIGHT, left : left + TILE_WIDTH] = tile
+    return mosaic
+
+
+def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) -> None:
+    """Writes ``hazy/0000.png``, ``clear/0000.png`` and so on, and the store of the same pixels.
+
+    Args:
+        folder: Where to write.
+        pairs: Hazy and clear images.
+        least: Height and width that every image must have.
+
+    Raises:
+        KTDNError: If an image is too small.
+    """
+    for side in SIDES:
+        (folder / side).mkdir()
+    count = 0
+    with StoreWriter(folder / "store", {}) as writer:
+        for number, pair in enumerate(pairs):
+            height, width = pair[0].shape[:2]
+            if min(height, width) < least:
+                raise KTDNError(
+                    f"bench: images of {width} x {height} pixels are less than the crop; lower "
+                    f"--crop-size {least}"
+                )
+            for side, image in zip(SIDES, pair, strict=True):
+                file = folder / side / f"{number:04}.png"
+                # OpenCV's default is decoded a quarter quicker than what Pillow writes: in the
+                # files' favour.
+                file.write_bytes(encode_png(image, level=None))
+                writer.add(side, number, image, f"{side}/{file.name}")
+            count = number + 1
+        counts = dict.fromkeys(SIDES, count)
+        numbers = np.repeat(np.arange(count, dtype=np.int32)[:, None], len(SIDES), axis=1)
+        writer.finish(StoreInfo("bench", "all", counts, 2 * count, 0, 0), numbers)
+
+
+class DrawnSamples(Dataset):
+    """A dataset's samples, each of crop, flips and turn that its number seeds.
+
+    Args:
+        dataset: A dataset that draws from ``random``.
+        images: How many images it has.
+        seed: Seed of all.
+    """
+
+    def __init__(self, dataset: Any, images: int, seed: int) -> None:
+        self.dataset = dataset
+        self.images = images
+        self.seed = seed
+
+    def __getitem__(self, number: int) -> Any:
+        """Reads a sample; there is no last one."""
+        random.seed(f"{self.seed}/{number}")
+        return self.dataset[number % self.images]
+
+
+def _endless_batches() -> Iterator[list[int]]:
+    start = 0
+    while True:
+        yield list(range(start, start + BATCH_SIZE))
+        start += BATCH_SIZE
+
+
+def prepare(
+    device: str,
+    kind: str,
+    hazy: str | None,
+    clear: str,
+    size: int,
+    images: int,
+    workers: int,
+    seed: int,
+) -> Step:
+    """Opens a dataset; a step reads a batch, or one of each worker.
+
+    Its result is the digest of its first batch.
+    """
     # Imported late: BasicSR takes seconds.
     from ktdn_plugin.basicsr.building import build_training_dataset
 
-    readers = []
-    for name, kind, hazy, clear in FORMS:
-        lq = None if hazy is None else plan.folder / hazy
-        dataset = build_training_dataset(kind, lq, plan.folder / clear, plan.size)
-        disk = sum(_bytes(plan.folder / part) for part in (hazy, clear) if part)
-        readers.append(Reader(name, DrawnSamples(dataset, plan.draws), disk))
-    return readers
+    use_one_thread()
+    dataset = build_training_dataset(kind, Path(hazy) if hazy else None, Path(clear), size)
+    samples, numbers = DrawnSamples(dataset, images, seed), _endless_batches()
+    batches = _with_workers(samples, numbers, workers) if workers else None
+
+    def run() -> Callable[[], dict[str, Any]]:
+        if batches is not None:
+            first, *_ = [next(batches) for _ in range(workers)]
+            return lambda: {"digest": digest(first)}
+        # Without a data loader: to put samples together is no reading.
+        read = [samples[number] for number in next(numbers)]
+        return lambda: {"digest": digest(default_collate(read))}
+
+    return run
 
 
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+def _with_workers(
+    samples: DrawnSamples, numbers: Iterator[list[int]], workers: int
+) -> Iterator[dict[str, Any]]:
+    loader: DataLoader = DataLoader(
+        samples,
+        batch_sampler=numbers,
+        num_workers=workers,
+        worker_init_fn=use_one_thread,
+    )
+    return iter(loader)
 
 
-def _take_turns(readers: Sequence[Reader], seconds: float, samples: int | None) -> None:
-    with tqdm(total=TURNS * len(readers), unit="turn", disable=None, leave=False) as bar:
-        for _ in range(TURNS):
-            for reader in readers:
-                bar.set_description(reader.name)
-                if samples is None or reader.taken < samples:
-                    most = DRAWS if samples is None else -(-samples // TURNS)
-                    reader.take_turn(seconds / TURNS, most)
-                bar.update()
+def use_one_thread(_: int = 0) -> None:
+    """Makes a process read with one thread, so that a worker is a core."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
-def _median(reader: Reader) -> float:
-    return statistics.median(reader.times)
+def digest(batch: dict[str, Any]) -> str:
+    """Returns the digest of a batch's pixels."""
+    images = hashlib.sha256()
+    for key in ("lq", "gt"):
+        images.update(np.ascontiguousarray(batch[key].numpy()).tobytes())
+    return images.hexdigest()
 
 
-def format_table(readers: Sequence[Reader]) -> list[str]:
-    """Formats what was measured as lines of a table."""
-    png = _median(readers[0])
-    rows = [HEADINGS]
-    for reader in readers:
-        own = _median(reader)
-        speed, disk = f"{png / own:.1f}x", f"{reader.disk / MIB:.1f}"
-        rows.append((reader.name, f"{1000 * own:.3f}", f"{1 / own:.1f}", speed, disk))
-    return table_lines(rows)
-
-
-def _measure_workers(plan: _Plan, workers: int, seconds: float) -> None:
-    print_lines("", f"{workers} workers of a data loader, batches of {BATCH_SIZE}:")
-    readers = _open_readers(plan)
-    for reader in tqdm(readers, "workers", unit="reader", disable=None, leave=False):
-        speed = read_with_workers(reader.samples, workers, seconds)
-        tqdm.write(f"{workers} workers: {speed:.1f} samples/s ({reader.name})")
+def check_equal(ways: Sequence[Way]) -> None:
+    """Refuses ways of which one gave another first batch than the first."""
+    first = baseline(ways)
+    for way in ways:
+        if first is not None and way.error is None and way.result != first.result:
+            raise KTDNError(
+                f"bench: '{way.name}' and '{first.name}' give different samples; speeds of unequal "
+                "work are not compared"
+            )

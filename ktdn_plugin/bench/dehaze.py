@@ -1,37 +1,49 @@
 """``ktdn bench dehaze``: dehazing an image the plain way and ours, on this machine.
 
-Every way gets the same weights and the same image, in a process of its own. On a CPU the runs of
-all ways take turns, so that whatever else the machine does hits all alike; only one computes at a
-time. Where the plain way does not fit into the memory, ours without stripes is the reference.
+Every way gets the same weights and the same image. Where the plain way does not fit into the
+memory, ours without stripes is the reference.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import cv2
+import numpy as np
 import torch
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.bench.costs import parse_size
-from ktdn_plugin.bench.dehaze_table import DehazeRow, format_rows
-from ktdn_plugin.bench.dehaze_worker import LEAST, PLAIN, WHOLE, DehazeJob, DehazeWorker
-from ktdn_plugin.bench.machine import describe_machine
-from ktdn_plugin.bench.process import WorkerError
+from ktdn_plugin.bench.ways import (
+    Step,
+    Way,
+    explain_peak,
+    format_ways,
+    measure,
+    raise_if_failed,
+)
+from ktdn_plugin.bench.weights import draw_weights
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
+from ktdn_plugin.data.demo_photos import sample_photo
+from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.inference import Dehazer
 from ktdn_plugin.inference.devices import PRECISIONS, find_device, find_precision
+from ktdn_plugin.inference.engine import Heights
+from ktdn_plugin.inference.frames import Frames
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.rehearsal import metering, without_content
 
-Size = tuple[int, int]
-"""Width and height, as people write them."""
+PLAIN, WHOLE, LEAST = "plain", "whole", "least"
+ANY = "1000TB"
 
 
 def run_bench_dehaze(
@@ -46,7 +58,7 @@ def run_bench_dehaze(
     device: str = "auto",
     seed: int = 0,
 ) -> None:
-    """Measures dehazing, and prints a table.
+    """Measures dehazing, and prints a table for each size.
 
     Args:
         checkpoint: A trained network; by default weights are drawn.
@@ -54,7 +66,7 @@ def run_bench_dehaze(
         sizes: The images' sizes, such as ``1600x1200``.
         precisions: Precisions of ours, by default all that the device has.
         max_memory: Bounds; each is measured for each precision, beside the run without one.
-            ``least`` is the least that does.
+            ``least`` is the least that is enough.
         beside: Other trained networks, names or files, to measure in each precision as well.
         steps: Timed runs of each way; the median counts.
         warmup: Runs before them, none or more.
@@ -62,7 +74,7 @@ def run_bench_dehaze(
         seed: Seed of drawn weights.
 
     Raises:
-        KTDNError: If an argument is wrong, or, after the table, if one of ours could not be
+        KTDNError: If an argument is wrong, or, after the tables, if one of ours could not be
             measured.
     """
     try:
@@ -82,63 +94,41 @@ def run_bench_dehaze(
     for line in describe_machine(place):
         print_lines(line)
     drawn = f"{encoder}, drawn weights" if checkpoint is None else str(checkpoint)
+    print_lines(f"network  {drawn}; median of {steps} runs after {warmup}; 8-bit image in and out")
+    ways: list[Way] = []
+    for width, height in parsed:
+        job = {
+            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "encoder": encoder,
+            "height": height,
+            "width": width,
+            "device": str(place),
+            "seed": seed,
+        }
+        needed = plain_peak(network, (width, height))
+        with tempfile.TemporaryDirectory() as folder:
+            reference = str(Path(folder) / "reference")
+            of_size = _first_ways(job, reference, needed)
+            for name in names:
+                for limit in (None, *max_memory):
+                    values = {"way": name, "max_memory": limit, "reference": reference}
+                    of_size.append(Way(f"{name} in {limit}" if limit else name, {**job, **values}))
+            for other in beside:
+                for name in names:
+                    # Its result is another one, and compared with nothing.
+                    others = {**job, "way": name, "checkpoint": other}
+                    of_size.append(Way(f"{other}, {name}", others))
+            measure(__name__, of_size, steps, warmup)
+        columns = {"bound": _bound, "off": _difference, "PSNR to it": _psnr}
+        print_lines("", f"{width} x {height}", *format_ways(of_size, extras=columns))
+        ways += of_size
     print_lines(
-        f"network  {drawn}; median of {steps} runs after {warmup}; 8-bit image in and out", ""
-    )
-    rows: list[DehazeRow] = []
-    ways = [Way(name, name, bound) for name in names for bound in (None, *max_memory)]
-    ways += [Way(f"{other}, {name}", name, None, other) for other in beside for name in names]
-    total = len(parsed) * (1 + len(ways)) * (steps + warmup)
-    with tqdm(total=total, unit="run", disable=None) as bar:
-        for size in parsed:
-            needed = plain_peak(network, size)
-            job = DehazeJob(
-                way=PLAIN,
-                checkpoint=None if checkpoint is None else str(checkpoint),
-                encoder=encoder,
-                height=size[1],
-                width=size[0],
-                device=str(place),
-                max_memory=None,
-                seed=seed,
-                reference="",
-                writes=True,
-            )
-            rows += _measure_size(job, ways, needed, steps, warmup, bar)
-    print_lines(*format_rows(rows))
-    print_lines("", *_explanation(place).splitlines())
-    failed = [row for row in rows if row.error is not None and row.way != PLAIN]
-    if failed:
-        raise KTDNError(
-            f"bench: {len(failed)} of {len(rows)} ways could not be measured; the table says why"
-        )
-
-
-class Way(NamedTuple):
-    """A way that is measured beside the plain one.
-
-    Attributes:
-        name: What its row is called.
-        precision: The precision.
-        bound: Its memory bound.
-        other: Another network than the others'.
-    """
-
-    name: str
-    precision: str
-    bound: str | None
-    other: str | None = None
-
-
-def _explanation(device: torch.device) -> str:
-    counted = (
-        "tensors on the GPU" if device.type == "cuda" else "the whole process, its libraries too"
-    )
-    return (
-        f"peak: {counted}. speed, memory: in relation to the first row of the size.\n"
+        "",
+        explain_peak(place),
         "off, PSNR: largest difference from its result, of values in [0, 1], and PSNR of the two, "
-        "before rounding to 8 bit."
+        "before rounding to 8 bit.",
     )
+    raise_if_failed(ways)
 
 
 def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
@@ -154,99 +144,165 @@ def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
     return there
 
 
-def plain_peak(network: KTDN, size: Size) -> int:
+def plain_peak(network: KTDN, size: tuple[int, int]) -> int:
     """Returns the bytes that the network's plain way takes for an image, beyond its weights."""
     with metering() as meter:
         without_content(network.eval())(torch.empty(1, 3, size[1], size[0], device="meta"))
     return meter.peak
 
 
-def _measure_size(
-    job: DehazeJob,
-    ways: Sequence[Way],
-    needed: int,
-    steps: int,
-    warmup: int,
-    bar: tqdm,
-) -> list[DehazeRow]:
-    """Measures all ways on one size, and gives their rows."""
-    size = (job.width, job.height)
-    rows = [DehazeRow(size, PLAIN, is_baseline=True)]
-    device = torch.device(job.device)
-    free = Memory(device, None).free()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        job = _changed(job, reference=str(Path(folder) / "reference"))
-        baseline = _Run(rows[0], job, bar, steps + warmup)
-        stack.callback(baseline.close)
-        if free is not None and needed > free:
-            rows[0].error = (
-                f"not run: takes {format_memory(needed)} beyond its weights, "
-                f"{format_memory(max(free, 1))} are free"
-            )
-            rows.append(DehazeRow(size, WHOLE, is_baseline=True))
-            baseline = _Run(rows[1], _changed(job, way=WHOLE), bar, steps + warmup)
-            stack.callback(baseline.close)
-        runs = [baseline]
-        for way in ways:
-            rows.append(DehazeRow(size, way.name))
-            changed = _changed(job, way=way.precision, max_memory=way.bound, writes=False)
-            if way.other is not None:
-                changed = _changed(changed, checkpoint=way.other, reference="")
-            runs.append(_Run(rows[-1], changed, bar, steps + warmup))
-            stack.callback(runs[-1].close)
-        # Weights and libraries of all at once are little beside one run of a large image; what
-        # the ways without a bound keep of their runs is not.
-        together = device.type == "cpu" and free is not None and len(runs) * needed < free
-        for group in [runs] if together else [[run] for run in runs]:
-            for run in group:
-                run.run(warmup, timed=False)
-            for _ in range(steps):
-                for run in group:
-                    run.run(1, timed=True)
-            for run in group:
-                run.close()
-    return rows
+def _first_ways(job: dict[str, Any], reference: str, needed: int) -> list[Way]:
+    """Returns the plain way, and ours without stripes where the plain one does not fit."""
+    job = {**job, "reference": reference, "writes": True}
+    plain = Way(PLAIN, {**job, "way": PLAIN})
+    free = Memory(torch.device(job["device"]), None).free()
+    if free is None or needed <= free:
+        return [plain]
+    plain.error = (
+        f"not run: takes {format_memory(needed)} beyond its weights, "
+        f"{format_memory(max(free, 1))} are free"
+    )
+    return [plain, Way(WHOLE, {**job, "way": WHOLE})]
 
 
-def _changed(job: DehazeJob, **changes: object) -> DehazeJob:
-    return DehazeJob(**{**vars(job), **changes})
+def prepare(
+    way: str,
+    checkpoint: str | None,
+    encoder: str,
+    height: int,
+    width: int,
+    device: str,
+    seed: int,
+    max_memory: str | None = None,
+    reference: str = "",
+    writes: bool = False,
+) -> Step:
+    """Builds what dehazes an image in one way.
+
+    Args:
+        way: ``plain``, the network as it is built, float32; ``whole``, ours without stripes; else
+            a precision of ours.
+        checkpoint: The network's file; drawn weights where absent.
+        encoder: The timm backbone for drawn weights.
+        height: The image's height.
+        width: The image's width.
+        device: The device, as torch writes it.
+        seed: Seed of drawn weights.
+        max_memory: Bound of ours: a size, ``least`` or None.
+        reference: File of the result to compare with; empty for another network's result.
+        writes: Whether this way writes it.
+    """
+    if checkpoint is None:
+        network = KTDN(encoder).eval()
+        draw_weights(network, seed)
+    else:
+        network = load_network(checkpoint)
+    image = make_image(height, width)
+    if way == PLAIN:
+        return _plain(network.to(device), image, reference)
+    record = reference if writes else f"{reference}-{way}-{max_memory}" if reference else ""
+    # Any bound will do to begin with: with one, freed memory is given back from the start.
+    limit = ANY if max_memory == LEAST else max_memory
+    precision = "float32" if way == WHOLE else way
+    dehazer = Dehazer(network, device=device, precision=precision, max_memory=limit)
+    if max_memory == LEAST:
+        dehazer.max_memory = dehazer.needs(height, width)[1]
+    records = [record]
+
+    def run() -> Callable[[], dict[str, Any]]:
+        # What the first run makes is kept in a file, which is no memory of the process.
+        record = records.pop() if records else ""
+        frames = (
+            RecordedFrames(image, dehazer.device, record)
+            if record
+            else Frames(image[None], dehazer.device)
+        )
+        if way == WHOLE:
+            assert dehazer._planner is not None
+            with torch.inference_mode():
+                engine = dehazer._planner.engine
+                engine.run(frames.read, frames.size, frames.write, Heights())
+        else:
+            dehazer.run(frames)
+        return lambda: {
+            "limit": dehazer.max_memory,
+            **(_compared(record, reference) if record and not writes else {}),
+        }
+
+    return run
 
 
-class _Run:
-    """One way under way: its worker, and the row that it fills."""
+def make_image(height: int, width: int) -> Any:
+    """Makes a photograph of some size, (h, w, 3) uint8, out of one of scikit-image's."""
+    photo = sample_photo("coffee.png")
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
 
-    def __init__(self, row: DehazeRow, job: DehazeJob, bar: tqdm, left: int) -> None:
-        self._row = row
-        self._job = job
-        self._bar = bar
-        self._left = left
-        self._worker: DehazeWorker | None = None
 
-    def run(self, times: int, timed: bool) -> None:
-        for _ in range(times):
-            if self._row.error is not None:
-                break
-            self._bar.set_description(f"{self._job.width} x {self._job.height} {self._row.way}")
-            try:
-                if self._worker is None:
-                    self._worker = DehazeWorker(self._job)
-                answer = self._worker.run()
-            except WorkerError as error:
-                self._row.error = f"failed: {error}"
-                break
-            if timed:
-                self._row.times.append(answer.seconds)
-            if answer.peak is not None:
-                self._row.peak = max(self._row.peak or 0, answer.peak)
-            self._row.limit = answer.limit
-            if answer.difference is not None:
-                self._row.difference, self._row.psnr = answer.difference, answer.psnr
-            self._left -= 1
-            self._bar.update(1)
+def _plain(network: nn.Module, image: Any, reference: str) -> Step:
+    """Returns the network as it is built, on the whole image."""
+    place = next(network.parameters()).device
 
-    def close(self) -> None:
-        self._bar.update(self._left)
-        self._left = 0
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+    def run() -> Callable[[], dict[str, Any]]:
+        with torch.inference_mode():
+            x = torch.from_numpy(image).to(place).permute(2, 0, 1)[None].float() / 255
+            made = network(x.contiguous()).clamp(0, 1)
+            rounded = made[0].permute(1, 2, 0).mul(255).round().byte().cpu().numpy()
+        assert rounded.shape == image.shape
+
+        def finish() -> dict[str, Any]:
+            if not Path(reference).exists():
+                _append(reference, made[0])
+            return {}
+
+        return finish
+
+    return run
+
+
+class RecordedFrames(Frames):
+    """Writes what it takes to a file as well, before it is rounded."""
+
+    def __init__(self, image: Any, device: torch.device, file: str) -> None:
+        super().__init__(image[None], device)
+        self._file = file
+
+    def write(self, top: int, bottom: int, values: Tensor) -> None:
+        """Takes rows of the padded image."""
+        rows = min(bottom, self.height) - top
+        if rows > 0:
+            _append(self._file, values[0, :, :rows, : self.width])
+        super().write(top, bottom, values)
+
+
+def _append(path: str, rows: Tensor) -> None:
+    """Writes rows (3, n, w) behind those that a file has."""
+    rows = rows.float().clamp(0, 1).cpu().permute(1, 0, 2)
+    with Path(path).open("ab") as file:
+        file.write(rows.contiguous().numpy().tobytes())
+
+
+def _compared(path: str, reference: str) -> dict[str, Any]:
+    """Compares a file of results with the reference, and deletes it."""
+    if not Path(reference).exists():  # its way failed
+        return {}
+    off = np.fromfile(path, np.float32) - np.fromfile(reference, np.float32)
+    Path(path).unlink()
+    error = float(np.square(off, dtype=np.float64).mean())
+    psnr = 10 * math.log10(1 / error) if error else math.inf
+    return {"difference": float(np.abs(off).max()), "psnr": psnr}
+
+
+def _bound(way: Way, _: Way) -> str:
+    limit = way.result.get("limit")
+    return "-" if limit is None else format_memory(limit)
+
+
+def _difference(way: Way, _: Way) -> str:
+    return f"{way.result['difference']:.1e}" if "difference" in way.result else "-"
+
+
+def _psnr(way: Way, _: Way) -> str:
+    psnr = way.result.get("psnr", math.nan)
+    if math.isnan(psnr):
+        return "-"
+    return "equal" if math.isinf(psnr) else f"{psnr:.1f} dB"

@@ -1,33 +1,39 @@
 """``ktdn bench train``: a training step of the student, the plain way and ours, on this machine.
 
-Every variant takes the same steps from the same weights, in a process of its own. On a CPU the
-processes stay alive and take their steps in turn, so that whatever else the machine does hits all
-alike; only one computes at a time. On a GPU, or where memory does not suffice for all of them, they
-run one after another.
+Every variant takes the same steps from the same weights.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from ktdn_plugin.bench.machine import describe_machine
-from ktdn_plugin.bench.process import WorkerError
-from ktdn_plugin.bench.table import Row, format_table
-from ktdn_plugin.bench.variants import MINIMUM_SIZE, PLAIN, variant_names
-from ktdn_plugin.bench.worker import Answer, Job, Worker
+from ktdn_plugin.allocator import keep_freed_memory
+from ktdn_plugin.archs import KTDN
+from ktdn_plugin.bench.variants import (
+    MINIMUM_SIZE,
+    PLAIN,
+    build_step,
+    synthetic_batches,
+    variant_names,
+)
+from ktdn_plugin.bench.ways import (
+    Step,
+    Way,
+    explain_peak,
+    format_ways,
+    measure,
+    raise_if_failed,
+)
 from ktdn_plugin.console import print_lines
+from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.inference.devices import find_device
-from ktdn_plugin.system_memory import available
 
 BATCH_SIZES = {"cpu": 2, "cuda": 4}
-MEMORY_MARGIN = 1.2
 
 
 def run_bench(
@@ -66,27 +72,36 @@ def run_bench(
     if batch_size is None:
         batch_size = BATCH_SIZES[place.type]
     names = _check(batch_size, size, steps, warmup, variants, place)
+    # What is wrong is told at once, not after minutes of measuring.
+    with torch.device("meta"):
+        KTDN(encoder)
     if options is not None:
-        # Wrong options are told at once, not after minutes of measuring.
         from ktdn_plugin.basicsr.data_share import load_training_options
 
         load_training_options(options, place, seed)
+    job = {
+        "encoder": encoder,
+        "batch_size": batch_size,
+        "size": size,
+        "device": str(place),
+        "seed": seed,
+    }
+    ways = [Way(name, {"variant": name, **job}, batch_size) for name in names]
     for line in describe_machine(place):
         print_lines(line)
     print_lines(
         f"step   {encoder}, batch {batch_size}, {size} x {size}, median of {steps} steps", ""
     )
-    job = Job(PLAIN, encoder, batch_size, size, str(place), seed)
-    rows = measure_variants(job, names, steps, warmup)
-    print_lines(*format_table(rows))
+    measure(__name__, ways, steps, warmup)
+    print_lines(*format_ways(ways, extras={"first loss": _first_loss, "off": _difference}))
+    print_lines(
+        "",
+        explain_peak(place),
+        "off: largest difference of one of the first step's losses from its.",
+    )
     if options is not None:
         print_lines("", _data_share(options, encoder, place, steps, warmup, seed))
-    failed = [row.variant for row in rows if row.error is not None]
-    if failed:
-        raise KTDNError(
-            f"bench: {len(failed)} of {len(rows)} variants could not be measured "
-            f"({', '.join(failed)}); the table says why"
-        )
+    raise_if_failed(ways)
 
 
 def _check(
@@ -117,105 +132,32 @@ def _check(
     return [name for name in known if name == PLAIN or name in variants]
 
 
-def measure_variants(job: Job, names: Sequence[str], steps: int, warmup: int) -> list[Row]:
-    """Measures variants, and shows a progress bar.
+def prepare(variant: str, encoder: str, batch_size: int, size: int, device: str, seed: int) -> Step:
+    """Builds a variant's networks and batches; its result are the weighted losses by name."""
+    place = torch.device(device)
+    if variant != PLAIN and place.type == "cpu":
+        keep_freed_memory()  # as ktdn train does
+    torch.backends.cudnn.benchmark = True  # as in training
+    step = build_step(variant, encoder, place, seed)
+    batches = [
+        (hazy.to(place), clear.to(place))
+        for hazy, clear in synthetic_batches(batch_size, size, seed)
+    ]
 
-    Args:
-        job: What to run; its variant does not matter.
-        names: Variants of :func:`~ktdn_plugin.bench.variants.variant_names`, ``plain`` first.
-        steps: Timed steps of each.
-        warmup: Steps of each before them.
+    def run() -> Callable[[], dict[str, Any]]:
+        batches.append(batches.pop(0))
+        losses = step(*batches[-1])
+        return lambda: {name: loss.item() for name, loss in losses.items()}
 
-    Returns:
-        A row for each variant, also for one that failed.
-
-    Raises:
-        KTDNError: If the plain step fails: there is nothing to compare with then.
-    """
-    with (
-        contextlib.ExitStack() as stack,
-        tqdm(total=len(names) * (steps + warmup), unit="step", disable=None) as bar,
-    ):
-        runs = [_Run(replace(job, variant=name), bar, steps + warmup) for name in names]
-        for run in runs:
-            stack.callback(run.close)
-        plain = runs[0]
-        plain.warm_up(warmup)
-        _raise_if_failed(plain.row)
-        together = job.device == "cpu" and _fits(plain.answer, len(runs))
-        for group in [runs] if together else [[run] for run in runs]:
-            for run in group:
-                if run is not plain:
-                    run.warm_up(warmup)
-            for _ in range(steps):
-                for run in group:
-                    run.step(timed=True)
-            for run in group:
-                run.close()
-            _raise_if_failed(plain.row)
-    return [run.row for run in runs]
+    return run
 
 
-def _raise_if_failed(plain: Row) -> None:
-    if plain.error is not None:
-        raise KTDNError(f"bench: the plain step failed: {plain.error}")
+def _first_loss(way: Way, _: Way) -> str:
+    return f"{sum(way.result.values()):.5f}"
 
 
-def _fits(plain: Answer | None, count: int) -> bool:
-    """Whether so many processes like the plain one can be kept alive, one of them at its peak."""
-    free = available()
-    if plain is None or plain.peak is None or plain.resident is None or free is None:
-        return False
-    # Its own is taken from the free memory already; peak does not count what imports take.
-    return MEMORY_MARGIN * ((count - 1) * plain.resident + plain.peak) < free
-
-
-class _Run:
-    """One variant under way: its worker, and the row that it fills."""
-
-    def __init__(self, job: Job, bar: tqdm, steps: int) -> None:
-        self.job = job
-        self.row = Row(job.variant, job.batch_size)
-        self.answer: Answer | None = None
-        self._bar = bar
-        self._left = steps
-        self._worker: Worker | None = None
-
-    def warm_up(self, steps: int) -> None:
-        for _ in range(steps):
-            self.step(timed=False)
-
-    def step(self, timed: bool) -> None:
-        if self.row.error is not None:
-            return
-        waits = self._worker is None
-        self._bar.set_description(self.row.variant + (": setting up" if waits else ""))
-        try:
-            if self._worker is None:
-                self._worker = Worker(self.job)
-            answer = self._worker.step()
-        except WorkerError as error:
-            self.row.error = str(error)
-            self._advance(self._left)
-            self.close()
-            return
-        if self.answer is None:
-            self.row.losses = answer.losses
-        self.answer = answer
-        if timed:
-            self.row.times.append(answer.seconds)
-            if answer.peak is not None:
-                self.row.peak = max(self.row.peak or 0, answer.peak)
-        self._advance(1)
-
-    def _advance(self, steps: int) -> None:
-        self._left -= steps
-        self._bar.update(steps)
-
-    def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+def _difference(way: Way, base: Way) -> str:
+    return f"{max(abs(loss - base.result[name]) for name, loss in way.result.items()):.1e}"
 
 
 def _data_share(

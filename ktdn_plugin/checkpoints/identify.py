@@ -1,23 +1,17 @@
-"""What a KTDN's weights say of the network that they are of: its encoder, head and widths.
+"""What a KTDN's weights say about the network that they are of: its encoder, head and widths.
 
-Weights name layers and have shapes; of timm's backbones mostly one alone has just these. A table
-made once, ``known_encoders.json``, says which to look at; each is built (on torch's ``meta``
-device, in milliseconds) and compared before it is believed.
+Weights name layers and have shapes. Our own files name their encoder; for others the usual
+backbones are built (on torch's ``meta`` device, in milliseconds) and compared.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from typing import NamedTuple
 
-import timm
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ktdn_plugin.archs.encoder import Encoder
 from ktdn_plugin.archs.ktdn_arch import HEADS, check_widths, default_widths
@@ -26,19 +20,49 @@ from ktdn_plugin.storage.published_keys import LANDMARKS
 
 PREFIX = "encoder.body."
 
-USUAL = {
-    "resnet": ("resnetaa", "resnetblur"),
-    "seresnet": ("seresnetaa",),
+
+class UsualEncoder(NamedTuple):
+    """How a usual backbone is recognised.
+
+    Attributes:
+        entries: The number of its entries; one that has another number need not be built.
+        others: Backbones with just its entries that compute something else.
+    """
+
+    entries: int
+    others: tuple[str, ...] = ()
+
+
+USUAL_ENCODERS: dict[str, UsualEncoder] = {
+    "res2net101d": UsualEncoder(936),
+    "mobilenetv2_100": UsualEncoder(234),
+    "resnet18": UsualEncoder(90, ("resnetblur18",)),
+    "resnet34": UsualEncoder(174),
+    "resnet50": UsualEncoder(258, ("resnetaa50", "resnetblur50")),
+    "resnet101": UsualEncoder(564),
+    "resnet18d": UsualEncoder(102),
+    "resnet34d": UsualEncoder(186, ("resnetaa34d",)),
+    "resnet50d": UsualEncoder(270, ("resnetaa50d", "resnetblur50d")),
+    "resnet101d": UsualEncoder(576, ("resnetaa101d", "resnetblur101d")),
+    "res2net50d": UsualEncoder(426),
+    "res2net50_26w_4s": UsualEncoder(414),
+    "res2net101_26w_4s": UsualEncoder(924),
+    "resnext50_32x4d": UsualEncoder(258),
+    "convnext_atto": UsualEncoder(102),
+    "convnext_tiny": UsualEncoder(147),
+    "convnext_small": UsualEncoder(309),
+    "convnext_base": UsualEncoder(309),
+    "efficientnet_b0": UsualEncoder(242, ("efficientnet_blur_b0", "tf_efficientnet_b0")),
+    "mobilenetv1_100": UsualEncoder(138),
+    "mobilenetv3_large_100": UsualEncoder(236, ("tf_mobilenetv3_large_100",)),
+    "mobilenetv4_conv_small": UsualEncoder(144),
+    "edgenext_small": UsualEncoder(167),
+    # timm's smallest, for trying out.
+    "test_resnet": UsualEncoder(72),
+    "test_convnext": UsualEncoder(75),
+    "test_efficientnet": UsualEncoder(58),
 }
-"""Of families that differ in nothing but how they halve images, the usual one: the others."""
-
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-class _Known(NamedTuple):
-    timm: str  # the version that was looked through
-    encoders: dict[str, list[str]]  # digest of names and shapes: the backbones that have them
-    names: frozenset[str]  # all that were looked at
+"""The backbones that are looked for."""
 
 
 def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
@@ -58,10 +82,10 @@ def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
         )
     if len(missing) < len(LANDMARKS):
         raise KTDNError(
-            "no whole KTDN: it lacks "
+            "not a complete KTDN: it lacks "
             + (f"'{missing[0]}'" if missing else f"the encoder, '{PREFIX}*'")
         )
-    raise KTDNError(f"another network than KTDN (its {len(weights)} entries are in {shown})")
+    raise KTDNError(f"a different network than KTDN (its {len(weights)} entries are in {shown})")
 
 
 def find_reduction(weights: Mapping[str, Tensor]) -> int:
@@ -82,13 +106,13 @@ def find_reduction(weights: Mapping[str, Tensor]) -> int:
         if _gives(reduction, pairs):
             return reduction
     raise KTDNError(
-        "no KTDN of ours: the bottlenecks of its attentions are "
+        "not our KTDN: the bottlenecks of its attentions are "
         + ", ".join(f"{squeezed} of {channels}" for channels, squeezed in pairs)
     )
 
 
 def fits_reduction(weights: Mapping[str, Tensor], reduction: int) -> bool:
-    """Returns whether a KTDN of this reduction has just these weights' widths.
+    """Returns whether a KTDN of this reduction has exactly these weights' widths.
 
     Args:
         weights: A KTDN's state dict in our layout.
@@ -103,7 +127,7 @@ def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         key = f"{name}.channel_attention.attention.0.weight"
         squeezed, channels = _shape(weights, key)[:2]
         if not weights[key].numel():
-            raise KTDNError(f"no KTDN: '{key}' has no numbers")
+            raise KTDNError(f"not a KTDN: '{key}' has no values")
         pairs.append((channels, squeezed))
     return pairs
 
@@ -126,7 +150,7 @@ def find_head(weights: Mapping[str, Tensor]) -> str:
         if channels == count:
             return head
     raise KTDNError(
-        f"no KTDN of ours: its last convolution has {count} channels, not "
+        f"not our KTDN: its last convolution has {count} channels, not "
         + " or ".join(f"{channels} ({head})" for head, channels in HEADS.items())
     )
 
@@ -172,12 +196,12 @@ def _widths_of(weights: Mapping[str, Tensor]) -> list[int]:
 
 def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     if key not in weights or weights[key].ndim != 4:
-        raise KTDNError(f"no whole KTDN: it lacks '{key}'")
+        raise KTDNError(f"not a complete KTDN: it lacks '{key}'")
     return tuple(weights[key].shape)
 
 
 def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Finds the timm backbone that a KTDN's encoder is.
+    """Finds which of the usual timm backbones a KTDN's encoder is.
 
     Args:
         weights: A KTDN's state dict in our layout.
@@ -186,155 +210,32 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
         Its name in timm, and after it those that would fit as well but compute something else.
 
     Raises:
-        KTDNError: If none has just these layers, or several that compute different things and
-            none of them is the usual one.
+        KTDNError: If none of them has exactly these layers.
     """
-    own = _encoder_of(weights)
-    names = _same_shapes(_shapes(own))
-    if not names:
-        raise KTDNError(
-            f"no encoder of timm {timm.__version__} has just these {len(own)} entries "
-            f"(such as {next(iter(own), 'none')}); name the encoder (--encoder NAME, or encoder= "
-            "in Python), or install the timm that the network was trained with"
-        )
-    if len(names) == 1 or _compute_the_same(names, own):
-        return names[:1]
-    usual = _usual(names)
-    if usual is None:
-        raise KTDNError(
-            f"its weights fit several encoders, which compute different things: "
-            f"{', '.join(names)}; say which it is (--encoder NAME, or encoder= in Python)"
-        )
-    return usual, *(name for name in names if name != usual)
-
-
-def are_the_same(one: str, other: str, weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether two backbones are one and the same with a KTDN's weights.
-
-    Args:
-        one: A timm backbone, with or without the tag of its published weights.
-        other: The other one.
-        weights: A KTDN's state dict in our layout, which fits ``one``.
-    """
-    names = [name.split(".")[0] for name in (one, other)]
-    if names[0] == names[1]:
-        return True
-    shapes = [shapes_of(name) for name in names]
-    return None is not shapes[0] == shapes[1] and _compute_the_same(names, _encoder_of(weights))
-
-
-def _encoder_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)
+    own = {
+        key.removeprefix(PREFIX): tuple(value.shape)
+        for key, value in weights.items()
+        if key.startswith(PREFIX)
     }
-
-
-def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
-    return tuple(sorted((key, tuple(value.shape)) for key, value in weights.items()))
-
-
-def digest_of(shapes: Shapes) -> str:
-    """Returns a short name for a network's entries and their shapes, whatever their order."""
-    text = "\n".join(f"{key} {','.join(map(str, shape))}" for key, shape in shapes)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    for name, usual in USUAL_ENCODERS.items():
+        if usual.entries == len(own) and shapes_of(name) == own:
+            return name, *usual.others
+    raise KTDNError(
+        f"none of the usual encoders has exactly these {len(own)} entries (such as "
+        f"{next(iter(own), 'none')}); give the encoder (--encoder NAME, or encoder= in Python)"
+    )
 
 
 @functools.cache
-def _known() -> _Known:
-    file = resources.files("ktdn_plugin.checkpoints") / "known_encoders.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    every = {name for names in content["encoders"].values() for name in names}
-    return _Known(content["timm"], content["encoders"], frozenset(every | {*content["others"]}))
-
-
-@functools.lru_cache(maxsize=32)
-def _same_shapes(wanted: Shapes) -> tuple[str, ...]:
-    """Names the backbones of the timm that is installed that have just these entries."""
-    known = _known()
-    there = set(timm.list_models())
-    first = [name for name in known.encoders.get(digest_of(wanted), ()) if name in there]
-    found = [name for name in first if shapes_of(name) == wanted]
-    # Those that a later timm has brought.
-    found += _search(sorted(there - known.names), wanted)
-    if not found and timm.__version__ != known.timm:
-        found = _search(sorted(there & known.names - set(first)), wanted)
-    return tuple(found)
-
-
-def _search(names: Iterable[str], wanted: Shapes) -> list[str]:
-    names = list(names)
-    bar = tqdm(
-        names,
-        desc="looking for the encoder",
-        unit="encoder",
-        leave=False,
-        disable=None if len(names) > 20 else True,
-    )
-    return [name for name in bar if shapes_of(name) == wanted]
-
-
-def shapes_of(name: str) -> Shapes | None:
-    """Returns the entries of an encoder and their shapes, without building its weights.
+def shapes_of(name: str) -> dict[str, tuple[int, ...]] | None:
+    """Returns the shapes of an encoder's entries, without building its weights.
 
     Args:
-        name: Name of a timm model.
-
-    Returns:
-        Sorted names and shapes; None where KTDN cannot have it as its encoder.
+        name: Name of a timm model; None is returned where the timm that is installed lacks it.
     """
     try:
         with torch.device("meta"):
-            return _shapes(Encoder(name).body.state_dict())
-    # Whatever timm's models raise when they are built in this way, it is no encoder of ours.
-    except Exception:
+            state = Encoder(name).body.state_dict()
+    except KTDNError:
         return None
-
-
-def _compute_the_same(names: Iterable[str], weights: Mapping[str, Tensor]) -> bool:
-    """Returns whether backbones give the same features with these weights, of one image.
-
-    Raises:
-        KTDNError: If they give features that are not finite, which tells nothing.
-    """
-    bad = next((key for key, value in weights.items() if not bool(value.isfinite().all())), None)
-    if bad is not None:
-        raise KTDNError(
-            f"its weights are not finite (such as {PREFIX}{bad}), and do not tell which encoder "
-            f"they are of ({_or(names)}); take a checkpoint from before the training diverged, or "
-            "name the encoder (--encoder NAME, or encoder= in Python)"
-        )
-    results = []
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for name in names:
-            encoder = Encoder(name).eval()
-            encoder.body.load_state_dict(dict(weights))
-            torch.manual_seed(0)
-            results.append(encoder(torch.randn(1, 3, 80, 112)))
-    if not all(bool(one.isfinite().all()) for result in results for one in result):
-        raise KTDNError(
-            "its weights give features that are not finite, and do not tell which encoder they "
-            f"are of ({_or(names)}); take another checkpoint, or name the encoder (--encoder "
-            "NAME, or encoder= in Python)"
-        )
-    first, *rest = results
-    return all(
-        torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
-        for result in rest
-        for one, other in zip(first, result, strict=True)
-    )
-
-
-def _or(names: Iterable[str]) -> str:
-    *some, last = names
-    return f"{', '.join(some)} or {last}"
-
-
-def _usual(names: Iterable[str]) -> str | None:
-    """Names the usual one of backbones that differ only in how they halve images."""
-    names = set(names)
-    for family, variants in USUAL.items():
-        for name in names:
-            size = name.removeprefix(family)
-            if name.startswith(family) and size[:1].isdigit():
-                return name if names <= {name, *(f"{one}{size}" for one in variants)} else None
-    return None
+    return {key: tuple(value.shape) for key, value in state.items()}

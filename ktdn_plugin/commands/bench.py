@@ -47,9 +47,9 @@ def data(
     gt: Annotated[Path | None, GT] = None,
     pairs: Whole = 6,
     crop_size: Annotated[Whole, CROP_SIZE] = 256,
-    samples: Annotated[Whole | None, Parameter(show_default="no limit")] = None,
-    seconds: float = 5.0,
     workers: Sequence[Whole] = (0,),
+    steps: Whole = 5,
+    warmup: Whole = 1,
     seed: Whole = 0,
 ) -> None:
     """Measure training crops per second and core: BasicSR's dataset and ours, files and store.
@@ -59,14 +59,14 @@ def data(
         gt: Clear images, the ground truth. A folder.
         pairs: Pairs to read from, at most.
         crop_size: Height and width of the training crops, in pixels.
-        samples: Samples of each reader, at most.
-        seconds: Time for each reader, in seconds.
         workers: Number of workers. Each reader is measured with each of these numbers.
+        steps: Timed batches of each reader.
+        warmup: Batches before the timed ones.
         seed: Seed of the random numbers.
     """
     from ktdn_plugin.bench.data import run_bench_data
 
-    run_bench_data(hazy, gt, pairs, crop_size, samples, seconds, workers, seed)
+    run_bench_data(hazy, gt, pairs, crop_size, workers, steps, warmup, seed)
 
 
 def dehaze(

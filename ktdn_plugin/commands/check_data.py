@@ -28,8 +28,7 @@ def check_data(
     hashes), and suspicious values.
 
     Each problem is one line on stdout, 'error [KIND] ...' or 'warning [KIND]
-    ...', and a summary follows. The output of 'ktdn prepare --format basicsr'
-    is not read: check its source folder instead.
+    ...', and a summary follows.
 
     exit code: 0 if there is no error, 1 if there is one (or a warning, with
     --strict), or if a path cannot be checked; 2 for unusable arguments.

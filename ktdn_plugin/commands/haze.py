@@ -77,7 +77,7 @@ def haze(
         depth: The photo's depth, brighter where it is farther: haze gets thicker there.
         transmission: Write NAME_transmission.png too.
     """
-    from ktdn_plugin.haze_photos import haze_photos_or_samples
+    from ktdn_plugin.haze.run import haze_photos_or_samples
 
     haze_photos_or_samples(
         photos,

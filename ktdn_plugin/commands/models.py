@@ -25,6 +25,6 @@ def models(
         pattern: Which of them, such as '*small*'.
         sizes: Image sizes in pixels.
     """
-    from ktdn_plugin.bench.costs_table import print_models
+    from ktdn_plugin.bench.costs import print_models
 
     print_models(pattern, sizes)

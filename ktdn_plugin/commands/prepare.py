@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -20,7 +20,6 @@ def prepare(
     split: Annotated[
         str | None, valued("NAME", show_default="for folders, SOURCE's own name")
     ] = None,
-    format: Literal["store", "basicsr"] = "store",
     allow_incomplete: AllowIncomplete = False,
     clear_only: bool = False,
     hazy: Path | None = None,
@@ -32,8 +31,7 @@ def prepare(
     """Decode a dataset's images once, into a store that training reads fast.
 
     The result appears when it is complete. After an interruption, the same
-    command resumes a store where it stopped; LMDBs of --format basicsr start
-    over. Nothing is downloaded.
+    command resumes where it stopped. Nothing is downloaded.
 
     Folders hold hazy and clear images in subfolders named so, or whose names
     end accordingly (01_hazy, 01_GT), or clear images alone.
@@ -45,8 +43,6 @@ def prepare(
             reside-its, reside-ots, sots-indoor, sots-outdoor or folders.
         split: Part of the dataset. Without it, the choices are listed; for folders, any
             name of your own.
-        format: Format to write. store: uncompressed, for this package; basicsr: hazy.lmdb and
-            clear.lmdb, for stock BasicSR.
         clear_only: Take only the clear images, as for a teacher.
         hazy: Hazy images. A folder, for --dataset folders.
         gt: Clear images, the ground truth. A folder, for --dataset folders.
@@ -63,6 +59,5 @@ def prepare(
         allow_incomplete=allow_incomplete,
         hazy=hazy,
         clear=gt,
-        form=format,
         workers=workers,
     )

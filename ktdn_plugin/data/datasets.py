@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ktdn_plugin.data.augmentation import Augmentation, AugmentationDraw, change_colors, to_tensor
-from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import Degradation, degrade
+from ktdn_plugin.haze.depth import DepthMaps
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.scenes.images import Images, Window, cut
 

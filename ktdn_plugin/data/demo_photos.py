@@ -153,19 +153,29 @@ def _write_png(path: Path, rgb: Image) -> None:
 
 
 def _load(file: str) -> Image:
-    # Found without importing scikit-image, whose loaders may want to download.
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or spec.origin is None:
-        raise KTDNError(
-            "the demo dataset needs scikit-image's photographs: pip install scikit-image"
-        )
-    path = Path(spec.origin).parent / "data" / file
-    again = "pip install --force-reinstall scikit-image"
-    try:
-        rgb = read_rgb(path)
-    except KTDNError as error:
-        raise KTDNError(f"scikit-image's photograph cannot be read ({error}): {again}") from error
+    rgb = sample_photo(file)
     height, width = rgb.shape[:2]
     scale = min(1.0, LONGER_SIDE / max(height, width))
     size = (round(width * scale), round(height * scale))
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def sample_photo(file: str) -> Image:
+    """Reads one of scikit-image's photographs.
+
+    Args:
+        file: Its name, such as ``coffee.png``.
+
+    Raises:
+        KTDNError: scikit-image or its photograph is missing.
+    """
+    # Found without importing scikit-image, whose loaders may want to download.
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise KTDNError("scikit-image's photographs are needed: pip install scikit-image")
+    path = Path(spec.origin).parent / "data" / file
+    again = "pip install --force-reinstall scikit-image"
+    try:
+        return read_rgb(path)
+    except KTDNError as error:
+        raise KTDNError(f"scikit-image's photograph cannot be read ({error}): {again}") from error

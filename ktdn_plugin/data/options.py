@@ -12,9 +12,9 @@ import numpy as np
 
 from ktdn_plugin.data.augmentation import Augmentation, ColorJitter
 from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
-from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.haze.degradation import Degradation
+from ktdn_plugin.haze.depth import DepthMaps
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.scenes.options import scenes_of_options
 from ktdn_plugin.scenes.scene_set import SceneSet

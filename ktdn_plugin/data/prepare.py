@@ -1,4 +1,4 @@
-"""``ktdn prepare``: images are decoded once, into a store or into LMDBs in BasicSR's format."""
+"""``ktdn prepare``: images are decoded once, into a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.atomic_folders import DiskError, free_bytes, place_for
-from ktdn_plugin.data.basicsr_lmdb import write_basicsr_lmdbs
 from ktdn_plugin.data.decoding import Source, in_order, measure
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.data.usable import drop_unusable
@@ -25,12 +24,11 @@ from ktdn_plugin.scenes.image_files import name_within
 from ktdn_plugin.scenes.images import FileImages
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
 from ktdn_plugin.scenes.names import WORDS
-from ktdn_plugin.scenes.opening import FOLDERS, INFO_FILE, count_outside, open_scenes
+from ktdn_plugin.scenes.opening import FOLDERS, count_outside, open_scenes
 from ktdn_plugin.scenes.problems import first_of
 from ktdn_plugin.scenes.scene_set import SceneSet
 from ktdn_plugin.scenes.store import StoreInfo
 
-FORMATS = ("store", "basicsr")
 PAGE = 4096  # LMDB stores whole pages
 RESERVE = 4 * 2**20  # for LMDB's own tables, at least
 
@@ -45,13 +43,12 @@ def prepare(
     allow_incomplete: bool = False,
     hazy: str | Path | None = None,
     clear: str | Path | None = None,
-    form: str = "store",
     workers: int | None = None,
 ) -> StoreInfo:
     """Makes a store of a dataset's images.
 
-    What is made appears at its place only when it is whole. A store that was interrupted, by
-    whatever, is resumed when it is made again; LMDBs are started over.
+    It appears at its place only when it is whole. One that was interrupted, by whatever, is gone on
+    with where it was when it is made again.
 
     Args:
         source: The folder that the dataset was unpacked into.
@@ -63,7 +60,6 @@ def prepare(
         allow_incomplete: Take what is there instead of refusing an incomplete or altered copy.
         hazy: The folder of hazy images.
         clear: The folder of clear images.
-        form: ``store`` or ``basicsr``.
         workers: Images to decode at a time; by default one per processor.
 
     Returns:
@@ -73,8 +69,6 @@ def prepare(
         KTDNError: If the place is taken, an image is missing or cannot be read, or the disk is
             full.
     """
-    if form not in FORMATS:
-        raise ValueError(f"form {form!r}, not one of {', '.join(FORMATS)}")
     source, destination = Path(source), place_for(Path(destination))
     for folder in (source, hazy, clear):
         _refuse_lmdb(folder)
@@ -119,14 +113,12 @@ def prepare(
         missing=list(scenes.missing),
     )
     if scenes.missing:
-        kept = "'ktdn check-data' lists them" if form == "store" else f"{INFO_FILE} lists them"
-        where = f"all {len(scenes.missing)} are kept in {destination}: {kept}"
+        where = f"all {len(scenes.missing)} are kept in {destination}: 'ktdn check-data' lists them"
         lines = first_of(scenes.missing, where)
         print_lines(
             f"Continuing with an incomplete or altered copy, without what is unusable: {lines}"
         )
-    write = _write_store if form == "store" else _write_basicsr
-    info = write(scenes, sources, info, destination, workers)
+    info = _write_store(scenes, sources, info, destination, workers)
     print_lines(
         f"Created {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
     )
@@ -229,27 +221,3 @@ def _plan(scenes: SceneSet) -> dict[str, Any]:
         "center": scenes.clear.center if isinstance(scenes.clear, FileImages) else None,
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
     }
-
-
-def _write_basicsr(
-    scenes: SceneSet,
-    sources: Sequence[Source],
-    info: StoreInfo,
-    destination: Path,
-    workers: int | None,
-) -> StoreInfo:
-    print_lines(
-        f"Creating LMDBs in BasicSR's format in {destination}: {info.name}, {_counted(info)}."
-    )
-    times = [1] * len(scenes.clear)
-    if scenes.pairs is not None:
-        times = np.bincount(scenes.pairs[:, 1], minlength=len(times)).tolist()
-    # A PNG is stored as it is, and whatever is not one only grows.
-    _check_room(
-        destination,
-        sum(
-            each.file_bytes * (times[each.number] if each.side == "clear" else 1)
-            for each in sources
-        ),
-    )
-    return write_basicsr_lmdbs(scenes, sources, info, destination, workers)

@@ -208,7 +208,7 @@ def open_checkpoints(
 
 
 def check_names(methods: Sequence[Method]) -> None:
-    """Refuses two methods with the same name, which could not be told apart.
+    """Refuses two methods with the same name, which could not be distinguished.
 
     Raises:
         KTDNError: If there are, or if there is no method at all.

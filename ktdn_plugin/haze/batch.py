@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ktdn_plugin.haze.clouds import Window
-from ktdn_plugin.haze.scattering import (
-    AIRLIGHT,
-    COVERAGE,
-    DENSITY,
-    OCTAVES,
-    TINT,
-    VEIL,
-    Range,
-    make_transmission,
-)
+from ktdn_plugin.haze.scattering import make_transmission
 
 
 class HazeBatch(NamedTuple):
@@ -39,16 +30,7 @@ class HazeBatch(NamedTuple):
 
 
 def synthesize_haze_batch(
-    clear: Tensor,
-    seeds: Sequence[int],
-    *,
-    density: Range = DENSITY,
-    airlight: Range = AIRLIGHT,
-    tint: Range = TINT,
-    veil: Range = VEIL,
-    coverage: Range = COVERAGE,
-    octaves: int = OCTAVES,
-    depth: Tensor | None = None,
+    clear: Tensor, seeds: Sequence[int], *, depth: Tensor | None = None, **ranges: Any
 ) -> HazeBatch:
     """Lays clouds of haze over each image of a batch: ``synthesize_haze`` for tensors.
 
@@ -59,13 +41,9 @@ def synthesize_haze_batch(
         clear: J, (n, 3, h, w) RGB in [0, 1], floating point. Its values are not looked at: that
             would wait for the device.
         seeds: Which haze each image gets, n integers in [0, 2**32 - 1].
-        density: See ``synthesize_haze``, as for the following.
-        airlight: A range.
-        tint: A range.
-        veil: A range.
-        coverage: A range.
-        octaves: Scales of the clouds.
         depth: d, (n, 1, h, w), 0 or more, where 1 is a typical distance; all 1 where absent.
+        **ranges: ``density``, ``airlight``, ``tint``, ``veil``, ``coverage`` and ``octaves``, as
+            ``synthesize_haze`` takes them.
 
     Returns:
         The hazy images with their transmissions and airlights. Images of half precision are
@@ -95,17 +73,8 @@ def synthesize_haze_batch(
     # same seed would give other haze there. It takes some milliseconds an image.
     maps, lights = [], []
     for seed, distance in zip(seeds, _distances(depth, clear), strict=True):
-        transmission, colour = make_transmission(
-            Window(height, width, 0, 0, (height, width)),
-            seed,
-            density=density,
-            airlight=airlight,
-            tint=tint,
-            veil=veil,
-            coverage=coverage,
-            octaves=octaves,
-            depth=distance,
-        )
+        window = Window(height, width, 0, 0, (height, width))
+        transmission, colour = make_transmission(window, seed, depth=distance, **ranges)
         maps.append(transmission)
         lights.append(colour)
     # Half precision is too coarse for 1 - t where there is little haze.

@@ -43,7 +43,8 @@ class KTDNTeacher(Restorer):
         pixel_loss: The reconstruction loss's config; None switches it off.
         laplacian_loss: The Laplacian loss's config; None switches it off.
         data_preprocessor: By default ``DehazingDataPreprocessor``.
-        sync_bn: In distributed training, batch statistics over the batches of all processes.
+        sync_bn: In distributed training, batch statistics over the batches of all processes, each
+            on a GPU.
         channels_last: Lay the weights out as convolutions on tensor cores want them.
         clamp_output: Clamp the network's images to [0, 1] before they are compared, see
             :func:`ktdn_plugin.training.steps.image_losses`.
@@ -120,7 +121,8 @@ class KTDNDistiller(Restorer):
         teacher_param_key: Which weights of the teacher's file: ``params_ema``, the averaged ones,
             or ``params``.
         data_preprocessor: By default ``DehazingDataPreprocessor``.
-        sync_bn: In distributed training, batch statistics over the batches of all processes.
+        sync_bn: In distributed training, batch statistics over the batches of all processes, each
+            on a GPU.
         channels_last: Lay the weights out as convolutions on tensor cores want them.
         clamp_output: Clamp the network's images to [0, 1] before they are compared, see
             :func:`ktdn_plugin.training.steps.image_losses`.

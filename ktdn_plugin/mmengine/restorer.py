@@ -58,7 +58,7 @@ class Restorer(BaseModel):
         super().__init__(data_preprocessor or PREPROCESSOR)
         built = MODELS.build(network)
         if sync_bn and dist.is_available() and dist.is_initialized():
-            built = synchronize(built.to(get_device()))
+            built = synchronize(built.to(get_device()), "model.sync_bn")
         setattr(self, self.NETWORK, apply_speed_options(built, channels_last=channels_last))
         self.clamp_output = clamp_output
         given = {_log_name(type(self), key): options for key, options in losses.items() if options}

@@ -20,12 +20,12 @@ from ktdn_plugin.scenes.problems import first_of, refuse, some
 from ktdn_plugin.scenes.public_copies import list_public
 from ktdn_plugin.scenes.public_datasets import DATASETS
 from ktdn_plugin.scenes.scene_set import SceneSet, identity_pairs, pairs_array
-from ktdn_plugin.scenes.store import Store, StoreInfo, is_store, read_info
+from ktdn_plugin.scenes.store import Store, StoreInfo, is_store
 
 FOLDERS = "folders"
 LAYOUTS = (*DATASETS, FOLDERS)
-HAZY_LMDB, CLEAR_LMDB, INFO_FILE = "hazy.lmdb", "clear.lmdb", "ktdn.json"
-"""What ``ktdn prepare --format basicsr`` makes in a folder."""
+HAZY_LMDB, CLEAR_LMDB = "hazy.lmdb", "clear.lmdb"
+"""LMDBs of BasicSR's that lie in one folder and belong together."""
 
 
 def open_scenes(
@@ -43,8 +43,8 @@ def open_scenes(
     """Opens hazy and clear images that belong together, or clear images alone; decodes none.
 
     Args:
-        place: A store made by ``ktdn prepare``; a BasicSR LMDB, or the folder of two that
-            ``ktdn prepare --format basicsr`` makes; or a folder: of hazy and clear images, see
+        place: A store made by ``ktdn prepare``; a BasicSR LMDB, or a folder of two,
+            ``hazy.lmdb`` and ``clear.lmdb``; or a folder: of hazy and clear images, see
             :func:`ktdn_plugin.scenes.folders.find_images`, of clear images alone, or, with
             ``dataset``, of a public dataset as it is unpacked.
         dataset: One of ``LAYOUTS``. ``folders`` is any folder, as when none is given, and gives
@@ -101,8 +101,8 @@ def open_scenes(
 
 
 def holds_lmdbs(place: Path) -> bool:
-    """Returns whether a folder is one that ``ktdn prepare --format basicsr`` makes, or alike."""
-    return is_lmdb(place / CLEAR_LMDB) or (place / INFO_FILE).is_file()
+    """Returns whether a folder has LMDBs of BasicSR's in it, that of the clear images at least."""
+    return is_lmdb(place / CLEAR_LMDB)
 
 
 def open_images(place: Path, side: Side | None = None) -> Images:
@@ -291,16 +291,12 @@ def _open_lmdb(place: Path, dataset: str | None, split: str | None, clear_only: 
         )
     if both and not clear_only and is_lmdb(place / HAZY_LMDB):
         roots = {"hazy": place / HAZY_LMDB, **roots}
-    info = None
-    if (about := clear_place.parent / INFO_FILE).is_file():
-        info = read_info(about)
-        _compare(dataset, split, info, about.parent)
-    elif dataset:
+    if dataset:
         raise KTDNError("layout: BasicSR's LMDBs list their own images; remove this key")
     images = open_lmdbs(roots)
     pairs = identity_pairs(len(images[0])) if len(images) > 1 else None
-    scenes = SceneSet(place, images[-1], images[0] if len(images) > 1 else None, pairs)
-    return replace(scenes, split=split or "") if info is None else _described(scenes, info)
+    hazy = images[0] if len(images) > 1 else None
+    return SceneSet(place, images[-1], hazy, pairs, split=split or "")
 
 
 def _open_store(store: Store, dataset: str | None, split: str | None, clear_only: bool) -> SceneSet:
@@ -308,16 +304,12 @@ def _open_store(store: Store, dataset: str | None, split: str | None, clear_only
     clear = StoreImages(store, "clear")
     hazy = None if clear_only or "hazy" not in store.sides else StoreImages(store, "hazy")
     scenes = SceneSet(store.path, clear, hazy, None if hazy is None else store.pairs)
-    return _described(scenes, store.info)
-
-
-def _described(scenes: SceneSet, info: StoreInfo) -> SceneSet:
     return replace(
         scenes,
-        dataset=info.dataset,
-        split=info.split,
-        missing=info.missing,
-        fingerprint=info.fingerprint,
+        dataset=store.info.dataset,
+        split=store.info.split,
+        missing=store.info.missing,
+        fingerprint=store.info.fingerprint,
     )
 
 

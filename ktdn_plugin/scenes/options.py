@@ -29,8 +29,8 @@ def scenes_of_options(opt: Options, paired: bool) -> SceneSet:
             - a store made by ``ktdn prepare``;
             - with ``layout`` (and ``split``), a public dataset as it is unpacked;
             - an LMDB made by BasicSR's tools (``NAME.lmdb``), with ``dataroot_lq`` another one
-              of equal keys where pairs are wanted, or the folder with both that
-              ``ktdn prepare --format basicsr`` makes;
+              of equal keys where pairs are wanted, or the folder with both, as
+              ``hazy.lmdb`` and ``clear.lmdb``;
             - a folder, all images in it and below it (of its clear ones, where it has hazy and
               clear ones in it), with ``dataroot_lq`` another one; or what
               ``meta_info_file`` names, hazy names by ``filename_tmpl``.

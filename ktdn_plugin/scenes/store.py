@@ -97,20 +97,6 @@ def split_name(dataset: str, split: str, missing: Sequence[str] = ()) -> str:
     return f"{dataset}/{split}" + (f" (incomplete: {len(missing)} missing)" if missing else "")
 
 
-def read_info(path: Path) -> StoreInfo:
-    """Reads what ``ktdn prepare`` says, in a file, of LMDBs that it made in BasicSR's format.
-
-    Raises:
-        KTDNError: If it cannot be read.
-    """
-    try:
-        return StoreInfo(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise KTDNError(
-            f"{path}: damaged ({error}); create it again with 'ktdn prepare'"
-        ) from error
-
-
 def is_store(path: str | Path) -> bool:
     """Returns whether a path is a store, not a folder of images or another program's LMDB.
 

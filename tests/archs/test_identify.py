@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
-import timm
 import torch
 from torch import Tensor
 
 from ktdn_plugin import KTDN, KTDNError
-from ktdn_plugin.checkpoints import Checkpoint, identify
+from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.identify import (
-    are_the_same,
-    digest_of,
+    USUAL_ENCODERS,
     find_encoders,
     find_head,
     find_reduction,
@@ -75,104 +71,40 @@ def test_published_layout(published_shapes: dict[str, tuple[int, ...]], prefix: 
     assert network_options(weights) == {"encoder": "res2net101d", "reduction": 8}
 
 
-def test_backbones_that_compute_the_same() -> None:
-    # They differ in the classifier alone.
-    assert shapes_of("mobilenetv1_100") == shapes_of("mobilenetv1_100h")
-    weights = weights_of("mobilenetv1_100h")
-    assert find_encoders(weights) == ("mobilenetv1_100",)
-    assert are_the_same("mobilenetv1_100", "mobilenetv1_100h", weights)
-
-
-def test_backbones_that_do_not() -> None:
-    assert shapes_of("test_efficientnet_gn") == shapes_of("test_efficientnet_ln")
-    with pytest.raises(KTDNError, match="fit several encoders, which compute different") as caught:
-        network_options(weights_of("test_efficientnet_ln"))
-    assert "test_efficientnet_gn, test_efficientnet_ln; say" in str(caught.value)
-    assert "--encoder NAME" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_same_encoder_or_another() -> None:
-    weights = weights_of("resnet18")
-    assert are_the_same("resnet18", "resnet18.a1_in1k", weights)
-    assert not are_the_same("resnet18", "resnetblur18", weights)
-    assert not are_the_same("resnet18", "resnet34", weights)
-    assert not are_the_same("resnet18", "no_such_model", weights)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_not_finite(value: float) -> None:
-    weights = weights_of("resnet18")
-    weights["encoder.body.layer1.0.conv1.weight"][0, 0, 0, 0] = value
-    with pytest.raises(KTDNError, match="its weights are not finite") as caught:
-        find_encoders(weights)
-    assert "such as encoder.body.layer1.0.conv1.weight" in str(caught.value)
-    assert "(resnet18 or resnetblur18)" in str(caught.value)
-    # Where one encoder alone has such layers, nothing needs to be computed.
-    weights = weights_of("test_convnext")
-    weights["encoder.body.stem_0.weight"][0] = value
-    assert find_encoders(weights) == ("test_convnext",)
-
-
-def test_features_that_are_not_finite() -> None:
-    weights = weights_of("resnet18")
-    weights["encoder.body.bn1.running_var"][:] = -1.0
-    with pytest.raises(KTDNError, match="give features that are not finite"):
-        find_encoders(weights)
+@pytest.mark.parametrize(
+    "encoder", ["resnet18", "resnet50", "resnext50_32x4d", "efficientnet_b0", "test_convnext"]
+)
+def test_usual_encoders_are_as_the_table_says(encoder: str) -> None:
+    shapes = shapes_of(encoder)
+    assert shapes is not None
+    usual = USUAL_ENCODERS[encoder]
+    assert len(shapes) == usual.entries
+    assert all(shapes_of(name) == shapes for name in usual.others)
+    for name, other in USUAL_ENCODERS.items():
+        if name != encoder and other.entries == usual.entries:
+            assert shapes_of(name) != shapes
 
 
 def test_the_usual_one_is_taken() -> None:
     assert find_encoders(weights_of("resnet18")) == ("resnet18", "resnetblur18")
-    assert identify._usual(["resnetaa50d", "resnet50d"]) == "resnet50d"
-    assert identify._usual(["resnet50d", "efficientnet_b0"]) is None
-    assert identify._usual(["efficientnet_b0", "efficientnet_blur_b0"]) is None
 
 
-def test_no_backbone_has_such_layers() -> None:
-    weights = weights_of("test_resnet")
-    weights["encoder.body.conv1.weight"] = torch.zeros(7, 3, 3, 3)
-    with pytest.raises(KTDNError, match=f"no encoder of timm {timm.__version__} has just these"):
-        find_encoders(weights)
-
-
-def test_a_timm_that_was_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New models are looked at; all of them where those of another version have changed."""
-    wanted = weights_of("test_resnet")
-    monkeypatch.setattr(timm, "list_models", lambda: ["test_resnet", "test_vit", "test_convnext"])
-    identify._same_shapes.cache_clear()
-    for known in (
-        identify._Known(timm.__version__, {}, frozenset(["test_convnext"])),
-        identify._Known("0.0", {}, frozenset(["test_convnext", "test_resnet", "test_vit"])),
-    ):
-        monkeypatch.setattr(identify, "_known", lambda known=known: known)
-        assert find_encoders(wanted) == ("test_resnet",)
-        identify._same_shapes.cache_clear()
-    known = identify._Known(timm.__version__, {}, frozenset(["test_resnet"]))
-    monkeypatch.setattr(identify, "_known", lambda: known)
-    with pytest.raises(KTDNError, match="no encoder of timm"):
-        find_encoders(wanted)
-    identify._same_shapes.cache_clear()
-
-
-def test_the_table_is_that_of_the_timm_it_names() -> None:
-    known = identify._known()
-    for name in ("res2net101d", "resnet34", "convnext_atto", "test_efficientnet", "edgenext_small"):
-        shapes = shapes_of(name)
-        assert shapes is not None
-        assert name in known.encoders[digest_of(shapes)]
-    if timm.__version__ == known.timm:
-        assert known.names == set(timm.list_models())
-    every = [name for names in known.encoders.values() for name in names]
-    assert len(every) == len(set(every)) > 500
-    assert "test_vit" not in every
-    assert shapes_of("test_vit") is None
+def test_no_usual_backbone_has_such_layers() -> None:
+    for weights in (weights_of("test_efficientnet_ln"), weights_of("test_resnet")):
+        weights["encoder.body.conv1.weight"] = torch.zeros(7, 3, 3, 3)
+        with pytest.raises(
+            KTDNError, match="none of the usual encoders has exactly these"
+        ) as caught:
+            network_options(weights)
+        assert "--encoder NAME" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_drawn_or_changed() -> None:
     weights = weights_of("mobilenetv1_100")
     state = torch.random.get_rng_state()
     before = {key: value.clone() for key, value in weights.items()}
-    identify._same_shapes.cache_clear()
+    shapes_of.cache_clear()
     network_options(weights)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(before[key], value) for key, value in weights.items())
@@ -214,21 +146,21 @@ def test_head_and_widths(encoder: str, widths: tuple[int, ...] | None) -> None:
     ("edit", "words"),
     [
         (lambda w: {"conv_first.weight": torch.ones(1), "body.0.a": torch.ones(1)},
-         "another network than KTDN (its 2 entries are in conv_first, body)"),
+         "a different network than KTDN (its 2 entries are in conv_first, body)"),
         (lambda w: {f"layer{i}.weight": torch.ones(1) for i in range(9)},
          "(its 9 entries are in layer0, layer1, layer2, layer3, layer4, layer5, ...)"),
-        (lambda w: {}, "holds no network's weights"),
+        (lambda w: {}, "contains no network weights"),
         (lambda w: {"adapters.mid.weight": torch.ones(1)}, "the adapters of a training"),
         (lambda w: {k: v for k, v in w.items() if not k.startswith("encoder.")},
-         "no whole KTDN: it lacks the encoder"),
+         "not a complete KTDN: it lacks the encoder"),
         (lambda w: {k: v for k, v in w.items() if not k.startswith("fam8.")},
-         "no whole KTDN: it lacks 'fam8.conv1.weight'"),
+         "not a complete KTDN: it lacks 'fam8.conv1.weight'"),
         (lambda w: {k: v for k, v in w.items() if "fam4.channel" not in k},
-         "no whole KTDN: it lacks 'fam4.channel_attention.attention.0.weight'"),
+         "not a complete KTDN: it lacks 'fam4.channel_attention.attention.0.weight'"),
         (lambda w: {k: v for k, v in w.items() if "fam8.conv1" not in k},
-         "no whole KTDN: it lacks 'fam8.conv1.weight'"),
+         "not a complete KTDN: it lacks 'fam8.conv1.weight'"),
         (lambda w: {k: v for k, v in w.items() if "tail" not in k},
-         "no whole KTDN: it lacks 'tail.1.weight'"),
+         "not a complete KTDN: it lacks 'tail.1.weight'"),
         (lambda w: w | {"tail.1.weight": torch.ones(4, 3, 7, 7)},
          "its last convolution has 4 channels, not 3 (tanh) or 6 (affine)"),
         (lambda w: w | {"fam4.channel_attention.attention.0.weight": torch.ones(99, 2, 1, 1)},

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import student_of_a_saved_teacher, write_options
 
-from ktdn_plugin.attention import attention_heatmap, record_attention
+from ktdn_plugin.basicsr.attention import attention_heatmap, record_attention
 from ktdn_plugin.blocks import FAM
 
 

@@ -13,18 +13,12 @@ import pytest
 import torch
 
 from ktdn_plugin.bench import data as bench
-from ktdn_plugin.bench.data_images import find_pairs, write_pairs, write_store
-from ktdn_plugin.bench.data_readers import (
-    Draw,
-    DrawnSamples,
-    Reader,
-    check_equal,
-    make_draws,
-)
+from ktdn_plugin.bench.ways import Way
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.scenes.opening import open_scenes
 
 SIZE, WIDTH, HEIGHT = 64, 320, 300
-SMALL = {"size": SIZE, "seconds": 0.1, "samples": 10}
+SMALL = {"size": SIZE, "steps": 1}
 ROWS = [name for name, *_ in bench.FORMS]
 
 
@@ -48,49 +42,32 @@ def test_the_command(photos: Path, run: Callable, tmp_path: Path) -> None:
     write_noise(photos / "hazy" / "photos" / "clear" / "z.png", 0)
     done = run(
         *("bench", "data", "--hazy", "photos/hazy", "--gt", "photos/clear"),
-        *("--crop-size", SIZE, "--seconds", 0.2, "--workers", 0, 1),
+        *("--crop-size", SIZE, "--steps", 2, "--workers", 0, 1),
         env={"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)},
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("reader "))
-    cells = [re.split(r"  +", line) for line in lines[start : start + 1 + len(ROWS)]]
-    assert [row[0] for row in cells] == ["reader", *ROWS]
-    assert {len(row) for row in cells} == {5}
-    assert cells[1][3] == "1.0x"
+    start = next(number for number, line in enumerate(lines) if line.startswith("way "))
+    names = [*ROWS, *(f"{name}, 1 worker" for name in ROWS)]
+    cells = [re.split(r"  +", line) for line in lines[start : start + 1 + len(names)]]
+    assert [row[0] for row in cells] == ["way", *names]
+    assert {len(row) for row in cells} == {7}
+    assert cells[1][3] == "1.00x"
     # Noise cannot be compressed: every form takes at least the pixels.
-    assert min(float(row[4]) for row in cells[1:]) > 6 * HEIGHT * WIDTH * 3 / 2**20
+    assert min(float(row[-1]) for row in cells[1:]) > 6 * HEIGHT * WIDTH * 3 / 2**20
     assert "images 3 pairs of" in done.stdout
-    assert "320 x 300" in done.stdout
-    assert "cores that read 1600 samples a second: " in done.stdout
-    assert [name for name in ROWS if f"samples/s ({name})" in done.stdout] == ROWS
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ROWS[1:])
-def test_a_reader_that_gives_something_else_is_refused(
-    name: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    read = DrawnSamples.__getitem__
-
-    def read_wrongly(samples: DrawnSamples, number: int) -> dict:
-        sample = read(samples, number)
-        if samples is wrong and number == 2:
-            sample["gt"][1, 5, 7] += 2**-20  # the smallest of differences counts
-        return sample
-
-    def check(readers: list[Reader], count: int) -> None:
-        nonlocal wrong
-        wrong = next(reader.samples for reader in readers if reader.name == name)
-        check_equal(readers, count)
-
-    wrong = None
-    monkeypatch.setattr(DrawnSamples, "__getitem__", read_wrongly)
-    monkeypatch.setattr(bench, "check_equal", check)
-    with pytest.raises(KTDNError, match=r"clear, sample 2\)") as caught:
-        bench.run_bench_data(photos / "hazy", photos / "clear", **SMALL)
-    assert f"'{name}' and '{ROWS[0]}' give different samples" in str(caught.value)
-    assert "ms/sample" not in capsys.readouterr().out
+def test_a_reader_that_gives_something_else_is_refused(photos: Path) -> None:
+    batch = {"lq": torch.rand(2, 3, 8, 8), "gt": torch.rand(2, 3, 8, 8)}
+    other = {**batch, "gt": batch["gt"].clone()}
+    other["gt"][1, 2, 5, 7] += 2**-20  # the smallest of differences counts
+    ways = [Way(name, {}, result={"digest": bench.digest(batch)}) for name in ROWS]
+    bench.check_equal(ways)
+    ways[2].result = {"digest": bench.digest(other)}
+    with pytest.raises(KTDNError, match=f"'{ROWS[2]}' and '{ROWS[0]}' give different samples"):
+        bench.check_equal(ways)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +76,7 @@ def test_a_reader_that_gives_something_else_is_refused(
         ({"size": 0}, "size is 0; it must be at least 1"),
         ({"size": 301}, "320 x 300 pixels are less than the crop; lower --crop-size 301"),
         ({"pairs": 0}, "pairs is 0; it must be at least 1"),
-        ({"samples": 0}, "samples is 0; it must be at least 1"),
-        ({"seconds": 0}, "seconds is 0; it must be above 0"),
-        ({"seconds": float("nan")}, "seconds is nan; it must be above 0"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"workers": [0, -1]}, "workers is -1; it must be at least 0"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"clear": None}, "--hazy and --gt go together"),
@@ -130,47 +105,32 @@ def test_wrong_images(photos: Path, tmp_path: Path) -> None:
         bench.run_bench_data(photos / "hazy", tmp_path / "others", **SMALL)
 
 
-def test_a_disk_that_is_too_small(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ktdn_plugin.bench.data_images.free_bytes", lambda _: 2**20)
-    with pytest.raises(KTDNError, match=r"up to \d+ MiB are needed, 1 MiB are free"):
-        bench.run_bench_data(photos / "hazy", photos / "clear", **SMALL)
-
-
 def test_other_images_become_png_files(photos: Path, tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
     cv2.imwrite(str(photos / "hazy" / "a.png"), grey)
-    before = (photos / "hazy" / "b.png").read_bytes()
-    pairs = find_pairs(photos / "hazy", photos / "clear", 2, SIZE)
-    list(write_pairs(tmp_path, pairs, 0))
-    assert (tmp_path / "hazy" / "0001.png").read_bytes() == before
+    pairs = bench.find_pairs(photos / "hazy", photos / "clear", 2)
+    assert pairs is not None
+    bench.write_files(tmp_path, map(bench.read_pair, pairs), SIZE)
     written = cv2.imread(str(tmp_path / "hazy" / "0000.png"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(written, np.repeat(grey[..., None], 3, axis=2))
 
 
 def test_pairs_made_of_photographs(tmp_path: Path) -> None:
-    pairs = find_pairs(None, None, 1, 256)
-    list(write_pairs(tmp_path, pairs, 3))
+    bench.write_files(tmp_path, bench.make_pairs(1, 3), 256)
     hazy, clear = (cv2.imread(str(tmp_path / side / "0000.png")) for side in ("hazy", "clear"))
     assert hazy.shape == clear.shape == (1200, 1600, 3)
     assert hazy.mean() > clear.mean()
     # As much detail as photographs have: their PNGs are half as large as the pixels, or more.
     assert (tmp_path / "clear" / "0000.png").stat().st_size > clear.nbytes / 3
-    assert len(list(write_store(tmp_path, 1))) == 2
+    assert len(open_scenes(tmp_path / "store")) == 1
 
 
-def test_draws() -> None:
-    draws = make_draws(3, 7, 5)
-    assert draws == make_draws(3, 7, 5)
-    assert draws != make_draws(3, 7, 6)
-    assert sorted(draw.image for draw in draws[:3]) == [0, 1, 2]
-
+def test_samples_are_drawn_alike_whoever_reads() -> None:
     class Numbers:
         def __getitem__(self, index: int) -> tuple[int, float]:
             return index, random.random()
 
-    one, other = DrawnSamples(Numbers(), draws), DrawnSamples(Numbers(), draws)
-    assert [one[n][0] for n in range(7)] == [draw.image for draw in draws]
-    assert other[4] == one[4]
-    reader = Reader("numbers", DrawnSamples([torch.zeros(1)], [Draw(0, 0)]), 0)
-    reader.take_turn(60, 4)
-    assert (reader.taken, len(reader.times)) == (4, 1)
+    one, other = (bench.DrawnSamples(Numbers(), 3, 5) for _ in range(2))
+    assert [one[n][0] for n in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert other[4] == one[4] != one[1]
+    assert bench.DrawnSamples(Numbers(), 3, 6)[4] != one[4]

@@ -10,7 +10,7 @@ import torch
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.bench import dehaze as bench
-from ktdn_plugin.bench.dehaze_table import DehazeRow, format_rows
+from ktdn_plugin.bench.ways import Way, format_ways
 from ktdn_plugin.bench.weights import draw_weights
 from ktdn_plugin.cli import main
 from ktdn_plugin.errors import KTDNError
@@ -25,9 +25,9 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
-    """Gives the cells of each line of the table by its way."""
-    lines = [line for line in text.splitlines() if re.match(r"\d+ x \d+ ", line)]
-    return {re.split(r"\s{2,}", line)[1]: re.split(r"\s{2,}", line) for line in lines}
+    """Returns the cells of each line of the table by its way."""
+    lines = text[text.index("\nway ") :].strip().partition("\n\n")[0].splitlines()[1:]
+    return {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in lines}
 
 
 def test_ours_are_compared_with_the_plain_way(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +50,7 @@ def test_other_networks_beside(
     bench.run_bench_dehaze(**SMALL, precisions=["float32"], beside=["net.pth"])
     rows = rows_of(capsys.readouterr().out)
     assert list(rows) == ["plain", "float32", "net.pth, float32"]
-    assert rows["net.pth, float32"][4].endswith("x")
+    assert rows["net.pth, float32"][3].endswith("x")
     assert rows["net.pth, float32"][7:] == ["-", "-"]
     with pytest.raises(KTDNError, match=r"none\.pth: no such checkpoint"):
         bench.run_bench_dehaze(**SMALL, beside=["none.pth"])
@@ -62,12 +62,12 @@ def test_bounded_and_without_the_plain_way(
     monkeypatch.setattr(bench, "plain_peak", lambda *_: 10**18)
     bench.run_bench_dehaze(**SMALL, precisions=["float32"], max_memory=["least"])
     text = capsys.readouterr().out
-    assert re.search(r"75 x 50  plain +not run: takes 1\d+\.00GB beyond its weights", text)
-    lines = [re.split(r"\s{2,}", line) for line in text.splitlines() if line.startswith("75 x 50")]
-    assert [line[1] for line in lines] == ["plain", "whole", "float32", "float32"]
-    limit, peak = (float(re.sub("[A-Z]", "", lines[3][i])) for i in (2, 5))
+    assert re.search(r"plain +not run: takes 1\d+\.00GB beyond its weights", text)
+    rows = rows_of(text)
+    assert list(rows) == ["plain", "whole", "float32", "float32 in least"]
+    limit, peak = (float(re.sub("[A-Z]", "", rows["float32 in least"][i])) for i in (6, 4))
     assert peak <= limit
-    assert all(float(line[7]) < 1e-5 for line in lines[2:])
+    assert all(float(rows[name][7]) < 1e-5 for name in list(rows)[2:])
 
 
 def test_a_way_that_fails_is_a_row_and_an_error(
@@ -75,7 +75,7 @@ def test_a_way_that_fails_is_a_row_and_an_error(
 ) -> None:
     file = tmp_path / "net.pth"
     torch.save({"params": KTDN(ENCODER).state_dict()}, file)
-    with pytest.raises(KTDNError, match="1 of 3 ways could not be measured"):
+    with pytest.raises(KTDNError, match=r"1 of 3 ways could not be measured \(float32 in 5MB\)"):
         bench.run_bench_dehaze(
             **{**SMALL, "encoder": "unused"},
             checkpoint=file,
@@ -124,12 +124,13 @@ def test_drawn_weights_let_every_layer_do_something() -> None:
 
 
 def test_table() -> None:
-    size = (1600, 1200)
-    plain = DehazeRow(size, "plain", is_baseline=True, times=[8.0, 9.0, 10.0], peak=3 * 10**9)
-    ours = DehazeRow(size, "bf16", None, 10**9, [3.0], 10**9, 0.01, 50.0)
-    broken = DehazeRow((1, 1), "bf16", error="failed: out of memory")
-    lines = format_rows([plain, ours, broken])
-    assert re.split(r"\s{2,}", lines[2])[2:] == [
-        *("1.00GB", "3.00", "3.00x", "1.00GB", "0.33x", "1.0e-02", "50.0 dB")
+    plain = Way("plain", {}, 1, [8.0, 9.0, 10.0], 3 * 10**9)
+    result = {"limit": 10**9, "difference": 0.01, "psnr": 50.0}
+    ours = Way("bf16", {}, 1, [3.0], 10**9, None, result)
+    broken = Way("fp16", {}, error="failed: out of memory")
+    columns = {"bound": bench._bound, "off": bench._difference, "PSNR to it": bench._psnr}
+    lines = format_ways([plain, ours, broken], extras=columns)
+    assert re.split(r"\s{2,}", lines[2]) == [
+        *("bf16", "3000.00", "0.33", "3.00x", "1.00GB", "0.33x", "1.00GB", "1.0e-02", "50.0 dB")
     ]
     assert lines[3].endswith("failed: out of memory")

@@ -15,14 +15,17 @@ import torch
 from helpers import student_options, write_options
 
 from ktdn_plugin.bench import train as bench
-from ktdn_plugin.bench.process import WorkerError
-from ktdn_plugin.bench.table import Row, format_table
+from ktdn_plugin.bench import ways as frame
 from ktdn_plugin.bench.variants import variant_names
-from ktdn_plugin.bench.worker import Job, Worker
+from ktdn_plugin.bench.ways import Way, Worker, WorkerError, format_ways, measure
 from ktdn_plugin.errors import KTDNError
 
-JOB = Job("plain", "test_convnext", batch_size=1, size=48, device="cpu", seed=3)
-SMALL = {"encoder": JOB.encoder, "batch_size": 1, "size": 48, "steps": 1, "warmup": 1}
+ENCODER = "test_convnext"
+JOB = {
+    "variant": "plain",
+    **{"encoder": ENCODER, "batch_size": 1, "size": 48, "device": "cpu", "seed": 3},
+}
+SMALL = {"encoder": ENCODER, "batch_size": 1, "size": 48, "steps": 1, "warmup": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -32,25 +35,24 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_variants_compute_the_same_losses(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_fits", lambda *_: together)
+    monkeypatch.setattr(frame, "_fit_together", lambda *_: together)
     names = ["plain", "ours", "bf16+channels_last"]
-    plain, ours, bf16 = rows = bench.measure_variants(JOB, names, steps=2, warmup=1)
-    assert [row.variant for row in rows] == names
-    assert [row.error for row in rows] == [None, None, None]
-    assert [len(row.times) for row in rows] == [2, 2, 2]
-    assert set(plain.losses) == {"l_rec", "l_lap", "l_kt"}
-    assert ours.difference(plain) < 1e-6
-    assert 0 < bf16.difference(plain) < 1e-2
+    plain, ours, bf16 = ways = [Way(name, {**JOB, "variant": name}) for name in names]
+    measure(bench.__name__, ways, steps=2, warmup=1)
+    assert [way.error for way in ways] == [None, None, None]
+    assert [len(way.times) for way in ways] == [2, 2, 2]
+    assert set(plain.result) == {"l_rec", "l_lap", "l_kt"}
+    assert float(bench._difference(ours, plain)) < 1e-6
+    assert 0 < float(bench._difference(bf16, plain)) < 1e-2
     if sys.platform == "linux":
-        # Less than what the imports take: networks and batch alone.
-        assert all(row.peak is not None and 2**20 < row.peak < 2**28 for row in rows)
+        assert all(way.peak is not None and 2**26 < way.peak < 2**31 for way in ways)
 
 
 def test_a_variant_that_fails_is_a_row_and_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "variant_names", lambda device: ["plain", "no such thing"])
-    with pytest.raises(KTDNError, match=r"1 of 2 variants could not be measured \(no such thing\)"):
+    with pytest.raises(KTDNError, match=r"1 of 2 ways could not be measured \(no such thing\)"):
         bench.run_bench(**SMALL, device="cpu")
     out = capsys.readouterr().out
     assert re.search("no such thing +failed: KeyError: 'no such thing'", out)
@@ -74,7 +76,7 @@ def test_plain_always_comes_along() -> None:
         ({"variants": ["chanels_last"]}, "did you mean 'channels_last'?"),
         ({"size": 32}, "size is 32; it must be at least 33"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
-        ({"encoder": "test_convnxt"}, "the plain step failed: encoder 'test_convnxt'"),
+        ({"encoder": "test_convnxt"}, "encoder 'test_convnxt'"),
     ],
 )
 def test_wrong_arguments(change: dict, message: str) -> None:
@@ -107,10 +109,10 @@ def test_wrong_options_are_reported_before_measuring(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_a_worker_that_is_killed_says_so() -> None:
-    worker = Worker(JOB)
+    worker = Worker(bench.__name__, JOB)
     try:
         worker.step()
-        os.kill(worker._process.pid, signal.SIGKILL)
+        os.kill(worker.process.pid, signal.SIGKILL)
         with pytest.raises(WorkerError, match="most likely out of memory"):
             worker.step()
     finally:
@@ -120,9 +122,9 @@ def test_a_worker_that_is_killed_says_so() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_worker_ends_when_its_parent_is_killed() -> None:
     code = (
-        "import sys; from ktdn_plugin.bench.worker import Job, Worker\n"
-        f"worker = Worker({JOB!r}); worker.step()\n"
-        "print(worker._process.pid, flush=True); sys.stdin.read()"
+        "import sys; from ktdn_plugin.bench.ways import Worker\n"
+        f"worker = Worker({bench.__name__!r}, {JOB!r}); worker.step()\n"
+        "print(worker.process.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -148,8 +150,9 @@ def _is_alive(process: int) -> bool:
 
 
 def test_table_with_unknown_memory() -> None:
-    plain = Row("plain", 2, [3.0, 1.0, 2.0], None, {"l_rec": 0.5})
-    ours = Row("ours", 2, [1.0], None, {"l_rec": 0.75})
-    cells = [line.split() for line in format_table([plain, ours])]
-    assert cells[1] == ["plain", "2000.0", "1.00", "1.00x", "-", "-", "0.50000", "0.0e+00"]
-    assert cells[2] == ["ours", "1000.0", "2.00", "2.00x", "-", "-", "0.75000", "2.5e-01"]
+    plain = Way("plain", {}, 2, [3.0, 1.0, 2.0], result={"l_rec": 0.5})
+    ours = Way("ours", {}, 2, [1.0], result={"l_rec": 0.75})
+    columns = {"first loss": bench._first_loss, "off": bench._difference}
+    cells = [line.split() for line in format_ways([plain, ours], extras=columns)]
+    assert cells[1] == ["plain", "1000.00", "1.00", "1.00x", "-", "-", "0.50000", "0.0e+00"]
+    assert cells[2] == ["ours", "500.00", "2.00", "2.00x", "-", "-", "0.75000", "2.5e-01"]

@@ -220,7 +220,12 @@ def test_invalid_sources(name: str, tmp_path: Path) -> None:
 def test_encoder_that_the_file_does_not_tell(tmp_path: Path) -> None:
     torch.save(network(encoder="test_efficientnet_ln").state_dict(), tmp_path / "net.pth")
     target = tmp_path / "new.safetensors"
-    fails("fit several encoders", source=tmp_path / "net.pth", target=target)
+    fails(
+        "none of the usual encoders has exactly these",
+        "--encoder NAME",
+        source=tmp_path / "net.pth",
+        target=target,
+    )
     made = convert(tmp_path / "net.pth", target, encoder="test_efficientnet_ln")
     assert made.source == "bare"
     assert load_network(target).encoder.name == "test_efficientnet_ln"

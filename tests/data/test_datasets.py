@@ -11,10 +11,10 @@ from helpers import write_png
 
 from ktdn_plugin.data.augmentation import Augmentation
 from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
-from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.haze.depth import DepthMaps
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.photos import read_rgb
 from ktdn_plugin.scenes.image_files import list_images

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -13,15 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import lmdb
 import numpy as np
 import pytest
 from bad_images import BAD, write_bad
 from fake_datasets import MAKERS, shrink_tables, write
+from helpers import make_lmdbs
 
 from ktdn_plugin.data import decoding
-from ktdn_plugin.data import prepare as prepare_module
-from ktdn_plugin.data.basicsr_lmdb import unique_keys
 from ktdn_plugin.data.decoding import Source, in_order
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.data.store_writer import StoreWriter
@@ -147,20 +144,18 @@ def test_place_must_be_free_and_outside(place: str, photos: Path, tmp_path: Path
     (tmp_path / "taken/file").touch()
     (tmp_path / "file").touch()
     before = sorted(tmp_path.rglob("*"))
-    for form in prepare_module.FORMATS:
-        message = refusal(photos, tmp_path / place, form=form)
-        assert "already exists" in message or "lies within" in message
+    message = refusal(photos, tmp_path / place)
+    assert "already exists" in message or "lies within" in message
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_link_to_an_empty_folder_is_followed(photos: Path, tmp_path: Path) -> None:
-    for form in prepare_module.FORMATS:
-        (tmp_path / "other" / form).mkdir(parents=True)
-        (tmp_path / form).symlink_to(tmp_path / "other" / form)
-        prepare(photos, tmp_path / form, form=form)
-        assert (tmp_path / form).is_symlink()
+    (tmp_path / "other" / "store").mkdir(parents=True)
+    (tmp_path / "store").symlink_to(tmp_path / "other" / "store")
+    prepare(photos, tmp_path / "store")
+    assert (tmp_path / "store").is_symlink()
     assert Store(tmp_path / "store").info.counts["hazy"] == 6
-    assert sorted(each.name for each in (tmp_path / "other").iterdir()) == ["basicsr", "store"]
+    assert [each.name for each in (tmp_path / "other").iterdir()] == ["store"]
 
 
 @pytest.mark.parametrize("name", [".", "", "../here"])
@@ -170,10 +165,9 @@ def test_current_folder_is_not_replaced(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     before = sorted(tmp_path.rglob("*"))
-    for form in prepare_module.FORMATS:
-        message = refusal(photos, name, form=form)
-        assert "current folder" in message
-        assert "name a folder within it" in message
+    message = refusal(photos, name)
+    assert "current folder" in message
+    assert "name a folder within it" in message
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -183,9 +177,8 @@ def test_mount_point_is_refused_before_anything_is_done(photos: Path, small_disk
     bound = ["mount", "--bind", str(small_disk / "within"), str(small_disk / "a b")]
     subprocess.run(bound, check=True)
     try:
-        for form in prepare_module.FORMATS:
-            message = refusal(photos, small_disk / "a b", form=form)
-            assert f"choose a folder within it, such as {small_disk / 'a b/store'}" in message
+        message = refusal(photos, small_disk / "a b")
+        assert f"name a folder within it, such as {small_disk / 'a b/store'}" in message
     finally:
         subprocess.run(["umount", str(small_disk / "a b")], check=True)
     for folder in ("a b", "within"):
@@ -198,7 +191,7 @@ def test_mount_point_is_refused_before_anything_is_done(photos: Path, small_disk
 
 
 def test_lmdb_is_no_folder_of_images(photos: Path, tmp_path: Path) -> None:
-    prepare(photos, tmp_path / "bs", form="basicsr")
+    make_lmdbs(photos, tmp_path / "bs")
     prepare(photos, tmp_path / "store")
     for folder in ("bs/hazy.lmdb", "store"):
         message = refusal(tmp_path / folder, tmp_path / "more")
@@ -230,16 +223,15 @@ def test_unusable_pairs_of_folders_are_reported_at_once_and_left_out(
         "hazy/2.png and GT/2.jpg differ in size (30 x 21 and 30 x 20)",
         "GT/3.jpg: empty file",
     )
-    for form in prepare_module.FORMATS:
-        message = refusal(photos, tmp_path / form, form=form)
-        info = prepare(photos, tmp_path / form, allow_incomplete=True, form=form)
-        printed = capsys.readouterr().out
-        assert "3 problems" in message
-        assert info.counts == {"hazy": 3, "clear": 3}
-        for line in lines:
-            assert line in message
-            assert line in printed
-            assert any(each.startswith(line) for each in info.missing)
+    message = refusal(photos, tmp_path / "store")
+    info = prepare(photos, tmp_path / "store", allow_incomplete=True)
+    printed = capsys.readouterr().out
+    assert "3 problems" in message
+    assert info.counts == {"hazy": 3, "clear": 3}
+    for line in lines:
+        assert line in message
+        assert line in printed
+        assert any(each.startswith(line) for each in info.missing)
     assert Store(tmp_path / "store").name("clear", 1) == "GT/4.jpg"
 
 
@@ -270,20 +262,18 @@ def test_message_says_where_a_long_list_is_kept(
 
 
 def test_empty_folder_is_filled(photos: Path, tmp_path: Path) -> None:
-    for form in prepare_module.FORMATS:
-        (tmp_path / form).mkdir()
-        prepare(photos, tmp_path / form, form=form)
+    (tmp_path / "store").mkdir()
+    prepare(photos, tmp_path / "store")
     assert Store(tmp_path / "store").info.counts["hazy"] == 6
 
 
-@pytest.mark.parametrize("form", prepare_module.FORMATS)
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_image_is_named_and_nothing_looks_whole(
-    kind: str, form: str, photos: Path, tmp_path: Path
+    kind: str, photos: Path, tmp_path: Path
 ) -> None:
     path, said = write_bad(photos / "hazy", kind)
     write(photos / "GT/x.png", 1, (40, 56))
-    message = refusal(photos, tmp_path / "store", form=form, workers=3)
+    message = refusal(photos, tmp_path / "store", workers=3)
     assert path.name in message
     assert said in message
     assert not (tmp_path / "store").exists()
@@ -292,7 +282,7 @@ def test_bad_image_is_named_and_nothing_looks_whole(
     write(photos / "hazy" / Path(path.name).with_suffix(".png"), 9, (40, 56))
     if path.suffix != ".png":
         path.unlink()
-    assert prepare(photos, tmp_path / "store", form=form).counts == {"hazy": 7, "clear": 7}
+    assert prepare(photos, tmp_path / "store").counts == {"hazy": 7, "clear": 7}
 
 
 def test_only_the_fixed_image_is_redone(
@@ -477,9 +467,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_too_small_a_disk_is_found_out_before_anything_is_done(
     long_work: tuple[list[str], Path], small_disk: Path, run
 ) -> None:
-    for form in prepare_module.FORMATS:
-        message = error_line(run("prepare", "many", "disk/store", "--format", form))
-        assert "are needed, 20.0 MiB are free" in message
+    message = error_line(run("prepare", "many", "disk/store"))
+    assert "are needed, 20.0 MiB are free" in message
     assert list(small_disk.iterdir()) == []
 
 
@@ -505,15 +494,6 @@ def test_disk_that_fills_up_loses_nothing(
     assert done.returncode == 0, done.stderr
     assert "Resuming: " in done.stdout
     assert Store(small_disk / "store").info.counts == {"clear": 60}
-
-
-def test_disk_that_fills_up_leaves_nothing_of_basicsrs_format(
-    long_work: tuple[list[str], Path], small_disk: Path, run
-) -> None:
-    words = ("prepare", "many", "disk/store", "--format", "basicsr")
-    message = error_line(run(*words, program=UNAWARE))
-    assert "the disk is full, " in message
-    assert list(small_disk.iterdir()) == []
 
 
 def test_results_come_in_order_and_not_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,106 +532,3 @@ def test_error_in_a_worker_stops_the_others() -> None:
         list(in_order(work, sources, workers=2))
     assert len(begun) < 20
     assert workers_left() == []
-
-
-def stock_pairs(folder: Path) -> list[dict]:
-    from ktdn_plugin.basicsr import compat
-
-    compat.apply()
-    from basicsr.data.paired_image_dataset import PairedImageDataset
-
-    dataset = PairedImageDataset(
-        {
-            "phase": "val",
-            "scale": 1,
-            "dataroot_lq": str(folder / "hazy.lmdb"),
-            "dataroot_gt": str(folder / "clear.lmdb"),
-            "io_backend": {"type": "lmdb"},
-        }
-    )
-    return [dataset[index] for index in range(len(dataset))]
-
-
-def as_image(tensor: np.ndarray) -> np.ndarray:
-    return (np.asarray(tensor).transpose(1, 2, 0) * 255).round().astype(np.uint8)
-
-
-def test_stock_basicsr_reads_its_format(photos: Path, tmp_path: Path) -> None:
-    store = prepare(photos, tmp_path / "store", split="mine")
-    info = prepare(photos, tmp_path / "lmdb", split="mine", form="basicsr")
-    assert info == store  # the fingerprint, too
-    assert json.loads((tmp_path / "lmdb/ktdn.json").read_text()) == json.loads(info.as_json())
-    samples = stock_pairs(tmp_path / "lmdb")
-    assert [sample["lq_path"] for sample in samples] == list("012345")
-    for number, sample in enumerate(samples):
-        hazy, clear = photos / f"hazy/{number}.png", photos / f"GT/{number}.jpg"
-        assert np.array_equal(as_image(sample["lq"]), read_rgb(hazy))
-        assert np.array_equal(as_image(sample["gt"]), read_rgb(clear))
-    lines = (tmp_path / "lmdb/hazy.lmdb/meta_info.txt").read_text().splitlines()
-    assert lines[0] == "0.png (20,30,3) 1"
-    with lmdb.open(str(tmp_path / "lmdb/hazy.lmdb"), readonly=True) as environment:
-        kept = environment.begin().get(b"3")
-    assert kept == (photos / "hazy/3.png").read_bytes()
-    assert sorted(path.name for path in (tmp_path / "lmdb").iterdir()) == [
-        "clear.lmdb",
-        "hazy.lmdb",
-        "ktdn.json",
-    ]
-
-
-def test_stock_basicsr_reads_shared_and_cut_clear_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shrink_tables(monkeypatch)
-    MAKERS["reside-its"](tmp_path / "its")
-    prepare(tmp_path / "its", tmp_path / "lmdb", "reside-its", form="basicsr")
-    samples = stock_pairs(tmp_path / "lmdb")
-    assert len(samples) == 30
-    for sample in samples:
-        scene, index = sample["lq_path"].split("_")
-        (hazy,) = (tmp_path / "its/hazy").glob(f"{scene}_{index}_*.png")
-        assert np.array_equal(as_image(sample["lq"]), read_rgb(hazy))
-        clear = read_rgb(tmp_path / f"its/clear/{scene}.png")
-        assert np.array_equal(as_image(sample["gt"]), clear[1:7, 2:10])
-
-
-def test_other_kinds_of_png_are_rewritten_for_basicsr(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    kinds = {"grey": np.uint8(7), "deep": np.uint16(700)}
-    for name, value in kinds.items():
-        cv2.imwrite(str(tmp_path / f"photos/{name}.png"), np.full((5, 6), value))
-    prepare(tmp_path / "photos", tmp_path / "lmdb", form="basicsr")
-    with lmdb.open(str(tmp_path / "lmdb/clear.lmdb"), readonly=True) as environment:
-        for name in kinds:
-            content = environment.begin().get(name.encode())
-            assert content[24:26] == b"\x08\x02"  # 8 bit, RGB
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-            expected = read_rgb(tmp_path / f"photos/{name}.png")
-            assert np.array_equal(image[..., ::-1], expected)
-
-
-def test_keys_are_what_basicsr_takes() -> None:
-    names = ["1_1_0.9", "a/b", "a.b", "a_b", "Nebel über", "x" * 600, "y" + "x" * 600]
-    keys = unique_keys(names)
-    assert keys[:5] == ["1_1_0_9", "a_b", "a_b_2", "a_b_3", "Nebel__ber"]
-    assert len(set(keys)) == len(keys)
-    assert all(len(key.encode("ascii")) <= 511 and "." not in key for key in keys)
-
-
-def test_killed_basicsr_format_starts_over(
-    long_work: tuple[list[str], Path], tmp_path: Path, run
-) -> None:
-    command, _ = long_work
-    command = [*command, "--format", "basicsr"]
-    process = subprocess.Popen(command, cwd=tmp_path)
-    wait_for(process, tmp_path / ".store.basicsr.part/clear.lmdb/data.mdb", 1)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "store").exists()
-    (tmp_path / ".store.basicsr.part/hazy.lmdb").mkdir()  # of a try with other files
-    done = run("prepare", "many", "store", "--format", "basicsr")
-    assert done.returncode == 0, done.stderr
-    lines = (tmp_path / "store/clear.lmdb/meta_info.txt").read_text().splitlines()
-    assert len(lines) == 60
-    assert not (tmp_path / "store/hazy.lmdb").exists()
-    assert not (tmp_path / ".store.basicsr.part").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ENCODER
+from helpers import ENCODER, make_lmdbs
 
 from ktdn_plugin import KTDN, Dehazer, dark_channel_prior
 from ktdn_plugin.data.prepare import prepare
@@ -81,10 +81,11 @@ def test_stores_name_the_split_and_bring_the_hazy_images(scenes: Scenes, evaluat
     assert (code, err) == (0, "")
     for key, row in rows().items():
         assert row == {**of_store[key], "split": "unnamed split"}
-    prepare(Path("val"), Path("lmdbs"), split="part", form="basicsr")
+    make_lmdbs(Path("val"), Path("lmdbs"))
     code, _, err = evaluate("ours", "--gt", "lmdbs", "--baseline", "hazy")
     assert (code, err) == (0, "")
-    assert rows() == of_store
+    for key, row in rows().items():
+        assert row == {**of_store[key], "split": "unnamed split"}
     code, _, err = evaluate("ours", "--gt", "lmdbs/clear.lmdb")
     assert (code, err) == (0, "")
     assert rows()["mean", "ours"] == of_store["mean", "ours"]

@@ -10,11 +10,11 @@ import pytest
 
 from ktdn_plugin.data.augmentation import Augmentation
 from ktdn_plugin.data.datasets import SyntheticHazeDataset
-from ktdn_plugin.data.depth import DepthMaps
 from ktdn_plugin.data.options import configure_synthetic
 from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import OPERATIONS, Degradation, degrade
+from ktdn_plugin.haze.depth import DepthMaps
 from ktdn_plugin.haze.scattering import synthesize_haze
 from ktdn_plugin.scenes.image_files import list_images
 from ktdn_plugin.scenes.images import FileImages

@@ -38,7 +38,6 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference import Dehazer
 from ktdn_plugin.metrics import measure
 from ktdn_plugin.photos import decode_photo, decode_rgb, read_photo, read_rgb, read_size, to_8_bit
-from ktdn_plugin.scenes.options import scenes_of_options
 from ktdn_plugin.scenes.store import Store
 
 Pixels = dict[str, np.ndarray]
@@ -89,13 +88,6 @@ def store(folder: Path, out: Path) -> Pixels:
     return {Path(made.name("clear", n)).name: made.pixels("clear", n) for n in range(count)}
 
 
-def lmdb(folder: Path, out: Path) -> Pixels:
-    prepare(folder, out / "lmdb", clear_only=True, form="basicsr")
-    images = scenes_of_options({"dataroot_gt": str(out / "lmdb")}, paired=False).clear
-    names = {path.stem: path.name for path in folder.iterdir()}
-    return {names[images.name(number)]: images.read(number) for number in range(len(images))}
-
-
 def dehazing(folder: Path, out: Path) -> Pixels:
     seen = []
 
@@ -126,7 +118,6 @@ DOORS: dict[str, Callable[[Path, Path], Pixels]] = {
     "BasicSR's dataset": basicsr_dataset,
     "mmengine's dataset": mmengine_dataset,
     "store": store,
-    "LMDB": lmdb,
     "dehaze": dehazing,
     "Dehazer": from_python,
     "bench data": benchmark,

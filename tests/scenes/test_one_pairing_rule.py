@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from fake_datasets import MAKERS, shrink_tables
-from helpers import ENCODER
+from helpers import ENCODER, make_lmdbs
 from PIL import Image
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.basicsr.datasets import PairedHazeDataset
-from ktdn_plugin.bench.data_images import find_pairs
+from ktdn_plugin.bench.data import find_pairs
 from ktdn_plugin.checking.sets import judge_set, open_sets
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.dehaze.inputs import FileSource, find_sources
@@ -228,8 +228,7 @@ def test_pairs_of_a_folder(layout: str, root: Path) -> None:
 
 
 def by_bench(hazy: Path, clear: Path) -> Pairs:
-    files = [pair.files for pair in find_pairs(hazy, clear, 99, 1)]
-    return {(str(one), str(other)) for one, other in filter(None, files)}
+    return {(str(one), str(other)) for one, other in find_pairs(hazy, clear, 99) or ()}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -267,7 +266,7 @@ def test_one_folder_of_clear_images_for_both_sides(root: Path) -> None:
 def test_lmdbs(layout: str, root: Path) -> None:
     write(root, [*LAYOUTS[layout], *dict.fromkeys(LAYOUTS[layout].values())])
     place = root.parent / "lmdbs"
-    prepare(root, place, form="basicsr")
+    make_lmdbs(root, place)
     hazy, clear = str(place / "hazy.lmdb"), place / "clear.lmdb"
     wanted = pairs_of(open_scenes(place))
     assert len(wanted) == len(LAYOUTS[layout])
@@ -350,7 +349,6 @@ def test_pairs_of_public_datasets(name: str, root: Path, monkeypatch: pytest.Mon
 
 COMMANDS = [
     "prepare set store",
-    "prepare set lmdbs --format basicsr",
     "check-data set",
     "evaluate --gt set --baseline hazy -o hazy.csv",
     "evaluate --gt set/clear --hazy set/hazy --baseline hazy -o both.csv",

@@ -69,7 +69,7 @@ def load_options(path: str | Path) -> Options:
     """Loads an options file.
 
     Raises:
-        KTDNError: If it cannot be read, is not a YAML mapping, or asks for Python objects.
+        KTDNError: If it cannot be read, is not YAML mapping, or asks for Python objects.
     """
     return parse_options(read_text(path, LARGEST_YAML), str(path))
 
@@ -82,7 +82,7 @@ def parse_options(text: str, source: str) -> Options:
         source: The file, for messages.
 
     Raises:
-        KTDNError: If it is not a YAML mapping, or asks for Python objects.
+        KTDNError: If it is not YAML mapping, or asks for Python objects.
     """
     content = parse_yaml(text, source)
     if not isinstance(content, dict):

@@ -297,7 +297,11 @@ class Dataset(Section):
         "Data-loading processes per GPU.", 4, training=True, ge=0, le=1024
     )
     dataset_enlarge_ratio: int = key(
-        "Passes over the images that count as one epoch.", 1, training=True, ge=1, le=10**6
+        "Passes over the images that count as one epoch.",
+        1,
+        training=True,
+        ge=1,
+        le=10**6,
     )
     pin_memory: bool = key("Copy batches to the GPU from pinned memory.", False, training=True)
     persistent_workers: bool = key(
@@ -418,7 +422,9 @@ class Train(Section):
         wanted="true, false, or the iteration after which batch statistics are frozen",
     )
     # One GPU's batch is the recipe's; several processes make the same one together.
-    sync_bn: bool = key("Synchronise batch statistics over all processes.", True, of=STEP_MODELS)
+    sync_bn: bool = key(
+        "Synchronise batch statistics over all processes (on GPUs).", True, of=STEP_MODELS
+    )
     clamp_output: bool = key("Clamp images to [0, 1] before losses.", False, of=STEP_MODELS)
 
 

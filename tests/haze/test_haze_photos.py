@@ -15,8 +15,8 @@ from helpers import one, write_png
 from ktdn_plugin.cli import main
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze import scattering as defaults
+from ktdn_plugin.haze.run import haze_photos, read_depth, seed_of
 from ktdn_plugin.haze.scattering import synthesize_haze
-from ktdn_plugin.haze_photos import haze_photos, read_depth, seed_of
 from ktdn_plugin.photos import read_rgb
 
 

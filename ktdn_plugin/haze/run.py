@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.depth import read_depth
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.clouds import Window
+from ktdn_plugin.haze.depth import read_depth
 from ktdn_plugin.haze.scattering import make_transmission, synthesize_haze
 from ktdn_plugin.photos import read_rgb, read_size, write_rgb
 from ktdn_plugin.scenes.image_files import list_images
