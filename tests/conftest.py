@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from helpers import FRESH, write_png
 from preloaded import Command, together
+
+from ktdn_plugin import own_commands
 
 Runner = Callable[..., subprocess.CompletedProcess]
 
@@ -36,22 +39,28 @@ def run(tmp_path: Path) -> Runner:
     """Runs ``python -m ktdn_plugin`` in the test's folder, as a person would.
 
     In processes that have all loaded already (one, or several that form a job), unless a program
-    is named, as :data:`helpers.FRESH`.
+    is named, as :data:`helpers.FRESH`. So is a ``script``, a Python file of the test's folder.
     """
 
     def run_command(
-        *words: str, program: tuple[str, ...] = (), processes: int = 1, **kwargs: object
+        *words: str,
+        program: tuple[str, ...] = (),
+        script: str = "",
+        processes: int = 1,
+        env: Mapping[str, str] | None = None,
+        **kwargs: object,
     ) -> subprocess.CompletedProcess:
+        file = tmp_path / script if script else None
         if processes > 1:
-            done = together(words, [tmp_path] * processes)
+            done = together(words, [tmp_path] * processes, script=file)
             code = max(one.returncode for one in done)
             out, err = "".join(one.stdout for one in done), "".join(one.stderr for one in done)
             return subprocess.CompletedProcess(words, code, out, err)
         if not program and not kwargs:
-            return Command(words, tmp_path, {}).wait(300)
+            return Command(words, tmp_path, env or {}, file).wait(300)
         program = program or FRESH
         # Two processes of two threads each on two cores slow each other down.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         return subprocess.run(
             [sys.executable, *program, *map(str, words)],
             cwd=tmp_path,
@@ -63,3 +72,20 @@ def run(tmp_path: Path) -> Runner:
         )
 
     return run_command
+
+
+@pytest.fixture
+def preloaded_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets commands that run other ``ktdn`` commands start them where all has been loaded."""
+
+    def start(
+        program: list[str], *, cwd: Path | None, env: dict[str, str], check: bool
+    ) -> subprocess.CompletedProcess:
+        assert program[:3] == [sys.executable, *FRESH]
+        assert not check
+        done = Command(program[3:], cwd or Path.cwd(), env).wait(300)
+        os.write(1, done.stdout.encode())
+        os.write(2, done.stderr.encode())
+        return done
+
+    monkeypatch.setattr(own_commands, "subprocess", SimpleNamespace(run=start))

@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -33,22 +36,48 @@ def _server() -> ForkServerContext:
 
 
 class Command:
-    """A running ``python -m ktdn_plugin``.
+    """A running ``python -m ktdn_plugin``, in a session of its own.
 
     Args:
         words: The command's words.
         folder: Where it runs.
         env: Variables that it gets beside this process' own.
+        script: A Python file to run instead, with these words.
     """
 
-    def __init__(self, words: Sequence[object], folder: Path, env: Mapping[str, str]) -> None:
-        self.words = [str(word) for word in words]
+    def __init__(
+        self,
+        words: Sequence[object],
+        folder: Path,
+        env: Mapping[str, str],
+        script: Path | None = None,
+    ) -> None:
+        self.words = [*([str(script)] if script else []), *(str(word) for word in words)]
         self._folder = tempfile.TemporaryDirectory()
         paths = [str(Path(self._folder.name, name)) for name in ("out", "err")]
         variables = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-        arguments = (self.words, str(folder), variables, paths)
+        arguments = (self.words, str(folder), variables, paths, script is not None)
         self.process: ForkServerProcess = _server().Process(target=_run, args=arguments)
         self.process.start()
+
+    @property
+    def said(self) -> str:
+        """What it has printed to standard error so far."""
+        return Path(self._folder.name, "err").read_text("utf-8")
+
+    def wait_until(self, is_so: Callable[[], object], seconds: float = 120) -> None:
+        """Waits for what it does to be seen; it must not end before."""
+        until = time.monotonic() + seconds
+        while not is_so():
+            if self.process.exitcode is not None or time.monotonic() > until:
+                self.process.kill()
+                raise AssertionError(self.said)
+            time.sleep(0.005)
+
+    def send(self, number: signal.Signals, *, to_all: bool = False) -> None:
+        """Sends it a signal; to its data workers as well, as a job's end does, if asked for."""
+        assert self.process.pid is not None
+        (os.killpg if to_all else os.kill)(self.process.pid, number)
 
     def wait(self, seconds: float) -> subprocess.CompletedProcess:
         """Waits for its end.
@@ -56,11 +85,13 @@ class Command:
         Raises:
             subprocess.TimeoutExpired: It takes longer, and has been killed.
         """
-        self.process.join(seconds)
-        code = self.process.exitcode
-        if code is None:
-            self.process.kill()
-            self.process.join()
+        try:
+            self.process.join(seconds)
+        finally:
+            code = self.process.exitcode
+            if code is None:
+                self.process.kill()
+                self.process.join()
         with self._folder as name:
             out, err = (Path(name, one).read_text("utf-8") for one in ("out", "err"))
         if code is None:
@@ -68,22 +99,32 @@ class Command:
         return subprocess.CompletedProcess(self.words, code, out, err)
 
 
-def together(
-    words: Sequence[object], folders: Sequence[Path], seconds: float = 300
-) -> list[subprocess.CompletedProcess]:
-    """Runs a command in processes that form one job, as torchrun starts them, one in each folder.
-
-    Raises:
-        subprocess.TimeoutExpired: They take longer, and have been killed.
-    """
+def start_together(
+    words: Sequence[object], folders: Sequence[Path], script: Path | None = None
+) -> list[Command]:
+    """Starts a command in processes that form one job, as torchrun does, one in each folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     job = {"WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    commands = [
-        Command(words, folder, {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    return [
+        Command(words, folder, {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)}, script)
         for rank, folder in enumerate(folders)
     ]
+
+
+def together(
+    words: Sequence[object],
+    folders: Sequence[Path],
+    seconds: float = 300,
+    script: Path | None = None,
+) -> list[subprocess.CompletedProcess]:
+    """Runs a command in processes that form one job, and waits for them.
+
+    Raises:
+        subprocess.TimeoutExpired: They take longer, and have been killed.
+    """
+    commands = start_together(words, folders, script)
     try:
         return [command.wait(seconds) for command in commands]
     finally:
@@ -91,7 +132,10 @@ def together(
             command.process.kill()
 
 
-def _run(words: list[str], folder: str, variables: dict[str, str], paths: list[str]) -> None:
+def _run(
+    words: list[str], folder: str, variables: dict[str, str], paths: list[str], is_script: bool
+) -> None:
+    os.setsid()
     for number, path in enumerate(("/dev/null", *paths)):
         file = os.open(path, os.O_RDWR | os.O_CREAT)
         os.dup2(file, number)
@@ -103,8 +147,12 @@ def _run(words: list[str], folder: str, variables: dict[str, str], paths: list[s
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
-    sys.argv = ["ktdn_plugin", *words]
     sys.path.insert(0, folder)  # as ``python -m`` does
+    if is_script:
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+        return
+    sys.argv = ["ktdn_plugin", *words]
     from ktdn_plugin.__main__ import ktdn
 
     sys.exit(ktdn("python -m ktdn_plugin"))

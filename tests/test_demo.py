@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ktdn_plugin.cli import main
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.photos import read_rgb
 
@@ -40,16 +41,19 @@ def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
     assert "ktdn train -opt options/train_ktdn.yml" in done.stdout
 
 
-def test_demo_by_mmengine(run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("preloaded_commands")
+def test_demo_by_mmengine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     changes = ("train_cfg.max_iters=2", "train_dataloader.batch_size=1")
-    done = run("demo", "-o", "out", "--toolbox", "mmengine", "--cfg-options", *changes)
-    assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
+    words = ["demo", "-o", str(out), "--toolbox", "mmengine", "--cfg-options", *changes]
+    code = main(words)
+    said = capfd.readouterr()
+    assert code == 0, said.err
     photos = {path.stem for path in (out / "data/val/clear").iterdir()}
     assert {row["image"] for row in read_table(out)} == photos
     assert {path.stem for path in (out / "work_dirs/train_ktdn/results").iterdir()} == photos
     assert min(read_rgb(out / "comparison.png").shape[:2]) > 300
-    assert "ktdn mmengine train options/demo/train_ktdn.py" in done.stdout
+    assert "ktdn mmengine train options/demo/train_ktdn.py" in said.out
 
 
 def test_demo_flag_of_the_other_toolbox(run) -> None:
@@ -58,11 +62,13 @@ def test_demo_flag_of_the_other_toolbox(run) -> None:
     assert "--force_yml: with --toolbox mmengine the flag is --cfg-options" in done.stderr
 
 
-def test_demo_stops_at_a_failing_stage(run, tmp_path: Path) -> None:
-    done = run("demo", "-o", "out", "--force_yml", "train:total_itre=2")
-    assert done.returncode == 1
-    assert "did you mean 'total_iter'?" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: the demo stopped")
+@pytest.mark.usefixtures("preloaded_commands")
+def test_demo_stops_at_a_failing_stage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["demo", "-o", str(out), "--force_yml", "train:total_itre=2"]) == 1
+    said = capfd.readouterr().err
+    assert "did you mean 'total_iter'?" in said
+    assert said.splitlines()[-1].startswith("error: the demo stopped")
     assert not (tmp_path / "out/experiments").exists()
 
 

@@ -7,7 +7,6 @@ import copy
 import functools
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from helpers import write_png
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from preloaded import Command
 from torch import Tensor
 
 import ktdn_plugin.export as export_module
@@ -71,14 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.redirect_stdout(said):
         export_checkpoint(folder / "net.pth", folder / "net.onnx")
     (folder / "onnx.txt").write_text(said.getvalue(), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "ktdn_plugin", "export", "net.pth", "-o", "net.pt2", "--torch"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = Command(["export", "net.pth", "-o", "net.pt2", "--torch"], folder, {}).wait(300)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     (folder / "pt2.txt").write_text(done.stdout, encoding="utf-8")

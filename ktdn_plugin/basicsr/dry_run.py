@@ -31,19 +31,21 @@ def dry_run(opt: Options, is_train: bool) -> list[str]:
     Returns:
         One line for each problem.
     """
-    problems = _try_parts(opt, is_train)
-    return problems or (_try_step(opt) if is_train else [])
+    networks: dict[str, Any] = {}
+    problems = _try_parts(opt, is_train, networks)
+    return problems or (_try_step(opt, networks) if is_train else [])
 
 
-def _try_parts(opt: Options, is_train: bool) -> list[str]:
+def _try_parts(opt: Options, is_train: bool, networks: dict[str, Any]) -> list[str]:
+    """Builds all parts; keeps the networks, by their sections, for what is tried with them."""
     from basicsr.utils import registry
 
     problems = _look_up(opt["model_type"], registry.MODEL_REGISTRY, "model_type")[1]
     for key, network in opt.items():
         if key.startswith("network_"):
-            problems += _try_built(network, registry.ARCH_REGISTRY, key)
+            problems += _try_built(network, registry.ARCH_REGISTRY, key, networks)
     if is_train and not problems:
-        problems += _try_teacher(opt)
+        problems += _try_teacher(opt, networks)
     for phase, dataset in opt["datasets"].items():
         problems += _look_up(dataset["type"], registry.DATASET_REGISTRY, f"datasets.{phase}")[1]
         if dataset.get("color") == "y" and opt["network_g"]["type"] == "KTDN":
@@ -53,10 +55,8 @@ def _try_parts(opt: Options, is_train: bool) -> list[str]:
     return problems + (_try_training(opt["train"]) if is_train else [])
 
 
-def _try_teacher(opt: Options) -> list[str]:
+def _try_teacher(opt: Options, networks: Mapping[str, Any]) -> list[str]:
     """Checks the network that is a teacher, or is trained to be one."""
-    from basicsr.utils.registry import ARCH_REGISTRY
-
     from ktdn_plugin.training.steps import check_teacher
 
     is_teacher = opt["model_type"] == "KTDNTeacherModel"
@@ -64,7 +64,7 @@ def _try_teacher(opt: Options) -> list[str]:
         return []
     where = "network_g" if is_teacher else "network_t"
     try:
-        check_teacher(build_for_inspection(opt[where], ARCH_REGISTRY), where)
+        check_teacher(networks[where], where)
     except KTDNError as error:
         return [str(error)]
     return []
@@ -194,10 +194,17 @@ def _check_arguments(
     ] + [f"{where}.{key}: missing" for key in required if key not in section]
 
 
-def _try_built(section: Mapping[str, Any], registry: Any, where: str) -> list[str]:
-    """Checks a network or a loss by its signature, and builds it if it is ours."""
-    problems = _check_named(section, registry, where, ("self",))
-    return problems or _try(where, build_for_inspection, section, registry)
+def _try_built(
+    section: Mapping[str, Any], registry: Any, where: str, built: dict[str, Any] | None = None
+) -> list[str]:
+    """Checks a network or a loss by its signature, and builds it, into ``built``, if it is ours."""
+
+    def build() -> None:
+        module = build_for_inspection(section, registry)
+        if built is not None:
+            built[where] = module
+
+    return _check_named(section, registry, where, ("self",)) or _try(where, build)
 
 
 def build_for_inspection(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
@@ -227,7 +234,7 @@ def build_for_inspection(section: Mapping[str, Any], registry: Any, device: str 
         return item(**arguments)
 
 
-def _try_step(opt: Options) -> list[str]:
+def _try_step(opt: Options, networks: Mapping[str, Any]) -> list[str]:
     """Runs our losses once, and our networks on the meta device.
 
     It finds what fits by itself but not together: a crop too small for the pyramid's levels,
@@ -254,12 +261,12 @@ def _try_step(opt: Options) -> list[str]:
             where = f"train.{key}, datasets.train.gt_size"
             problems += _try(where, lambda loss=loss: check_scalar(loss(images, images)))
     if train.get("transfer_opt"):
-        problems += _try_transfer(opt, images.to("meta"))
+        problems += _try_transfer(opt, networks, images.to("meta"))
     return problems
 
 
-def _try_transfer(opt: Options, crop: torch.Tensor) -> list[str]:
-    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
+def _try_transfer(opt: Options, networks: Mapping[str, Any], crop: torch.Tensor) -> list[str]:
+    from basicsr.utils.registry import LOSS_REGISTRY
 
     from ktdn_plugin.basicsr.other_networks import compare_once, compute_features
 
@@ -273,7 +280,7 @@ def _try_transfer(opt: Options, crop: torch.Tensor) -> list[str]:
     problems: list[str] = []
     features: list[Any] = []
     for letter in "gt":
-        network = build_for_inspection(opt[f"network_{letter}"], ARCH_REGISTRY)
+        network = networks[f"network_{letter}"]
         if network is not None:
             try:
                 features.append(compute_features(network.to("meta"), train, letter, loss, crop))

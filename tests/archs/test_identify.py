@@ -167,7 +167,7 @@ def test_head_and_widths(encoder: str, widths: tuple[int, ...] | None) -> None:
          "the bottlenecks of its attentions are"),
     ],
 )  # fmt: skip
-def test_what_is_no_ktdn(edit, words: str) -> None:
+def test_not_ktdn(edit, words: str) -> None:
     with pytest.raises(KTDNError) as caught:
         network_options(edit(shapes_without_numbers("test_resnet")))
     assert words in str(caught.value)

@@ -66,7 +66,7 @@ def main(options: str, seed: int, kills: int) -> None:
         done = sum(moments.values()) >= kills
         moment = ("random", "saving", "validating")[attempt % 3]
         child = start(options)
-        until = time.monotonic() + draw.uniform(0.3, 2.5)
+        until = time.monotonic() + draw.uniform(0.3, 2.0)
         began = time.monotonic()
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
@@ -75,17 +75,17 @@ def main(options: str, seed: int, kills: int) -> None:
                 break
             if time.monotonic() - began > PATIENCE:
                 raise SystemExit("an attempt hangs")
-            due = {
-                "random": time.monotonic() > until,
-                "saving": is_saving(run),
-                "validating": is_validating(run, freq),
-            }
+            if moment == "random":
+                is_due = time.monotonic() > until
+            else:
+                is_due = is_saving(run) if moment == "saving" else is_validating(run, freq)
             # Some moments that are looked for have to pass, or nothing would ever be trained.
-            if not done and due[moment] and (moment == "random" or draw.random() < 0.1):
+            if not done and is_due and (moment == "random" or draw.random() < 0.2):
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 moments[moment] += 1
                 break
+            time.sleep(0.001)  # the training needs the processor
         if codes:
             break
     print(json.dumps({"moments": moments, "code": codes[-1] if codes else None}))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    FRESH,
     one,
     student_of_a_saved_teacher,
     teacher_file,
@@ -86,7 +87,8 @@ def test_launcher_that_has_not_launched(fails, launcher: str) -> None:
 def test_weights_that_cannot_be_downloaded(pairs: Path, run) -> None:
     opt = teacher_options()
     opt["network_g"] = {"type": "KTDN", "encoder": "resnet18", "pretrained": True}
-    done = run("train", "-opt", write_options(pairs, opt), env={"HF_HUB_OFFLINE": "1"})
+    options = write_options(pairs, opt)
+    done = run("train", "-opt", options, program=FRESH, env={"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 1
     assert "its ImageNet weights cannot be downloaded" in done.stderr.splitlines()[-1]
     assert not (pairs / "experiments").exists()

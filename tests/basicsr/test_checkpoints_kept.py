@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import log_of, models, teacher_options, write_options
+from preloaded import Command
 
 from ktdn_plugin import cli
 
@@ -163,31 +163,18 @@ def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
     opt["logger"]["save_checkpoint_freq"] = 100_000
     opt["datasets"]["train"]["num_worker_per_gpu"] = 1
     path = write_options(pairs, opt)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)],
-        cwd=pairs,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = Command(["train", "-opt", path], pairs, {})
     file = pairs / "experiments/teacher/metrics.jsonl"
-    for _ in range(600):
-        if file.exists() and file.read_text().count("\n") > 3:
-            break
-        time.sleep(0.1)
+    command.wait_until(lambda: file.exists() and file.read_text().count("\n") > 3)
     workers = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "ktdn_plugin train"],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["pgrep", "-P", str(command.process.pid)], capture_output=True, text=True, check=False
     ).stdout.split()
     assert workers
     for worker in workers:
         os.kill(int(worker), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    message = [line for line in errors.splitlines() if line.startswith("error: ")]
+    done = command.wait(60)
+    assert done.returncode == 1
+    message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(message) == 1
     assert "a data-loading worker died" in message[0]
 

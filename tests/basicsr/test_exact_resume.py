@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import (
     assert_same,
-    launch_of,
     log_of,
     models,
     records_of,
@@ -23,32 +19,28 @@ from helpers import (
     teacher_options,
     write_options,
 )
+from preloaded import Command, start_together
+
+from ktdn_plugin.basicsr import compat
 
 ITERATIONS = 20
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def kill_when(
     folder: Path, path: Path, sign: Path, processes: int = 1, flags: tuple[str, ...] = ()
 ) -> None:
     """Starts a training and kills all of its processes as soon as a file is there."""
-    words = launch_of(processes) if processes > 1 else ("-m", "ktdn_plugin")
-    command = [sys.executable, *words, "train", "-opt", str(path), *flags]
-    with (folder / "killed.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
-        )
-        while not sign.exists():
-            assert process.poll() is None, (folder / "killed.log").read_text()
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    for _ in range(500):  # torchrun's workers lead sessions of their own
-        if not subprocess.run(["pgrep", "-f", str(path)], capture_output=True).stdout:
-            return
-        subprocess.run(["pkill", "-9", "-f", str(path)], check=False)
-        time.sleep(0.02)
-    raise AssertionError("the killed training's processes are still there")
+    words = ["train", "-opt", str(path), *flags]
+    if processes > 1:
+        commands = start_together(words, [folder] * processes)
+    else:
+        commands = [Command(words, folder, {})]
+    commands[0].wait_until(sign.exists)
+    for command in commands:
+        with contextlib.suppress(ProcessLookupError):  # gone, for another one was killed
+            command.send(signal.SIGKILL, to_all=True)
+    codes = [command.wait(60).returncode for command in commands]
+    assert codes[0] == -signal.SIGKILL
 
 
 def compare(folder: Path, name: str, reference: Path) -> None:
@@ -65,17 +57,14 @@ def compare(folder: Path, name: str, reference: Path) -> None:
 
 
 def make_lmdbs(folder: Path) -> None:
-    script = """
-import ktdn_plugin
-ktdn_plugin.register()
-from pathlib import Path
-from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-for kind in ("clear", "hazy"):
-    names = sorted(p.name for p in Path("train", kind).iterdir())
-    keys = [name.split(".")[0] for name in names]
-    make_lmdb_from_imgs(f"train/{kind}", f"train_{kind}.lmdb", names, keys)
-"""
-    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True)
+    compat.apply()
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    for kind in ("clear", "hazy"):
+        names = sorted(p.name for p in (folder / "train" / kind).iterdir())
+        keys = [name.split(".")[0] for name in names]
+        store = folder / f"train_{kind}.lmdb"
+        make_lmdb_from_imgs(str(folder / "train" / kind), str(store), names, keys)
 
 
 def with_workers(opt: dict, folder: Path) -> dict:
@@ -123,7 +112,7 @@ def test_killed_and_resumed_is_uninterrupted(pairs: Path, run, case: str) -> Non
     opt["val"]["val_freq"] = 4  # not when states are saved
     opt = change(opt, pairs)
     path = write_options(pairs, opt)
-    words = {"program": launch_of(processes)} if processes > 1 else {}
+    words = {"processes": processes}
     first = ["--force_yml", "manual_seed=7"] if "manual_seed" not in opt else []
     done = run("train", "-opt", path, *first, **words)
     assert done.returncode == 0, done.stderr
@@ -167,9 +156,7 @@ def test_resume_on_another_number_of_processes(pairs: Path, run) -> None:
     together = records_of(pairs, "teacher")
 
     # The same by two processes: the same losses.
-    done = run(
-        "train", "-opt", path, "--auto_resume", "--force_yml", "name=other", program=launch_of(2)
-    )
+    done = run("train", "-opt", path, "--auto_resume", "--force_yml", "name=other", processes=2)
     assert done.returncode == 0, done.stderr
     for one, two in zip(together, records_of(pairs, "other"), strict=True):
         assert one["iter"] == two["iter"]

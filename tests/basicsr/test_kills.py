@@ -19,13 +19,13 @@ KILLS = int(os.environ.get("KTDN_KILLS", "12"))
 
 
 def test_killed_again_and_again(pairs: Path, run) -> None:
-    opt = teacher_options(160)
+    opt = teacher_options(120)
     opt["network_g"]["encoder"] = "test_resnet"
     opt["datasets"]["train"]["num_worker_per_gpu"] = 1
     opt["logger"] |= {"save_checkpoint_freq": 2, "print_freq": 1, "keep_checkpoints": 2}
     opt["val"]["val_freq"] = 3
     for index in range(3):  # so that validating takes a while
-        write_png(pairs / f"val/clear/{index:02}.png", index, (200, 220))
+        write_png(pairs / f"val/clear/{index:02}.png", index, (130, 150))
     path = write_options(pairs, opt)
     done = run("train", "-opt", path)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_killed_again_and_again(pairs: Path, run) -> None:
     assert "Traceback" not in attempts
 
     whole, killed = (pairs / "experiments" / name for name in ("whole", "teacher"))
-    for name in ("models/net_g_latest.pth", "models/net_g_best.pth", "training_states/160.state"):
+    for name in ("models/net_g_latest.pth", "models/net_g_best.pth", "training_states/120.state"):
         assert_same(
             torch.load(whole / name, weights_only=True),
             torch.load(killed / name, weights_only=True),
@@ -57,6 +57,6 @@ def test_killed_again_and_again(pairs: Path, run) -> None:
         )
     assert records_of(pairs, "teacher") == records_of(pairs, "whole")
     assert sorted(p.name for p in (killed / "training_states").iterdir()) == [
-        "158.state",
-        "160.state",
+        "118.state",
+        "120.state",
     ]

@@ -9,7 +9,6 @@ import pytest
 import torch
 from helpers import (
     evaluation_options,
-    launch_of,
     log_of,
     losses_of,
     models,
@@ -101,7 +100,7 @@ def test_teacher_student_resume_test(pairs: Path, run) -> None:
 def test_two_processes(pairs: Path, run) -> None:
     opt = with_a_saved_teacher(pairs, other_student_options(2))
     opt["train"]["amp"] = "bf16"
-    done = run("train", "-opt", write_options(pairs, opt), program=launch_of(2))
+    done = run("train", "-opt", write_options(pairs, opt), processes=2)
     assert done.returncode == 0, done.stderr
     assert len(losses_of(log_of(pairs, "student"), "l_kt")) == 2
 

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import torch
 from helpers import assert_same, models, records_of, teacher_options, write_options
-from preloaded import together
+from preloaded import Command, start_together, together
 
-ITERATIONS = 60
-
-
-def start(folder: Path, path: Path, *, rank: int | None = None, port: int = 0) -> subprocess.Popen:
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    place |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path), "--auto_resume"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(place if rank is not None else {})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+ITERATIONS = 40
 
 
-def wait_for_iteration(folder: Path, process: subprocess.Popen) -> None:
+def wait_for_iteration(folder: Path, command: Command) -> None:
     metrics = folder / "experiments/teacher/metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (metrics.exists() and '"train"' in metrics.read_text()):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.005)
+    command.wait_until(lambda: metrics.exists() and '"train"' in metrics.read_text())
 
 
 def options(workers: int) -> dict:
@@ -46,7 +23,7 @@ def options(workers: int) -> dict:
     opt["network_g"]["encoder"] = "test_resnet"
     opt["datasets"]["train"]["num_worker_per_gpu"] = workers
     opt["logger"] |= {"save_checkpoint_freq": 1000, "print_freq": 1}
-    opt["val"]["val_freq"] = 50
+    opt["val"]["val_freq"] = 30
     return opt
 
 
@@ -73,11 +50,12 @@ def test_signal_to_all_processes_of_a_job(pairs: Path, run) -> None:
     whole = pairs / "experiments/whole"
     shutil.move(pairs / "experiments/teacher", whole)
 
-    process = start(pairs, path)
-    wait_for_iteration(pairs, process)
-    os.killpg(process.pid, signal.SIGTERM)  # as Slurm does it: the workers get it, too
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, said
+    command = Command(["train", "-opt", path, "--auto_resume"], pairs, {})
+    wait_for_iteration(pairs, command)
+    command.send(signal.SIGTERM, to_all=True)  # as Slurm does it: the workers get it, too
+    done = command.wait(60)
+    said = done.stderr
+    assert done.returncode == 128 + signal.SIGTERM, said
     iteration = saved_iteration(pairs)
     assert iteration < ITERATIONS
     assert said.splitlines()[-1] == (
@@ -99,14 +77,12 @@ def test_signal_to_one_of_two_processes(pairs: Path) -> None:
     assert [one.returncode for one in together(words, [pairs] * 2)] == [0, 0]
     shutil.move(pairs / "experiments/teacher", pairs / "experiments/whole")
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    both = [start(pairs, path, rank=rank, port=port) for rank in range(2)]
+    both = start_together(words, [pairs] * 2)
     wait_for_iteration(pairs, both[0])
-    both[1].send_signal(signal.SIGUSR1)
-    said = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [128 + signal.SIGUSR1] * 2, said
+    both[1].send(signal.SIGUSR1)
+    done = [command.wait(120) for command in both]
+    said = [one.stderr for one in done]
+    assert [one.returncode for one in done] == [128 + signal.SIGUSR1] * 2, said
     iteration = saved_iteration(pairs)
     assert iteration < ITERATIONS
     assert f"stopped by SIGUSR1 after iteration {iteration}," in said[0]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from helpers import (
     teacher_options,
     write_options,
 )
+from preloaded import Command
 
 from ktdn_plugin import cli
 
@@ -149,15 +147,10 @@ def test_interrupted_by_hand(pairs: Path) -> None:
     opt = teacher_options(10_000)
     opt["val"]["val_freq"] = 10_000
     path = write_options(pairs, opt)
-    command = [sys.executable, "-m", "ktdn_plugin", "train", "-opt", str(path)]
-    process = subprocess.Popen(command, cwd=pairs, stderr=subprocess.PIPE, text=True)
-    states = pairs / "experiments/teacher/training_states"
-    for _ in range(600):
-        if (states / "4.state").is_file():
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith("Interrupted. --auto_resume resumes")
+    command = Command(["train", "-opt", path], pairs, {})
+    command.wait_until((pairs / "experiments/teacher/training_states/4.state").is_file)
+    command.send(signal.SIGINT)
+    done = command.wait(60)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Interrupted. --auto_resume resumes")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import log_of, losses_of, models, records_of
+from helpers import launch_of, log_of, losses_of, models, records_of
 
 from ktdn_plugin import cli, register
 from ktdn_plugin.option_files import options_folder
@@ -24,7 +24,6 @@ from basicsr.{kind} import {kind}_pipeline
 if __name__ == "__main__":
     {kind}_pipeline(os.path.dirname(os.path.abspath(__file__)))
 """
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 TINY = {
     "encoder": "test_resnet",  # has batch norm
     "pretrained": "false",
@@ -75,10 +74,10 @@ def project(pairs: Path) -> Path:
     return pairs
 
 
-def start(run, project: Path, text: str, *words: str, program: tuple[str, ...] = ()) -> None:
+def start(run, project: Path, text: str, *words: str, processes: int = 1) -> None:
     kind = "test" if "results/NAME" in text else "train"
     (project / "options.yml").write_text(text, encoding="utf-8")
-    done = run("-opt", "options.yml", *words, program=(*program, f"{kind}.py"))
+    done = run("-opt", "options.yml", *words, script=f"{kind}.py", processes=processes)
     assert done.returncode == 0, done.stderr
 
 
@@ -142,7 +141,7 @@ def test_both_stages_resume_and_test(project: Path, run) -> None:
 
     # Two processes go on, from the last state, beside the teacher that they began with.
     text = edited(text, {"total_iter": 4, "batch_size_per_gpu": 1})
-    start(run, project, text, "--auto_resume", "--launcher", "pytorch", program=TWO)
+    start(run, project, text, "--auto_resume", "--launcher", "pytorch", processes=2)
     log = log_of(project, "student")
     assert "Resuming training from epoch: 0, iter: 2." in log
     assert len(losses_of(log, "l_kt")) == 4
@@ -231,7 +230,11 @@ def test_basicsrs_own_model_trains_ktdn_and_little_is_changed(project: Path, run
 
 def test_basicsrs_own_model_in_two_processes_without_an_average(project: Path, run) -> None:
     text = without(for_basicsrs_own_model(batch_size_per_gpu=1, val_freq=1), "ema_decay")
-    start(run, project, text, "--launcher", "pytorch", program=TWO)
+    (project / "options.yml").write_text(text, encoding="utf-8")
+    torchrun = launch_of(2)[:-2]
+    words = ("-opt", "options.yml", "--launcher", "pytorch")
+    done = run(*words, program=(*torchrun, "train.py"))
+    assert done.returncode == 0, done.stderr
     log = log_of(project, "stock")
     assert len(losses_of(log, "l_pix")) == 2
     assert log.count("# psnr:") == 3  # after each iteration, by the first process alone, and last

@@ -14,6 +14,7 @@ import torch
 from helpers import (
     FRESH,
     evaluation_options,
+    launch_of,
     log_of,
     losses_of,
     models,
@@ -169,17 +170,15 @@ def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Pat
 
 
 def test_torchrun_two_processes(pairs: Path, run) -> None:
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
-    launch += ("ktdn_plugin",)
     opt = teacher_options()
     opt["network_g"]["encoder"] = "test_resnet"  # has batch norm
     opt["datasets"]["train"]["batch_size_per_gpu"] = 1
-    done = run("train", "-opt", write_options(pairs, opt), program=launch)
+    done = run("train", "-opt", write_options(pairs, opt), processes=2)
     assert done.returncode == 0, done.stderr
     student = student_options()
     for network in ("network_g", "network_t"):
         student[network]["encoder"] = "test_resnet"
-    done = run("train", "-opt", write_options(pairs, student), program=launch)
+    done = run("train", "-opt", write_options(pairs, student), program=launch_of(2))
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "student")
     assert len(losses_of(text, "l_kt")) == 4

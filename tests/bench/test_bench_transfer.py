@@ -11,22 +11,28 @@ import torch
 from helpers import models, student_of_a_saved_teacher, write_options
 
 from ktdn_plugin.bench.transfer import Figure, format_transfer_table
+from ktdn_plugin.cli import main
 
 
-def test_three_trainings_for_a_seed(run, pairs: Path) -> None:
+@pytest.mark.usefixtures("preloaded_commands")
+def test_three_trainings_for_a_seed(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(pairs)
     opt = student_of_a_saved_teacher(pairs)
     opt["train"] |= {"total_iter": 2, "teacher_min_psnr": 1}
     path = write_options(pairs, opt)
-    done = run("bench", "transfer", "-opt", str(path), "--seeds", "5")
-    assert done.returncode == 0, done.stderr
-    assert "[3/3] trained teacher, seed 5, about" in done.stdout
+    words = ["bench", "transfer", "-opt", str(path), "--seeds", "5"]
+    assert main(words) == 0
+    said = capfd.readouterr().out
+    assert "[3/3] trained teacher, seed 5, about" in said
     rows = list(csv.DictReader((pairs / "experiments/student_transfer.csv").open()))
     assert [(row["variant"], row["metric"]) for row in rows] == [
         (variant, metric)
         for variant in ("without", "untrained", "transfer")
         for metric in ("psnr", "ssim")
     ]
-    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    table = [line for line in said.splitlines() if line.startswith("|")]
     assert rows[0]["value"][:5] in table[2]
     students = {
         variant: torch.load(models(pairs, f"student_{variant}_s5") / "net_g_2.pth")["params"]
@@ -39,9 +45,9 @@ def test_three_trainings_for_a_seed(run, pairs: Path) -> None:
     assert "l_kt" not in log
 
     files = {p: p.stat().st_mtime_ns for p in pairs.rglob("net_g_2.pth")}
-    again = run("bench", "transfer", "-opt", str(path), "--seeds", "5")
-    assert again.returncode == 0, again.stderr
-    assert [line for line in again.stdout.splitlines() if line.startswith("|")] == table
+    assert main(words) == 0
+    again = capfd.readouterr().out
+    assert [line for line in again.splitlines() if line.startswith("|")] == table
     assert {p: p.stat().st_mtime_ns for p in pairs.rglob("net_g_2.pth")} == files
 
 

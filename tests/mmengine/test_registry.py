@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from configs import teacher_config, write_config
-
 
 def run_program(text: str, folder: Path) -> str:
     done = subprocess.run(
@@ -121,18 +119,3 @@ assert not loaded & {"mmengine", "basicsr"}, loaded & {"mmengine", "basicsr"}
 """,
         tmp_path,
     )
-
-
-def test_a_custom_runner(pairs: Path) -> None:
-    """``Runner.from_cfg`` alone, without our command and without an import."""
-    write_config(pairs, teacher_config(train_cfg__max_iters=1, work_dir="work"))
-    printed = run_program(
-        """
-from mmengine.config import Config
-from mmengine.runner import Runner
-Runner.from_cfg(Config.fromfile("config.py")).train()
-""",
-        pairs,
-    )
-    assert "loss_lap" in printed
-    assert (pairs / "work" / "iter_1.pth").is_file()

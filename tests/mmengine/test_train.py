@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +17,7 @@ from configs import log_of, set_in, student_config, teacher_config, write_config
 from helpers import FRESH, assert_same, launch_of, teacher_file
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from preloaded import Command
 
 from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.mmengine import restorer
@@ -77,15 +74,16 @@ def test_by_mmengines_own_runner(run, pairs: Path) -> None:
     code = (
         "from mmengine.config import Config\n"
         "from mmengine.runner import Runner\n"
-        "cfg = Config.fromfile('plain.py')\n"
-        "cfg.resume = {resume}\n"
-        "cfg.train_cfg.max_iters = {iterations}\n"
-        "Runner.from_cfg(cfg).train()\n"
+        "for resume, iterations in ((False, 2), (True, 4)):\n"
+        "    cfg = Config.fromfile('plain.py')\n"
+        "    cfg.experiment_name = f'to_{iterations}'\n"
+        "    cfg.resume = resume\n"
+        "    cfg.train_cfg.max_iters = iterations\n"
+        "    Runner.from_cfg(cfg).train()\n"
     )
-    for resume, iterations in ((False, 2), (True, 4)):
-        words = ("-c", code.format(resume=resume, iterations=iterations))
-        done = run(program=words)
-        assert done.returncode == 0, done.stderr
+    done = run(program=("-c", code))
+    assert done.returncode == 0, done.stderr
+    assert "loss_lap" in done.stdout
     assert "resumed epoch: 0, iter: 2" in done.stdout
     assert "weights_only=False" not in done.stderr
     assert (pairs / "plain/iter_4.pth").is_file()
@@ -150,28 +148,15 @@ def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, p
     )
     assert mmengine_run("train", cfg, "--work-dir", "straight") == 0
     path = write_config(pairs, cfg, "run.py")
-    words = ["-m", "ktdn_plugin", "mmengine", "train", str(path), "--work-dir", "cut"]
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        cwd=pairs,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    words = ["mmengine", "train", path, "--work-dir", "cut"]
+    command = Command(words, pairs, {})
+    command.wait_until(
+        lambda: any('"loss"' in log.read_text() for log in pairs.glob("cut/*/vis_data/*.json"))
     )
-    until = time.monotonic() + 120
-    while not any('"loss"' in log.read_text() for log in pairs.glob("cut/*/vis_data/*.json")):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGTERM)  # as Slurm does it: the worker gets it, too
-    try:
-        _, said = process.communicate(timeout=60)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 128 + signal.SIGTERM, said
+    command.send(signal.SIGTERM, to_all=True)  # as Slurm does it: the worker gets it, too
+    done = command.wait(60)
+    said = done.stderr
+    assert done.returncode == 128 + signal.SIGTERM, said
     (saved,) = pairs.glob("cut/iter_*.pth")
     iteration = int(saved.stem.removeprefix("iter_"))
     assert iteration < 30
@@ -179,7 +164,7 @@ def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, p
         f"stopped by SIGTERM after iteration {iteration}, whose state is saved; --resume resumes "
         "from it"
     )
-    done = run(*words[2:], "--resume")
+    done = run(*words, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(state_of(pairs / "cut/iter_30.pth"), state_of(pairs / "straight/iter_30.pth"))
 
@@ -193,30 +178,19 @@ def test_killed_it_resumes_as_if_uninterrupted(run, pairs: Path) -> None:
         default_hooks__checkpoint__max_keep_ckpts=2,
     )
     path = write_config(pairs, cfg, "run.py")
-    words = [sys.executable, "-m", "ktdn_plugin", "mmengine", "train", str(path), "--resume"]
+    words = ["mmengine", "train", path, "--resume"]
     for last in (2, 4):
-        # As the runs that it is compared with: other threads add up in another order.
-        process = subprocess.Popen(
-            words,
-            cwd=pairs,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        until = time.monotonic() + 120
-        while not (pairs / f"work_dirs/run/iter_{last}.pth").exists():
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        command = Command(words, pairs, {})
+        command.wait_until((pairs / f"work_dirs/run/iter_{last}.pth").exists)
+        command.send(signal.SIGKILL)
+        assert command.wait(60).returncode == -signal.SIGKILL
     # What a kill in the middle of writing leaves, and a damaged file of an older program.
     (pairs / "work_dirs/run/iter_7.pth").write_bytes(b"PK\x03\x04 cut off")
-    done = run(*words[3:])
+    done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "Passed over while looking for a checkpoint to resume" in done.stdout
     assert re.search(r"resumed epoch: 0, iter: [4-7]\b", done.stdout)
-    done = run(*words[3:], "--work-dir", "straight")
+    done = run(*words, "--work-dir", "straight")
     assert done.returncode == 0, done.stderr
     one, other = (pairs / folder / "iter_8.pth" for folder in ("work_dirs/run", "straight"))
     assert_same(state_of(one), state_of(other))
@@ -436,7 +410,7 @@ def test_an_error_ends_both_processes(run, pairs: Path) -> None:
     cfg = student_config(train_dataloader__batch_size=3, randomness__seed=1)
     cfg["train_dataloader"]["dataset"]["on_error"] = "skip"
     cfg["train_cfg"]["skip_at_most"] = 0.0
-    done = train(run, pairs, cfg, program=launch_of(2))
+    done = train(run, pairs, cfg, processes=2)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert any("1 of 6 training images cannot be read" in line for line in errors), done.stderr

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from preloaded import together
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -360,8 +358,10 @@ def test_unknown_features(named: nn.Module, image: Tensor) -> None:
 
 # Each process takes its part of one batch; the gradients are those of the whole.
 SCRIPT = """
+import sys
 import torch
 import torch.distributed as dist
+sys.path.append(sys.argv[1])
 from test_features import train_in_parallel
 
 dist.init_process_group("gloo")
@@ -390,16 +390,8 @@ def train_in_parallel() -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "script.py"]
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = together([Path(__file__).parent], [tmp_path] * 2, script=script)
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr
     assert {path.name for path in tmp_path.glob("done_*")} == {"done_0", "done_1"}

@@ -7,6 +7,7 @@ import io
 import pytest
 import timm
 import torch
+import torch._dynamo
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.training.optimizers import UNUSABLE, find_optimizer
@@ -24,7 +25,9 @@ def weights() -> list[torch.nn.Parameter]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [*sorted(TORCHS), *timm.optim.list_optimizers()])
-def test_every_name_trains_or_is_refused(name: str) -> None:
+def test_every_name_trains_or_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kron lets torch.compile generate kernels, which takes a minute and is torch's own matter.
+    monkeypatch.setattr(torch._dynamo.config, "disable", True)
     if name in (*UNUSABLE, "adahessian") or name.startswith(("bnb", "fused")):
         # The last two are other packages', and need a GPU.
         with pytest.raises(KTDNError, match=f"^'{name}' cannot be used"):
