@@ -182,7 +182,7 @@ def _write_store(
     # A draft's space is used again, whether it is resumed or started over.
     _check_room(destination, needed - (draft.stat().st_size if draft.exists() else 0))
     with StoreWriter(destination, _plan(scenes)) as writer:
-        if writer.begun_anew:
+        if writer.started_over:
             print_lines("An earlier, unfinished attempt used other files: starting over.")
         left = [each for each in sources if not writer.has(each.side, each.number, each.version)]
         done = len(sources) - len(left)

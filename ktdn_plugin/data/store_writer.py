@@ -48,7 +48,7 @@ class StoreWriter:
             if its plan is the same, and started over if not.
 
     Attributes:
-        begun_anew: Whether there was a draft that could not be resumed.
+        started_over: Whether there was a draft that could not be resumed.
 
     Raises:
         KTDNError: If ``path`` is taken, cannot be written to, or is being written by another
@@ -62,17 +62,17 @@ class StoreWriter:
         self._lock = lock_draft(self.draft, self.path)
         text = json.dumps(plan, sort_keys=True).encode()
         try:
-            self.begun_anew = not self._goes_on(text)
-            if self.begun_anew:
+            self.started_over = not self._resumes(text)
+            if self.started_over:
                 (self.draft / "data.mdb").unlink()
-                self._goes_on(text)
+                self._resumes(text)
         except BaseException:
             self.close()
             raise
         self._pending: list[tuple[bytes, bytes | memoryview]] = []
         self._pending_bytes = 0
 
-    def _goes_on(self, plan: bytes) -> bool:
+    def _resumes(self, plan: bytes) -> bool:
         """Opens the draft if it follows the plan, or is new; leaves it closed if not."""
         with self._explained():
             try:

@@ -227,7 +227,7 @@ def test_draft_is_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         begin()
     with StoreWriter(tmp_path / "store", {"plan": 1}) as writer:
-        assert not writer.begun_anew
+        assert not writer.started_over
         assert writer.has("clear", 0, (1, 2))
         assert not writer.has("clear", 0, (1, 3))  # another version of the file
         assert not writer.has("clear", 1, (1, 2))
@@ -250,7 +250,7 @@ def test_draft_of_another_plan_starts_over(tmp_path: Path) -> None:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         writer.flush()
     with StoreWriter(tmp_path / "store", {"plan": 2}) as writer:
-        assert writer.begun_anew
+        assert writer.started_over
         assert not writer.has("clear", 0)
 
 
@@ -259,17 +259,17 @@ def test_draft_that_was_complete_but_not_moved_keeps_its_plan(
 ) -> None:
     def write(plan: int) -> None:
         with StoreWriter(tmp_path / "store", {"plan": plan}) as writer:
-            begun_anew.append(writer.begun_anew)
+            started_over.append(writer.started_over)
             writer.add("clear", 0, random_image(0, 3, 4), "a")
             writer.finish(about({"clear": 1}), None)
 
-    begun_anew: list[bool] = []
+    started_over: list[bool] = []
     with monkeypatch.context() as patch:
         patch.setattr("ktdn_plugin.data.store_writer.move", lambda *_: 1 / 0)
         for plan in (1, 1, 2):
             with pytest.raises(ZeroDivisionError):
                 write(plan)
-    assert begun_anew == [False, False, True]
+    assert started_over == [False, False, True]
     with StoreWriter(tmp_path / "store", {"plan": 2}) as writer:
         writer.finish(about({"clear": 1}), None)
     assert Store(tmp_path / "store").info.counts == {"clear": 1}
@@ -294,7 +294,7 @@ def test_draft_with_a_damaged_page_starts_over(tmp_path: Path) -> None:
         content[leaf + 16 : leaf + 18] = b"\xff\xff"  # where LMDB would look for the first key
     file.write_bytes(content)
     with StoreWriter(tmp_path / "store", {}) as writer:
-        assert writer.begun_anew
+        assert writer.started_over
         assert not writer.has("clear", 0)
 
 
