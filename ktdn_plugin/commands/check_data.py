@@ -39,13 +39,13 @@ def check_data(
       ktdn check-data NH-HAZE --dataset nh-haze --split challenge-train
 
     Args:
-        paths: A set each: a store created by 'ktdn prepare', or a folder with hazy and clear
-            images in it. A folder of such (train, val, test) counts as those.
+        paths: A store created by 'ktdn prepare', or a folder with hazy and clear
+            images in it. A folder of these (train, val, test) counts as several.
         dataset: How the images are laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze,
             reside-its, reside-ots, sots-indoor, sots-outdoor or folders. Stores know theirs.
         split: Part of the dataset. May be given several times: each is a set. Not for --dataset
             folders.
-        output: Where to write. A picture of what is suspicious, if anything is. It replaces an
+        output: Where to write. A picture of what is suspicious, if anything. It replaces an
             existing one.
         strict: Exit with 1 for warnings as well.
     """

@@ -40,13 +40,13 @@ def evaluate(
 ) -> int:
     """Compare methods' results with ground truth, in one table.
 
-    PSNR and SSIM on RGB at full resolution, and other measures, of any methods'
+    PSNR and SSIM on RGB at full resolution, and other metrics, of any methods'
     images against ground truth, per image and mean.
 
     Images pair with ground truth by name. Equal names pair; else the name must
     begin with the ground truth's, or with its hazy image's, with or without
-    what distinguishes these (_GT, _hazy, ...), and go on with '_', '-', '.' or a
-    space and not a digit: 01, 01_hazy, 01_dehazed and 01_hazy_ktdn_test
+    what distinguishes these (_GT, _hazy, ...), followed by '_', '-', '.' or a
+    space and then no digit: 01, 01_hazy, 01_dehazed and 01_hazy_ktdn_test
     pair with 01_GT.png, 01_2 and 011 do not. No ground truth may be left
     without an image, or have two; images without ground truth are ignored, and
     counted.
@@ -85,8 +85,8 @@ def evaluate(
         split: Part of the dataset. For folders, what to call the images; stores know theirs.
         y: PSNR and SSIM on the Y channel too: psnr_y, ssim_y.
         metrics: More metrics, from pyiqa (licence: non-commercial): lpips, niqe, ...
-        per_image: Print each image's figures too.
-        output: Where to write. A table, .csv; the same as Markdown goes beside it. Both replace
+        per_image: Print each image's values too.
+        output: Where to write. A table, .csv, with a Markdown version beside it. Both replace
             existing ones.
         save: Folder to save the images of dcp and of checkpoints to, as METHOD/IMAGE.png.
     """

@@ -40,7 +40,7 @@ def _to_whole(_: Any, tokens: Sequence[Token]) -> int:
 Whole = Annotated[int, Parameter(converter=_to_whole)]
 """A whole number."""
 Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]
-Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
+Overwrite = Annotated[bool, Parameter(help="Replace existing files.")]
 AllowIncomplete = Annotated[
     bool,
     Parameter(

@@ -70,10 +70,10 @@ def haze(
     Args:
         photos: A photo, or a folder of photos.
         opt: Options file. YAML, as BasicSR's, or an mmengine config (.py), instead of photos.
-            Its first training samples are drawn into one sheet, hazy beside clear.
+            Its first training samples are shown on one sheet, hazy beside clear.
         output: Where to write. A folder; with -opt the sheet.
-        seed: Seed of the random numbers. Of the first photo; the next one has the next seed.
-        count: Samples on the sheet of -opt.
+        seed: Seed of the random numbers. The first photo's; each next photo uses the next seed.
+        count: Number of samples on the sheet of -opt.
         depth: The photo's depth, brighter where it is farther: haze gets thicker there.
         transmission: Write NAME_transmission.png too.
     """

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 def info(
     files: Annotated[Sequence[Path], Parameter(name="FILE")], /, *, json: bool = False
 ) -> None:
-    """Show what checkpoint files are: network, encoder, training run, split and figures.
+    """Show what checkpoint files are: network, encoder, training run, split and metrics.
 
     Args:
         files: Checkpoints in any layout, or ktdn_small, ktdn_tiny.

@@ -40,7 +40,7 @@ def train(
     resume: Annotated[Sequence[str] | None, valued("[CHECKPOINT]", consume_multiple=(0, 1))] = None,
     flags: ConfigFlags = FLAGS,
 ) -> None:
-    """Train a network as an mmengine config says.
+    """Train a network from an mmengine config.
 
     Args:
         config: The config file.
@@ -58,7 +58,7 @@ def measure(
     *,
     flags: ConfigFlags = FLAGS,
 ) -> None:
-    """Measure a checkpoint as an mmengine config says, and save its results.
+    """Measure a checkpoint with an mmengine config, and save its results.
 
     Args:
         config: The config file.

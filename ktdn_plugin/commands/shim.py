@@ -20,7 +20,7 @@ def shim(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write ktdn_arch.py, which brings KTDN into traiNNer-redux or neosr.
+    """Write ktdn_arch.py, which adds KTDN to traiNNer-redux or neosr.
 
     Args:
         destination: The program's checkout, or the folder archs in it.

@@ -30,7 +30,7 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
     """Reads an image's metadata.
 
     Args:
-        image: The opened image. A PNG's pixels are loaded: some metadata lie behind them.
+        image: The opened image. A PNG's pixels are loaded: some metadata is behind them.
         content: Its file.
         notes: Gets a line for what cannot be taken over.
 
