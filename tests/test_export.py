@@ -166,7 +166,7 @@ def test_printed_usage_lines_run(folder: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 BAD = {
-    "ending": (["-o", "net.pb"], "net.pb: exported files end in .onnx or .pt2; name it so"),
+    "ending": (["-o", "net.pb"], "net.pb: exported files end in .onnx or .pt2; use one of them"),
     "no ending": (["-o", "net"], "net: exported files end in .onnx or .pt2"),
     "another ending": (["-o", "net.onnx", "--torch"], "--torch writes files that end in .pt2"),
     "yet another": (["-o", "net.pt2", "--onnx"], "--onnx writes files that end in .onnx"),

@@ -112,7 +112,7 @@ class Augmentation:
         """
         if min(height, width) < self.size:
             raise KTDNError(
-                f"{width} x {height} pixels are fewer than the crop, gt_size: {self.size}; lower "
+                f"{width} x {height} pixels, smaller than the crop, gt_size: {self.size}; lower "
                 "it or remove the image"
             )
         side = self.size

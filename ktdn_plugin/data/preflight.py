@@ -90,7 +90,7 @@ def _check_sizes(
     height, width = sizes[-1]
     if crop is not None and min(height, width) < crop:
         raise KTDNError(
-            f"{sides[-1].describe(number)}: {width} x {height} pixels are fewer than the crop, "
+            f"{sides[-1].describe(number)}: {width} x {height} pixels, smaller than the crop, "
             f"gt_size: {crop}; lower it or remove the image"
         )
     if min(height, width) <= 2 * border[1]:

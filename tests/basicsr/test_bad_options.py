@@ -86,7 +86,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("datasets.val.name", "../.."), "datasets.val.name: '../..' must be"),
         (set_in("datasets.val.name", "train"), "datasets: two have the name 'train'"),
         (set_in("datasets.train.io_backend", {"type": "dsk"}), "did you mean 'disk'?"),
-        (set_in("datasets.train.type", "SingleImageDataset"), "has no clear images to learn"),
+        (set_in("datasets.train.type", "SingleImageDataset"), "has no clear images to train"),
         (lambda opt: opt.pop("name"), "name: missing"),
         (lambda opt: opt.pop("train"), "train: missing"),
         (set_in("train", 3), "train: 3 must be a section"),
@@ -130,7 +130,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("datasets.train.gt_sise", 1), "did you mean 'gt_size'?"),
         (
             set_in("datasets.train.gt_size", 65),
-            "80 x 64 pixels are fewer than the crop, gt_size: 65",
+            "80 x 64 pixels, smaller than the crop, gt_size: 65",
         ),
         (set_in("train.amp", "bf61"), "train.amp: 'bf61' must be off, bf16 or fp16"),
         (set_in("train.amp", True), "train.amp: True must be off, bf16 or fp16"),

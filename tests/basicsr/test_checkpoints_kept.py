@@ -114,7 +114,7 @@ def test_auto_resume_skips_incomplete_states(pairs: Path, run) -> None:
     assert len(passed) == 3
     for line, name in zip(passed, ("8.state", "net_g_6.pth", "net_g_4.pth"), strict=True):
         assert name in line
-    assert "or name network_g in path.ignore_resume_networks" in passed[2]
+    assert "or list network_g in path.ignore_resume_networks" in passed[2]
     assert "2.state: 2 of 8 done" in done.stderr
 
 

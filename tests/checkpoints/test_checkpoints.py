@@ -289,8 +289,8 @@ def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([torch.ones(2)], "holds a list, not a network's weights"),
-        (torch.ones(2), "holds a Tensor, not a network's weights"),
+        ([torch.ones(2)], "contains a list, not a network's weights"),
+        (torch.ones(2), "contains a Tensor, not a network's weights"),
         ({}, "contains no network weights"),
         ({"params": {}}, "contains no network weights"),
         ({"params": 3}, "contains no network weights"),
@@ -298,7 +298,7 @@ def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
         ({"meta": {}, "state_dict": 3}, "contains no network weights"),
         (
             {"meta": {}, "state_dict": {"a": torch.ones(1)}, "ema_state_dict": []},
-            "holds no network",
+            "contains no network",
         ),
         ({"meta": {}, "state_dict": {0: torch.ones(1)}}, "contains no network weights"),
         ({"epoch": 3, "optimizers": []}, "(it has epoch, optimizers)"),
@@ -375,7 +375,7 @@ def test_load_weights_is_all_or_nothing(content: dict[str, Tensor], words: str, 
     network = nn.Linear(3, 2)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     torch.save(content, file)
-    with one_line(file, "another network than this Linear", words):
+    with one_line(file, "a different network than this Linear", words):
         load_weights(network, file)
     assert_equal(network.state_dict(), before)
 

@@ -43,7 +43,7 @@ def test_settings(layout: str, tmp_path: Path) -> None:
         "ktdn_plugin.load_network(path)",
     )  # fmt: skip
     refused(network(**SHAPED), path, "mean [0.5", "; std [0.2, 0.3, 0.4], and this network has")
-    refused(network(**{**SHAPED, "reduction": 8}), path, "another network than this KTDN with")
+    refused(network(**{**SHAPED, "reduction": 8}), path, "a different network than this KTDN with")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_settings(layout: str, tmp_path: Path) -> None:
 )
 def test_another_head_or_widths(own: dict, other: dict, words: str, tmp_path: Path) -> None:
     torch.save({"params": network(**other).state_dict()}, tmp_path / "net.pth")
-    refused(network(**own), tmp_path / "net.pth", "another network than this KTDN with", words)
+    refused(network(**own), tmp_path / "net.pth", "a different network than this KTDN with", words)
 
 
 def test_what_a_file_says_wrongly_of_its_head_and_widths(tmp_path: Path) -> None:

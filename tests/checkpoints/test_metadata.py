@@ -147,7 +147,7 @@ def test_parts() -> None:
     assert network_of(METADATA, "a.pth") == {
         key: value for key, value in METADATA["network"].items() if key != "type"
     }
-    with pytest.raises(KTDNError, match=r"a.pth: .* another network than KTDN: SRVGGNet"):
+    with pytest.raises(KTDNError, match=r"a.pth: .* a different network than KTDN: SRVGGNet"):
         network_of({"network": {"type": "SRVGGNet"}}, "a.pth")
     with pytest.raises(KTDNError, match=r"a.pth: its metadata's 'network' is not a dictionary"):
         network_of({"network": "KTDN"}, "a.pth")

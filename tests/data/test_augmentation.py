@@ -80,7 +80,7 @@ def test_scale_takes_more_or_less_of_the_image(seed: int, low: float, high: floa
 
 
 def test_image_smaller_than_the_crop() -> None:
-    with pytest.raises(KTDNError, match="90 x 60 pixels are fewer than the crop, gt_size: 61"):
+    with pytest.raises(KTDNError, match="90 x 60 pixels, smaller than the crop, gt_size: 61"):
         Augmentation(61).draw(60, 90)
 
 

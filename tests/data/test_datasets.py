@@ -77,7 +77,7 @@ def test_sizes_that_differ(pairs: Path) -> None:
 
 
 def test_clear_image_smaller_than_the_crop_is_named(pairs: Path) -> None:
-    with pytest.raises(KTDNError, match=r"02\.png: 80 x 64 pixels are fewer than the crop"):
+    with pytest.raises(KTDNError, match=r"02\.png: 80 x 64 pixels, smaller than the crop"):
         ClearDataset(files(pairs / "train/clear"), Augmentation(65))[2]
 
 

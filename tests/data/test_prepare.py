@@ -167,7 +167,7 @@ def test_current_folder_is_not_replaced(
     before = sorted(tmp_path.rglob("*"))
     message = refusal(photos, name)
     assert "current folder" in message
-    assert "name a folder within it" in message
+    assert "choose a folder within it" in message
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -178,7 +178,7 @@ def test_mount_point_is_refused_before_anything_is_done(photos: Path, small_disk
     subprocess.run(bound, check=True)
     try:
         message = refusal(photos, small_disk / "a b")
-        assert f"name a folder within it, such as {small_disk / 'a b/store'}" in message
+        assert f"choose a folder within it, such as {small_disk / 'a b/store'}" in message
     finally:
         subprocess.run(["umount", str(small_disk / "a b")], check=True)
     for folder in ("a b", "within"):
@@ -468,7 +468,7 @@ def test_too_small_a_disk_is_found_out_before_anything_is_done(
     long_work: tuple[list[str], Path], small_disk: Path, run
 ) -> None:
     message = error_line(run("prepare", "many", "disk/store"))
-    assert "are needed, 20.0 MiB are free" in message
+    assert "are needed, but only 20.0 MiB are free" in message
     assert list(small_disk.iterdir()) == []
 
 

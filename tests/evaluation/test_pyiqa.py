@@ -141,7 +141,7 @@ def test_weights_that_cannot_be_downloaded(
     assert line.startswith(f"error: --metrics {metric}: its weights cannot be downloaded (")
     assert "; fetch https://" in line
     assert f" elsewhere and put it at {tmp_path / 'cache'}" in line
-    assert line.endswith(f", or leave {metric} out")
+    assert line.endswith(f", or remove {metric}")
     assert not Path("evaluation.csv").exists()
 
 

@@ -29,7 +29,7 @@ def truncate(path: Path) -> None:
         (lambda at: None, "teacher.pth: no such checkpoint file"),
         (lambda at: (at / "teacher.pth").mkdir(), "teacher.pth: no such checkpoint file"),
         (lambda at: (at / "teacher.pth").write_text("hello"), "teacher.pth: "),
-        (lambda at: teacher_file(at, OTHER_ENCODER), "another network than this KTDN"),
+        (lambda at: teacher_file(at, OTHER_ENCODER), "a different network than this KTDN"),
         (lambda at: truncate(teacher_file(at)), "teacher.pth: truncated or damaged"),
     ],
     ids=["missing", "folder", "text", "another", "truncated"],
@@ -46,7 +46,7 @@ def test_teacher(fails, pairs: Path, prepare: Prepare, expected: str) -> None:
     ("prepare", "expected"),
     [
         (lambda at: None, "no such checkpoint file"),
-        (lambda at: teacher_file(at, OTHER_ENCODER), "another network than this KTDN"),
+        (lambda at: teacher_file(at, OTHER_ENCODER), "a different network than this KTDN"),
         (lambda at: truncate(teacher_file(at)), "truncated or damaged"),
         (lambda at: torch.save([1, 2], at / "teacher.pth"), "not a network's weights"),
         (lambda at: torch.save({"a": 1}, at / "teacher.pth"), "contains no network weights"),
@@ -95,7 +95,7 @@ def remove(name: str) -> Prepare:
         (lambda at: write_png(at / "val/hazy/01.png", 1, (60, 80)), "01.png differ in size"),
         (
             lambda at: [write_png(at / f"train/{kind}/03.png", 1, (40, 80)) for kind in KINDS],
-            "80 x 40 pixels are less than the crop, gt_size: 48",
+            "80 x 40 pixels, smaller than the crop, gt_size: 48",
         ),
         (lambda at: (at / "train/hazy/00.png").write_bytes(b""), "00.png: empty file"),
         (

@@ -121,11 +121,11 @@ def test_value_on_another_page_of_the_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("offset", "form", "value", "part"),
     [
-        (0, "<Q", 77, "is none of the tree"),  # a page's own number
-        (10, "<H", 0x22, "is none of the tree"),  # its kind
-        (12, "<H", 0xFFFE, "is none of the tree"),  # how many nodes there are
-        (12, "<H", 16, "is none of the tree"),
-        (14, "<H", 0xFFFF, "is none of the tree"),  # where they begin
+        (0, "<Q", 77, "is not part of the tree"),  # a page's own number
+        (10, "<H", 0x22, "is not part of the tree"),  # its kind
+        (12, "<H", 0xFFFE, "is not part of the tree"),  # how many nodes there are
+        (12, "<H", 16, "is not part of the tree"),
+        (14, "<H", 0xFFFF, "is not part of the tree"),  # where they begin
         (16, "<H", PAGE - 2, "is outside of it"),  # where the first one is
         (16, "<H", 16, "is outside of it"),
     ],
@@ -166,7 +166,7 @@ def test_tree_with_a_cycle(path: Path) -> None:
     content[first : first + 6] = struct.pack("<HHH", branch // PAGE, 0, 0)
     (path / "data.mdb").write_bytes(content)
     read, checked = refusal(path)
-    assert f"page {branch // PAGE} is none of the tree" in read
+    assert f"page {branch // PAGE} is not part of the tree" in read
     assert f"page {branch // PAGE} is in the tree twice" in checked
 
 

@@ -289,7 +289,7 @@ def test_whole_its_is_listed(tmp_path: Path) -> None:
 
 def test_another_dataset_is_not_mistaken_for_this_one(copies, tmp_path: Path) -> None:
     message = refusal(copies("o-haze"), "i-haze", "all")
-    assert "holds no image of i-haze/all" in message
+    assert "contains no image of i-haze/all" in message
     assert DATASETS["i-haze"].page in message
     assert "no such folder" in refusal(tmp_path / "absent", "nh-haze", "all")
     archive = tmp_path / "NH-HAZE.zip"
