@@ -110,7 +110,7 @@ def test_auto_resume_skips_incomplete_states(pairs: Path, run) -> None:
     (nets / "net_g_4.pth").unlink()
     done = run("train", "-opt", path, "--auto_resume")
     assert done.returncode == 0, done.stderr
-    passed = [line for line in done.stdout.splitlines() if "Passed over" in line]
+    passed = [line for line in done.stdout.splitlines() if "Skipped " in line]
     assert len(passed) == 3
     for line, name in zip(passed, ("8.state", "net_g_6.pth", "net_g_4.pth"), strict=True):
         assert name in line
@@ -143,7 +143,7 @@ def test_a_run_continues_with_its_whole_network(pairs: Path, train, capfd) -> No
     # Nor does the optimizer's state go on with another one, by which it would overwrite memory.
     opt["path"]["ignore_resume_networks"] = ["network_g"]
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
-    assert "2.state: the state of a training with another optimizer" in capfd.readouterr().err
+    assert "2.state: the state of a run with a different optimizer" in capfd.readouterr().err
 
 
 def test_options_name_where_a_run_resumes(pairs: Path, run) -> None:

@@ -241,7 +241,7 @@ def test_skipping_is_for_training(fails, pairs: Path) -> None:
         ({"split": "small-val"}, "split: small-val was requested, but train_store holds"),
         ({"layout": "o-haze"}, "layout: o-haze was requested"),
         ({"dataroot_lq": "train/hazy"}, "dataroot_lq: a store lists its own images"),
-        ({"gt_size": 70}, "train_store, clear image clear/00.png: 80 x 64 pixels are less than"),
+        ({"gt_size": 70}, "train_store, clear image clear/00.png: 80 x 64 pixels, smaller than"),
         ({"dataroot_gt": "clear_store"}, "clear_store: this store has no hazy images"),
         ({"dataroot_gt": "train"}, "dataroot_lq: missing; train is not a store"),
         (

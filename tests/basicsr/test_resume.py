@@ -96,7 +96,7 @@ def test_resume_with_another_optimizer(pairs: Path, run) -> None:
     opt["train"]["total_iter"] = 3
     done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
     assert done.returncode == 1
-    assert "2.state: the state of a training with another optimizer" in done.stderr
+    assert "2.state: the state of a run with a different optimizer" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -195,13 +195,13 @@ def test_invalid_targets(tmp_path: Path) -> None:
         "'.bin', does not tell the layout", "--to ktdn", source=source, target=tmp_path / "new.bin"
     )
     fails("'', does not tell the layout", source=source, target=tmp_path / "new")
-    fails("'safetensor' is none of", "did you mean 'safetensors'", source=source, target=new,
+    fails("'safetensor' is not one of", "did you mean 'safetensors'", source=source, target=new,
           to="safetensor")  # fmt: skip
     fails("needs the suffix .safetensors", source=source, target=new,
           to="safetensors")  # fmt: skip
     fails("needs the suffix .pth", source=source, to="mmengine",
           target=tmp_path / "new.safetensors")  # fmt: skip
-    fails("'ema' is neither of", source=source, target=new, param_key="ema")
+    fails("'ema' is not one of", source=source, target=new, param_key="ema")
     torch.save({"params": network().state_dict()}, other)
     fails("has no 'params_ema', only params", source=other, target=new, param_key="params_ema")
     fails("a training state of iteration 40", source=training_state(tmp_path), target=new)
