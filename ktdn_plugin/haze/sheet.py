@@ -1,4 +1,4 @@
-"""A contact sheet of training samples: what a network is shown, and what it should make of it."""
+"""A contact sheet of training samples: inputs and targets."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_seed_and_both_toolboxes_give_the_same_samples(options: Path) -> None:
         ("-opt teacher.yml -o there.png", "there.png: exists; --overwrite replaces it"),
         ("-opt nowhere.yml", "nowhere.yml"),
         ("-opt nowhere.py", "nowhere.py: no such config file"),
-        ("-opt empty.py", "empty.py: has no train_dataloader; name a config that trains"),
+        ("-opt empty.py", "empty.py: has no train_dataloader; give a config that trains"),
         ("-opt wrong.yml", "wrong.yml: datasets.train: degradation.jpg: unknown key; did you"),
     ],
 )
