@@ -157,7 +157,7 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int) -> list[tuple[
     """Finds a user's pairs, as many as asked for at most; None where no folders are named."""
     if hazy is None or clear is None:
         if hazy is not clear:
-            raise KTDNError("bench: --hazy and --gt go together; name both folders, or neither")
+            raise KTDNError("bench: --hazy and --gt go together; give both folders, or neither")
         return None
     scenes = open_scenes(clear, hazy=hazy, allow_incomplete=True).aligned()
     return list(zip(scenes.files("hazy")[:count], scenes.files("clear"), strict=False))
@@ -217,7 +217,7 @@ def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) 
             height, width = pair[0].shape[:2]
             if min(height, width) < least:
                 raise KTDNError(
-                    f"bench: images of {width} x {height} pixels are less than the crop; lower "
+                    f"bench: images of {width} x {height} pixels are smaller than the crop; lower "
                     f"--crop-size {least}"
                 )
             for side, image in zip(SIDES, pair, strict=True):

@@ -194,8 +194,8 @@ def test_command_prints_the_table(capsys: pytest.CaptureFixture) -> None:
     ("words", "code", "message"),
     [
         (["ktdn_smal"], 1, "error: there is no model 'ktdn_smal'; did you mean 'ktdn_small'?"),
-        (["--sizes", "0x10"], 1, "--sizes: '0x10' is no WIDTHxHEIGHT, such as 1600x1200"),
-        (["--size", "big"], 1, "--sizes: 'big' is no WIDTHxHEIGHT, such as 1600x1200"),
+        (["--sizes", "0x10"], 1, "--sizes: '0x10' is not WIDTHxHEIGHT, such as 1600x1200"),
+        (["--size", "big"], 1, "--sizes: 'big' is not WIDTHxHEIGHT, such as 1600x1200"),
     ],
 )
 def test_command_with_wrong_arguments(

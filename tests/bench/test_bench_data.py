@@ -74,7 +74,7 @@ def test_a_reader_that_gives_something_else_is_refused(photos: Path) -> None:
     ("change", "message"),
     [
         ({"size": 0}, "size is 0; it must be at least 1"),
-        ({"size": 301}, "320 x 300 pixels are less than the crop; lower --crop-size 301"),
+        ({"size": 301}, "320 x 300 pixels are smaller than the crop; lower --crop-size 301"),
         ({"pairs": 0}, "pairs is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"workers": [0, -1]}, "workers is -1; it must be at least 0"),
