@@ -25,7 +25,7 @@ class ClearImageDataset(Dataset):
 
     Args:
         dataroot_gt: A store, a public dataset's folder with ``layout``, a folder of clear images,
-            or an LMDB of BasicSR's, see :func:`ktdn_plugin.scenes.options.scenes_of_options`.
+            or a BasicSR LMDB, see :func:`ktdn_plugin.scenes.options.scenes_of_options`.
         **options:
 
             - ``layout``: which public dataset the folder is, as it is unpacked; ``split``: which
@@ -63,7 +63,7 @@ class ClearImageDataset(Dataset):
         self.on_error = options.pop("on_error", "raise")
         if self.on_error not in ON_ERROR:
             raise KTDNError(
-                f"on_error: {self.on_error!r} is neither of {', '.join(ON_ERROR)}"
+                f"on_error: {self.on_error!r} is not one of {', '.join(ON_ERROR)}"
                 f"{did_you_mean(self.on_error, ON_ERROR)}"
             )
         # What is None is as good as not given.

@@ -36,7 +36,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
     """mmengine's loop over iterations, whose randomness follows from the seed and the iteration.
 
     mmengine's own reads all data that a resumed training has seen before, to throw it away, and
-    goes on with other random numbers. This one goes on where it was, at once.
+    continues with other random numbers. This one resumes where it stopped, at once.
 
     Args:
         runner: The runner.
@@ -131,7 +131,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         return self.runner.model
 
     def _go_on_after(self) -> int:
-        """Returns the samples that were taken before; says in the log what is another than then."""
+        """Returns the samples that were taken before; logs what has changed since."""
         sampler, hub = self.dataloader.sampler, self.runner.message_hub
         batch = self.dataloader.batch_size * sampler.world_size
         self._terms = {
@@ -216,7 +216,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
 
 
 class _Idle:
-    """A data loader that gives nothing yet."""
+    """A data loader that yields nothing yet."""
 
     def __init__(self, dataloader: DataLoader) -> None:
         self.dataset = dataloader.dataset

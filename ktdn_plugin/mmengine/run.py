@@ -50,8 +50,8 @@ def build_runner(
     Args:
         config: The config file.
         work_dir: Where the run writes; by default what the config says, or ``work_dirs/NAME``.
-        resume: True goes on from the newest checkpoint of the work directory, if there is one; a
-            path goes on from that one.
+        resume: True resumes from the newest checkpoint of the work directory, if there is one; a
+            path resumes from that one.
         test: A checkpoint to test; without one the Runner is for training.
         overrides: ``key.key=value`` changes to the config.
         launcher: ``none`` recognises torchrun and srun; ``pytorch`` and ``slurm`` insist on one.
@@ -126,7 +126,7 @@ def _checkpoint_to_resume(cfg: Config, resume: bool | str | Path) -> Path | None
         return Path(resume)
     if cfg.get("resume") and cfg.get("load_from"):
         return Path(cfg.load_from)
-    # A launcher that starts a run again wants it to go on.
+    # A launcher that starts a run again wants it to continue.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
     if resume or restarted or cfg.get("resume"):
         return find_checkpoint(Path(cfg.work_dir))
@@ -138,7 +138,7 @@ def _agree(cfg: Config, found: Path | None) -> None:
     if len(set(everywhere)) > 1:
         raise KTDNError(
             f"{cfg.work_dir}: the processes found different checkpoints to resume from "
-            f"({', '.join(map(str, everywhere))}); the folder must be one that all hosts share"
+            f"({', '.join(map(str, everywhere))}); all hosts must share this folder"
         )
     # Where there is none yet, training starts with what load_from says.
     cfg.resume = found is not None
@@ -224,7 +224,7 @@ def test_pipeline(
 
 @contextmanager
 def _leaving() -> Iterator[None]:
-    """Leaves the other processes at the end, and says which one is gone where one is."""
+    """Leaves the process group at the end, and says if another process died."""
     failed = True
     try:
         with distributed.peer_failures_as_errors("--resume"), _explaining_unused():

@@ -17,7 +17,8 @@ class SeededSampler(Sampler[SampleDraw]):
     """Endless training samples in an order that follows from the seed alone.
 
     The samples that make an iteration do not depend on how many processes share them, nor does
-    their augmentation. With ``SeededTrainLoop`` a resumed training goes on with the very next one.
+    their augmentation. With ``SeededTrainLoop`` a resumed training continues with the very next
+    one.
 
     Args:
         dataset: The dataset.

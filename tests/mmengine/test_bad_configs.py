@@ -211,7 +211,7 @@ VALUES: list[tuple[str, object, str]] = [
     ("val_evaluator", 3, "val_evaluator: 3 must be a list"),
     ("val_evaluator.0.crop_border", -1, "PSNR.crop_border: -1 must be"),
     ("val_evaluator.1.crop_border", 20, "00.png is too small to be measured with crop_border=20"),
-    ("val_evaluator.0.collect_device", "gp", "'gp' is none of cpu, gpu, npu"),
+    ("val_evaluator.0.collect_device", "gp", "'gp' is not one of cpu, gpu, npu"),
     ("val_cfg.fp16", "x", "val_cfg: cannot be used: set_autocast_enabled()"),
     ("visualizer", 3, "visualizer: 3 must be a dict(type=...)"),
     ("visualizer.vis_backends", 3, "visualizer: cannot be used: vis_backends must be a list"),

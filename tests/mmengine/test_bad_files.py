@@ -138,7 +138,7 @@ def measured_on(folder: str) -> dict:
 
 def test_on_error_is_misspelt(fails) -> None:
     cfg = teacher_config(train_dataloader__dataset__on_error="skp")
-    assert "on_error: 'skp' is neither of raise, skip; did you mean 'skip'?" in one(fails(cfg))
+    assert "on_error: 'skp' is not one of raise, skip; did you mean 'skip'?" in one(fails(cfg))
 
 
 def cut_pixels(path: Path) -> None:
@@ -190,7 +190,7 @@ def test_too_many_unreadable_images(breaks, pairs: Path) -> None:
 def test_skipping_needs_the_loop_that_counts(breaks, pairs: Path) -> None:
     cfg = skipping()
     cfg["train_cfg"] = {"type": "IterBasedTrainLoop", "max_iters": 2}
-    assert "take it, or on_error='raise'" in one(breaks(cfg))
+    assert "use it, or on_error='raise'" in one(breaks(cfg))
 
 
 def test_work_directory_that_holds_what_the_run_needs(fails, pairs: Path) -> None:

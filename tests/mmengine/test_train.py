@@ -188,7 +188,7 @@ def test_killed_it_resumes_as_if_uninterrupted(run, pairs: Path) -> None:
     (pairs / "work_dirs/run/iter_7.pth").write_bytes(b"PK\x03\x04 cut off")
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    assert "Passed over while looking for a checkpoint to resume" in done.stdout
+    assert "Skipped while looking for a checkpoint to resume" in done.stdout
     assert re.search(r"resumed epoch: 0, iter: [4-7]\b", done.stdout)
     done = run(*words, "--work-dir", "straight")
     assert done.returncode == 0, done.stderr
@@ -264,7 +264,7 @@ def test_a_changed_schedule_is_followed(mmengine_run: Callable, pairs: Path) -> 
     rates = [re.findall(r"Iter\(train\) \[(\d)/\d\] +lr: (\S+)", log) for log in logs]
     assert len(rates[0]) == 6
     assert rates[0][2:] == rates[1][2:]
-    changed = "Resuming with another param_scheduler.T_max: 8, was 2; the learning rate follows"
+    changed = "Resuming with a different param_scheduler.T_max: 8, was 2; the learning rate follows"
     assert logs[1].count(changed) == 1
     said = (
         "Continuing with the state's learning rates, [[0.001], [0.001]], not the options', [[0.5]"
@@ -282,7 +282,7 @@ def test_another_kind_of_schedule_is_not_resumed(
     capfd.readouterr()
     assert mmengine_run("train", cfg, "--resume") == 1
     (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
-    assert "another optimizer or scheduler (param_scheduler); change them back" in line
+    assert "a different optimizer or scheduler (param_scheduler); change them back" in line
 
 
 def test_a_changed_batch_continues_where_the_samples_were(
@@ -313,7 +313,7 @@ def test_another_models_training_is_not_resumed(
     capfd.readouterr()
     assert mmengine_run("train", cfg, "--resume", "teacher/iter_4.pth") == 1
     (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
-    assert "the training of another model than this KTDNDistiller" in line
+    assert "the training of a different model than this KTDNDistiller" in line
     assert not (pairs / "work_dirs").exists()
 
 
