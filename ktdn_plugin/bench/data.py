@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from ktdn_plugin.scenes.opening import open_scenes
 from ktdn_plugin.scenes.store import StoreInfo
 
 BATCH_SIZE = 16
+STEP_SECONDS = 0.5  # at least
 SIDES = ("hazy", "clear")
 FORMS = (
     ("PairedImageDataset, PNG files", "PairedImageDataset", "hazy", "clear"),
@@ -82,8 +84,8 @@ def run_bench_data(
         pairs: Pairs to measure with, at most.
         size: Height and width of a crop.
         workers: Numbers of processes of a data loader; with 0 samples are read without one.
-        steps: Timed batches of each reader (and worker); the median counts.
-        warmup: Batches before them, none or more.
+        steps: Timed steps of each reader, half a second or longer; the median counts.
+        warmup: Steps before them, none or more.
         seed: Seed of crops, flips and turns, and of the pairs that are made.
 
     Raises:
@@ -122,7 +124,6 @@ def run_bench_data(
                     "workers": number,
                     "seed": seed,
                 },
-                BATCH_SIZE * max(number, 1),
             )
             for number in workers
             for name, kind, hazy_part, clear_part in FORMS
@@ -269,9 +270,9 @@ def prepare(
     workers: int,
     seed: int,
 ) -> Step:
-    """Opens a dataset; a step reads a batch, or one of each worker.
+    """Opens a dataset; a step reads batches for some time, or as many of each worker.
 
-    Its result is the digest of its first batch.
+    Its result has the digest of its first batch.
     """
     # Imported late: BasicSR takes seconds.
     from ktdn_plugin.basicsr.building import build_training_dataset
@@ -281,13 +282,22 @@ def prepare(
     samples, numbers = DrawnSamples(dataset, images, seed), _endless_batches()
     batches = _with_workers(samples, numbers, workers) if workers else None
 
-    def run() -> Callable[[], dict[str, Any]]:
+    def read() -> list[Any]:
         if batches is not None:
-            first, *_ = [next(batches) for _ in range(workers)]
-            return lambda: {"digest": digest(first)}
+            return [next(batches) for _ in range(workers)]
         # Without a data loader: to put samples together is no reading.
-        read = [samples[number] for number in next(numbers)]
-        return lambda: {"digest": digest(default_collate(read))}
+        return [[samples[number] for number in next(numbers)]]
+
+    def run() -> Callable[[], dict[str, Any]]:
+        start = time.perf_counter()
+        first, *others = read()
+        count = 1 + len(others)
+        while time.perf_counter() - start < STEP_SECONDS:
+            count += len(read())
+        return lambda: {
+            "count": BATCH_SIZE * count,
+            "digest": digest(first if workers else default_collate(first)),
+        }
 
     return run
 
@@ -322,7 +332,11 @@ def check_equal(ways: Sequence[Way]) -> None:
     """Refuses ways of which one gave another first batch than the first."""
     first = baseline(ways)
     for way in ways:
-        if first is not None and way.error is None and way.result != first.result:
+        if (
+            first is not None
+            and way.error is None
+            and way.result["digest"] != first.result["digest"]
+        ):
             raise KTDNError(
                 f"bench: '{way.name}' and '{first.name}' give different samples; speeds of unequal "
                 "work are not compared"

@@ -86,7 +86,7 @@ def run_bench(
         "device": str(place),
         "seed": seed,
     }
-    ways = [Way(name, {"variant": name, **job}, batch_size) for name in names]
+    ways = [Way(name, {"variant": name, **job}) for name in names]
     for line in describe_machine(place):
         print_lines(line)
     print_lines(
@@ -133,7 +133,7 @@ def _check(
 
 
 def prepare(variant: str, encoder: str, batch_size: int, size: int, device: str, seed: int) -> Step:
-    """Builds a variant's networks and batches; its result are the weighted losses by name."""
+    """Builds a variant's networks and batches; its result has the weighted losses by name."""
     place = torch.device(device)
     if variant != PLAIN and place.type == "cpu":
         keep_freed_memory()  # as ktdn train does
@@ -147,17 +147,21 @@ def prepare(variant: str, encoder: str, batch_size: int, size: int, device: str,
     def run() -> Callable[[], dict[str, Any]]:
         batches.append(batches.pop(0))
         losses = step(*batches[-1])
-        return lambda: {name: loss.item() for name, loss in losses.items()}
+        return lambda: {
+            "count": batch_size,
+            "losses": {name: loss.item() for name, loss in losses.items()},
+        }
 
     return run
 
 
 def _first_loss(way: Way, _: Way) -> str:
-    return f"{sum(way.result.values()):.5f}"
+    return f"{sum(way.result['losses'].values()):.5f}"
 
 
 def _difference(way: Way, base: Way) -> str:
-    return f"{max(abs(loss - base.result[name]) for name, loss in way.result.items()):.1e}"
+    wanted = base.result["losses"]
+    return f"{max(abs(loss - wanted[name]) for name, loss in way.result['losses'].items()):.1e}"
 
 
 def _data_share(

@@ -42,7 +42,10 @@ LONGEST_REASON = 160
 MEMORY_MARGIN = 1.2
 
 Step = Callable[[], Callable[[], dict[str, Any]]]
-"""What is timed. What it returns is called after the clock has stopped, and returns the result."""
+"""What is timed. What it returns is called after the clock has stopped, and returns the result.
+
+A result may say by ``count`` how many images the step was through with; without it, one.
+"""
 
 
 @dataclass
@@ -53,8 +56,7 @@ class Way:
         name: What the table calls it.
         job: Plain values, one of them ``device``: the arguments of the module's ``prepare``, which
             returns a :data:`Step`.
-        count: Images that a step is through with.
-        times: Seconds of each timed step.
+        times: Seconds of each timed step, for each image.
         peak: Most bytes that its process held in a timed step (in the latest one before
             them); on a GPU, that tensors took. None where it is not known.
         resident: Bytes that its process held after the latest step, None where it is not known.
@@ -64,7 +66,6 @@ class Way:
 
     name: str
     job: Mapping[str, Any]
-    count: int = 1
     times: list[float] = field(default_factory=list)
     peak: int | None = None
     resident: int | None = None
@@ -74,7 +75,7 @@ class Way:
     @property
     def seconds(self) -> float:
         """Median time of a step, for each image."""
-        return statistics.median(self.times) / self.count
+        return statistics.median(self.times)
 
 
 def baseline(ways: Sequence[Way]) -> Way | None:
@@ -213,7 +214,7 @@ class _Run:
         else:
             way.peak = answer["peak"]
         if self._taken >= self._warmup:
-            way.times.append(answer["seconds"])
+            way.times.append(answer["seconds"] / answer["result"].get("count", 1))
         self._advance(1)
 
     def _advance(self, steps: int) -> None:

@@ -44,7 +44,8 @@ def load_network(
     Args:
         path: A ``.pth`` or ``.safetensors`` file: ours, BasicSR's (``params``, ``params_ema``), the
             published layout, mmengine's, or a bare state dict.
-        encoder: Name of a timm backbone, where the file does not name it and several would fit.
+        encoder: Name of a timm backbone, where the file does not name it and it is none of the
+            usual ones.
         param_key: Where in the file the weights are, see
             :meth:`~ktdn_plugin.checkpoints.Checkpoint.select`; without it the averaged ones where
             there are any.

@@ -42,15 +42,14 @@ def test_the_command(photos: Path, run: Callable, tmp_path: Path) -> None:
     write_noise(photos / "hazy" / "photos" / "clear" / "z.png", 0)
     done = run(
         *("bench", "data", "--hazy", "photos/hazy", "--gt", "photos/clear"),
-        *("--crop-size", SIZE, "--steps", 2, "--workers", 0, 1),
+        *("--crop-size", SIZE, "--steps", 1, "--warmup", 0),
         env={"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)},
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("way "))
-    names = [*ROWS, *(f"{name}, 1 worker" for name in ROWS)]
-    cells = [re.split(r"  +", line) for line in lines[start : start + 1 + len(names)]]
-    assert [row[0] for row in cells] == ["way", *names]
+    cells = [re.split(r"  +", line) for line in lines[start : start + 1 + len(ROWS)]]
+    assert [row[0] for row in cells] == ["way", *ROWS]
     assert {len(row) for row in cells} == {7}
     assert cells[1][3] == "1.00x"
     # Noise cannot be compressed: every form takes at least the pixels.
@@ -123,6 +122,19 @@ def test_pairs_made_of_photographs(tmp_path: Path) -> None:
     # As much detail as photographs have: their PNGs are half as large as the pixels, or more.
     assert (tmp_path / "clear" / "0000.png").stat().st_size > clear.nbytes / 3
     assert len(open_scenes(tmp_path / "store")) == 1
+
+
+def test_workers_read_the_same(photos: Path, tmp_path: Path) -> None:
+    pairs = bench.find_pairs(photos / "hazy", photos / "clear", 2)
+    assert pairs is not None
+    bench.write_files(tmp_path, map(bench.read_pair, pairs), SIZE)
+    results = []
+    for workers in (0, 1):
+        kind, store = bench.FORMS[2][1], str(tmp_path / "store")
+        step = bench.prepare("cpu", kind, None, store, SIZE, 2, workers, 0)
+        results.append(step()())
+        assert results[-1]["count"] >= bench.BATCH_SIZE
+    assert results[0]["digest"] == results[1]["digest"]
 
 
 def test_samples_are_drawn_alike_whoever_reads() -> None:

@@ -124,9 +124,9 @@ def test_drawn_weights_let_every_layer_do_something() -> None:
 
 
 def test_table() -> None:
-    plain = Way("plain", {}, 1, [8.0, 9.0, 10.0], 3 * 10**9)
+    plain = Way("plain", {}, [8.0, 9.0, 10.0], 3 * 10**9)
     result = {"limit": 10**9, "difference": 0.01, "psnr": 50.0}
-    ours = Way("bf16", {}, 1, [3.0], 10**9, None, result)
+    ours = Way("bf16", {}, [3.0], 10**9, None, result)
     broken = Way("fp16", {}, error="failed: out of memory")
     columns = {"bound": bench._bound, "off": bench._difference, "PSNR to it": bench._psnr}
     lines = format_ways([plain, ours, broken], extras=columns)

@@ -41,7 +41,7 @@ def test_variants_compute_the_same_losses(together: bool, monkeypatch: pytest.Mo
     measure(bench.__name__, ways, steps=2, warmup=1)
     assert [way.error for way in ways] == [None, None, None]
     assert [len(way.times) for way in ways] == [2, 2, 2]
-    assert set(plain.result) == {"l_rec", "l_lap", "l_kt"}
+    assert set(plain.result["losses"]) == {"l_rec", "l_lap", "l_kt"}
     assert float(bench._difference(ours, plain)) < 1e-6
     assert 0 < float(bench._difference(bf16, plain)) < 1e-2
     if sys.platform == "linux":
@@ -150,8 +150,8 @@ def _is_alive(process: int) -> bool:
 
 
 def test_table_with_unknown_memory() -> None:
-    plain = Way("plain", {}, 2, [3.0, 1.0, 2.0], result={"l_rec": 0.5})
-    ours = Way("ours", {}, 2, [1.0], result={"l_rec": 0.75})
+    plain = Way("plain", {}, [1.5, 0.5, 1.0], result={"losses": {"l_rec": 0.5}})
+    ours = Way("ours", {}, [0.5], result={"losses": {"l_rec": 0.75}})
     columns = {"first loss": bench._first_loss, "off": bench._difference}
     cells = [line.split() for line in format_ways([plain, ours], extras=columns)]
     assert cells[1] == ["plain", "1000.00", "1.00", "1.00x", "-", "-", "0.50000", "0.0e+00"]
