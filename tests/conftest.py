@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,34 @@ from preloaded import Command, together
 from ktdn_plugin import own_commands
 
 Runner = Callable[..., subprocess.CompletedProcess]
+
+WORKING = {"run", "train", "fails", "refused", "mmengine_run", "browser", "preloaded_commands"}
+"""Fixtures that train, or start processes."""
+SECONDS = {True: 10.0, False: 0.2}
+"""What a test takes, about, by whether it is slow."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist would begin with the files of most tests, and end with one worker in one long test.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests that train or start processes as slow, all but a file's first, and orders files.
+
+    Files that take longest come first.
+    """
+    touched = set()
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        if item.get_closest_marker("slow") is None and WORKING & {*item.fixturenames}:
+            if item.path in touched:
+                item.add_marker(pytest.mark.slow)
+            touched.add(item.path)
+        seconds[item.path] += SECONDS[item.get_closest_marker("slow") is not None]
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 import yaml
 
@@ -18,6 +19,10 @@ ENCODER = "test_convnext"
 
 FRESH = ("-m", "ktdn_plugin")
 """The program as a person starts it."""
+
+
+in_one_and_two = pytest.mark.parametrize("fails", [1, 2], ids=["one", "two"], indirect=True)
+"""Runs what must fail in one process, and in two that form a job: for each stage of the checks."""
 
 
 def write_png(path: Path, seed: int, size: tuple[int, int] = (64, 80)) -> None:

@@ -58,6 +58,7 @@ def commands_on(folder: Path, photos: dict[str, str]) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_names_that_the_console_cannot_print(run, tmp_path: Path, encoding: str) -> None:
     names = {"雾_1.png": "雾_1.png", "žluť_2.png": "žluť_2.png"}
@@ -113,6 +114,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the file system takes no such names")
 def test_hostile_names_through_the_commands(run, tmp_path: Path) -> None:
     names = {f"{name}.png": f"{name}.png" for name in HOSTILE}

@@ -25,6 +25,7 @@ def read_table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_demo_runs_all_stages_and_draws_the_result(run, tmp_path: Path) -> None:
     done = run("demo", "-o", "out", "--force_yml", *SHORT)
     assert done.returncode == 0, done.stderr

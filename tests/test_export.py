@@ -88,6 +88,7 @@ def runners(folder: Path) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(SIZES, SIZES, st.integers(1, 3))
 @example(1, 1, 1)
@@ -111,6 +112,7 @@ def test_any_size(
         assert (got - wanted).abs().max() < CLOSE, form
 
 
+@pytest.mark.slow
 def test_what_is_in_an_onnx_file(folder: Path) -> None:
     model = onnx.load(folder / "net.onnx")
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
@@ -133,6 +135,7 @@ def check_metadata(metadata: dict[str, str]) -> None:
     assert metadata["ktdn_plugin"] == export_module.__version__
 
 
+@pytest.mark.slow
 def test_what_is_in_a_torch_file(folder: Path) -> None:
     extra = {METADATA: ""}
     program = torch.export.load(folder / "net.pt2", extra_files=extra)
@@ -140,6 +143,7 @@ def test_what_is_in_a_torch_file(folder: Path) -> None:
     check_metadata(json.loads(extra[METADATA]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_paths_of_this_computer_are_in_the_files(folder: Path, form: str) -> None:
     content = (folder / f"net.{form}").read_bytes()
@@ -147,6 +151,7 @@ def test_no_paths_of_this_computer_are_in_the_files(folder: Path, form: str) -> 
         assert str(path).encode() not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_printed_usage_lines_run(folder: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.chdir(folder)
@@ -183,6 +188,7 @@ BAD = {
 CHECKPOINTS = {"itself": "self.pt2", "not there": "missing.pth", "not a checkpoint": "photo.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(
     folder: Path,
@@ -216,6 +222,7 @@ def test_flags(capsys: pytest.CaptureFixture[str]) -> None:
         assert wanted in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_the_packages_it_says_how_to_get_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +241,7 @@ def export_again(monkeypatch: pytest.MonkeyPatch, folder: Path, output: Path) ->
     export_checkpoint(output.parents[1] / "net.pth", output, overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [0, 3 * TOLERANCE, float("nan")])
 def test_what_differs_from_the_checkpoint_is_not_written(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float
@@ -252,6 +260,7 @@ def test_what_differs_from_the_checkpoint_is_not_written(
     assert [path.name for path in output.parent.iterdir()] == ["net.pt2"]
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
     content = torch.load(folder / "net.pth")
     content["params"]["tail.1.bias"][1] = float("nan")
@@ -261,6 +270,7 @@ def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made(folder: Path) -> None:
     with pytest.raises(KTDNError, match=r"net.pt2: cannot be written"):
         export_module._write(Path("/proc/new/net.pt2"), b"")

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pytest
 from preloaded import Command
 
 FOLDER = Path(__file__).with_name("fuzz")
@@ -18,6 +19,7 @@ def fuzz(*words: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_first_cases_of_every_fuzzer(tmp_path: Path) -> None:
     said = fuzz("--seconds", "1", "--seed", "0", folder=tmp_path)
     counts = dict(re.findall(r"^(\w+): (\d+) cases in ", said, re.MULTILINE))

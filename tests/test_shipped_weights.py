@@ -111,6 +111,7 @@ def test_without_a_name_the_default_dehazes(here: Path, capsys: pytest.CaptureFi
     assert resolve_checkpoint(DEFAULT).name in journal.read_text()
 
 
+@pytest.mark.slow
 def test_names_where_a_path_goes(here: Path, capsys: pytest.CaptureFixture) -> None:
     for folder in ("hazy", "clear"):
         (here / folder).mkdir()
@@ -239,6 +240,7 @@ def test_the_demos_photographs_gain(tmp_path: Path) -> None:
         assert after.ssim > before.ssim, path.name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (DATA / "real_pairs").is_dir(), reason=f"no real pairs in {DATA} (KTDN_DATA)"
 )

@@ -137,6 +137,7 @@ for name in ("test_resnet", "test_convnext"):
 """
 
 
+@pytest.mark.slow
 def test_without_access_it_says_what_to_fetch_and_where_to_put_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", OFFLINE],

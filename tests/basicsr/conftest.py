@@ -12,26 +12,30 @@ from preloaded import together
 from ktdn_plugin import cli
 
 
-@pytest.fixture(params=[1, 2], ids=["one", "two"])
+@pytest.fixture
 def fails(
     pairs: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
 ):
-    """Runs a command that must fail, in one process and in two; gives the lines it printed."""
+    """Runs a command that must fail; gives the lines it printed.
+
+    In one process; where the test says so by :data:`helpers.in_one_and_two`, in two as well.
+    """
     monkeypatch.chdir(pairs)
+    processes = getattr(request, "param", 1)
 
     def run_command(opt: dict | str, command: str = "train", *flags: str) -> list[str]:
         path = opt if isinstance(opt, str) else str(write_options(pairs, opt, "options.yml"))
         before = {p for p in pairs.rglob("*")}
         words = [command, "-opt", path, *flags]
-        if request.param == 1:
+        if processes == 1:
             capfd.readouterr()
             assert cli.main(words) == 1
             texts = [capfd.readouterr().err]
         else:
-            done = together(words, [pairs] * request.param)
+            done = together(words, [pairs] * processes)
             assert [one.returncode for one in done] == [1, 1]
             texts = [one.stderr for one in done]
         assert {p for p in pairs.rglob("*")} == before, "something was written"

@@ -11,6 +11,7 @@ import torch
 from helpers import (
     ENCODER,
     evaluation_options,
+    in_one_and_two,
     one,
     student_of_a_saved_teacher,
     student_options,
@@ -33,6 +34,7 @@ def test_teacher_not_there(fails) -> None:
     assert "net_g_latest.pth: no such checkpoint file" in one(fails(student_options()))
 
 
+@in_one_and_two
 @pytest.mark.parametrize("share", [0.5, 0.001])
 def test_teacher_truncated(fails, pairs: Path, share: float) -> None:
     opt = student_of_a_saved_teacher(pairs)
@@ -134,6 +136,7 @@ def test_another_network_is_refused_without_strict_loading_too(pairs: Path, run)
     assert not (pairs / "experiments").exists()
 
 
+@in_one_and_two
 def test_test_without_a_checkpoint(fails) -> None:
     opt = evaluation_options("x.pth")
     opt["path"] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import (
     FRESH,
+    in_one_and_two,
     one,
     student_of_a_saved_teacher,
     teacher_file,
@@ -37,12 +38,14 @@ def test_invalid_template(fails, pairs: Path) -> None:
     assert "'{name}_hazy' is not a name template" in one(fails(opt))
 
 
+@in_one_and_two
 def test_pair_of_different_size(fails, pairs: Path) -> None:
     write_png(pairs / "train/hazy/00.png", 1, (60, 80))
     line = one(fails(student_of_a_saved_teacher(pairs)))
     assert "00.png differ in size (80 x 60 and 80 x 64)" in line
 
 
+@in_one_and_two
 def test_later_pair_of_different_size(fails, pairs: Path) -> None:
     write_png(pairs / "val/hazy/01.png", 1, (60, 80))
     line = one(fails(student_of_a_saved_teacher(pairs)))
@@ -63,6 +66,7 @@ def test_results_that_would_overwrite_each_other(fails, pairs: Path) -> None:
     assert "would both be saved as 00.png" in line
 
 
+@in_one_and_two
 def test_a_folder_that_is_not_a_run_is_left_alone(fails, pairs: Path) -> None:
     write_png(pairs / "photos/mine.png", 1)
     opt = teacher_options()
@@ -77,7 +81,6 @@ def test_data_in_the_runs_own_folder(fails, pairs: Path) -> None:
     assert "lies in the folder of this very run" in one(fails(opt))
 
 
-@pytest.mark.parametrize("fails", [1], indirect=True)
 @pytest.mark.parametrize("launcher", ["pytorch", "slurm"])
 def test_launcher_that_has_not_launched(fails, launcher: str) -> None:
     line = one(fails(teacher_options(), "train", "--launcher", launcher))
@@ -107,6 +110,7 @@ def test_meta_file_that_names_missing_files(fails, pairs: Path) -> None:
     assert "names files that are not in train/clear: 77.png" in one(fails(opt))
 
 
+@in_one_and_two
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"", "empty file (0 bytes)"), (b"\x89PNG\r\n broken", "not a readable image")],
@@ -141,6 +145,7 @@ def test_traceback_with_debug(pairs: Path, run) -> None:
     assert "Traceback" in done.stderr
 
 
+@in_one_and_two
 def test_lmdb(fails, pairs: Path) -> None:
     from ktdn_plugin.basicsr import compat
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import (
+    in_one_and_two,
     one,
     teacher_options,
 )
@@ -15,6 +16,7 @@ from helpers import (
 Edit = Callable[[dict], object]
 
 
+@in_one_and_two
 def test_options_file_missing(fails) -> None:
     assert "nowhere.yml" in one(fails("nowhere.yml"))
 
@@ -181,6 +183,7 @@ def test_keys_that_are_no_texts(fails) -> None:
     assert "datasets.3: a key must be a string; quote it" in one(fails(opt))
 
 
+@in_one_and_two
 def test_a_network_that_cannot_be_built(fails) -> None:
     opt = teacher_options()
     opt["network_g"] = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": -8}
@@ -189,6 +192,7 @@ def test_a_network_that_cannot_be_built(fails) -> None:
     assert line.startswith("error: network_g: EDSR cannot be built from these options (RuntimeErr")
 
 
+@in_one_and_two
 def test_all_problems_at_once(fails) -> None:
     opt = teacher_options()
     opt["nmae"] = 1
@@ -223,7 +227,6 @@ def test_wrong_force_yml(fails, pairs: Path, entry: str, expected: str) -> None:
     assert not (pairs / "owned").exists()
 
 
-@pytest.mark.parametrize("fails", [1], indirect=True)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_gpu_asked_for_where_there_is_none(fails) -> None:
     opt = teacher_options()

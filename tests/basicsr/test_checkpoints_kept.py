@@ -157,6 +157,7 @@ def test_options_name_where_a_run_resumes(pairs: Path, run) -> None:
     assert not (pairs / "experiments").exists()
 
 
+@pytest.mark.slow
 def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
     opt = teacher_options(100_000)
     opt["val"]["val_freq"] = 100_000
@@ -179,6 +180,7 @@ def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
     assert "a data-loading worker died" in message[0]
 
 
+@pytest.mark.slow
 def test_data_workers_that_fall_silent_are_reported(
     pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

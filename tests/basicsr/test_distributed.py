@@ -117,6 +117,7 @@ def start_by_hand(pairs: Path, path: Path, variables: list[dict], *words: str) -
     return [one.stdout + one.stderr for one in done]
 
 
+@pytest.mark.slow
 def test_slurm_is_recognised(pairs: Path) -> None:
     path = write_options(pairs, teacher_options(2))
     variables = [
@@ -254,6 +255,7 @@ def test_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
     assert distributed._first_host(nodes) == first
 
 
+@pytest.mark.slow
 def test_no_process_hangs_on_a_silent_one(pairs: Path) -> None:
     opt = teacher_options(100_000)
     opt["val"]["val_freq"] = 100_000
@@ -331,6 +333,7 @@ def test_an_error_of_one_process_ends_all(pairs: Path, run) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_hosts_that_do_not_share_the_folder(pairs: Path, tmp_path: Path) -> None:
     path = write_options(pairs, teacher_options(2))
     assert Command(["train", "-opt", path], pairs, {}).wait(120).returncode == 0
@@ -379,6 +382,7 @@ def two_hosts():
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
+@pytest.mark.slow
 def test_two_hosts(pairs: Path, two_hosts: tuple[str, str]) -> None:
     opt = teacher_options(4)
     path = write_options(pairs, opt)

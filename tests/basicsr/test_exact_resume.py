@@ -23,6 +23,8 @@ from preloaded import Command, start_together
 
 from ktdn_plugin.basicsr import compat
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 20
 
 

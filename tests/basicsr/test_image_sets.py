@@ -12,6 +12,7 @@ import lmdb
 import pytest
 from helpers import (
     evaluation_options,
+    in_one_and_two,
     log_of,
     make_lmdbs,
     one,
@@ -127,6 +128,7 @@ def test_a_public_dataset_as_it_is_unpacked(pairs: Path, train) -> None:
     assert "44 training images (split nh-haze/challenge-train (incomplete: 1 missing))" in text
 
 
+@in_one_and_two
 def test_a_layout_that_is_incomplete_is_refused(fails, pairs: Path) -> None:
     (nh_haze(pairs) / "07_hazy.png").unlink()
     opt = paired(pairs, dataroot_gt="NH-HAZE", layout="nh-haze", split="challenge-{}")
@@ -222,7 +224,6 @@ def test_nothing_can_be_read(pairs: Path, run) -> None:
         ({"dataroot_gt": "nowhere"}, "dataroot_gt: no such folder: nowhere"),
     ],
 )
-@pytest.mark.parametrize("fails", [1], indirect=True)
 def test_wrong_options(fails, pairs: Path, change: dict, part: str) -> None:
     opt = teacher_options()
     opt["datasets"]["train"] |= {"type": "SyntheticHazeDataset", **change}
@@ -250,7 +251,6 @@ def test_skipping_is_for_training(fails, pairs: Path) -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("fails", [1], indirect=True)
 def test_stores_that_do_not_fit(fails, pairs: Path, change: dict, part: str) -> None:
     make_stores(pairs)
     prepare(pairs / "train/clear", pairs / "clear_store")
@@ -259,6 +259,7 @@ def test_stores_that_do_not_fit(fails, pairs: Path, change: dict, part: str) -> 
     assert part in one(fails(opt))
 
 
+@in_one_and_two
 def test_truncated_store(fails, pairs: Path) -> None:
     make_stores(pairs)
     data = pairs / "train_store/data.mdb"
@@ -331,7 +332,6 @@ def test_a_folder_of_lmdbs_has_the_split_that_is_named(pairs: Path, train) -> No
         ({"filename_tmpl": "{}_x"}, "filename_tmpl: an LMDB lists its own images"),
     ],
 )
-@pytest.mark.parametrize("fails", [1], indirect=True)
 def test_options_that_an_lmdb_contradicts(fails, pairs: Path, change: dict, part: str) -> None:
     make_lmdbs(pairs / "train", pairs / "train_lmdb")
     opt = paired(pairs, dataroot_gt="train_lmdb/clear.lmdb", dataroot_lq="train_lmdb/hazy.lmdb")
@@ -347,7 +347,6 @@ def test_one_lmdb_for_basicsrs_reader_and_ours(pairs: Path, train) -> None:
     assert {row["kind"] for row in train(opt)} >= {"train", "val"}
 
 
-@pytest.mark.parametrize("fails", [1], indirect=True)
 def test_damaged_lmdb_is_found_before_basicsrs_reader_maps_it(fails, pairs: Path) -> None:
     make_lmdbs(pairs / "train", pairs / "both")
     file = pairs / "both/clear.lmdb/data.mdb"
@@ -363,7 +362,6 @@ def test_damaged_lmdb_is_found_before_basicsrs_reader_maps_it(fails, pairs: Path
     assert "datasets.val: both/clear.lmdb: damaged at " in lines[1]
 
 
-@pytest.mark.parametrize("fails", [1], indirect=True)
 def test_depth_of_another_size_is_found_before_the_run(fails, pairs: Path) -> None:
     shutil.copytree(pairs / "train/clear", pairs / "depth")
     write_png(pairs / "depth/03.png", 1, (30, 40))
@@ -374,7 +372,6 @@ def test_depth_of_another_size_is_found_before_the_run(fails, pairs: Path) -> No
 
 
 @pytest.mark.parametrize("key", ["use_scale", "color_jitter"])
-@pytest.mark.parametrize("fails", [1], indirect=True)
 def test_validation_images_stay_as_they_are(fails, pairs: Path, key: str) -> None:
     opt = teacher_options()
     opt["datasets"]["val"][key] = {"use_scale": [0.5, 2], "color_jitter": {"hue": 0.1}}[key]

@@ -23,6 +23,8 @@ from preloaded import together
 
 from ktdn_plugin import KTDN
 
+pytestmark = pytest.mark.slow
+
 
 def train(folder: Path, opt: dict, *flags: str) -> list[subprocess.CompletedProcess]:
     return together(["train", "-opt", write_options(folder, opt), *flags], [folder] * 2)

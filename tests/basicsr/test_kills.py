@@ -12,8 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from helpers import assert_same, records_of, teacher_options, write_options, write_png
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("KTDN_KILLS", "12"))
 

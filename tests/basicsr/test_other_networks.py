@@ -62,6 +62,7 @@ def with_a_saved_teacher(pairs: Path, opt: dict) -> dict:
     return opt
 
 
+@pytest.mark.slow
 def test_teacher_student_resume_test(pairs: Path, run) -> None:
     done = run("train", "-opt", write_options(pairs, other_teacher_options()))
     assert done.returncode == 0, done.stderr
@@ -97,6 +98,7 @@ def test_teacher_student_resume_test(pairs: Path, run) -> None:
     assert "# psnr: " in log_of(pairs, "evaluation", "test")
 
 
+@pytest.mark.slow
 def test_two_processes(pairs: Path, run) -> None:
     opt = with_a_saved_teacher(pairs, other_student_options(2))
     opt["train"]["amp"] = "bf16"

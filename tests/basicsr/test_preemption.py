@@ -6,9 +6,12 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
 import torch
 from helpers import assert_same, models, records_of, teacher_options, write_options
 from preloaded import Command, start_together, together
+
+pytestmark = pytest.mark.slow
 
 ITERATIONS = 40
 

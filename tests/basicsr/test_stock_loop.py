@@ -16,6 +16,8 @@ from helpers import launch_of, log_of, losses_of, models, records_of
 from ktdn_plugin import cli, register
 from ktdn_plugin.option_files import options_folder
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os
 import ktdn_plugin

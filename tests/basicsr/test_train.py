@@ -31,6 +31,7 @@ from ktdn_plugin.metrics import measure
 from ktdn_plugin.photos import read_rgb
 
 
+@pytest.mark.slow
 def test_teacher_student_test(pairs: Path, run) -> None:
     done = run("train", "-opt", write_options(pairs, teacher_options()), program=FRESH)
     assert done.returncode == 0, done.stderr
@@ -169,6 +170,7 @@ def test_every_iteration_is_trained_when_batches_do_not_come_out_even(pairs: Pat
     assert len(losses_of(log_of(pairs, "teacher"), "l_rec")) == 10
 
 
+@pytest.mark.slow
 def test_torchrun_two_processes(pairs: Path, run) -> None:
     opt = teacher_options()
     opt["network_g"]["encoder"] = "test_resnet"  # has batch norm
@@ -226,6 +228,7 @@ def test_tensorboard_files(pairs: Path, run) -> None:
     assert list((pairs / "tb_logger/teacher").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_register_in_a_custom_script(pairs: Path, run) -> None:
     script = """
 import json

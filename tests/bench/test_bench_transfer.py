@@ -14,6 +14,7 @@ from ktdn_plugin.bench.transfer import Figure, format_transfer_table
 from ktdn_plugin.cli import main
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("preloaded_commands")
 def test_three_trainings_for_a_seed(
     pairs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -49,6 +49,7 @@ def assert_weights(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         assert torch.equal(one, other), key
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.sampled_from(sorted(NAMES)), min_size=1, max_size=3), st.data())
 def test_any_way_round_gives_the_same_bits(

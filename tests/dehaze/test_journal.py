@@ -16,6 +16,7 @@ from ktdn_plugin.dehaze.journal import FOLDER, RECORD, Journal, read_record
 from ktdn_plugin.errors import KTDNError
 
 
+@pytest.mark.slow
 def test_two_processes_with_different_checkpoints(here: Path, dehaze, checkpoint: Path) -> None:
     content = torch.load(checkpoint)
     for value in content["params"].values():

@@ -15,7 +15,10 @@ from golden_rule import draw_weights
 
 from ktdn_plugin import KTDN
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's"),
+    pytest.mark.slow,
+]
 
 HEIGHT, WIDTH = 1200, 1600
 

@@ -23,6 +23,8 @@ from helpers import (
 from ktdn_plugin import KTDN, cli, load_weights
 from ktdn_plugin.checkpoints import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 AVERAGE = {"type": "EMAHook", "ema_type": "WeightAverage", "momentum": 0.1}
 SSIM = {"type": "SSIMLoss", "loss_weight": 0.3}
 LAB = {"type": "LabLoss", "loss_weight": 0.5}

@@ -38,6 +38,7 @@ def train(run: Callable, folder: Path, cfg: dict, *flags: str, **how):
     return run("mmengine", "train", path, *flags, **how)
 
 
+@pytest.mark.slow
 def test_both_stages_and_a_test(run, pairs: Path) -> None:
     done = train(run, pairs, teacher_config(), "--work-dir", "teacher", program=FRESH)
     assert done.returncode == 0, done.stderr
@@ -67,6 +68,7 @@ def test_both_stages_and_a_test(run, pairs: Path) -> None:
     assert sizes == [read_rgb(path).shape for path in sorted((pairs / "val/hazy").iterdir())]
 
 
+@pytest.mark.slow
 def test_by_mmengines_own_runner(run, pairs: Path) -> None:
     """Nothing of this package is imported by whoever uses it so."""
     teacher_file(pairs)
@@ -103,6 +105,7 @@ class RecordedIterations(Hook):
         self.validated.append(runner.iter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_it_is_exactly_what_it_would_have_been(
     mmengine_run: Callable, pairs: Path, workers: int

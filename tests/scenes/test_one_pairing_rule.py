@@ -367,6 +367,7 @@ print(json.dumps(codes), file=sys.stderr)
 """Runs commands one after the other in one process: torch is loaded once."""
 
 
+@pytest.mark.slow
 def test_command_lines(tmp_path: Path, run: Callable) -> None:
     pairs = LAYOUTS["several hazes"]
     for number, name in enumerate(sorted({*pairs, *pairs.values()})):

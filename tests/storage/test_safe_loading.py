@@ -334,6 +334,7 @@ def test_pipes_and_devices(name: str, tmp_path: Path) -> None:
         assert safe_loading.is_safetensors(path) is (path.suffix == ".safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes on this system")
 def test_no_command_hangs_on_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")

@@ -389,6 +389,7 @@ def train_in_parallel() -> None:
     Path(f"done_{rank}").touch()
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
