@@ -45,7 +45,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image of one size costs.
+    """What one image of the same size costs.
 
     Attributes:
         flops: Floating-point operations of all convolutions and matrix products, a multiplication

@@ -43,8 +43,7 @@ def check_sides(
 
     Args:
         sides: The clear images, or the hazy ones and the clear one of each.
-        crop: Side in pixels of what is cut out of a clear one in training; None in validation,
-            where results are named after the images, so no two may share a name.
+        crop: Side in pixels of what is cut out of a clear one in training; None in validation.
         skips: Whether images that cannot be read are going to be skipped.
         scale: How much larger a clear image is than its hazy one.
         border: Pixels that a metric leaves out at each edge, and the option that says so.
@@ -60,8 +59,6 @@ def check_sides(
         except KTDNError:
             if not skips:
                 raise
-    if crop is None:
-        _check_stems(sides[0])
 
 
 def preflight_count(images: Images) -> int:
@@ -100,8 +97,12 @@ def _check_sizes(
         )
 
 
-def _check_stems(images: Images) -> None:
-    """Results are named after images alone: two with the same name would overwrite each other."""
+def check_names(images: Images) -> None:
+    """Checks that results, which are named after images alone, would not overwrite each other.
+
+    Raises:
+        KTDNError: If two images have one name.
+    """
     seen: dict[str, int] = {}
     for number in range(len(images)):
         stem = Path(images.name(number)).stem

@@ -77,6 +77,9 @@ class ClearImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def full_init(self) -> None:
+        """Does nothing: mmengine's wrappers, such as ``RepeatDataset``, ask for it."""
+
     def __getitem__(self, index: int | SampleDraw) -> dict[str, Any]:
         """Returns a sample.
 

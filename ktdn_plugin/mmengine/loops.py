@@ -73,7 +73,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             loader = runner.build_dataloader(loader, seed=runner.seed)
         # The parent would start the workers at once, on data that a resumed training is past.
         super().__init__(
-            runner, _Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
+            runner, Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
         )
         self.dataloader: Any = loader
         shield_workers(loader)
@@ -215,11 +215,17 @@ class SeededTrainLoop(IterBasedTrainLoop):
             )
 
 
-class _Idle:
+class Idle:
     """A data loader that yields nothing yet."""
 
-    def __init__(self, dataloader: DataLoader) -> None:
-        self.dataset = dataloader.dataset
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
+
+    def __len__(self) -> int:
+        return len(self._loader)

@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.metrics import RGB8, SSIM_WINDOW, describe_missing, psnr, ssim, to_rgb8
+from ktdn_plugin.metrics import RGB8, describe_missing, psnr, ssim, to_rgb8
 from ktdn_plugin.mmengine.registry import METRICS
 
 COLLECT_DEVICES = ("cpu", "gpu", "npu")
@@ -26,7 +26,6 @@ class ImageMetric(BaseMetric):
 
     default_prefix = ""  # None is warned of
     measure: Callable[[RGB8, RGB8, int], float]
-    LEAST = 1  # shortest side of an image, without its border
 
     def __init__(
         self, crop_border: int = 0, collect_device: str = "gpu", prefix: str | None = None
@@ -115,4 +114,3 @@ class SSIM(ImageMetric):
     """
 
     measure = staticmethod(ssim)
-    LEAST = SSIM_WINDOW

@@ -46,7 +46,7 @@ def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
         if value and work_dir.absolute() in Path(value).absolute().parents:
             raise KTDNError(
                 f"{key}: {value} lies in the work directory of this very run, which is moved out "
-                "of the way when it starts anew; name another by --work-dir, or use --resume"
+                "of the way when it starts over; choose another with --work-dir, or use --resume"
             )
     if distributed.rank() == 0:
         target = archive_run(work_dir)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.basicsr.options.schema import OUR_DATASETS, ROOTS
-from ktdn_plugin.data.preflight import check_depth, check_sides
+from ktdn_plugin.data.preflight import check_depth, check_names, check_sides
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.images import FileImages, Images
 from ktdn_plugin.scenes.meta_info import read_meta_info
@@ -48,6 +48,8 @@ def check_images(
         if crop is not None or kind == "SingleImageDataset":  # nothing is measured on it
             border = ("", 0)
         check_sides(sides, crop, skips=skips, scale=dataset["scale"], border=border)
+        if crop is None:
+            check_names(sides[0])
     except KTDNError as error:
         return [f"{where}: {error}"]
     return []

@@ -24,7 +24,7 @@ class FreezeBatchNormHook(Hook):
         after: Iterations that are trained before; 0 freezes from the start.
 
     Raises:
-        KTDNError: If that is not a whole number.
+        KTDNError: If that is not a complete number.
     """
 
     def __init__(self, after: int) -> None:

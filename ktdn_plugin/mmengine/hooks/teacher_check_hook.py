@@ -32,6 +32,11 @@ class TeacherCheckHook(Hook):
         KTDNError: If that is not a number.
     """
 
+    NO_IMAGES = (
+        "TeacherCheckHook: there is no val_dataloader with clear images to measure the teacher on; "
+        "name one, or leave the hook out"
+    )
+
     def __init__(self, min_psnr: float | None = None) -> None:
         if isinstance(min_psnr, bool) or not isinstance(min_psnr, (int, float, type(None))):
             raise KTDNError(f"min_psnr: {min_psnr!r} must be a number of dB")
@@ -48,10 +53,7 @@ class TeacherCheckHook(Hook):
         if runner.iter > 0 or getattr(model, "teacher", None) is None:
             return
         if runner.val_loop is None:
-            raise KTDNError(
-                "TeacherCheckHook: there is no val_dataloader with clear images to measure the "
-                "teacher on; name one, or leave the hook out"
-            )
+            raise KTDNError(self.NO_IMAGES)
         network = model.load_teacher_network().to(get_device())
         values = []
         shown = runner.rank == 0 and sys.stderr.isatty()
