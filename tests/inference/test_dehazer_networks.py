@@ -103,8 +103,8 @@ def test_bf16_is_close() -> None:
         ({"device": "gpu"}, "device 'gpu' is not one of auto, cpu, cuda, mps"),
         ({"precision": "fp32"}, "precision 'fp32' is not one of float32, tf32, bf16, fp16; did"),
         ({"precision": "fp16"}, "precision fp16 is for GPUs"),
-        ({"max_memory": "much"}, "max memory: 'much' is no size of memory; write it as 4GB"),
-        ({"max_memory": 0}, "max memory: '0' is nothing"),
+        ({"max_memory": "much"}, "max memory: 'much' is not a memory size; write it as 4GB"),
+        ({"max_memory": 0}, "max memory: '0' is zero"),
         ({"encoder": "resnet18"}, "encoder: goes with a checkpoint's path"),
     ],
 )

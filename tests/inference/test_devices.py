@@ -90,9 +90,9 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_precisions_that_a_device_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KTDNError, match="fp16 is for GPUs; on a CPU take bf16, or float32"):
+    with pytest.raises(KTDNError, match="fp16 is for GPUs; on a CPU use bf16 or float32"):
         find_precision("fp16", CPU)
-    with pytest.raises(KTDNError, match="tf32: cpu has it not; take float32"):
+    with pytest.raises(KTDNError, match="tf32: cpu does not support it; use float32"):
         find_precision("tf32", CPU)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(KTDNError, match="tf32: cuda has it not"):
