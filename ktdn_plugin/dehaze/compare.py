@@ -15,7 +15,7 @@ GAP_SHARE = 0.6  # of the text's size
 
 
 def side_by_side(columns: Sequence[tuple[str, Pixels]]) -> Pixels:
-    """Puts photographs of one size beside each other, each under its name.
+    """Puts photographs of the same size beside each other, each under its name.
 
     Args:
         columns: Names, and photographs (h, w, 3), RGB, 0 to 255.

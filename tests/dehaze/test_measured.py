@@ -116,7 +116,7 @@ def test_a_store_knows_its_clear_images_and_its_split(
 
 def test_a_store_without_hazy_images(scenes: Path, capsys: pytest.CaptureFixture) -> None:
     prepare(Path("set"), Path("clear store"), clear_only=True)
-    with pytest.raises(KTDNError, match=r"clear store: .*clear images alone, none to dehaze"):
+    with pytest.raises(KTDNError, match=r"clear store: .*only clear images, none to dehaze"):
         dehaze_all([Path("clear store")], Path("out"), lambda: brighter)
 
 
