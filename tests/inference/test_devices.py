@@ -95,9 +95,9 @@ def test_precisions_that_a_device_has_not(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(KTDNError, match="tf32: cpu does not support it; use float32"):
         find_precision("tf32", CPU)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    with pytest.raises(KTDNError, match="tf32: cuda has it not"):
+    with pytest.raises(KTDNError, match="tf32: cuda does not support it"):
         find_precision("tf32", CUDA)
-    with pytest.raises(KTDNError, match="bf16: cuda is too old for it; take fp16"):
+    with pytest.raises(KTDNError, match="bf16: cuda is too old for it; use fp16"):
         find_precision("bf16", CUDA)
     with pytest.raises(KTDNError, match="'bf32' is not one of float32, tf32, bf16, fp16; did you"):
         find_precision("bf32", CPU)
