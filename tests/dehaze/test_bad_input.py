@@ -31,7 +31,7 @@ WRONG = {
     ),
     "a folder that is not there": (["phtos"], ["phtos: no such", "did you mean 'photos'?"]),
     "an empty folder": (["empty"], ["empty: holds no image"]),
-    "a folder of videos": (["clips"], ["clips: contains no photo", "name them (", "x.mp4"]),
+    "a folder of videos": (["clips"], ["clips: contains no photo", "give them by name (", "x.mp4"]),
     "the input's folder": (["photos", "-o", "photos"], ["is the input folder"]),
     "the input's folder, by a link": (["photos", "-o", "link"], ["is the input folder"]),
     "the input itself": (["photos/a.png", "-o", "photos"], ["would replace", "a.png"]),
