@@ -30,6 +30,7 @@ from ktdn_plugin.bench.ways import (
     format_ways,
     measure,
     raise_if_failed,
+    require_least,
 )
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.atomic_folders import disk_failures_as_errors
@@ -92,16 +93,8 @@ def run_bench_data(
         KTDNError: If an argument is wrong, an image cannot be read, the disk is too small, or two
             readers give different samples.
     """
-    for what, value, least in (
-        ("pairs", pairs, 1),
-        ("size", size, 1),
-        ("workers", min(workers), 0),
-        ("steps", steps, 1),
-        ("warmup", warmup, 0),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise KTDNError(f"bench: {what} is {value}; it must be at least {least}")
+    require_least({"pairs": (pairs, 1), "size": (size, 1), "workers": (min(workers), 0)})
+    require_least({"steps": (steps, 1), "warmup": (warmup, 0), "seed": (seed, 0)})
     files = find_pairs(hazy, clear, pairs)
     made = make_pairs(pairs, seed) if files is None else map(read_pair, files)
     count = pairs if files is None else len(files)

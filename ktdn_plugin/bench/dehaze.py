@@ -27,6 +27,7 @@ from ktdn_plugin.bench.ways import (
     format_ways,
     measure,
     raise_if_failed,
+    require_least,
 )
 from ktdn_plugin.bench.weights import draw_weights
 from ktdn_plugin.checkpoints.networks import load_network
@@ -82,8 +83,7 @@ def run_bench_dehaze(
         names = _precisions(precisions, place)
     except KTDNError as error:
         raise KTDNError(f"bench: {error}") from error
-    if steps < 1 or warmup < 0:
-        raise KTDNError(f"bench: steps is {steps} and warmup {warmup}; at least 1 and 0")
+    require_least({"steps": (steps, 1), "warmup": (warmup, 0)})
     parsed = [parse_size(size) for size in sizes]
     for bound in max_memory:
         if bound != LEAST:

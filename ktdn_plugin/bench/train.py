@@ -27,6 +27,7 @@ from ktdn_plugin.bench.ways import (
     format_ways,
     measure,
     raise_if_failed,
+    require_least,
 )
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.environment import describe_machine
@@ -112,14 +113,8 @@ def _check(
     variants: Sequence[str] | None,
     device: torch.device,
 ) -> list[str]:
-    for what, value, least in (
-        ("batch size", batch_size, 1),
-        ("size", size, MINIMUM_SIZE),
-        ("steps", steps, 1),
-        ("warmup", warmup, 1),
-    ):
-        if value < least:
-            raise KTDNError(f"bench: {what} is {value}; it must be at least {least}")
+    require_least({"batch size": (batch_size, 1), "size": (size, MINIMUM_SIZE)})
+    require_least({"steps": (steps, 1), "warmup": (warmup, 1)})
     known = variant_names(device)
     if variants is None:
         return known

@@ -78,6 +78,20 @@ class Way:
         return statistics.median(self.times)
 
 
+def require_least(numbers: Mapping[str, tuple[int, int]]) -> None:
+    """Refuses numbers that are too small.
+
+    Args:
+        numbers: By name, a number and the least that it may be.
+
+    Raises:
+        KTDNError: If one is less.
+    """
+    for name, (number, least) in numbers.items():
+        if number < least:
+            raise KTDNError(f"bench: {name} is {number}; it must be at least {least}")
+
+
 def baseline(ways: Sequence[Way]) -> Way | None:
     """Returns the first way that was measured, which the others are compared with."""
     return next((way for way in ways if way.error is None), None)

@@ -69,7 +69,7 @@ def convert(
             default ``safetensors`` or ``ktdn``, as the target's suffix says.
         param_key: ``params``, the weights that were trained, or ``params_ema``, their average. By
             default both where the layout has room for both, else the average where there is one.
-        encoder: Name of a timm backbone, where the source does not name it and several would fit.
+        encoder: Name of a timm backbone, where the source does not name it.
         half: Write convolutions in float16, which halves the file; biases and batch statistics,
             few and of any size, stay. Networks compute in float32 again once they are loaded.
         overwrite: Whether a file that is there may be replaced.

@@ -60,8 +60,8 @@ def data(
         pairs: Pairs to read from, at most.
         crop_size: Height and width of the training crops, in pixels.
         workers: Number of workers. Each reader is measured with each of these numbers.
-        steps: Timed steps of each reader, half a second or longer.
-        warmup: Steps before the timed ones.
+        steps: Timed runs of each variant. One reads for half a second or longer.
+        warmup: Runs before the timed ones.
         seed: Seed of the random numbers.
     """
     from ktdn_plugin.bench.data import run_bench_data
