@@ -40,6 +40,7 @@ TYPES = ("type", "ema_type", "constructor")
 """Keys that name what is built."""
 
 REGISTRIES = [item for item in vars(root).values() if isinstance(item, root.Registry)]
+MOST_WORKERS, MOST_IMAGES = 1000, 1_000_000  # with more a run would never begin, nor end
 DEFAULT_HOOKS = (
     "runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint",
 )  # fmt: skip
@@ -204,6 +205,10 @@ class DryRun(Runner):
         build = getattr(self, f"build_{phase}_loop")
         loop = self.attempt(f"{phase}_cfg", section, build)
         endless = isinstance(loader.sampler, (SeededSampler, InfiniteSampler))
+        if loader.num_workers > MOST_WORKERS:
+            self.problems.append(f"{key}.num_workers: {loader.num_workers} are too many")
+        if endless and (loader.batch_size or 1) > MOST_IMAGES:
+            self.problems.append(f"{key}.batch_size: {loader.batch_size} fit into no memory")
         if phase == "train":
             self._train_loop = loop
             if endless and isinstance(loop, EpochBasedTrainLoop):
@@ -287,9 +292,7 @@ class DryRun(Runner):
                 self._build_schedules()
         for where, hook in self.of(EMAHook).items():
             if type(hook) is EMAHook and not _is_foreign(hook.ema_cfg):
-                hooks = self.cfg[where.partition(".")[0]]
-                key = where.partition(".")[2]
-                with self.part(where, hooks[int(key)] if isinstance(hooks, list) else hooks[key]):
+                with self.part(where, dict(parts_of(self.cfg._cfg_dict))[where]):
                     hook.before_run(self)
 
     def _build_optimizer(self, section: Any) -> Any:

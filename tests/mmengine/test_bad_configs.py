@@ -185,6 +185,8 @@ VALUES: list[tuple[str, object, str]] = [
         2,
         "cannot be used: prefetch_factor option",
     ),
+    ("train_dataloader.batch_size", 10**9, "batch_size: 1000000000 fit into no memory"),
+    ("train_dataloader.num_workers", 10**9, "num_workers: 1000000000 are too many"),
     ("train_dataloader.collate_fn", 3, "collate_fn should be a dict or callable object"),
     (
         "val_dataloader.batch_size",

@@ -97,7 +97,7 @@ def outcome_of(path: Path, seed: int) -> tuple[str, str]:
             lines = check_config(cfg, training=training, warn=lambda line: None)
     except (KTDNError, OSError) as error:
         lines = getattr(error, "lines", [str(error)])
-        if "--debug" in str(error):
+        if "--debug" in str(error) and "(4300 digits)" not in str(error):
             return "error in the check", str(error)
     if lines:
         is_plain = all("\n" not in line and ": " in line for line in lines)
