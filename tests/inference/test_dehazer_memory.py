@@ -118,7 +118,7 @@ def test_another_network_that_runs_out_of_memory() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(KTDNError, match=r"110 x 75 pixels on cpu .* take smaller images"):
+    with pytest.raises(KTDNError, match=r"110 x 75 pixels on cpu .* use smaller images"):
         Dehazer(Greedy(), device="cpu")(photo())
 
 
