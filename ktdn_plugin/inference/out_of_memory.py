@@ -36,8 +36,8 @@ def word_out_of_memory(frames: Frames, precision: str, needed: int | None) -> st
     advice = (
         "use smaller images"
         if needed is None
-        else f"give --max-memory {format_memory(needed)} (max_memory=), the least that does, if so "
-        "much is free"
+        else f"give --max-memory {format_memory(needed)} (max_memory=), the least that is "
+        "enough, if that much is free"
     )
     return f"out of memory: {_size(frames)} on {frames.device} in precision {precision}; {advice}"
 

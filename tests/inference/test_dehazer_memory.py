@@ -100,7 +100,7 @@ def test_out_of_memory_names_size_device_and_a_limit(error: Exception) -> None:
     with pytest.raises(
         KTDNError,
         match=r"^out of memory: 110 x 75 pixels on cpu in precision float32; give --max-memory "
-        r"([\d.]+[MG]B) \(max_memory=\), the least that does, if so much is free$",
+        r"([\d.]+[MG]B) \(max_memory=\), the least that is enough, if that much is free$",
     ) as raised:
         one(photo())
     assert raised.value.__cause__ is error
