@@ -108,8 +108,8 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource],
             sources += _of_store(Store(path))
         elif is_lmdb(path):
             raise KTDNError(
-                f"{path}: an LMDB that is no store; name the folder of its images, or make a store "
-                "of them by 'ktdn prepare'"
+                f"{path}: an LMDB that is not a store; give the folder of its images, or make a "
+                "store of them with 'ktdn prepare'"
             )
         elif path.is_dir():
             photos, videos = _of_folder(path, output)

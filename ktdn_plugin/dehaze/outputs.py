@@ -189,7 +189,7 @@ def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> N
             there = identity(written) if written else None
             if there is not None and there in read:
                 raise KTDNError(
-                    f"{written}: the result would replace {read[there]}, which is read; name "
+                    f"{written}: the result would replace {read[there]}, which is read; choose "
                     "another place with -o"
                 )
     folder = output.parent if output in (job.output for job in jobs) else output

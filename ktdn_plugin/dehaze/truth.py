@@ -105,8 +105,8 @@ class Truth:
             place, title = of_stores[0].path, of_stores[0].info.name
         else:
             raise KTDNError(
-                f"--split {self.split}: names the images in the table of --gt; leave it out, or "
-                "name clear images by --gt"
+                f"--split {self.split}: only labels the table of --gt; remove it, or give "
+                "clear images with --gt"
             )
         raise KTDNError(f"--split {self.split}: {place} knows its split, {title}; remove it")
 

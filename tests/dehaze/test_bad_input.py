@@ -56,10 +56,10 @@ WRONG = {
         ["photos/a.png", "other/a_compare.png", "--compare"],
         ["would both be written to"],
     ),
-    "a file for many": (["photos", "-o", "x.png"], ["-o x.png: is a file's name"]),
+    "a file for many": (["photos", "-o", "x.png"], ["-o x.png: is a file name"]),
     "a file for two": (
         ["photos/a.png", "photos/deeper/b.jpg", "-o", "x.png"],
-        ["-o x.png: is a file's name"],
+        ["-o x.png: is a file name"],
     ),
     "a format that is not written": (
         ["photos/a.png", "-o", "x.bmp"],

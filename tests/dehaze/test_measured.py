@@ -154,7 +154,7 @@ def test_a_split_that_no_table_would_show(scenes: Path, dehaze: Command) -> None
         assert (code, err) == (
             1, "error: --split foo: a store knows its split, folders/val-3; leave it out\n"
         )  # fmt: skip
-    assert "--split foo: names the images in the table" in dehaze("set/hazy", "--split", "foo")[2]
+    assert "--split foo: only labels the table" in dehaze("set/hazy", "--split", "foo")[2]
     assert not Path("out").exists()
 
 
