@@ -107,8 +107,8 @@ def test_widths_that_the_encoder_has_already_need_no_projection() -> None:
     ("widths", "message"),
     [
         ((190, 80, 160), r"190 channels at stride 16 do not fit .* 188 and 192$"),
-        ((192, 81, 160), r"81 channels at stride 8 beside the 48 that .* multiple of 4; .* 80 and"),
-        ((192, 80, 161), r"161 channels at stride 4 beside the 32 that .* of 16; .* 160 and 176$"),
+        ((192, 81, 160), r"81 channels at stride 8 beside the 48 from .* multiple of 4; .* 80 and"),
+        ((192, 80, 161), r"161 channels at stride 4 beside the 32 from .* of 16; .* 160 and 176$"),
         ((2, 80, 160), r"2 channels at stride 16 .* fit: 4$"),
         ((192, 80), r"three positive whole numbers.*got \(192, 80\)"),
         ((192, 80.0, 160), "three positive whole numbers"),
