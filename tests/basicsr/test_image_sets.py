@@ -351,8 +351,10 @@ def test_damaged_lmdb_is_found_before_basicsrs_reader_maps_it(fails, pairs: Path
     make_lmdbs(pairs / "train", pairs / "both")
     file = pairs / "both/clear.lmdb/data.mdb"
     content = bytearray(file.read_bytes())
-    (leaf,) = (start for start in range(8192, len(content), 4096) if content[start + 10] == 2)
-    content[leaf + 16] ^= 0xFF  # where the page's first key is
+    for page in range(2, len(content) // 4096):
+        start = 4096 * page
+        if (int.from_bytes(content[start : start + 8], "little"), content[start + 10]) == (page, 2):
+            content[start + 16] ^= 0xFF  # where a leaf's first key is
     file.write_bytes(content)
     opt = paired(pairs, dataroot_gt="both/clear.lmdb", dataroot_lq="both/hazy.lmdb")
     stock = {"type": "PairedImageDataset", "io_backend": {"type": "lmdb"}}
