@@ -23,7 +23,7 @@ from ktdn_plugin import own_commands
 
 Runner = Callable[..., subprocess.CompletedProcess]
 
-WORKING = {"run", "train", "fails", "refused", "mmengine_run", "browser", "preloaded_commands"}
+WORKING = {"run", "train", "fails", "mmengine_run", "browser", "preloaded_commands"}
 """Fixtures that train, or start processes."""
 SECONDS = {True: 10.0, False: 0.2}
 """What a test takes, about, by whether it is slow."""

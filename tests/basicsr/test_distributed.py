@@ -260,7 +260,7 @@ def test_no_process_hangs_on_a_silent_one(pairs: Path) -> None:
     opt = teacher_options(100_000)
     opt["val"]["val_freq"] = 100_000
     opt["logger"]["save_checkpoint_freq"] = 100_000
-    opt["dist_params"] = {"timeout": 6}
+    opt["dist_params"] = {"timeout": 10}
     path = write_options(pairs, opt)
     both = start_together(["train", "-opt", path], [pairs] * 2)
     try:

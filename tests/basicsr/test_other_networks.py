@@ -210,6 +210,7 @@ def test_wrong_options(fails, pairs: Path, edit: Edit, expected: str) -> None:
     assert expected in one(fails(opt))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [

@@ -172,11 +172,11 @@ MUST_STAY = {
 }
 
 
-@pytest.mark.parametrize("run", MUST_STAY.values(), ids=MUST_STAY)
+@pytest.mark.parametrize("forward", MUST_STAY.values(), ids=MUST_STAY)
 @torch.no_grad()
-def test_what_must_stay(run: Callable) -> None:
+def test_what_must_stay(forward: Callable) -> None:
     torch.manual_seed(0)
-    network = used(Net(run))
+    network = used(Net(forward))
     state = copy.deepcopy(network.state_dict())
     assert fold_batch_norms(network) == 0
     assert isinstance(network.norm, nn.BatchNorm2d)
