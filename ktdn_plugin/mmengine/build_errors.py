@@ -162,15 +162,14 @@ def _unknown_type(part: _Part) -> str:
 def _suggest_type(name: str, registry: Registry) -> str:
     """Suggests by the name itself, whichever scope it is in: first those that need no scope."""
     names: list[str] = []
-    with registry.switch_scope_and_registry(None) as scoped:
-        known: Registry | None = scoped
-        while known is not None:
-            known.import_from_location()
-            names += known.module_dict
-            known = known.parent
-        for scope, child in scoped.root.children.items():
-            child.import_from_location()
-            names += [f"{scope}.{one}" for one in child.module_dict]
+    known: Registry | None = registry
+    while known is not None:
+        known.import_from_location()
+        names += known.module_dict
+        known = known.parent
+    for scope, child in registry.root.children.items():
+        child.import_from_location()
+        names += [f"{scope}.{one}" for one in child.module_dict]
     full = {one.rpartition(".")[2]: one for one in reversed(names)}
     last = name.rpartition(".")[2]
     if last in full:

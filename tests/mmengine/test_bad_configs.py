@@ -78,7 +78,8 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("path", "value", "meant"), TYPES, ids=[path for path, _, _ in TYPES])
-def test_unknown_type(fails, path: str, value: str, meant: str) -> None:
+def test_unknown_type(fails, pairs: Path, path: str, value: str, meant: str) -> None:
+    teacher_file(pairs)
     line = one(fails(student_config(**{path.replace(".", "__"): value})))
     assert f"{path}: there is no '{value}'; did you mean '{meant}'?" in line
 
@@ -109,7 +110,8 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("path", "meant"), KEYS, ids=[path for path, _ in KEYS])
-def test_unknown_key(fails, path: str, meant: str) -> None:
+def test_unknown_key(fails, pairs: Path, path: str, meant: str) -> None:
+    teacher_file(pairs)
     line = one(fails(student_config(**{path.replace(".", "__"): 5})))
     # A dataset's own keys are known to the dataset.
     assert f"{path}: " in line or "dataset: PairedHazeDataset: unknown option 'gt_sise'" in line
@@ -134,7 +136,8 @@ MISSING = [
 
 
 @pytest.mark.parametrize("path", MISSING)
-def test_missing_key(fails, path: str) -> None:
+def test_missing_key(fails, pairs: Path, path: str) -> None:
+    teacher_file(pairs)
     line = one(fails(student_config(**{path.replace(".", "__"): REMOVED})))
     # A dataset's own keys are missed by the dataset.
     assert f"{path}: missing" in line or f"{path.replace('dataset.', 'dataset: ')}: missing" in line

@@ -164,6 +164,7 @@ VALID: dict[str, dict[str, object]] = {
         "param_scheduler": {**STEP, "by_epoch": True, "convert_to_iter_based": True},
     },
     "epochs, no type of wrapper": {**EPOCHS, "optim_wrapper.type": REMOVED},
+    "a loop by neither type nor epoch": {**UNSEEDED, "train_cfg": {"max_iters": 3}},
     "default loops": {"val_cfg": {}, "test_cfg": {}},
     "datasets, repeated": {
         **UNSEEDED,
@@ -260,7 +261,6 @@ BAD: dict[str, dict[str, object]] = {
         "train_dataloader.dataset": {"type": "RepeatDataset", "dataset": CLEAR, "times": 3}
     },
     "a loop by type and by epoch": {"train_cfg.by_epoch": False},
-    "a loop by neither": {"train_cfg": {"max_iters": 3}},
     "a schedule without a type": {"param_scheduler": [{"step_size": 3}]},
     "an empty environment": {"env_cfg": None},
     "a seed too many": {"randomness": {"sed": 3}},
