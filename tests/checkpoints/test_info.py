@@ -135,8 +135,8 @@ def test_an_encoder_that_cannot_be_identified(
     torch.save(network(encoder="test_efficientnet_ln").state_dict(), tmp_path / "net.pth")
     code, out, _ = info(capsys, tmp_path / "net.pth")
     assert code == 0
-    assert "encoder       unknown, see the note" in out
-    assert "none of the usual encoders has just these" in out
+    assert "encoder       unknown, see note" in out
+    assert "none of the usual encoders has exactly these" in out
     assert "--encoder NAME" in out
     assert describe_checkpoint(tmp_path / "net.pth")["network"]["encoder"] is None
 
