@@ -18,7 +18,8 @@ def keep_freed_memory() -> bool:
     """Lets this process keep the memory that it frees, for training on a CPU.
 
     Each training step frees what the next one allocates again. By default glibc gives large blocks
-    back to the system, which then clears every page anew: about a twelfth of a step. The process
+    back to the system, which zeroes every page before its next use: about a twelfth of a step. The
+        process
     holds its peak from then on. Data workers that it forks do so too.
 
     Returns:
@@ -49,7 +50,7 @@ def return_freed_memory(block: int = SMALL_BLOCK) -> bool:
     has been freed before is given back now, see :func:`freed_in_pieces`.
 
     Args:
-        block: Blocks of so many bytes lie apart, and go back whole. Less keeps the memory in
+        block: Blocks of this many bytes lie apart, and go back whole. Less keeps the memory in
             fewer pieces, and takes more time.
 
     Returns:

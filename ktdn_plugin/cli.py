@@ -1,4 +1,4 @@
-"""The commands ``basicsr`` and ``ktdn``, and their last words."""
+"""The commands ``basicsr`` and ``ktdn``, and how they report errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESUME = {"train": "--auto_resume", "mmengine train": "--resume"}
 """The flag that resumes what a command does."""
 MEMORY = {
     "train": "batch_size_per_gpu or gt_size of datasets.train",
-    "test": "the images' size (they are tested whole)",
+    "test": "the images' size (they are tested at full size)",
     "mmengine train": "batch_size or gt_size of train_dataloader",
     "bench train": "--batch-size or --crop-size",
     "bench data": "--crop-size or --workers",
@@ -88,7 +88,7 @@ def _main(app: App, argv: Sequence[str] | None) -> int:
 
 
 def _lines(error: Exception, lower: str) -> list[str] | None:
-    """Returns the lines for an error; None for a defect of the program, whose traceback is wanted.
+    """Returns the lines for an error; None for a bug, whose traceback is wanted.
 
     Args:
         error: The error.
@@ -108,7 +108,7 @@ def _lines(error: Exception, lower: str) -> list[str] | None:
 def _missing_package(error: ModuleNotFoundError) -> list[str] | None:
     module = error.name or ""
     top = module.partition(".")[0]
-    # Without a part of ours, or of a package that is there, installing that would mend nothing.
+    # Without a part of ours, or of a package that is there, installing that would fix nothing.
     if top in ("", "ktdn_plugin") or (top != module and importlib.util.find_spec(top)):
         return None
     return [f"the module '{top}' is missing; install it: pip install {PACKAGES.get(top, top)}"]

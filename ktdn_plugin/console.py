@@ -1,4 +1,4 @@
-"""What reaches the terminal: no name can hide or forge a line there, or stop a command."""
+"""Terminal output: no file name can hide or forge a line, or stop a command."""
 
 from __future__ import annotations
 

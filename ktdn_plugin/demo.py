@@ -1,6 +1,6 @@
-"""``ktdn demo``: the whole way from photographs to dehazed pictures, on any machine in minutes.
+"""``ktdn demo``: from photographs to dehazed results, on any machine in minutes.
 
-It makes a small dataset, then runs the very commands a person would: ``dehaze`` with the network
+It makes a small dataset, then runs the same commands as a user would: ``dehaze`` with the network
 that comes with the package, ``train`` for a teacher, ``train`` for a student, ``test``; last it
 draws a picture of what came out.
 """
@@ -21,14 +21,14 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.model_zoo.weights import DEFAULT
 from ktdn_plugin.option_files import options_folder
-from ktdn_plugin.own_commands import run_own_command
 from ktdn_plugin.photos import read_rgb, write_rgb
-from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.sheets import comparison_sheet
+from ktdn_plugin.subcommands import run_subcommand
 from ktdn_plugin.text_tables import table_lines
 
 TEXTS = (
-    f"{DEFAULT}, trained before, dehazes photographs it has never seen",
+    f"{DEFAULT}, already trained, dehazes photographs it has never seen",
     "teacher: learns to reconstruct clear photographs",
     "student: learns to dehaze, with the teacher's knowledge",
     "test: the student dehazes photographs it has never seen",
@@ -103,7 +103,7 @@ def run_demo(
 
     Args:
         output: Folder to write to: ``data``, ``options``, the runs' folders, ``metrics.csv`` and
-            ``comparison.png``. An earlier demo's runs are kept aside.
+            ``comparison.png``. An earlier demo's runs are moved aside.
         seed: Seed of the training photographs' haze.
         toolbox: ``basicsr`` or ``mmengine``.
         force_yml: Changes to the two training stages' options, for ``basicsr``.
@@ -131,7 +131,7 @@ def run_demo(
             words, more = _after_other_iterations(output, words)
             changes += more
         try:
-            run_own_command([*words, *([how.override, *changes] if changes else [])], output)
+            run_subcommand([*words, *([how.override, *changes] if changes else [])], output)
         except KTDNError as error:
             raise KTDNError(f"the demo stopped: {error}") from error
     _show(output, how.results)
@@ -149,7 +149,7 @@ def _copy_options(source: Path, folder: Path) -> None:
 def _after_other_iterations(
     output: Path, words: Sequence[str]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Names the checkpoints that there are: mmengine's have the number of iterations in theirs."""
+    """Names the existing checkpoints: mmengine's names contain the number of iterations."""
 
     def newest(default: str) -> str:
         files = (output / default).parent.glob("iter_*.pth")

@@ -1,4 +1,4 @@
-"""The machine in a few lines: for a report of a fault (``ktdn env``), and above measurements."""
+"""The machine in a few lines: for bug reports (``ktdn env``), and above measurements."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def describe_environment() -> list[str]:
-    """Returns versions and devices, a line each; no path and no name of a person or a host.
+    """Returns versions and devices, one line each, without paths or names of people or hosts.
 
     Example:
         >>> describe_environment()[0].split()[0]
@@ -78,7 +78,7 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def describe_machine(device: torch.device) -> list[str]:
-    """Returns what something is measured on: processor, GPU and torch, a line each."""
+    """Returns what something is measured on: processor, GPU and torch, one line each."""
     import torch
 
     lines = [f"CPU    {_describe_cpu()}"]

@@ -25,7 +25,7 @@ _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory",
 
 
 class KTDNError(Exception):
-    """Something that a person can mend: a file, an option, a name.
+    """Something that the user can fix: a file, an option, a name.
 
     The message is one line that names the file, key or option, says what is wrong and what to do.
     Commands print it without a traceback unless ``--debug`` is given.
@@ -33,12 +33,12 @@ class KTDNError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """What to print: a line each, unless names and values in them have line breaks."""
+        """What to print: one line each, unless names and values in them have line breaks."""
         return [str(self)]
 
 
 class NotFiniteError(KTDNError):
-    """A loss or a gradient is not finite; the weights are those of the iteration before."""
+    """A loss or a gradient became NaN or infinite; the weights are the previous iteration's."""
 
 
 class PreemptedError(KTDNError):
@@ -97,7 +97,7 @@ class OtherProcessError(KTDNError):
 
     Args:
         message: What to say.
-        is_worth_saying: Whether the other one may have died without a word.
+        is_worth_saying: Whether the other one may have died silently.
     """
 
     def __init__(self, message: str, is_worth_saying: bool) -> None:
@@ -125,7 +125,7 @@ def out_of_memory_line(error: BaseException, lower: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escapes what would break a line or act on a terminal: a file's words are anybody's.
+    """Escapes what would break a line or act on a terminal: file contents are not trusted.
 
     Those are control characters, what changes the direction of text or cannot be seen, and what is
     no character at all, as in names that are not UTF-8. Spaces of all widths stay.
@@ -170,8 +170,8 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def explained(source: str) -> Iterator[None]:
-    """Turns what options' values lead toolboxes and torch to into one line that names the file.
+def error_context(source: str) -> Iterator[None]:
+    """Turns errors that options cause in toolboxes and torch into one line naming the file.
 
     Args:
         source: The options file, or the config.
@@ -194,6 +194,6 @@ def explained(source: str) -> Iterator[None]:
 
 
 def _is_of_processes(error: Exception) -> bool:
-    """Returns whether an error tells of other processes, which has words of its own elsewhere."""
+    """Returns whether an error concerns other processes, which is reported elsewhere."""
     signs = ("gloo", "NCCL", "onnection", "imed out", "Broken pipe", "DataLoader")
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

@@ -53,7 +53,7 @@ def psnr(image: RGB8, clear: RGB8, crop_border: int = 0) -> float:
         ValueError: If the shapes differ, or nothing is left of the images.
     """
     image, clear = _cropped(image, clear, crop_border, least=1)
-    # Not in one go through float64: eight times the images' memory is a lot for large ones.
+    # Not all at once in float64: eight times the images' memory is a lot for large ones.
     error = float(np.mean(np.square(image.astype(np.int32) - clear), dtype=np.float64))
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
@@ -94,7 +94,7 @@ def ssim(image: RGB8, clear: RGB8, crop_border: int = 0) -> float:
 
 
 def describe_missing(metric: str, missing: Sequence[tuple[str, str]], images: int) -> str:
-    """Returns the line that says of which images a metric has no value.
+    """Says for which images a metric has no value.
 
     Args:
         metric: The metric.
@@ -103,9 +103,9 @@ def describe_missing(metric: str, missing: Sequence[tuple[str, str]], images: in
     """
     name, reason = missing[0]
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    rest = "the mean is the others'" if len(missing) < images else "there is no figure"
+    rest = "the mean is over the others" if len(missing) < images else "there is no mean"
     return (
-        f"{metric}: no value of {len(missing)} of {images} images, "
+        f"{metric}: no value for {len(missing)} of {images} images, "
         f"{printable(name)}{more} ({printable(reason)}); {rest}"
     )
 
@@ -169,7 +169,7 @@ def ssim_y(image: RGB8, clear: RGB8) -> float:
 
 
 def to_rgb8(image: Tensor) -> RGB8:
-    """Makes a picture of a network's output, as it would be saved.
+    """Converts a network's output to 8-bit RGB, as it would be saved.
 
     Args:
         image: (3, h, w), floating point; clamped to [0, 1].
@@ -187,7 +187,7 @@ def _cropped(image: RGB8, clear: RGB8, border: int, least: int) -> tuple[RGB8, R
     height, width = (edge - 2 * border for edge in image.shape[:2])
     if min(height, width) < least:
         raise ValueError(
-            f"an image of {image.shape[1]} x {image.shape[0]} pixels is too small to be measured: "
+            f"an image of {image.shape[1]} x {image.shape[0]} pixels is too small to measure: "
             f"at least {least} x {least} are needed"
             + (f" inside a border of {border}" if border else "")
         )

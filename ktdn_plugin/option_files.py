@@ -17,7 +17,7 @@ def options_folder() -> Path:
     for folder in (package / "options", package.parent / "options"):
         if (folder / "train_ktdn.yml").is_file():
             return folder
-    raise KTDNError(f"{package}: its options files are missing; install ktdn-plugin again")
+    raise KTDNError(f"{package}: its options files are missing; reinstall ktdn-plugin")
 
 
 def copy_options_folder(folder: Path) -> None:
@@ -31,7 +31,7 @@ def copy_options_folder(folder: Path) -> None:
             raise FileExistsError
         write_folder_whole(folder, _copy)
     except FileExistsError as error:
-        raise KTDNError(f"{folder}: exists already; name another folder by -o") from error
+        raise KTDNError(f"{folder}: already exists; choose another folder with -o") from error
     except (OSError, shutil.Error) as error:
         raise KTDNError(
             f"{folder}: cannot be written ({_reason(error)}); free some space or name another "
@@ -46,7 +46,7 @@ def _copy(folder: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """Returns what went wrong first; copytree goes on, and lists (source, target, reason)."""
+    """Returns the first failure; copytree continues, and lists (source, target, reason)."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         return str(error.args[0][0][2])
     return error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""KTDN for programs that load networks by spandrel: chaiNNer, ComfyUI and others.
+"""KTDN for programs that load networks with spandrel: chaiNNer, ComfyUI and others.
 
 spandrel has no entry points: a program calls :func:`install` once, before it loads a file.
 """
@@ -18,7 +18,7 @@ from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
 from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.identify import check_is_ktdn
 from ktdn_plugin.checkpoints.metadata import KEY, network_of
-from ktdn_plugin.checkpoints.networks import build_network, keep_settings
+from ktdn_plugin.checkpoints.networks import build_network, store_settings
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.storage.mmengine_keys import from_mmengine
@@ -119,7 +119,7 @@ class KTDNArchitecture(Architecture[KTDN]):
         weights = _in_our_layout(state_dict)
         network = build_network(weights, network_of(notes, source), source)
         # Programs save a model's state dict, without the metadata.
-        keep_settings(network)
+        store_settings(network)
         return KTDNDescriptor(
             network,
             network.state_dict(),

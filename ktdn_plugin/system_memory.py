@@ -55,7 +55,7 @@ def resident() -> int | None:
 
 
 def available() -> int | None:
-    """Returns the bytes that further processes may take, None where it is not known."""
+    """Returns the bytes that other processes may take, None where it is not known."""
     free = _read_kilobytes(Path("/proc/meminfo"), "MemAvailable")
     if free is None:
         return None

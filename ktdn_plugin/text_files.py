@@ -1,4 +1,4 @@
-"""Text that a person names: read whole or refused, never for ever, and YAML that stays small."""
+"""Reads the user's text files, with bounds on size and time, and YAML of bounded size."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def read_text(path: str | Path, at_most: int = LARGEST_TEXT, *, may_be_pipe: boo
             only once: for callers that read it no second time.
 
     Raises:
-        KTDNError: If it cannot be read, is no regular file (a pipe or a device may never end), is
-            larger, or is not UTF-8; if a pipe's writer takes too long.
+        KTDNError: If it cannot be read, is not a regular file (a pipe or a device may never end),
+            is larger, or is not UTF-8; if a pipe's writer takes too long.
     """
     try:
         # A named pipe would wait for a writer in opening already.
@@ -54,11 +54,11 @@ def read_text(path: str | Path, at_most: int = LARGEST_TEXT, *, may_be_pipe: boo
             elif may_be_pipe and stat.S_ISFIFO(mode):
                 content = _read_pipe(descriptor, path, at_most + 1)
             else:
-                raise KTDNError(f"{path}: not a file; save the text as one, and name that")
+                raise KTDNError(f"{path}: not a file; save the text as a file, and give that")
     except OSError as error:
         raise KTDNError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # a NUL in its name
-        raise KTDNError(f"{str(path)!r}: cannot be a file's name ({error})") from error
+        raise KTDNError(f"{str(path)!r}: is not a valid file name ({error})") from error
     if len(content) > at_most:
         raise KTDNError(f"{path}: larger than {at_most:,} bytes; is it the right file?")
     try:
@@ -74,7 +74,7 @@ def _read_pipe(descriptor: int, path: str | Path, at_most: int) -> bytes:
     while len(content) < at_most:
         ready, _, _ = select.select([descriptor], [], [], max(until - time.monotonic(), 0))
         if not ready:
-            raise KTDNError(f"{path}: nothing has ended this pipe within {LONGEST_WAIT} seconds")
+            raise KTDNError(f"{path}: this pipe was not closed within {LONGEST_WAIT} seconds")
         chunk = os.read(descriptor, at_most - len(content))
         if not chunk:
             break
@@ -91,14 +91,14 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, KeyError, IndexError, OverflowError) as error:
             kind = str(node.tag).rpartition(":")[2]
             shown = str(node.value)[:40]
-            raise _problem(f"'{shown}' is no {kind}", node) from error
+            raise _problem(f"'{shown}' is not a valid {kind}", node) from error
         if isinstance(made, int) and abs(made) >= 2**64:
             raise _problem(f"'{node.value[:40]}' is too large a number", node)
         return made
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if not isinstance(node, yaml.MappingNode):
-            raise _problem("a section is wanted here", node)
+            raise _problem("a section is expected here", node)
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -130,14 +130,14 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parses YAML of a bounded size into dicts, lists, texts, numbers, true, false and None.
+    """Parses YAML of bounded size into dicts, lists, strings, numbers, booleans and None.
 
     Args:
         text: The YAML.
         source: What messages begin with.
 
     Raises:
-        KTDNError: If it is no YAML, wants other objects built, or what it says, aliases expanded,
+        KTDNError: If it is not YAML, wants other objects built, or what it says, aliases expanded,
             is too much, too deep, or has a number or a character that nothing can use.
     """
     if len(text) > LARGEST_YAML:
@@ -182,7 +182,7 @@ def _measure(node: yaml.Node, known: dict[int, int | None], depth: int) -> int:
         size = 1 + len(node.value)
         found = _CONTROLS.search(node.value)
         if found:
-            raise _problem(f"the character {found.group()!r} has no meaning in options", node)
+            raise _problem(f"the character {found.group()!r} is not allowed in options", node)
     else:
         children = node.value
         if isinstance(node, yaml.MappingNode):

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from ktdn_plugin.archs.ktdn_arch import KTDN
 from ktdn_plugin.checkpoints import Checkpoint, load_weights
-from ktdn_plugin.checkpoints.networks import complete_options, settings_told
+from ktdn_plugin.checkpoints.networks import complete_options, read_settings
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
 
@@ -101,7 +101,7 @@ def create_model(
 
     Raises:
         KTDNError: If there is no such model or argument, if several kinds of weights are asked
-            for, if they cannot be had, or if the checkpoint says that it is of another network.
+            for, if they are not available, or if the checkpoint says that it is of another network.
         ValueError: If an argument's value is wrong.
 
     Example:
@@ -113,7 +113,8 @@ def create_model(
     check_arguments(name, kwargs, known=NETWORK_ARGUMENTS)
     if pretrained not in (False, True):
         raise KTDNError(
-            f"model '{name}': pretrained is True or False, not {str(pretrained)!r}; a file of the "
+            f"model '{name}': pretrained must be True or False, not {str(pretrained)!r}; a file "
+            "of the "
             "encoder's weights is encoder_weights, one of the whole network's checkpoint"
         )
     given = {
@@ -124,12 +125,12 @@ def create_model(
     asked = [key for key, value in given.items() if value]
     if len(asked) > 1:
         raise KTDNError(
-            f"model '{name}': {' and '.join(asked)} each bring the encoder's weights; leave all "
-            "but one out"
+            f"model '{name}': {' and '.join(asked)} each set the encoder's weights; keep only "
+            "one of them"
         )
     if pretrained and name not in SHIPPED:
         raise KTDNError(
-            f"model '{name}': no trained weights come with it (they do with {', '.join(SHIPPED)}); "
+            f"model '{name}': no trained weights ship with it (they do with {', '.join(SHIPPED)}); "
             "checkpoint takes a file, encoder_weights=True the encoder's ImageNet weights"
         )
     if pretrained:
@@ -137,7 +138,7 @@ def create_model(
     if checkpoint is None:
         return KTDN(**{**variant.arguments, "pretrained": encoder_weights, **kwargs})
     read = Checkpoint.read(checkpoint)
-    told = {**settings_told(read.weights, checkpoint), **read.network_options}
+    told = {**read_settings(read.weights, checkpoint), **read.network_options}
     told.pop("encoder", None)
     network = KTDN(**{**variant.arguments, **told, **kwargs})
     try:
@@ -147,8 +148,9 @@ def create_model(
         if other is None:
             raise
         raise KTDNError(
-            f"{checkpoint}: the checkpoint of another network: it has encoder {other}, {name} has "
-            f"{variant.encoder}; ktdn_plugin.load_network({str(checkpoint)!r}) takes it as it is"
+            f"{checkpoint}: a checkpoint of a different network: it has encoder {other}, {name} "
+            "has "
+            f"{variant.encoder}; ktdn_plugin.load_network({str(checkpoint)!r}) loads it as it is"
         ) from error
     return network
 

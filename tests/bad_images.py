@@ -41,7 +41,7 @@ BAD: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "cut-in-the-header": ("x.png", "not a readable image", lambda: coded(".png")[:20]),
     "text": ("x.png", "not a readable image", lambda: b"<html>404 Not Found</html>\n"),
     "zeros": ("x.jpg", "not a readable image", lambda: bytes(5000)),
-    "bomb": ("x.png", "more pixels than a photograph", bomb),
+    "bomb": ("x.png", "too many pixels for a photograph", bomb),
     "float": (
         "x.tif",
         "holds floating-point numbers of 32 bit",

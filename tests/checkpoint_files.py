@@ -198,12 +198,12 @@ BAD = {
     "text.safetensors": (_text, "not a readable safetensors file"),
     "code.pth": (_code, "refused"),
     "code_as_metadata.pth": (_code_as_metadata, "refused"),
-    "other.pth": (_other, "another network than KTDN (its 6 entries are in conv_first, body, "),
-    "other_named.pth": (_other_named, "the checkpoint of another network than KTDN: Marked"),
+    "other.pth": (_other, "a different network than KTDN (its 6 entries are in conv_first, body, "),
+    "other_named.pth": (_other_named, "a checkpoint of a different network than KTDN: Marked"),
     "net_adapters_4.pth": (_adapters, "the adapters of a training, no network"),
-    "no_network.pth": (_no_network, "holds no network's weights (it has epoch)"),
+    "no_network.pth": (_no_network, "contains no network weights (it has epoch)"),
     "other_shapes.pth": (_other_shapes, f"do not fit KTDN with encoder '{ENCODER}'"),
-    "bad_metadata.pth": (_bad_metadata, "what it has as 'ktdn' is no metadata"),
+    "bad_metadata.pth": (_bad_metadata, "what it has as 'ktdn' is not metadata"),
     "bad_encoder.pth": (_bad_encoder, "'hf-hub:somebody/resnet18' is not a timm model"),
 }
 """Name of a file: what writes it, and what is said of it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -188,3 +191,18 @@ def student_of_a_saved_teacher(pairs: Path) -> dict:
     opt = student_options()
     opt["path"]["pretrain_network_t"] = str(teacher_file(pairs))
     return opt
+
+
+def load_fuzzer(name: str) -> ModuleType:
+    """Gives a module of ``tests/fuzz``, which is no package."""
+    folder = Path(__file__).parent / "fuzz"
+    sys.path.insert(0, str(folder))
+    try:
+        spec = importlib.util.spec_from_file_location(f"fuzz_{name}", folder / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    return module

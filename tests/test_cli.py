@@ -55,11 +55,11 @@ def said(capsys: pytest.CaptureFixture, *words: str, entry=cli.main) -> str:
         ),
         (
             "comfyui a b",
-            "comfyui: unexpected argument 'b'; 'ktdn comfyui --help' says what goes",
+            "comfyui: unexpected argument 'b'; 'ktdn comfyui --help' shows the usage",
         ),
-        ("dehaze", "dehaze: INPUT is missing; 'ktdn dehaze --help' says what it is"),
-        ("train --opt", "train: --opt needs a value; 'ktdn train --help' says which"),
-        ("haze x --veil 1", "haze: --veil needs 2 values; 'ktdn haze --help' says which"),
+        ("dehaze", "dehaze: INPUT is missing; 'ktdn dehaze --help' explains it"),
+        ("train --opt", "train: --opt needs a value; 'ktdn train --help' shows which"),
+        ("haze x --veil 1", "haze: --veil needs 2 values; 'ktdn haze --help' shows which"),
         ("bench train --seed x", "bench train: --seed: 'x' is not a whole number"),
     ],
 )

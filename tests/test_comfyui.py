@@ -120,9 +120,7 @@ def test_alpha_is_kept(loaded: ComfyUI, network: KTDN) -> None:
     assert torch.allclose(result[..., :3], _expected(network, images[..., :3]), atol=1e-5)
 
 
-def test_memory_is_bounded_where_it_is_said(
-    loaded: ComfyUI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_bounded_where_promised(loaded: ComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     module = sys.modules[loaded.nodes[NODE].__module__]
 
@@ -194,7 +192,7 @@ def test_what_is_wrong_is_one_line(loaded: ComfyUI) -> None:
     torch.save({"layer.weight": torch.zeros(1)}, loaded.root / "models" / "ktdn" / "other.pth")
     for name, images, message in (
         ("gone.pth", _images(), "gone.pth: no such checkpoint in models/ktdn or"),
-        ("haze.pth", _images(channels=1), "is wanted, this one is (2, 37, 50, 1)"),
+        ("haze.pth", _images(channels=1), "got (2, 37, 50, 1)"),
         ("note.pth", _images(), "note.pth: not a checkpoint file"),
         ("other.pth", _images(), "another network than KTDN"),
         ("haze.pth", _images(1), "50 x 37 pixels do not fit into max memory 1MB"),
@@ -268,7 +266,7 @@ def test_copying(comfyui: ComfyUI, capsys: pytest.CaptureFixture, run) -> None:
 
     (node / "README.md").write_text("changed")
     assert main(["comfyui", str(nodes)]) == 1
-    assert "the node is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert "the node already exists; --overwrite replaces it" in capsys.readouterr().err
     assert (node / "README.md").read_text() == "changed"
     assert main(["comfyui", str(comfyui.root), "--overwrite"]) == 0
     assert _files(node) == original
@@ -276,7 +274,7 @@ def test_copying(comfyui: ComfyUI, capsys: pytest.CaptureFixture, run) -> None:
 
 
 @pytest.mark.parametrize("content", ["folder", "other node", "file", "binary"])
-def test_what_is_somebody_elses_is_not_replaced(
+def test_foreign_files_are_not_replaced(
     content: str, comfyui: ComfyUI, capsys: pytest.CaptureFixture
 ) -> None:
     target = comfyui.root / "custom_nodes" / "comfyui_ktdn"
@@ -291,7 +289,7 @@ def test_what_is_somebody_elses_is_not_replaced(
         (target / "mine.txt").write_text("mine")
     before = _files(target.parent)
     assert main(["comfyui", str(comfyui.root), "--overwrite"]) == 1
-    assert "exists and is none of 'ktdn comfyui'" in capsys.readouterr().err
+    assert "exists and was not created by 'ktdn comfyui'" in capsys.readouterr().err
     assert _files(target.parent) == before
 
 
@@ -354,4 +352,4 @@ def test_the_folder_for_checkpoints_is_made(
     (tmp_path / "models" / "ktdn").rmdir()
     (tmp_path / "models" / "ktdn").write_text("in the way")
     assert main(["comfyui", str(tmp_path), "--overwrite"]) == 1
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err

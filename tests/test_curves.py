@@ -123,7 +123,7 @@ def test_run_is_read_as_it_was_logged(tmp_path: Path) -> None:
     assert run.teacher == {("NH-HAZE", "psnr"): 31.2}
 
 
-def test_what_is_no_number_is_no_figure(tmp_path: Path) -> None:
+def test_non_numbers_are_not_metrics(tmp_path: Path) -> None:
     folder = make_run(
         tmp_path / "run",
         val(1, psnr=20, best=True, note="good", lpips=None, epoch=3),
@@ -205,15 +205,17 @@ def test_null_is_a_figure_that_was_not_finite(tmp_path: Path) -> None:
 def test_line_of_something_else_is_named(line: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", train(1, l_rec=1.0), tail=f"{line}\n")
     text = message([folder], tmp_path)
-    assert text.startswith(f"{folder / 'metrics.jsonl'}, line 2: nothing that a training logs")
+    assert text.startswith(f"{folder / 'metrics.jsonl'}, line 2: not a line of a training log")
 
 
 @pytest.mark.parametrize("tail", ["", "\n", '{"kind": "tr', '{"kind": "train", "iter": 1}'])
-def test_empty_log_is_said_to_be_empty(tail: str, tmp_path: Path) -> None:
+def test_empty_log_is_reported(tail: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", tail=tail)
     text = message([folder], tmp_path)
     assert (
-        text == f"{folder / 'metrics.jsonl'}: the run has logged nothing yet; let it train a while"
+        text
+        == f"{folder / 'metrics.jsonl'}: the run has not logged anything yet; let it train for a "
+        "while"
     )
 
 
@@ -286,7 +288,7 @@ def test_moving_average_at_the_ends_and_at_gaps() -> None:
 # Names
 
 
-def test_runs_of_one_name_are_told_apart_by_their_parents() -> None:
+def test_runs_of_one_name_are_distinguished_by_their_parents() -> None:
     folders = ["a/experiments/x", "b/experiments/x", "b/experiments/y", "b/old/x"]
     assert run_names([Path(folder) for folder in folders]) == [
         "a/experiments/x",
@@ -374,7 +376,7 @@ def test_logarithmic_scale_has_a_few_labels(factor: float, tmp_path: Path) -> No
     assert 2 <= len(labels) == len(shown) <= 12
 
 
-def test_diverged_loss_is_marked_and_said(tmp_path: Path) -> None:
+def test_diverged_loss_is_marked_and_noted(tmp_path: Path) -> None:
     losses = [0.5, 0.4, NAN, NAN]
     run = make_run(tmp_path / "run", *(train(10 * i, l_rec=v) for i, v in enumerate(losses)))
     axes = panels(draw_figure([read_run(run)]))["l_rec"]
@@ -409,7 +411,7 @@ def test_first_of_equally_good_ones_is_the_best(tmp_path: Path) -> None:
     assert read_run(run).metrics["NH-HAZE", "psnr"].highest == (2, 7)
 
 
-def test_infinite_figures_are_said_not_to_be_finite(tmp_path: Path) -> None:
+def test_infinite_metrics_are_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", teacher(psnr=INF), val(1, psnr=INF))
     assert legend(panels(draw_figure([read_run(run)]))["psnr on NH-HAZE"]) == [
         "run: no finite value"
@@ -475,7 +477,7 @@ def test_nothing_overlaps_or_leaves_the_picture(count: int, tmp_path: Path) -> N
     name = "train_ktdn_nhhaze_res2net101d_archived_2026010{}_120000"
     runs = [read_run(make_training(tmp_path / name.format(i), i)) for i in range(count)]
     figure = draw_figure(runs)
-    height, width, _ = drawing.pixels_of(figure).shape
+    height, width, _ = drawing.render_pixels(figure).shape
     boxes = [axes.get_tightbbox() for axes in figure.axes]  # with ticks, titles and legends
     boxes.append(figure.legends[0].get_window_extent())
     for number, box in enumerate(boxes):
@@ -541,7 +543,7 @@ def test_extreme_values_are_drawn_without_warnings(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").is_file()
 
 
-def test_a_persons_defaults_neither_show_nor_change(tmp_path: Path) -> None:
+def test_the_users_defaults_neither_show_nor_change(tmp_path: Path) -> None:
     run = make_training(tmp_path / "run")
     draw_curves([run], tmp_path / "plain.png")
     with matplotlib.rc_context({"figure.facecolor": "black", "text.usetex": True}):
@@ -569,7 +571,9 @@ def test_no_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(KTDNError, match=r"curves\.pdf: curves are written as \.svg, \.png, \.jpg"):
+    with pytest.raises(
+        KTDNError, match=r"curves\.pdf: curves can be written as \.svg, \.png, \.jpg"
+    ):
         draw_curves([make_training(tmp_path / "run")], tmp_path / "curves.pdf")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -577,7 +581,7 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
 def test_bad_input_keeps_the_earlier_picture(tmp_path: Path) -> None:
     (tmp_path / "curves.png").write_bytes(b"earlier")
     good, empty = make_training(tmp_path / "good"), make_run(tmp_path / "empty")
-    with pytest.raises(KTDNError, match="nothing yet"):
+    with pytest.raises(KTDNError, match="not logged anything yet"):
         draw_curves([good, empty], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes() == b"earlier"
     assert len(list(tmp_path.iterdir())) == 3
@@ -636,7 +640,7 @@ def test_folder_of_runs_lists_them(tmp_path: Path) -> None:
     runs = [make_training(tmp_path / "experiments" / name) for name in ("a", "b")]
     for folder in (tmp_path / "experiments", tmp_path):
         text = message([folder], tmp_path)
-        assert text == f"{folder}: no run itself; give one or several of: {runs[0]}, {runs[1]}"
+        assert text == f"{folder}: not a run itself; give one or more of: {runs[0]}, {runs[1]}"
 
 
 def test_long_list_of_runs_ends(tmp_path: Path) -> None:
@@ -648,10 +652,10 @@ def test_long_list_of_runs_ends(tmp_path: Path) -> None:
 
 def test_run_given_twice(tmp_path: Path) -> None:
     run = make_training(tmp_path / "run")
-    assert message([run, run], tmp_path) == f"{run}: given twice; leave one out"
+    assert message([run, run], tmp_path) == f"{run}: given twice; remove one"
     other = tmp_path / "x" / ".." / "run"
     (tmp_path / "x").mkdir()
-    assert message([run, other], tmp_path) == f"{other}: given twice, also as {run}; leave one out"
+    assert message([run, other], tmp_path) == f"{other}: given twice, also as {run}; remove one"
 
 
 def test_run_that_mmengine_alone_has_logged_is_refused(tmp_path: Path) -> None:

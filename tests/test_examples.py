@@ -26,7 +26,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", sorted(set(ktdn_plugin.__all__) - NONE_NEEDED))
-def test_what_people_call_has_an_example(name: str) -> None:
+def test_public_functions_have_an_example(name: str) -> None:
     text = getattr(ktdn_plugin, name).__doc__
     assert "Example:" in text
     assert ">>> " in text

@@ -153,14 +153,12 @@ def test_no_paths_of_this_computer_are_in_the_files(folder: Path, form: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_said_and_that_the_lines_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
+def test_printed_usage_lines_run(folder: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.chdir(folder)
     said = (folder / f"{form}.txt").read_text(encoding="utf-8")
     head, lines = said.split("\n\nTo run it, on images of any size:\n\n")
     assert "encoder test_resnet, 12 batch norms folded" in head
-    assert "largest difference to the checkpoint in torch" in head
+    assert "largest difference from the checkpoint in torch" in head
     assert len(lines.splitlines()) == 5
     write_png(Path("hazy.png"), 3, (45, 70))
     program = f"{lines}\nimport sys\nassert 'ktdn_plugin' not in sys.modules\n"
@@ -173,13 +171,13 @@ def test_what_is_said_and_that_the_lines_run(
 
 
 BAD = {
-    "ending": (["-o", "net.pb"], "net.pb: exported files end in .onnx or .pt2; name it so"),
+    "ending": (["-o", "net.pb"], "net.pb: exported files end in .onnx or .pt2; use one of them"),
     "no ending": (["-o", "net"], "net: exported files end in .onnx or .pt2"),
     "another ending": (["-o", "net.onnx", "--torch"], "--torch writes files that end in .pt2"),
     "yet another": (["-o", "net.pt2", "--onnx"], "--onnx writes files that end in .onnx"),
-    "there": (["-o", "old.pt2"], "old.pt2: is there already; --overwrite replaces it"),
+    "there": (["-o", "old.pt2"], "old.pt2: already exists; --overwrite replaces it"),
     "folder": (["-o", "folder.pt2", "--overwrite"], "folder.pt2: is a folder"),
-    "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is no folder; name another place"),
+    "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is no folder; choose another place"),
     "closed folder": (["-o", "/proc/x.pt2"], "/proc/x.pt2: cannot be written (No such file or"),
     "itself": (["-o", "self.pt2", "--overwrite"], "self.pt2: is the checkpoint itself"),
     "not there": (["-o", "new.pt2"], "missing.pth: no such checkpoint file"),

@@ -113,7 +113,7 @@ def test_one_name_has_one_meaning() -> None:
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
 
 
-def test_earlier_spellings_go_on_working() -> None:
+def test_earlier_spellings_still_work() -> None:
     for words, name, value in (
         ("bench train --batch_size 3", "batch_size", 3),
         ("bench train --size 64", "crop_size", 64),

@@ -25,7 +25,7 @@ LAZY = (
     Path("bench/transfer.py"),
     Path("commands/mmengine.py"),
     Path("commands/options.py"),
-    Path("commands/toolbox.py"),
+    Path("commands/train.py"),
     Path("haze/run.py"),
 )
 HEAVY = ("torch", "torchvision", "timm", "cv2", "numpy", "pydantic", *TOOLBOXES)

@@ -21,7 +21,7 @@ def test_options_are_copied_once(run, tmp_path: Path) -> None:
     assert Path("demo/test_ktdn.yml") in copied
     done = run("options")
     assert done.returncode == 1
-    assert "options: exists already" in done.stderr
+    assert "options: already exists" in done.stderr
 
 
 def test_the_schema_that_ships_is_the_one_that_is_checked_by(run) -> None:
@@ -72,16 +72,11 @@ CONFIGS = sorted(options_folder().glob("mmengine/**/train_*.py"))
 def test_every_config_is_sound(path: Path) -> None:
     from mmengine.registry import MODELS, DefaultScope
 
-    from ktdn_plugin.mmengine.check import check_config
     from ktdn_plugin.mmengine.config import load_config
     from ktdn_plugin.mmengine.restorer import without_pretrained
 
     assert path.read_text().startswith("# ")
     cfg = load_config(path)
-    doubts: list[str] = []
-    for training in (True, False):
-        assert check_config(cfg, training=training, reads_files=False, warn=doubts.append) == []
-    assert doubts == []
     with torch.device("meta"), DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = without_pretrained(cfg.model)
         # Its checkpoint is not there.

@@ -158,7 +158,7 @@ def test_networks_are_built_as_options_say(
 
 
 @pytest.mark.parametrize("name", ["KTDN", "ktdn", "ktdn_small", "ktdn_tiny"])
-def test_another_scale_is_one_clear_error(name: str, checkout: Checkout) -> None:
+def test_a_different_scale_is_one_clear_error(name: str, checkout: Checkout) -> None:
     assert main(["shim", str(checkout.root)]) == 0
     for scale in (2, 4):
         with pytest.raises(
@@ -223,7 +223,7 @@ def test_the_wrong_programs_name(checkout: Checkout, capsys: pytest.CaptureFixtu
 def test_what_is_there_is_kept(checkout: Checkout, capsys: pytest.CaptureFixture) -> None:
     checkout.file.write_text("# somebody's own\n")
     assert main(["shim", str(checkout.root), "--overwrite"]) == 1
-    assert "was not written by us; move it away" in capsys.readouterr().err
+    assert "was not written by 'ktdn shim'; move it away" in capsys.readouterr().err
     assert checkout.file.read_text() == "# somebody's own\n"
 
     checkout.file.unlink()
@@ -231,7 +231,7 @@ def test_what_is_there_is_kept(checkout: Checkout, capsys: pytest.CaptureFixture
     text = checkout.file.read_text()
     checkout.file.write_text(f"{text}\n# mine\n")
     assert main(["shim", str(checkout.root)]) == 1
-    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+    assert "already exists; --overwrite replaces it" in capsys.readouterr().err
     assert checkout.file.read_text().endswith("# mine\n")
     assert main(["shim", str(checkout.root), "--overwrite"]) == 0
     assert checkout.file.read_text() == text

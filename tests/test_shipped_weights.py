@@ -170,7 +170,7 @@ def test_a_file_of_that_name_comes_first(here: Path) -> None:
         ("ktdn_smal", "; did you mean 'ktdn_small'?"),
         ("net_g_bst", "; did you mean 'net_g_best.pth'?"),
         ("unet", "; models: ktdn_small, ktdn_tiny;"),
-        ("ktdn", "of that name come with the package; did you mean 'ktdn_tiny'?"),
+        ("ktdn", "of that name ship with the package; did you mean 'ktdn_tiny'?"),
     ],
 )
 def test_neither_a_name_nor_a_file(
@@ -203,8 +203,8 @@ def test_weights_that_were_altered(
     content[-1] ^= 1
     file.write_bytes(content)
     line = said(capsys, "dehaze", "photo.png")
-    assert line.startswith(f"error: {file}: is not what the package came with (SHA-256 ")
-    with pytest.raises(KTDNError, match="is not what the package came with"):
+    assert line.startswith(f"error: {file}: is not the file that the package shipped (SHA-256 ")
+    with pytest.raises(KTDNError, match="is not the file that the package shipped"):
         create_model("ktdn_small", pretrained=True)
     assert not Path("dehazed").exists()
 

@@ -237,7 +237,7 @@ def test_what_a_program_saves_again_keeps_mean_and_std(kind: str, tmp_path: Path
     convert(path, tmp_path / "ours.pth")
     assert torch.equal(load_network(tmp_path / "ours.pth").mean, network.mean)
     wrong = {**model.model.state_dict(), "std": torch.zeros(1, 3, 1, 1)}
-    with pytest.raises(KTDNError, match=r"says std: \[0.0, 0.0, 0.0\], which cannot be"):
+    with pytest.raises(KTDNError, match=r"says std: \[0.0, 0.0, 0.0\], which is impossible"):
         ModelLoader().load_from_state_dict(wrong)
 
 
@@ -321,7 +321,7 @@ def test_installing_again_changes_nothing() -> None:
     assert sum(support.architecture.id == "KTDN" for support in MAIN_REGISTRY) == 1
 
 
-def test_a_registry_of_ones_own() -> None:
+def test_a_custom_registry() -> None:
     registry = spandrel.ArchRegistry()
     install(registry)
     model = ModelLoader(registry=registry).load_from_state_dict(KTDN(ENCODER).state_dict())
@@ -380,7 +380,9 @@ def test_a_damaged_ktdn_is_named(tmp_path: Path) -> None:
     weights = KTDN(ENCODER).state_dict()
     del weights["tail.1.weight"]
     torch.save({"params": weights}, tmp_path / "net_g.pth")
-    with pytest.raises(KTDNError, match=r"net_g\.pth: no whole KTDN: it lacks 'tail\.1\.weight'"):
+    with pytest.raises(
+        KTDNError, match=r"net_g\.pth: not a complete KTDN: it lacks 'tail\.1\.weight'"
+    ):
         ModelLoader().load_from_file(tmp_path / "net_g.pth")
 
 

@@ -1,4 +1,4 @@
-"""KTDN's encoder: any timm backbone that gives features at strides 4, 8 and 16.
+"""KTDN's encoder: any timm backbone that has features at strides 4, 8 and 16.
 
 The published network's encoder, Res2Net-101 v1b 26w 4s cut after its third stage (Gao et al.,
 "Res2Net: A New Multi-scale Backbone Architecture", TPAMI 2021), is timm's ``res2net101d``: same
@@ -41,7 +41,7 @@ def _inspect_backbone(name: str) -> _Backbone:
         raise KTDNError(
             f"encoder '{name}' is not a timm model"
             f"{did_you_mean(architecture, timm.list_models())}"
-            " (timm.list_models() lists all)"
+            " (see timm.list_models())"
         )
     # Transformers of fixed size (Swin and its kin) take any size when told so.
     attempts: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {})
@@ -63,7 +63,7 @@ def _inspect_backbone(name: str) -> _Backbone:
     reductions = list(probe.feature_info.reduction())
     if any(reductions.count(stride) != 1 for stride in STRIDES):
         raise KTDNError(
-            f"encoder '{name}' gives features at strides {reductions}; KTDN needs 4, 8 and 16: "
+            f"encoder '{name}' has features at strides {reductions}; KTDN needs 4, 8 and 16: "
             "choose a hierarchical backbone such as res2net101d, resnet18 or convnext_atto"
         )
     positions = [reductions.index(stride) for stride in STRIDES]
@@ -101,7 +101,7 @@ def _check_sizes(name: str, backbone: _Backbone) -> None:
         reason = f"its features have the sizes {sizes} instead of {wanted}"
     raise KTDNError(
         f"encoder '{name}' does not take a {height} x {width} image "
-        f"({textwrap.shorten(reason, 160)}); KTDN needs a backbone that takes every multiple of "
+        f"({textwrap.shorten(reason, 160)}); KTDN needs a backbone that accepts every multiple of "
         "16, such as res2net101d, resnet18 or convnext_atto"
     )
 
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
 
     Raises:
         KTDNError: If timm has no such model, if it does not give the strides, or if the weights
-            asked for cannot be had. Never falls back on random weights.
+            asked for are not available. Never falls back on random weights.
 
     Example:
         >>> encoder = Encoder("mobilenetv2_100")
@@ -172,7 +172,7 @@ class Encoder(nn.Module):
         if not 1 <= stages <= len(STAGES):
             raise ValueError(f"stages must be 1, 2 or 3, got {stages}")
         if not isinstance(name, str):
-            raise KTDNError(f"encoder: {name!r} is not the name of a timm model")
+            raise KTDNError(f"encoder: {name!r} is not a timm model")
         # What the hub calls timm's own models; timm would ask the hub for its description.
         name = re.sub(r"^(hf[-_]hub:)?timm/", "", name)
         backbone = _inspect_backbone(name)
@@ -201,7 +201,7 @@ class Encoder(nn.Module):
             x: Normalised images (n, 3, h, w); h and w multiples of 16.
 
         Returns:
-            One (n, c, h / s, w / s) tensor a stage, s = 4, 8, 16.
+            One (n, c, h / s, w / s) tensor per stage, s = 4, 8, 16.
         """
         features = self.body(x)
         if self.is_channels_last:
@@ -235,7 +235,7 @@ def _with_imagenet_weights(build: functools.partial[nn.Module], name: str) -> nn
     hub_log.setLevel(logging.ERROR)
     try:
         return build(pretrained=True)
-    # Whatever the hub, the network or the disk raises, a person needs one answer: where to put it.
+    # Whatever the hub, the network or the disk raises, the user needs one answer: where to put it.
     except Exception as error:
         config = timm.get_pretrained_cfg(name)
         source = str(config.hf_hub_id or config.url or "") if config else ""
@@ -268,5 +268,5 @@ def _load_file(body: nn.Module, name: str, path: Path) -> None:
     found = {key: available[_canonical(key)] for key in wanted if _canonical(key) in available}
     problem = compare_keys(wanted, found)
     if problem:
-        raise KTDNError(f"{path} does not hold the weights of timm's '{name}': {problem}")
+        raise KTDNError(f"{path} does not contain the weights of timm's '{name}': {problem}")
     body.load_state_dict(found)

@@ -60,7 +60,7 @@ class KTDN(nn.Module):
             stride 4 and 12 at full resolution.
 
     Raises:
-        KTDNError: If the encoder cannot be built or its weights cannot be had.
+        KTDNError: If the encoder cannot be built or its weights are not available.
         ValueError: If mean or std are not three numbers, or a std is not positive; if there is no
             such head; if a pixel shuffle of these widths would not come out whole.
 
@@ -90,7 +90,7 @@ class KTDN(nn.Module):
             check_widths(widths)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
-                f"mean and std are three numbers each, std positive; got {mean}, {std}"
+                f"mean and std must be three numbers each, std positive; got {mean}, {std}"
             )
         # Settings, not weights: they stay out of the checkpoint, as in the published one.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -279,7 +279,7 @@ def check_widths(widths: Any) -> None:
         or any(type(width) is not int or width < 1 for width in widths)
     ):
         raise ValueError(
-            "widths are three whole numbers from 1 up, the channels of the skip connections at "
+            "widths must be three positive whole numbers, the channels of the skip connections at "
             f"strides 16, 8 and 4, such as [192, 80, 160]; got {widths!r}"
         )
     above = 0  # channels that come from the pixel shuffle before, which the next one shares
@@ -288,10 +288,10 @@ def check_widths(widths: Any) -> None:
         if total % parts:
             below = total // parts * parts - above
             nearest = [one for one in (below, below + parts) if one > 0]
-            beside = f" beside the {above} that come from below" if above else ""
+            beside = f" beside the {above} from the layer below" if above else ""
             raise ValueError(
                 f"widths {list(widths)}: {width} channels at stride {stride}{beside} do not fit "
-                f"a pixel shuffle by {2 if parts == 4 else 4}, which takes a multiple of {parts}; "
+                f"a pixel shuffle by {2 if parts == 4 else 4}, which needs a multiple of {parts}; "
                 f"the nearest that fit: {' and '.join(map(str, nearest))}"
             )
         above = total // parts
@@ -311,7 +311,7 @@ def check_feature_names(names: Iterable[str]) -> tuple[str, ...]:
                 f"(it has {', '.join(FEATURES)})"
             )
     if not names:
-        raise ValueError(f"no feature is named; KTDN has {', '.join(FEATURES)}")
+        raise ValueError(f"no features requested; KTDN has {', '.join(FEATURES)}")
     return names
 
 

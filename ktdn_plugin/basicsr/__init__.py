@@ -44,6 +44,6 @@ def _add(registry: Any, item: type) -> None:
         registry.register(item)
     elif registry.get(item.__name__) is not item:
         raise KTDNError(
-            f"BasicSR's {registry._name} registry already holds another '{item.__name__}' "
+            f"BasicSR's {registry._name} registry already contains another '{item.__name__}' "
             f"({registry.get(item.__name__).__module__}); rename that one"
         )

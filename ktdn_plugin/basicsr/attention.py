@@ -1,4 +1,4 @@
-"""Looking at what a network attends to: its pixel attention as a map and as a picture."""
+"""What a network attends to: its pixel attention as a map and as a picture."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ktdn_plugin.blocks.fam import PixelAttention
 
 
 @contextmanager
-def recorded_attention(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Records the last pixel attention's maps while the network runs; it changes nothing.
+def record_attention(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Records the maps of the last pixel attention while the network runs, which stays unchanged.
 
     In KTDN the last one is that of the FAM at stride 4, the finest.
 
@@ -40,8 +40,8 @@ def recorded_attention(network: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def heat_picture(attention: Tensor, height: int, width: int) -> NDArray[np.uint8]:
-    """Draws a map as a heat picture: its lowest value dark blue, its highest yellow.
+def attention_heatmap(attention: Tensor, height: int, width: int) -> NDArray[np.uint8]:
+    """Draws an attention map as a heat map, from dark blue (lowest) to yellow (highest).
 
     Args:
         attention: The map (h, w), any value range.

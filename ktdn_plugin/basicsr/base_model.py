@@ -88,9 +88,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         try_network(self.opt, self.get_bare_model(self.net_g), "network_g")
         self.build_transfer()
         if not self.image_losses:
-            raise KTDNError(
-                "train: no image loss is switched on; give pixel_opt, laplacian_opt, ..."
-            )
+            raise KTDNError("train: no image loss is enabled; set pixel_opt, laplacian_opt, ...")
         self.setup_optimizers()
         self.setup_schedulers()
 
@@ -99,8 +97,9 @@ class KTDNBaseModel(ModelMethods, SRModel):
             return build_loss(self.opt["train"][key]).to(self.device)
         except OSError as error:
             raise KTDNError(
-                f"train.{key}: its weights cannot be had ({error}); take torchvision's from a "
-                f"machine that is online, and put them to {VGG_PRETRAIN_PATH}"
+                f"train.{key}: its weights could not be downloaded ({error}); copy torchvision's "
+                "from a "
+                f"machine that is online to {VGG_PRETRAIN_PATH}"
             ) from error
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
@@ -184,7 +183,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
 
         Raises:
             NotFiniteError: If a loss or the gradient became NaN or infinite. Nothing has been
-                learnt from the batch then: weights and batch statistics are those of the iteration
+                learned from the batch then: weights and batch statistics are those of the iteration
                 before.
         """
         if self.frozen_after is not None and self.frozen_after < current_iter:
@@ -208,7 +207,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
             self.model_ema(decay=self.ema_decay)
 
     def _accumulate(self) -> dict[str, Tensor]:
-        """Adds up the gradients of the batch's parts; gives the losses of the whole batch."""
+        """Accumulates the gradients of the batch's parts; returns the losses of the whole batch."""
         steps = self.opt["train"]["grad_accum_steps"]
         if steps > 1 and len(self.lq) < steps * self.opt["datasets"]["train"]["batch_size_per_gpu"]:
             warn_once(
@@ -238,7 +237,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         return torch.nn.utils.clip_grad_norm_(self.parameters, most)
 
     def _record(self, losses: dict[str, Tensor], norm: Tensor) -> None:
-        """Averages the losses over the processes, and stops where one is not finite."""
+        """Averages the losses over the processes, and stops where one is NaN or infinite."""
         values = torch.stack([*losses.values(), norm])
         own = values.clone()
         if distributed.is_distributed():
@@ -280,7 +279,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         from ktdn_plugin.basicsr.validation import identity_of, validate
 
         self.opt["val"]["save_img"] = save_img
-        if isinstance(current_iter, int):  # behind the last iteration BasicSR's loop counts on
+        if isinstance(current_iter, int):  # after the last iteration BasicSR's loop keeps counting
             current_iter = min(current_iter, self.opt["train"]["total_iter"])
         dataset: Any = dataloader.dataset
         loader = share_out(dataset, self.opt["rank"], self.opt["world_size"])

@@ -51,7 +51,7 @@ def apply() -> None:
 
 
 def improve_every_model() -> None:
-    """Returns BasicSR's own models, too, the methods of KTDN's; for our own commands."""
+    """Gives BasicSR's own models the methods of KTDN's, too; for our own commands."""
     from basicsr.models.base_model import BaseModel
 
     for name, method in vars(ModelMethods).items():

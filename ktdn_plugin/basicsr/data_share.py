@@ -15,7 +15,7 @@ from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.options.loading import load_checked
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, OURS, build_step
-from ktdn_plugin.errors import KTDNError, explained
+from ktdn_plugin.errors import KTDNError, error_context
 
 
 class DataShare(NamedTuple):
@@ -78,7 +78,7 @@ def measure_data_share(
     step = build_step(OURS, encoder, device, seed)
     waiting = total = 0.0
     shape: tuple[int, ...] = ()
-    with explained(str(options)), tqdm(total=warmup + steps, unit="step", disable=None) as bar:
+    with error_context(str(options)), tqdm(total=warmup + steps, unit="step", disable=None) as bar:
         bar.set_description("data")
         batches = build_train_batches(opt)
         for number in range(warmup + steps):

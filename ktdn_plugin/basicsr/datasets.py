@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ktdn_plugin.basicsr.options.loading import with_numbers
-from ktdn_plugin.data.configured import configure_clear, configure_paired, configure_synthetic
+from ktdn_plugin.data.options import configure_clear, configure_paired, configure_synthetic
 
 NUMBERS = ("gt_size", "use_scale", "color_jitter", "haze", "degradation")
 """Options that are numbers, or sections of them."""

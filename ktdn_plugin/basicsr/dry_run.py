@@ -49,7 +49,7 @@ def _try_parts(opt: Options, is_train: bool, networks: dict[str, Any]) -> list[s
     for phase, dataset in opt["datasets"].items():
         problems += _look_up(dataset["type"], registry.DATASET_REGISTRY, f"datasets.{phase}")[1]
         if dataset.get("color") == "y" and opt["network_g"]["type"] == "KTDN":
-            problems.append(f"datasets.{phase}.color: KTDN works on RGB; leave it out")
+            problems.append(f"datasets.{phase}.color: KTDN works on RGB; remove this key")
     for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
         problems += _try_metric(metric, f"val.metrics.{name}")
     return problems + (_try_training(opt["train"]) if is_train else [])
@@ -118,7 +118,7 @@ def _try_training(train: Mapping[str, Any]) -> list[str]:
 
 
 def _one_update(optim: Mapping[str, Any], scheduler: Mapping[str, Any], schedule_of: Any) -> None:
-    """Takes one step on one parameter: values of the wrong kind show here, not after hours."""
+    """Takes one step on one parameter: values of the wrong type fail here, not after hours."""
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
     arguments = {key: value for key, value in optim.items() if key not in ("type", "encoder_lr")}
     optimizer = find_optimizer(optim["type"])([parameter], **arguments)
@@ -130,18 +130,19 @@ def _one_update(optim: Mapping[str, Any], scheduler: Mapping[str, Any], schedule
 
 
 def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
-    """Checks what BasicSR's schedule meets only where its periods end."""
+    """Checks what BasicSR's schedule would only run into when its periods end."""
     end = sum(scheduler.get("periods", [total_iter]))
     if end >= total_iter:
         return []
     return [
-        f"train.scheduler.periods: they end after {end} iterations, before train.total_iter: "
+        f"train.scheduler.periods: the periods end after {end} iterations, before "
+        "train.total_iter: "
         f"{total_iter}"
     ]
 
 
 def _look_up(name: str, registry: Any, where: str) -> tuple[Any, list[str]]:
-    """Looks a name up; gives what it stands for, and a line where it is unknown."""
+    """Looks a name up; returns what it stands for, and a line where it is unknown."""
     item = find_registered(name, registry)
     known = dict(iter(registry)) if not isinstance(registry, dict) else registry
     return item, [] if item else [f"{where}: there is no '{name}'{did_you_mean(name, known)}"]
@@ -199,14 +200,14 @@ def _try_built(
     """Checks a network or a loss by its signature, and builds it, into ``built``, if it is ours."""
 
     def build() -> None:
-        module = build_to_look_at(section, registry)
+        module = build_for_inspection(section, registry)
         if built is not None:
             built[where] = module
 
     return _check_named(section, registry, where, ("self",)) or _try(where, build)
 
 
-def build_to_look_at(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
+def build_for_inspection(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
     """Builds one of our networks or losses, or a plain loss of BasicSR's, to look at it.
 
     Args:
@@ -250,7 +251,7 @@ def _try_step(opt: Options, networks: Mapping[str, Any]) -> list[str]:
         return problems
     images = torch.zeros(1, 3, size, size)
     for key in image_loss_sections(train).values():
-        loss = build_to_look_at(train[key], LOSS_REGISTRY, "cpu")
+        loss = build_for_inspection(train[key], LOSS_REGISTRY, "cpu")
         if hasattr(loss, "feature_names"):
             problems.append(
                 f"train.{key}.type: {train[key]['type']} compares features, not images; name the "
@@ -270,7 +271,7 @@ def _try_transfer(opt: Options, networks: Mapping[str, Any], crop: torch.Tensor)
     from ktdn_plugin.basicsr.other_networks import compare_once, compute_features
 
     train = opt["train"]
-    loss = build_to_look_at(train["transfer_opt"], LOSS_REGISTRY)
+    loss = build_for_inspection(train["transfer_opt"], LOSS_REGISTRY)
     if not hasattr(loss, "feature_names"):
         return [
             f"train.transfer_opt.type: {train['transfer_opt']['type']} compares images, not "
@@ -302,5 +303,5 @@ def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
         if is_out_of_memory(error):
             raise
         first = (str(error).splitlines() or [""])[0]
-        return [f"{where}: a value is of the wrong kind ({type(error).__name__}: {first[:300]})"]
+        return [f"{where}: a value has the wrong type ({type(error).__name__}: {first[:300]})"]
     return []

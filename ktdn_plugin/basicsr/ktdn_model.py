@@ -49,7 +49,7 @@ class KTDNModel(KTDNBaseModel):
 
         Raises:
             KTDNError: If ``path.pretrain_network_t`` is missing or does not fit ``network_t``, or
-                the networks' features cannot be had or compared.
+                the networks' features cannot be computed or compared.
         """
         options = self.opt["train"].get("transfer_opt")
         if not options:
@@ -85,7 +85,7 @@ class KTDNModel(KTDNBaseModel):
         if list(loss.parameters()):
             if path.get("pretrain_network_adapters"):
                 self.load_network(loss, path["pretrain_network_adapters"])
-            # DataParallel would gather one loss a GPU; the loss is cheap, one GPU does it.
+            # DataParallel would gather one loss per GPU; the loss is cheap, one GPU does it.
             self.transfer_loss = self.model_to_device(loss) if self.opt["dist"] else loss
 
     def trained_modules(self) -> list[nn.Module]:
@@ -121,9 +121,9 @@ class KTDNModel(KTDNBaseModel):
             rows.append({"set": name, **identity_of(options), "psnr": psnr})
             if least is not None and not psnr >= least and not math.isinf(psnr):
                 raise KTDNError(
-                    f"path.pretrain_network_t: this teacher does not reconstruct: {psnr:.2f} dB on "
-                    f"{name}, less than train.teacher_min_psnr: {least}; train it longer, or look "
-                    "whether it is the right checkpoint"
+                    f"path.pretrain_network_t: this teacher reconstructs poorly: {psnr:.2f} dB on "
+                    f"{name}, below train.teacher_min_psnr: {least}; train it longer, or check "
+                    "that it is the right checkpoint"
                 )
         return rows
 

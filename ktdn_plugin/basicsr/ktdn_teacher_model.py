@@ -11,7 +11,7 @@ from ktdn_plugin.training.steps import Step, check_teacher, teacher_step
 
 
 class KTDNTeacherModel(KTDNBaseModel):
-    """Trains ``network_g`` to give back the clear images it is shown.
+    """Trains ``network_g`` to reproduce the clear images it is shown.
 
     Losses, each switched on by its key under ``train`` and logged by its name: ``pixel_opt``
     (``l_rec``), ``laplacian_opt`` (``l_lap``) and any other ``NAME_opt`` with a registered loss

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount, SkippingDataset
-from ktdn_plugin.data.workers import explaining_workers
+from ktdn_plugin.data.workers import worker_failures_as_errors
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import decode_rgb
 from ktdn_plugin.training.preemption import shield_workers
@@ -107,7 +107,7 @@ class TrainingBatches:
         self.epoch_length = len(self.dataset) * options["dataset_enlarge_ratio"]
 
     def start_at(self, samples: int) -> None:
-        """Goes on behind the samples that all processes together have taken."""
+        """Continues after the samples that all processes together have taken."""
         self.taken = samples
 
     def _loader(self) -> DataLoader:
@@ -142,7 +142,7 @@ class TrainingBatches:
 
         With ``prefetch_mode: cuda`` each is copied to the GPU while the one before is worked on.
         """
-        with explaining_workers():
+        with worker_failures_as_errors():
             for batch in self._read():
                 self.taken += self.per_iteration
                 self.skipped.note(batch)

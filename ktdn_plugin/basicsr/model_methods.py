@@ -83,7 +83,7 @@ class ModelMethods:
         # Layers of fixed width fit between many networks; most of it has to.
         if 2 * len(fitting) < len(own):
             raise KTDNError(
-                f"{load_path}: the checkpoint of another network: only {len(fitting)} of "
+                f"{load_path}: a checkpoint of a different network: only {len(fitting)} of "
                 f"{len(own)} entries of this {type(net).__name__} are in it"
             )
         net.load_state_dict(fitting, strict=False)
@@ -100,7 +100,7 @@ class ModelMethods:
         current_iter: int,
         param_key: str | list[str] = "params",
     ) -> None:
-        """Saves networks whole or not at all; BasicSR's own goes on when it cannot save.
+        """Saves networks whole or not at all; BasicSR's own carries on when it cannot save.
 
         Beside the weights the file tells what they are of, see
         :mod:`ktdn_plugin.checkpoints.metadata`; BasicSR's own loading looks at the weights alone.
@@ -119,7 +119,7 @@ class ModelMethods:
         save_checkpoint(content, Path(self.opt["path"]["models"]) / f"{net_label}_{label}.pth")
 
     def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
-        """Saves all that a training goes on from, whole or not at all, see :func:`save_network`.
+        """Saves all that a training resumes from, whole or not at all, see :func:`save_network`.
 
         Beside BasicSR's optimisers and schedulers: the best metrics so far and the last ones, the
         gradient scaler, and what our loop keeps in ``progress`` (where in the data the training is,

@@ -25,7 +25,7 @@ Features = dict[str, Tensor]
 
 @contextmanager
 def naming_networks(opt: Options) -> Iterator[None]:
-    """Names the network that cannot be built, where building a model of BasicSR's fails.
+    """Names the network that cannot be built, where building a BasicSR model fails.
 
     Args:
         opt: The run's options.
@@ -48,7 +48,7 @@ def naming_networks(opt: Options) -> Iterator[None]:
             except Exception as reason:  # somebody else's network: anything
                 first = (str(reason).splitlines() or [""])[0]
                 raise KTDNError(
-                    f"{key}: {opt[key]['type']} cannot be built from these values "
+                    f"{key}: {opt[key]['type']} cannot be built from these options "
                     f"({type(reason).__name__}: {first[:300]}); --debug shows where"
                 ) from error
         raise
@@ -71,13 +71,13 @@ def name_compared(network: nn.Module, train: Options, letter: str, loss: Any) ->
     if not modules and not hasattr(network, "feature_extractor"):
         some = ", ".join(f"{name}: MODULE" for name in names)
         raise KTDNError(
-            f"network_{letter}.type: {type(network).__name__} gives no features of itself, which "
-            f"train.transfer_opt compares; name modules of it by {where}: {{{some}}}"
+            f"network_{letter}.type: {type(network).__name__} has no named features, which "
+            f"train.transfer_opt compares; name its modules in {where}: {{{some}}}"
         )
     for name in names if modules else ():
         if name not in modules:
             raise KTDNError(
-                f"{where}: no module is named for '{name}', which train.transfer_opt compares"
+                f"{where}: no module is given for '{name}', which train.transfer_opt compares"
                 f"{did_you_mean(name, modules)}"
             )
     with _blaming(where):
@@ -126,8 +126,9 @@ def try_network(opt: Options, network: nn.Module, where: str) -> None:
             raise KTDNError(f"{name} gives {type(output).__name__}, not one tensor (n, c, h, w)")
         if output.shape != crop.shape:
             raise KTDNError(
-                f"{name} makes {tuple(output.shape)} of images {tuple(crop.shape)}; set it to keep "
-                "their size (upscale: 1, or what its option is)"
+                f"{name} returns {tuple(output.shape)} for images {tuple(crop.shape)}; configure "
+                "it to keep "
+                "their size (upscale: 1, or similar)"
             )
 
 
@@ -163,7 +164,7 @@ def try_transfer(
 
 
 def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Features) -> None:
-    """Compares features of one and the same crop.
+    """Compares features of the same crop.
 
     Raises:
         KTDNError: If their sizes differ, which then is not the images' fault, or the loss gives
@@ -176,7 +177,7 @@ def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Featur
             if sizes[0] != sizes[1]:
                 raise KTDNError(
                     f"feature '{name}' is {_size(sizes[0])} in the student, {_size(sizes[1])} in "
-                    "the teacher; name modules of equal stride by train.features_g, features_t"
+                    "the teacher; choose modules of equal stride in train.features_g, features_t"
                 )
     check_scalar(loss(student, teacher))
 
@@ -184,7 +185,7 @@ def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Featur
 def check_scalar(loss: Tensor) -> None:
     """Refuses a loss that gives one value for each image or pixel."""
     if loss.ndim:
-        raise KTDNError("gives no single number to train on; take another reduction (mean or sum)")
+        raise KTDNError("does not return a scalar; use another reduction (mean or sum)")
 
 
 def _empty_crop(opt: Options, network: nn.Module) -> Tensor | None:
@@ -229,6 +230,6 @@ def _blaming(where: str) -> Iterator[None]:
             raise
         first = (str(error).splitlines() or [""])[0]
         raise KTDNError(
-            f"{where}: it fails on a crop of datasets.train.gt_size ({type(error).__name__}: "
+            f"{where}: fails on a crop of datasets.train.gt_size ({type(error).__name__}: "
             f"{first}); --debug shows where"
         ) from error

@@ -20,7 +20,7 @@ class Provenance:
         text: Their file's text, before any ``--force_yml``.
         train_set: The training images.
         val_sets: The validation sets.
-        state: What the run goes on from, or None.
+        state: What the run resumes from, or None.
 
     Attributes:
         iteration: The last one that is done.

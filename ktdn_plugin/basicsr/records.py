@@ -1,4 +1,4 @@
-"""What a training tells while it runs: log lines, tensorboard, and the run's own record."""
+"""What a training reports while it runs: log lines, tensorboard, and the run's own record."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stopwatch:
         self.iterations += 1
 
     def read(self) -> tuple[float, float]:
-        """Returns the mean seconds of an iteration, and of them waiting for data; starts anew."""
+        """Returns the mean seconds per iteration, and of those waiting for data; resets both."""
         count = max(self.iterations, 1)
         means = self.whole / count, self.data / count
         self.iterations, self.data, self.whole = 0, 0.0, 0.0
@@ -119,7 +119,7 @@ class Records:
         identity: Mapping[str, str],
         figures: Mapping[str, float],
     ) -> None:
-        """Records a validation set's figures, and which data they are of; logged they are."""
+        """Records a validation set's figures, already logged, and which data they are of."""
         self.run_log.figures("val", iteration, name, identity, figures)
 
     def teacher(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -161,7 +161,7 @@ def describe_run(
         opt: The run's options.
         stage: See :meth:`ktdn_plugin.training.run_log.RunLog.describe`.
         data: The data sets, by phase.
-        iteration: The iteration that a resumed run goes on from.
+        iteration: The iteration that a resumed run started from.
     """
     import basicsr
     import torch

@@ -1,4 +1,4 @@
-"""Finds and loads the state that a training goes on from."""
+"""Finds and loads the state that a training resumes from."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _newest(opt: Options, folder: Path) -> tuple[Path, State] | None:
         try:
             return file, _read(opt, file)
         except KTDNError as error:
-            print_lines(f"Passed over while looking for a state to resume from: {error}")
+            print_lines(f"Skipped while looking for a state to resume from: {error}")
     return None
 
 
@@ -74,7 +74,7 @@ def _read(opt: Options, file: Path) -> State:
     for network, saved in _networks(opt, file, state["iter"]).items():
         if not saved.is_file():
             raise KTDNError(
-                f"{file}: its network {saved} is missing; resume from another state, or name "
+                f"{file}: its network {saved} is missing; resume from another state, or list "
                 f"{network} in path.ignore_resume_networks"
             )
         Checkpoint.read(saved)
@@ -105,7 +105,7 @@ def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
 
 
 def agree(opt: Options, state: State | None) -> None:
-    """Checks that all processes go on from one state, and settles the seed.
+    """Checks that all processes resume from one state, and settles the seed.
 
     Raises:
         KTDNError: If they found different ones: their hosts do not share the run's folder.
@@ -118,7 +118,7 @@ def agree(opt: Options, state: State | None) -> None:
         )
         raise KTDNError(
             f"{opt['path']['training_states']}: the processes found different states to resume "
-            f"from ({said}); the folder must be one that all hosts share (path.experiments_root)"
+            f"from ({said}); all hosts must share this folder (path.experiments_root)"
         )
     earlier = (state or {}).get("progress", {})
     if "manual_seed" not in opt:
@@ -127,13 +127,14 @@ def agree(opt: Options, state: State | None) -> None:
 
 
 def restore(model: Any, opt: Options, state: State, terms: State) -> int:
-    """Takes over a state, and says in the log what is not exactly as before.
+    """Restores a state, and logs what is not exactly as before.
 
     Args:
         model: The model; its networks are loaded already.
         opt: The options.
         state: The state.
-        terms: What :meth:`terms` of the run are now: seed, samples an iteration, processes, images.
+        terms: What :meth:`terms` of the run are now: seed, samples per iteration, processes,
+            images.
 
     Returns:
         The samples that all processes together have taken before.
@@ -158,8 +159,8 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
             match_state(optimizer)
     except (KTDNError, *_MISFITS) as error:
         raise KTDNError(
-            f"{file}: the state of a training with another optimizer or scheduler ({error}); "
-            "change them back, or start from its network by path.pretrain_network_g"
+            f"{file}: the state of a run with a different optimizer or scheduler ({error}); "
+            "change them back, or start from its network with path.pretrain_network_g"
         ) from error
     _follow(model.schedulers, schedules, state["schedulers"])
     before = [list(saved["base_lrs"]) for saved in state["schedulers"]]
@@ -172,11 +173,11 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
 
 
 def _follow(schedules: Any, plans: list[dict[str, Any]], states: list[dict[str, Any]]) -> None:
-    """Goes on by the options' schedule: a state brings its own, which may end too early."""
+    """Continues with the options' schedule: a state brings its own, which may end too early."""
     for schedule, plan, saved in zip(schedules, plans, states, strict=True):
         for key, change in schedule_changes(plan, saved):
             if key != "cumulative_period":
-                _logger.warning(f"Resuming with another train.scheduler.{key}: {change}")
+                _logger.warning(f"Resuming with a different train.scheduler.{key}: {change}")
         vars(schedule).update(plan)
 
 
@@ -192,7 +193,7 @@ def _compare(state: State, terms: State) -> int:
 
 
 def bring_best(opt: Options) -> None:
-    """Copies the best network so far along, where a training goes on in another folder."""
+    """Copies the best network so far when a training continues in another folder."""
     source = Path(opt["path"]["resume_state"]).parent.parent / "models" / "net_g_best.pth"
     target = Path(opt["path"]["models"]) / source.name
     if opt["rank"] == 0 and source.is_file() and not target.exists():

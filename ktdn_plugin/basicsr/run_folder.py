@@ -18,7 +18,7 @@ LOGGERS = ("basicsr", "ktdn_plugin")
 
 
 def check_folder(opt: Options) -> list[str]:
-    """Checks that a new run can take its folder: what lies there is moved out of the way.
+    """Checks that a new run can use its folder: what is there is moved out of the way.
 
     Returns:
         One line for each file that the run needs and that would be moved away as well, and for a
@@ -28,7 +28,7 @@ def check_folder(opt: Options) -> list[str]:
     problems = []
     marks = ("models", "training_states", "visualization", "*.log")
     if base.is_dir() and any(base.iterdir()) and not any(any(base.glob(mark)) for mark in marks):
-        problems.append(f"{base}: exists and is no run's folder; give the run another name")
+        problems.append(f"{base}: exists and is not a run folder; rename the run")
     needed = {f"path.{key}": value for key, value in opt["path"].items() if "pretrain_" in key}
     for phase, dataset in opt["datasets"].items():
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
@@ -47,7 +47,7 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
 
     Args:
         opt: The options.
-        resumed: Whether the run goes on, and what is in its folders stays.
+        resumed: Whether the run is resumed, and what is in its folders stays.
     """
     keys = ("experiments_root", "results_root", "models", "training_states", "visualization")
     if opt["rank"] == 0:
@@ -63,7 +63,7 @@ def make_folders(opt: Options, resumed: bool = False) -> None:
 def _set_aside(folder: Path) -> None:
     if folder.exists():
         target = archive_run(folder)
-        logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name is kept as {target}.")
+        logging.getLogger(LOGGERS[0]).info(f"An earlier run of this name was moved to {target}.")
 
 
 def copy_options(opt: Options, source: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The samples of an options file's training, to look at."""
+"""The training samples of an options file, to look at."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ktdn_plugin.basicsr.data_share import build_train_batches, load_training_options
-from ktdn_plugin.errors import KTDNError, explained
+from ktdn_plugin.errors import KTDNError, error_context
 from ktdn_plugin.haze.sheet import TrainingSample
 
 
 def read_training_samples(path: Path, seed: int | None = None) -> Iterator[TrainingSample]:
-    """Yields the very samples that a training begins with, in its order, without end.
+    """Yields exactly the samples that a training begins with, in its order, without end.
 
     Args:
         path: Options file for ``basicsr train``.
@@ -28,7 +28,7 @@ def read_training_samples(path: Path, seed: int | None = None) -> Iterator[Train
     opt["datasets"]["train"] |= {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0}
     opt["train"]["grad_accum_steps"] = 1
     try:
-        with explained(str(path)):
+        with error_context(str(path)):
             for batch in build_train_batches(opt):
                 yield TrainingSample(batch["lq"][0], batch["gt"][0], batch["gt_path"][0])
     except KTDNError as error:

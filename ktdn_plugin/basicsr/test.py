@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.records import describe_run, described_sets
 from ktdn_plugin.basicsr.run_folder import make_folders, open_log_file, start_log
+from ktdn_plugin.basicsr.startup import read_options_text, start_up
 from ktdn_plugin.csv_files import write_csv
-from ktdn_plugin.errors import explained
+from ktdn_plugin.errors import error_context
 from ktdn_plugin.training import distributed
 from ktdn_plugin.training.run_log import RunLog
 
@@ -31,7 +31,7 @@ def test_pipeline(arguments: SimpleNamespace, root: Path) -> None:
     try:
         with distributed.peer_failures_as_errors():
             text = read_options_text(arguments)
-            opt, _ = prepare(arguments, text, root, is_train=False)
+            opt, _ = start_up(arguments, text, root, is_train=False)
             opt.setdefault("val", {"save_img": True, "suffix": ""})
             _test(opt, str(arguments.opt))
         failed = False
@@ -43,7 +43,7 @@ def _test(opt: Options, source: str) -> None:
     from ktdn_plugin.basicsr.validation import described_split, identity_of, validate
 
     logger = start_log(opt)
-    with explained(source):
+    with error_context(source):
         loaders, model = _build(opt)
     with distributed.fail_on_all_ranks():
         make_folders(opt)

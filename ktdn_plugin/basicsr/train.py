@@ -18,7 +18,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.prepare import prepare, read_options_text
 from ktdn_plugin.basicsr.provenance import Provenance
 from ktdn_plugin.basicsr.records import Records, Stopwatch, describe_run, described_sets
 from ktdn_plugin.basicsr.resume import State, bring_best, restore
@@ -29,10 +28,11 @@ from ktdn_plugin.basicsr.run_folder import (
     open_log_file,
     start_log,
 )
+from ktdn_plugin.basicsr.startup import read_options_text, start_up
 from ktdn_plugin.data.order import seed_iteration
-from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, explained
+from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError, error_context
 from ktdn_plugin.training import distributed
-from ktdn_plugin.training.preemption import noticing_signals
+from ktdn_plugin.training.preemption import defer_signals
 
 _logger = logging.getLogger("basicsr")
 
@@ -51,7 +51,7 @@ def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
     try:
         with distributed.peer_failures_as_errors():
             text = read_options_text(arguments)
-            opt, state = prepare(arguments, text, root, is_train=True)
+            opt, state = start_up(arguments, text, root, is_train=True)
             start_log(opt)
             run = _Run(opt, text, state, str(arguments.opt))
             # Only now, when all that the options name is there and fits.
@@ -61,9 +61,9 @@ def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
                 open_log_file(opt, "train")
                 if state is not None:
                     bring_best(opt)
-            from ktdn_plugin.data.workers import explaining_workers
+            from ktdn_plugin.data.workers import worker_failures_as_errors
 
-            with explaining_workers():
+            with worker_failures_as_errors():
                 run.train()
         failed = False
     finally:
@@ -82,14 +82,14 @@ class _Run:
         self.opt = opt
         self.start = state["iter"] if state else 0
         self.validated = state.get("progress", {}).get("validated", self.start) if state else 0
-        with explained(source), distributed.fail_on_all_ranks():
+        with error_context(source), distributed.fail_on_all_ranks():
             self.batches = TrainingBatches(opt)
             self.val_loaders: list[Any] = [
                 build_eval_loader(dataset, opt["rank"], opt["world_size"])
                 for dataset in opt["datasets"].values()
                 if dataset["phase"] == "val" and opt.get("val") is not None
             ]
-        with explained(source):
+        with error_context(source):
             with naming_networks(opt):
                 self.model = build_model(opt)
             if state is not None:
@@ -102,7 +102,7 @@ class _Run:
         self.teacher = check_teacher(measured) if check_teacher else []
 
     def progress(self) -> dict[str, int]:
-        """Returns what a state has to say for the training to go on exactly."""
+        """Returns what a state has to say for the training to continue exactly."""
         return {
             "samples": self.batches.taken,
             "images": len(self.batches.dataset),
@@ -142,12 +142,12 @@ class _Run:
                 )
             )
             batches = iter(self.batches)
-            self.signalled = stack.enter_context(noticing_signals())
+            self.signalled = stack.enter_context(defer_signals())
             for iteration in range(self.start + 1, total + 1):
                 self._iterate(iteration, batches)
                 bar.update()
             self._stop_if_signalled(total)  # one that came in the last validation
-        _logger.info("End of training: saving the latest networks.")
+        _logger.info("Training finished: saving the latest networks.")
         with distributed.fail_on_all_ranks():
             self.model.save(epoch=-1, current_iter=-1)
         if self.validated != total:
@@ -162,7 +162,7 @@ class _Run:
         batches = self.batches
         _logger.info(
             f"{len(batches.dataset)} training images ({described_split(batches.dataset)}), "
-            f"{batches.per_iteration} an iteration, {total} iterations in all."
+            f"{batches.per_iteration} per iteration, {total} iterations in total."
         )
         for loader in self.val_loaders:
             dataset: Any = loader.dataset
@@ -183,7 +183,7 @@ class _Run:
         try:
             model.optimize_parameters(iteration)
         except NotFiniteError as error:
-            # Nothing was learnt from this batch: the state before it is whole.
+            # Nothing was learned from this batch: the state before it is whole.
             _restore_schedule(model, before)
             self.batches.taken -= self.batches.per_iteration
             raise self._stopped(iteration, error) from error
@@ -216,8 +216,8 @@ class _Run:
             self._save(iteration - 1)
             saved = f"; --auto_resume resumes from the state of iteration {iteration - 1}"
         return KTDNError(
-            f"iteration {iteration}: {error}; look at these images, lower train.optim_g.lr, set "
-            f"train.clip_grad, or take amp: bf16 or off{saved}"
+            f"iteration {iteration}: {error}; check these images, lower train.optim_g.lr, set "
+            f"train.clip_grad, or use amp: bf16 or off{saved}"
         )
 
     def _save(self, iteration: int) -> None:

@@ -25,12 +25,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ktdn_plugin.basicsr.attention import heat_picture, recorded_attention
-from ktdn_plugin.errors import explained, is_out_of_memory
-from ktdn_plugin.foreign_networks import explaining_sizes
+from ktdn_plugin.basicsr.attention import attention_heatmap, record_attention
+from ktdn_plugin.errors import error_context, is_out_of_memory
 from ktdn_plugin.metrics import describe_missing
+from ktdn_plugin.other_networks import size_failures_as_errors
 from ktdn_plugin.photos import write_rgb
-from ktdn_plugin.pictures import comparison_sheet
+from ktdn_plugin.sheets import comparison_sheet
 from ktdn_plugin.training import distributed
 
 Figures = dict[str, float]
@@ -54,7 +54,9 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
     name = options.opt["name"]
     metrics = model.opt["val"].get("metrics") or {}
     if metrics and options.opt["type"] == "SingleImageDataset":
-        get_root_logger().info(f"{name} has no clear images: its results are saved, not measured.")
+        get_root_logger().info(
+            f"{name} has no clear images: its results are saved but not measured."
+        )
         metrics = {}
     networks = (getattr(model, name, None) for name in ("net_g", "net_g_ema"))
     distributed.share_buffers(*(one for one in networks if isinstance(one, nn.Module)))
@@ -121,8 +123,8 @@ def _run(
         network = getattr(model, "net_g_ema", model.net_g)
         model.feed_data(data)
         with (
-            recorded_attention(network if draw else nn.Module()) as maps,
-            explaining_sizes(network, data["lq"], data["lq_path"][0]),
+            record_attention(network if draw else nn.Module()) as maps,
+            size_failures_as_errors(network, data["lq"], data["lq_path"][0]),
         ):
             model.test()
         visuals = model.get_current_visuals()
@@ -150,9 +152,9 @@ def _run(
 
 
 def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, str]:
-    """Returns a metric's value on an image, or NaN and the reason; validation goes on."""
+    """Returns a metric's value on an image, or NaN and the reason; validation continues."""
     try:
-        return float(calculate_metric(images, options)), "it gives NaN"
+        return float(calculate_metric(images, options)), "it returned NaN"
     except Exception as error:  # anybody's metric: NIQE's algebra fails on flat images
         if is_out_of_memory(error):
             raise
@@ -161,7 +163,7 @@ def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, st
 
 
 def _report_failures(name: str, failures: list[list[Failure]], images: int) -> None:
-    """Logs one line for each metric that could not be had of every image."""
+    """Logs one line for each metric that could not be computed for every image."""
     by_metric: dict[str, list[tuple[str, str]]] = {}
     for metric, image, reason in (one for part in failures for one in part):
         by_metric.setdefault(metric, []).append((image, reason))
@@ -227,7 +229,7 @@ def _validate_its_own_way(
         if model.opt["rank"] == 0:
             options["metrics"] = metrics or None
             whole = DataLoader(dataset, batch_size=1)
-            with explained(f"{type(model).__name__}'s validation on {dataset.opt['name']}"):
+            with error_context(f"{type(model).__name__}'s validation on {dataset.opt['name']}"):
                 model.nondist_validation(whole, current_iter, tb_logger, options["save_img"])
             options["metrics"] = given
     results = getattr(model, "metric_results", {}) if metrics else {}
@@ -237,7 +239,7 @@ def _validate_its_own_way(
 def measure_reconstruction(
     network: nn.Module, loader: DataLoader, opt: dict[str, Any], device: torch.device
 ) -> float:
-    """Measures how well a teacher gives back the clear images of a validation set.
+    """Measures how well a teacher reproduces the clear images of a validation set.
 
     Args:
         network: The teacher, whole.
@@ -255,7 +257,7 @@ def measure_reconstruction(
     with distributed.fail_on_all_ranks(), torch.no_grad():
         for index, data in _with_bar(loader, opt, f"teacher on {name}"):
             clear = data["gt"].to(device)
-            with explaining_sizes(network, clear, data["gt_path"][0]):
+            with size_failures_as_errors(network, clear, data["gt_path"][0]):
                 image = network(clear)
             images = [tensor2img([one.cpu()]) for one in (image, clear)]
             rows.append((index, [float(calculate_psnr(*images, crop_border=0))]))
@@ -273,7 +275,7 @@ def _sheet(model: Any, lq: Any, images: dict[str, Any], maps: list[Any]) -> Any:
     if maps:
         shown = maps[-1][0, 0]
         caption = f"{float(shown.min()):.3f} to {float(shown.max()):.3f}"
-        cells["pixel attention"] = (heat_picture(shown, *hazy.shape[:2]), caption)
+        cells["pixel attention"] = (attention_heatmap(shown, *hazy.shape[:2]), caption)
     row = [(np.ascontiguousarray(image), caption) for image, caption in cells.values()]
     return comparison_sheet([row], list(cells))
 
@@ -283,7 +285,7 @@ def _bare_networks(model: Any) -> Iterator[None]:
     """Takes networks out of their wrappers, and compiled code out of networks.
 
     A wrapped one waits for the other processes, which may have an image less; compiled code would
-    be made anew for each image's size.
+    be recompiled for each image size.
     """
     wrapped = {
         name: item

@@ -39,13 +39,13 @@ def parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text)
     if not found or min(map(int, found.groups())) < 1:
         hint = did_you_mean(text, ["1600x1200", "3840x2160", "7680x4320"])
-        raise KTDNError(f"--sizes: '{text}' is no WIDTHxHEIGHT, such as 1600x1200{hint}")
+        raise KTDNError(f"--sizes: '{text}' is not WIDTHxHEIGHT, such as 1600x1200{hint}")
     return int(found.group(1)), int(found.group(2))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image of one size costs.
+    """What one image of the same size costs.
 
     Attributes:
         flops: Floating-point operations of all convolutions and matrix products, a multiplication
@@ -119,7 +119,7 @@ def measure_cost(network: nn.Module, width: int, height: int) -> Cost:
         ValueError: If the image has no pixels.
     """
     if min(width, height) < 1:
-        raise ValueError(f"an image of {width} x {height} pixels has no pixels")
+        raise ValueError(f"an image of {width} x {height} pixels is empty")
     with metering() as meter, FlopCounterMode(display=False) as counter:
         for tensor in (*network.parameters(), *network.buffers()):
             meter.hold(tensor)

@@ -33,7 +33,7 @@ from ktdn_plugin.bench.ways import (
     require_least,
 )
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.atomic_folders import explained
+from ktdn_plugin.data.atomic_folders import disk_failures_as_errors
 from ktdn_plugin.data.demo_photos import sample_photo
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.environment import describe_machine
@@ -100,7 +100,9 @@ def run_bench_data(
     count = pairs if files is None else len(files)
     with tempfile.TemporaryDirectory(prefix="ktdn-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        with explained(folder, "free some space, or set TMPDIR to a folder on another disk"):
+        with disk_failures_as_errors(
+            folder, "free some space, or set TMPDIR to a folder on another disk"
+        ):
             write_files(folder, tqdm(made, "pairs", count, disable=None, leave=False), size)
         ways = [
             Way(
@@ -149,7 +151,7 @@ def find_pairs(hazy: Path | None, clear: Path | None, count: int) -> list[tuple[
     """Finds a user's pairs, as many as asked for at most; None where no folders are named."""
     if hazy is None or clear is None:
         if hazy is not clear:
-            raise KTDNError("bench: --hazy and --gt go together; name both folders, or neither")
+            raise KTDNError("bench: --hazy and --gt go together; give both folders, or neither")
         return None
     scenes = open_scenes(clear, hazy=hazy, allow_incomplete=True).aligned()
     return list(zip(scenes.files("hazy")[:count], scenes.files("clear"), strict=False))
@@ -209,7 +211,7 @@ def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) 
             height, width = pair[0].shape[:2]
             if min(height, width) < least:
                 raise KTDNError(
-                    f"bench: images of {width} x {height} pixels are less than the crop; lower "
+                    f"bench: images of {width} x {height} pixels are smaller than the crop; lower "
                     f"--crop-size {least}"
                 )
             for side, image in zip(SIDES, pair, strict=True):

@@ -182,7 +182,7 @@ def prepare(
     Args:
         way: ``plain``, the network as it is built, float32; ``whole``, ours without stripes; else
             a precision of ours.
-        checkpoint: The network's file; drawn weights where absent.
+        checkpoint: The network's file; drawn weights by default.
         encoder: The timm backbone for drawn weights.
         height: The image's height.
         width: The image's width.

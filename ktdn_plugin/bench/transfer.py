@@ -17,7 +17,7 @@ import torch
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.csv_files import write_csv
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.own_commands import run_own_command
+from ktdn_plugin.subcommands import run_subcommand
 from ktdn_plugin.text_tables import markdown_lines
 
 WITHOUT, UNTRAINED, TRANSFER = "without", "untrained", "transfer"
@@ -81,7 +81,7 @@ def run_bench_transfer(options: Path, seeds: Sequence[int] = (0, 1, 2)) -> None:
                 "path:param_key_t=params",
                 "train:teacher_min_psnr=~",  # it reconstructs nothing
             ]
-        run_own_command(["train", "-opt", str(options), "--auto_resume", "--force_yml", *changes])
+        run_subcommand(["train", "-opt", str(options), "--auto_resume", "--force_yml", *changes])
         figures += _read(home / run, variant, seed)
     table = home / f"{name}_transfer.csv"
     rows = [(*figure[:4], f"{figure.value:.4f}") for figure in figures]

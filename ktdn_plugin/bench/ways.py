@@ -139,7 +139,7 @@ def raise_if_failed(ways: Sequence[Way]) -> None:
     if failed:
         raise KTDNError(
             f"bench: {len(failed)} of {len(ways)} ways could not be measured "
-            f"({', '.join(failed)}); the table says why"
+            f"({', '.join(failed)}); the table shows why"
         )
 
 
@@ -187,7 +187,7 @@ def explain_peak(device: torch.device) -> str:
     counted = (
         "tensors on the GPU" if device.type == "cuda" else "the whole process, its libraries too"
     )
-    return f"peak: {counted}. speed, memory: in relation to the first row that was measured."
+    return f"peak: {counted}. speed, memory: relative to the first measured row."
 
 
 class WorkerError(Exception):

@@ -51,7 +51,7 @@ class EM(nn.Module):
                 f"got {size[0]} x {size[1]}; pad the input"
             )
         feature = self.act(self.refine2(self.act(self.refine1(x))))
-        # F.avg_pool2d drops the remainder where the size is no multiple of the cell.
+        # F.avg_pool2d drops the remainder where the size is not a multiple of the cell.
         pooled = [
             F.interpolate(self.act(conv(F.avg_pool2d(feature, cell))), size=size, mode="nearest")
             for cell, conv in zip(POOL_SIZES, self.pool_convs, strict=True)

@@ -18,7 +18,7 @@ from ktdn_plugin.checking.sets import judge_set, name_of, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
 from ktdn_plugin.checking.stores import describe_store
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.interrupts import held_back
+from ktdn_plugin.data.interrupts import defer_interrupts
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 
@@ -32,7 +32,7 @@ def check_data(
 
     Args:
         paths: Stores and folders, see :func:`ktdn_plugin.checking.sets.open_sets`.
-        dataset: How folders are laid out; as ``folders`` where none is named.
+        dataset: How folders are laid out; as ``folders`` if none is given.
         splits: Which parts of the dataset.
         output: Picture to write, where there is something to look at; replaces an existing one.
 
@@ -40,7 +40,7 @@ def check_data(
         What was found, in the order in which it was printed.
 
     Raises:
-        KTDNError: If a path is no set of images, or the picture cannot be written.
+        KTDNError: If a path is not a set of images, or the picture cannot be written.
     """
     # Before anything is read: what is known only after an hour comes late.
     check_output(output)
@@ -78,7 +78,7 @@ def _measure(sets: Sequence[SceneSet]) -> list[SetFacts]:
     pool = make_pool()
     try:
         with (
-            held_back() as check_interrupt,
+            defer_interrupts() as check_interrupt,
             tqdm(total=total, unit="image", disable=None, leave=False) as bar,
         ):
             for scenes in sets:
@@ -101,12 +101,12 @@ def _print(findings: Sequence[Finding]) -> None:
 def _summary(scenes: SceneSet, facts: SetFacts, findings: Sequence[Finding]) -> str:
     clear, pairs = len(scenes.clear), len(() if scenes.pairs is None else scenes.pairs)
     if scenes.hazy is None:
-        what = f"{_of(clear, 'clear image')} without hazy ones; read, values looked at"
+        what = f"{_of(clear, 'clear image')} without hazy ones; read, values checked"
     else:
         compared = sum(pair.match is not None for pair in facts.pairs)
         what = (
             f"{len(scenes.hazy)} hazy and {_of(clear, 'clear image')}, {_of(pairs, 'pair')}; "
-            f"all read, values looked at, scenes of {_of(compared, 'pair')} compared"
+            f"all read, values checked, scenes of {_of(compared, 'pair')} compared"
         )
     if scenes.store is not None:
         what += ", checksums and fingerprint compared"
@@ -116,7 +116,7 @@ def _summary(scenes: SceneSet, facts: SetFacts, findings: Sequence[Finding]) -> 
 def _kinds(findings: Sequence[Finding]) -> str:
     count = Counter(finding.kind for finding in findings)
     found = [f"{count[kind]} {meaning}" for kind, meaning in KINDS.items() if count[kind]]
-    return ", ".join(found) or "nothing wrong"
+    return ", ".join(found) or "no problems"
 
 
 def _duplicates_summary(sets: Sequence[SceneSet], copies: Sequence[Finding]) -> str:
@@ -130,12 +130,12 @@ def _duplicates_summary(sets: Sequence[SceneSet], copies: Sequence[Finding]) -> 
 def _draw(output: Path, findings: Sequence[Finding], sets: Sequence[SceneSet]) -> None:
     rows, total = choose_rows(findings)
     if not rows:
-        older = f"; {output} is older, of another check" if output.exists() else ""
-        print_lines(f"No picture: there is nothing to look at{older}")
+        older = f"; {output} is from an earlier check" if output.exists() else ""
+        print_lines(f"No picture: nothing to show{older}")
         return
     write_sheet(output, rows, sets)
     left_out = f" ({len(rows)} of {total}, the worst)" if total > len(rows) else ""
-    print_lines(f"Picture to look at: {output}{left_out}")
+    print_lines(f"Picture: {output}{left_out}")
 
 
 def _of(count: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures that a set has twice, or that two sets share, in words."""
+"""Duplicate pictures within a set or between sets, in words."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _pictures(group: Group, places: Sequence[tuple[int, int]]) -> list[Picture]:
 
 def _finding(sets: Sequence[SceneSet], pictures: Sequence[Picture]) -> Finding:
     first, *others = pictures
-    # One of another set before further ones of the first's: the line shall name both.
+    # One of another set before others of the first's: the line names both.
     others.sort(key=lambda picture: picture.owner == first.owner)
     names = [
         sets[p.owner].clear.describe(p.number) + (" (mirrored)" if p.mirrored else "")
@@ -55,7 +55,7 @@ def _finding(sets: Sequence[SceneSet], pictures: Sequence[Picture]) -> Finding:
     what = (
         "the same picture in different sets; remove it from all but one"
         if between
-        else "the same picture more than once in one set; fine if each has another haze"
+        else "the same picture more than once in one set; fine if each has different haze"
     )
     verdict = "duplicate between sets" if between else "duplicate in one set"
     row = Row(first, others[0], verdict, badness=1.0 if between else 0.0)

@@ -1,4 +1,4 @@
-"""Duplicates: pictures that are one and the same, however they were saved, resized or mirrored.
+"""Duplicates: pictures that are the same, however they were saved, resized or mirrored.
 
 A perceptual hash finds candidates fast, edges confirm them: two skies have one hash, but no edges
 in common.

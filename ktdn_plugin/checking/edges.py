@@ -24,7 +24,7 @@ SMALLEST = 32  # shorter side, below which chance matches as well as scenes do
 NOISE = 0.5  # gradient, in grey levels a pixel, below which it is rounding rather than an edge
 AGREEING = 0.5  # product of two edges' strengths, from which they are one edge
 BORDER = 3  # pixels that blurring and differences mix with what is not there
-STRONGEST = 2.0  # times the mean nearby: one bright lamp shall not outweigh the rest
+STRONGEST = 2.0  # times the mean nearby: one bright lamp must not outweigh the rest
 
 
 def make_grey(rgb: NDArray[np.uint8], size: tuple[int, int]) -> Grey:
@@ -63,7 +63,7 @@ def find_edges(grey: Grey, blur: float = 1.0, nearby: float = 8.0) -> Edges:
     limited = np.minimum(relative, STRONGEST) / np.maximum(relative, 1e-6) / mean
     edges = (across + 1j * down) * limited
     # What all the image has is none of its edges, such as a sky growing lighter all the way down;
-    # hence without the border, at which the gradient is none for want of a neighbour.
+    # hence without the border, at which there is no gradient for lack of a neighbour.
     inner = (slice(BORDER, -BORDER),) * 2
     edges[inner] -= edges[inner].mean()
     return edges * _fading(*grey.shape)

@@ -1,4 +1,4 @@
-"""What a check finds: one line for a person, and what a picture of it would show."""
+"""What a check finds: one line for the user, and what a picture of it would show."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ KINDS = {
     "unreadable": "cannot be read",
     "store": "wrong in the store itself",
     "missing": "missing, or without a partner",
-    "size": "of different size",
+    "size": "different size",
     "scene": "not the same scene",
     "shifted": "shifted against each other",
     "turned": "mirrored or turned",
-    "no-haze": "without any haze",
+    "no-haze": "without haze",
     "swapped": "hazy and clear exchanged",
     "duplicate": "the same picture twice",
-    "values": "of suspicious values",
+    "values": "suspicious values",
 }
 """Kinds of findings, in the order in which a summary names them."""
 

@@ -17,7 +17,7 @@ def check_output(path: Path) -> None:
         KTDNError: The ending is not one of a picture, or the place is taken or not writable.
     """
     format_of(path)
-    advice = "name another place with -o"
+    advice = "choose another place with -o"
     try:
         path.lstat()  # a name that is too long fails here
     except (FileNotFoundError, NotADirectoryError):
@@ -27,7 +27,7 @@ def check_output(path: Path) -> None:
             f"{path}: cannot be written ({error.strerror or error}); {advice}"
         ) from error
     if path.is_dir():
-        raise KTDNError(f"{path}: a folder; name a file with -o")
+        raise KTDNError(f"{path}: a folder; give a file with -o")
     check_writable(path.absolute().parent, path, advice)
 
 
@@ -40,4 +40,4 @@ def check_is_none_of(path: Path, sources: Iterable[Path]) -> None:
     place = path.resolve()
     # Names first: to resolve each of a hundred thousand paths would take seconds.
     if any(source.name == place.name and source.resolve() == place for source in sources):
-        raise KTDNError(f"{path}: is one of the images; name another place with -o")
+        raise KTDNError(f"{path}: is one of the images; choose another place with -o")

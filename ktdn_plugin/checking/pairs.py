@@ -17,11 +17,11 @@ from ktdn_plugin.checking.reading import SetFacts
 from ktdn_plugin.checking.sets import name_of
 from ktdn_plugin.scenes.scene_set import SceneSet
 
-ENOUGH_PAIRS = 2  # before a whole set is said to be exchanged
+ENOUGH_PAIRS = 2  # before a whole set counts as swapped
 
 
 def judge_pairs(scenes: SceneSet, facts: SetFacts, owner: int) -> list[Finding]:
-    """Returns a text that says what is wrong with a set's pairs.
+    """Returns what is wrong with a set's pairs.
 
     Args:
         scenes: The set.
@@ -49,18 +49,18 @@ def _judge(scenes: SceneSet, pair: PairFacts, verdict: Verdict | None, owner: in
     (height, width), (clear_height, clear_width) = pair.sizes
     if pair.sizes[0] != pair.sizes[1]:
         text = (
-            f"{both}: of different size, {width} x {height} and {clear_width} x {clear_height}; "
-            "bring them to one size, or remove the pair"
+            f"{both}: differ in size, {width} x {height} and {clear_width} x {clear_height}; "
+            "resize one, or remove the pair"
         )
         findings.append(Finding("size", "error", text, _row(pair, owner, "of different size")))
     match = pair.match
     if match is None:
         return findings
-    figure = f"their edges match by {match.here:.1f}, those of one scene by {SAME:.0f} and more"
+    figure = f"their edges match with {match.here:.1f}, those of one scene with {SAME:.0f} or more"
     if pair.is_shifted:
         x, y = round(match.shift[0] * width), round(match.shift[1] * height)
         text = (
-            f"{both}: shifted against each other, the hazy one by ({x:+}, {y:+}) pixels; align "
+            f"{both}: misaligned, the hazy one shifted by ({x:+}, {y:+}) pixels; align "
             "them, or remove the pair"
         )
         row = _row(pair, owner, f"shifted by ({x:+}, {y:+})", badness=100.0)
@@ -72,18 +72,16 @@ def _judge(scenes: SceneSet, pair: PairFacts, verdict: Verdict | None, owner: in
         text = f"{both}: not the same scene ({figure})"
         words = f"not the same scene: {match.here:.1f}"
         if verdict.better is None:
-            text += "; look at them, and find the right one or remove the pair"
+            text += "; look at them, and find the right partner or remove the pair"
             row = _row(pair, owner, words, 200.0 - match.here)
         else:
             better = scenes.clear.describe(verdict.better)
-            text += (
-                f"; the hazy one looks like the scene of {better}: rename it, or remove the pair"
-            )
+            text += f"; the hazy one seems to belong to {better}: rename it, or remove the pair"
             row = _row(pair, owner, f"match {match.here:.1f}", 200.0 - match.here, verdict.better)
         findings.append(Finding("scene", "error", text, row))
     elif pair.psnr is not None and pair.psnr > NO_HAZE:
         same = (
-            "the same picture" if pair.psnr == math.inf else f"nearly the same, {pair.psnr:.0f} dB"
+            "the same picture" if pair.psnr == math.inf else f"nearly identical, {pair.psnr:.0f} dB"
         )
         text = f"{both}: {same}, without any haze; remove the pair"
         findings.append(Finding("no-haze", "error", text, _row(pair, owner, same, 50.0)))
@@ -91,11 +89,11 @@ def _judge(scenes: SceneSet, pair: PairFacts, verdict: Verdict | None, owner: in
 
 
 def _exchanged(scenes: SceneSet, good: list[PairFacts], owner: int) -> list[Finding]:
-    """Looks for hazy images that are clearer than the clear ones, among pairs that match."""
+    """Finds hazy images that are clearer than the clear ones, among pairs that match."""
     clearer = [pair for pair in good if pair.contrast > CONTRAST]
     if len(clearer) > len(good) / 2 and len(good) >= ENOUGH_PAIRS:
         text = (
-            f"{name_of(scenes)}: hazy and clear folders look exchanged, the hazy image has more "
+            f"{name_of(scenes)}: hazy and clear folders look swapped: the hazy image has more "
             f"contrast in {len(clearer)} of {len(good)} pairs; rename the folders"
         )
         return [Finding("swapped", "error", text, _row(clearer[0], owner, "exchanged?", 120.0))]
@@ -104,8 +102,8 @@ def _exchanged(scenes: SceneSet, good: list[PairFacts], owner: int) -> list[Find
             "swapped",
             "error",
             f"{_names(scenes, pair)}: the hazy one has {pair.contrast:.2f} times the contrast "
-            "of the clear one; are the two exchanged?",
-            _row(pair, owner, f"exchanged? contrast x {pair.contrast:.2f}", 80.0),
+            "of the clear one; are the two swapped?",
+            _row(pair, owner, f"swapped? contrast x {pair.contrast:.2f}", 80.0),
         )
         for pair in clearer
     ]

@@ -96,7 +96,7 @@ def make_pool() -> ThreadPoolExecutor:
 
 
 def workers() -> int:
-    """Returns how many threads read: as many as there are processors for this process."""
+    """Returns how many threads read: one per processor for this process."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(usable or 1, MOST_WORKERS)
 

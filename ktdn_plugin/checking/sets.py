@@ -17,27 +17,27 @@ from ktdn_plugin.scenes.scene_set import SceneSet
 def open_sets(paths: Sequence[Path], dataset: str | None, splits: Sequence[str]) -> list[SceneSet]:
     """Finds the sets.
 
-    A folder that is no set itself, but has stores or folders of pairs in it, counts as those.
+    A folder that is not a set itself, but has stores or folders of pairs in it, counts as those.
 
     Args:
         paths: What :func:`ktdn_plugin.scenes.opening.open_scenes` takes.
         dataset: How folders are laid out, one of :data:`ktdn_plugin.scenes.opening.LAYOUTS`; as
-            ``folders`` where none is named.
+            ``folders`` if none is given.
         splits: Which parts of the dataset, each a set; its usual one where there are none.
 
     Returns:
         The sets, in the order of the paths, sets of one path sorted by name.
 
     Raises:
-        KTDNError: If a path is no set and has none, or is given twice, or if dataset or splits do
-            not fit.
+        KTDNError: If a path is not a set and has none, or is given twice, or if dataset or splits
+            do not fit.
     """
     layout = FOLDERS if dataset is None else dataset
     found = [part for path in paths for part in _parts_of(Path(path), layout)]
     seen: set[Path] = set()
     for path in found:
         if path.resolve() in seen:
-            raise KTDNError(f"{path}: given twice; leave one out")
+            raise KTDNError(f"{path}: given twice; remove one")
         seen.add(path.resolve())
     _check_splits(layout, splits, found)
     only_lmdbs = all(_is_lmdb(path) for path in found)
@@ -79,11 +79,11 @@ def judge_set(scenes: SceneSet) -> list[Finding]:
 def _check_splits(layout: str, splits: Sequence[str], found: Sequence[Path]) -> None:
     for number, split in enumerate(splits):
         if split in splits[:number]:
-            raise KTDNError(f"--split {split}: given twice; leave one out")
+            raise KTDNError(f"--split {split}: given twice; remove one")
     folder = next((path for path in found if not _is_lmdb(path)), None)
     if layout == FOLDERS and len(splits) > 1 and folder is not None:
         raise KTDNError(
-            f"{folder}: has one split only, which --split names; give --split once, or name the "
+            f"{folder}: has only one split, which --split names; give --split once, or the "
             "layout with --dataset"
         )
 
@@ -98,7 +98,7 @@ def _check_is_of(scenes: SceneSet, dataset: str | None, splits: Sequence[str]) -
     if splits and scenes.split not in splits:
         raise KTDNError(
             f"{scenes.place}: {what} of the split '{scenes.split}', not of "
-            f"'{' or '.join(splits)}'; leave out --split, which is for folders"
+            f"'{' or '.join(splits)}'; remove --split, which is for folders"
         )
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ktdn_plugin.checking.edges import find_edges, make_grey, working_size
 from ktdn_plugin.checking.findings import Finding, Picture, Row
 from ktdn_plugin.photos import write_rgb
-from ktdn_plugin.pictures import comparison_sheet
 from ktdn_plugin.scenes.scene_set import SceneSet
+from ktdn_plugin.sheets import comparison_sheet
 
 MOST_ROWS = 24
 DUPLICATE_ROWS = 8  # of these, kept free for duplicates
@@ -50,7 +50,7 @@ def write_sheet(path: Path, rows: Sequence[Row], sets: Sequence[SceneSet]) -> No
         sets: The sets that they are from.
 
     Raises:
-        KTDNError: If it cannot be written, or an image cannot be read any more.
+        KTDNError: If it cannot be written, or an image cannot be read anymore.
     """
     write_rgb(
         path, comparison_sheet([_cells(row, sets) for row in rows], COLUMNS, max_cell_width=CELL)

@@ -1,4 +1,4 @@
-"""What a store says of itself: what it was made from, and whether its tables fit its images."""
+"""What a store says about itself: what it was made from, and whether its tables fit its images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def judge_store(store: Store) -> list[Finding]:
             for number in range(count):
                 about, size = store.about(side, number), store.size(side, number)
                 if (about["height"], about["width"]) != size:
-                    return [_error(store, f"its table of {side} sizes is wrong")]
+                    return [_error(store, f"its table of {side} sizes is damaged")]
                 content.add(side, str(about["name"]), str(about["sha256"]), size)
     except KeyError as error:
         return [_error(store, f"damaged ({side} image {number} has no {error})")]
@@ -35,16 +35,17 @@ def judge_store(store: Store) -> list[Finding]:
 
 
 def describe_store(store: Store) -> str:
-    """Returns a message on what a store was made from, on one line."""
+    """Describes what a store was made from, on one line."""
     info = store.info
     return (
         f"{store.path}: {info.name}, from {info.source_files} files of {_size(info.source_bytes)}; "
-        f"{_size(info.pixel_bytes)} of pixels; fingerprint {info.fingerprint}; made by {info.tool}"
+        f"{_size(info.pixel_bytes)} of pixels; fingerprint {info.fingerprint}; created by "
+        f"{info.tool}"
     )
 
 
 def _error(store: Store, what: str) -> Finding:
-    return Finding("store", "error", f"{store.path}: {what}; make the store again")
+    return Finding("store", "error", f"{store.path}: {what}; rebuild the store")
 
 
 def _size(count: int) -> str:

@@ -65,7 +65,7 @@ def judge_values(values: Values, side: Side, name: str) -> list[Finding]:
     """
     span = f"{values.low} to {values.high} of {FULL}"
     if values.is_one_colour and not _is_clipped(values):
-        return [Finding("values", "error", f"{name}: one colour, values {span}; remove it")]
+        return [Finding("values", "error", f"{name}: a single colour, values {span}; remove it")]
     if _is_clipped(values):
         end, share = (
             ("black (0)", values.at_zero)
@@ -73,17 +73,19 @@ def judge_values(values: Values, side: Side, name: str) -> list[Finding]:
             else (f"white ({FULL})", values.at_full)
         )
         if values.is_one_colour:
-            return [Finding("values", "error", f"{name}: nothing but {end}; remove it")]
-        text = f"{name}: {share:.0%} of it is exactly {end}; look whether it was converted wrongly"
+            return [Finding("values", "error", f"{name}: entirely {end}; remove it")]
+        text = f"{name}: {share:.0%} of it is exactly {end}; check whether it was converted wrongly"
         return [Finding("values", "warning", text)]
     if values.high < BLACK:
         text = (
-            f"{name}: nearly black, values {span}; if it comes from 16 bits of linear light, "
-            "convert it again, with a gamma"
+            f"{name}: nearly black, values {span}; if it comes from linear 16-bit data, "
+            "convert it again with a gamma curve"
         )
         return [Finding("values", "warning", text)]
     if values.high - values.low < SMALLEST_RANGE[side]:
-        text = f"{name}: uses a small part of the range, {span}; look whether it is a photograph"
+        text = (
+            f"{name}: uses only a small part of the range, {span}; check whether it is a photograph"
+        )
         return [Finding("values", "warning", text)]
     return []
 

@@ -120,7 +120,7 @@ class Checkpoint:
 
     @cached_property
     def metadata(self) -> Metadata:
-        """What the file tells of itself, see :mod:`ktdn_plugin.checkpoints.metadata`."""
+        """What the file says about itself, see :mod:`ktdn_plugin.checkpoints.metadata`."""
         return find_metadata(self.content, self.path)
 
     @property
@@ -144,10 +144,11 @@ class Checkpoint:
         )
 
     def describe_state(self) -> str:
-        """Returns a text that says what a training state is, and where its network is."""
+        """Describes a training state, and where its network is."""
         iteration = self.content["iter"]
         return (
-            f"a training state of iteration {iteration}, to resume from, and no network; that is "
+            f"a training state of iteration {iteration}, to resume from, not a network; the "
+            "network is "
             f"models/net_g_{iteration}.pth of the same run"
         )
 

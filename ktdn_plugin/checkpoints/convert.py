@@ -1,4 +1,4 @@
-"""A checkpoint from one layout to another: bit for bit, with all that it tells of itself."""
+"""A checkpoint from one layout to another: bit for bit, with all that it says about itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ktdn_plugin.checkpoints.networks import (
     complete_options,
     empty_network,
     options_of,
-    warn_of_doubt,
+    warn_if_ambiguous,
     without_settings,
 )
 from ktdn_plugin.errors import KTDNError, did_you_mean
@@ -58,7 +58,7 @@ def convert(
 ) -> Converted:
     """Writes a KTDN's checkpoint in another layout.
 
-    What the source is gets recognised. The numbers stay as they are, bit for bit (but for
+    The source's layout is detected. The numbers stay as they are, bit for bit (but for
     ``half``), and so does the metadata; the network's own is completed, so that the new file needs
     no ``encoder``, and says which of it the source did not tell.
 
@@ -78,25 +78,25 @@ def convert(
         What was made of what.
 
     Raises:
-        KTDNError: If the source is no KTDN's checkpoint, the layout cannot hold it, or the target
-            cannot be written; nothing has been written then.
+        KTDNError: If the source is not a KTDN's checkpoint, the layout cannot hold it, or the
+            target cannot be written; nothing has been written then.
     """
     source, target = Path(source), Path(target)
     layout = _target_layout(target, to)
     check_suffix(target, layout)
     if target.exists():
         if target.is_dir():
-            raise KTDNError(f"{target}: is a folder; name the file to write")
+            raise KTDNError(f"{target}: is a folder; give the file to write")
         if source.exists() and target.samefile(source):
-            raise KTDNError(f"{target}: is the source itself; name another file to write")
+            raise KTDNError(f"{target}: is the source itself; choose another file")
         if not overwrite:
-            raise KTDNError(f"{target}: exists already; name another, or give --overwrite")
+            raise KTDNError(f"{target}: already exists; choose another, or give --overwrite")
     checkpoint = Checkpoint.read(source)
     metadata = dict(checkpoint.metadata)
     given, guesses = options_of(checkpoint, encoder)
     sets, averaged = _weights(checkpoint, param_key)
     completed = complete_options(next(iter(sets.values())), given, source, guesses)
-    warn_of_doubt(completed, source)
+    warn_if_ambiguous(completed, source)
     options = completed.options
     network = empty_network(options, source)
     sets = {key: _in_order(network, weights, source) for key, weights in sets.items()}
@@ -123,12 +123,14 @@ def _target_layout(target: Path, to: str | None) -> str:
     if to is None:
         if target.suffix not in SUFFIXES:
             raise KTDNError(
-                f"{target}: its suffix, '{target.suffix}', names no layout; give "
+                f"{target}: its suffix, '{target.suffix}', does not tell the layout; give "
                 f"--to {', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}"
             )
         return SUFFIXES[target.suffix]
     if to not in LAYOUTS:
-        raise KTDNError(f"--to: '{to}' is none of {', '.join(LAYOUTS)}{did_you_mean(to, LAYOUTS)}")
+        raise KTDNError(
+            f"--to: '{to}' is not one of {', '.join(LAYOUTS)}{did_you_mean(to, LAYOUTS)}"
+        )
     return to
 
 
@@ -136,7 +138,7 @@ def _weights(checkpoint: Checkpoint, param_key: str | None) -> tuple[Sets, bool 
     """Returns the sets of weights to write, and whether a single one is the average, if known."""
     if param_key is not None and param_key not in PARAM_KEYS:
         raise KTDNError(
-            f"--param-key: '{param_key}' is neither of {', '.join(PARAM_KEYS)}"
+            f"--param-key: '{param_key}' is not one of {', '.join(PARAM_KEYS)}"
             f"{did_you_mean(param_key, PARAM_KEYS)}"
         )
     # Says what is wrong with the file, where something is.
@@ -174,9 +176,7 @@ def _halved(weights: StateDict, path: Path) -> StateDict:
         if value.is_floating_point() and value.ndim > 1:
             halved[key] = value.half()
             if not halved[key].isfinite().all():
-                raise KTDNError(
-                    f"{path}: {key} has numbers that float16 cannot hold; leave --half out"
-                )
+                raise KTDNError(f"{path}: {key} has values that float16 cannot hold; remove --half")
     return halved
 
 
@@ -189,6 +189,6 @@ def _check_published(options: Metadata, path: Path) -> None:
     ]
     if wrong:
         raise KTDNError(
-            f"{path}: the published network is another one, and its layout has no room for this "
+            f"{path}: the published network differs, and its layout cannot store this "
             f"({'; '.join(wrong)}); convert to ktdn, safetensors or mmengine"
         )

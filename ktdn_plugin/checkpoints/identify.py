@@ -1,4 +1,4 @@
-"""What a KTDN's weights say of the network that they are of: its encoder, head and widths.
+"""What a KTDN's weights say about the network that they are of: its encoder, head and widths.
 
 Weights name layers and have shapes. Our own files name their encoder; for others the usual
 backbones are built (on torch's ``meta`` device, in milliseconds) and compared.
@@ -82,10 +82,10 @@ def check_is_ktdn(weights: Mapping[str, Tensor]) -> None:
         )
     if len(missing) < len(LANDMARKS):
         raise KTDNError(
-            "no whole KTDN: it lacks "
+            "not a complete KTDN: it lacks "
             + (f"'{missing[0]}'" if missing else f"the encoder, '{PREFIX}*'")
         )
-    raise KTDNError(f"another network than KTDN (its {len(weights)} entries are in {shown})")
+    raise KTDNError(f"a different network than KTDN (its {len(weights)} entries are in {shown})")
 
 
 def find_reduction(weights: Mapping[str, Tensor]) -> int:
@@ -106,13 +106,13 @@ def find_reduction(weights: Mapping[str, Tensor]) -> int:
         if _gives(reduction, pairs):
             return reduction
     raise KTDNError(
-        "no KTDN of ours: the bottlenecks of its attentions are "
+        "not our KTDN: the bottlenecks of its attentions are "
         + ", ".join(f"{squeezed} of {channels}" for channels, squeezed in pairs)
     )
 
 
 def fits_reduction(weights: Mapping[str, Tensor], reduction: int) -> bool:
-    """Returns whether a KTDN of this reduction has just these weights' widths.
+    """Returns whether a KTDN of this reduction has exactly these weights' widths.
 
     Args:
         weights: A KTDN's state dict in our layout.
@@ -127,7 +127,7 @@ def _bottlenecks(weights: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         key = f"{name}.channel_attention.attention.0.weight"
         squeezed, channels = _shape(weights, key)[:2]
         if not weights[key].numel():
-            raise KTDNError(f"no KTDN: '{key}' has no numbers")
+            raise KTDNError(f"not a KTDN: '{key}' has no values")
         pairs.append((channels, squeezed))
     return pairs
 
@@ -150,7 +150,7 @@ def find_head(weights: Mapping[str, Tensor]) -> str:
         if channels == count:
             return head
     raise KTDNError(
-        f"no KTDN of ours: its last convolution has {count} channels, not "
+        f"not our KTDN: its last convolution has {count} channels, not "
         + " or ".join(f"{channels} ({head})" for head, channels in HEADS.items())
     )
 
@@ -196,7 +196,7 @@ def _widths_of(weights: Mapping[str, Tensor]) -> list[int]:
 
 def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     if key not in weights or weights[key].ndim != 4:
-        raise KTDNError(f"no whole KTDN: it lacks '{key}'")
+        raise KTDNError(f"not a complete KTDN: it lacks '{key}'")
     return tuple(weights[key].shape)
 
 
@@ -210,7 +210,7 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
         Its name in timm, and after it those that would fit as well but compute something else.
 
     Raises:
-        KTDNError: If none of them has just these layers.
+        KTDNError: If none of them has exactly these layers.
     """
     own = {
         key.removeprefix(PREFIX): tuple(value.shape)
@@ -221,8 +221,8 @@ def find_encoders(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
         if usual.entries == len(own) and shapes_of(name) == own:
             return name, *usual.others
     raise KTDNError(
-        f"none of the usual encoders has just these {len(own)} entries (such as "
-        f"{next(iter(own), 'none')}); name the encoder (--encoder NAME, or encoder= in Python)"
+        f"none of the usual encoders has exactly these {len(own)} entries (such as "
+        f"{next(iter(own), 'none')}); give the encoder (--encoder NAME, or encoder= in Python)"
     )
 
 

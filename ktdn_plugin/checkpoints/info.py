@@ -1,4 +1,4 @@
-"""What a checkpoint file is and what it tells of itself, for people and for programs."""
+"""What a checkpoint file is and what it says about itself, for people and for programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         - ``metadata``, see :mod:`ktdn_plugin.checkpoints.metadata`; empty where there is none.
 
     Raises:
-        KTDNError: If it is no checkpoint of a KTDN; it says what it is.
+        KTDNError: If it is not a checkpoint of a KTDN; it says what it is.
     """
     path = resolve_checkpoint(path)
     checkpoint = Checkpoint.read(path)
@@ -123,7 +123,7 @@ def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
         as_json: One JSON list, of what :func:`describe_checkpoint` gives for each.
 
     Raises:
-        KTDNError: One line for each file that is no checkpoint of a KTDN, after all others have
+        KTDNError: One line for each file that is not a checkpoint of a KTDN, after all others have
             been printed.
     """
     found: list[dict[str, Any]] = []
@@ -154,14 +154,14 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 def _network_rows(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     network = found["network"]
     source = {
-        key: "" if key in found["from_metadata"] else " (found from the weights)"
+        key: "" if key in found["from_metadata"] else " (inferred from the weights)"
         for key in ("encoder", "reduction", "head", "widths")
     }
     averaged = " (averaged)" if found["metadata"].get(AVERAGED) is True else ""
     yield "layout", f"{NAMES[found['layout']]}, {' and '.join(found['weights'])}{averaged}"
     yield "architecture", network["type"]
     if network["encoder"] is None:
-        yield "encoder", "unknown, see the note"
+        yield "encoder", "unknown, see note"
     else:
         yield "encoder", network["encoder"] + source["encoder"]
     if "reduction" in network:
@@ -187,7 +187,7 @@ def _no_word(key: str, metadata: Metadata) -> str:
 
 def _training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
     if set(metadata) <= {"network", AVERAGED, FOUND, UNUSED}:
-        yield "training", "the file tells nothing of it"
+        yield "training", "not recorded in the file"
         return
     programs = [str(metadata[key]) for key in ("toolbox",) if key in metadata]
     if "ktdn_plugin" in metadata:

@@ -103,6 +103,6 @@ def check_suffix(path: Path, layout: str) -> None:
     if (layout == "safetensors") != (path.suffix == ".safetensors"):
         suffix = ".safetensors" if layout == "safetensors" else ".pth"
         raise KTDNError(
-            f"{path}: the layout {layout} goes into a file of the suffix {suffix}; name it "
+            f"{path}: layout {layout} needs the suffix {suffix}; call it "
             f"{path.with_suffix(suffix).name}"
         )

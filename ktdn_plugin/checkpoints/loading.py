@@ -18,7 +18,7 @@ from ktdn_plugin.checkpoints.identify import (
     fits_widths,
 )
 from ktdn_plugin.checkpoints.metadata import settings_of
-from ktdn_plugin.checkpoints.networks import SETTINGS, settings_told
+from ktdn_plugin.checkpoints.networks import SETTINGS, read_settings
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.state_dicts import StateDict, compare_keys, without_prefix
 
@@ -70,7 +70,7 @@ def fit_weights(
     if problem := _find_difference(network, wanted):
         encoder = f" with encoder '{network.encoder.name}'" if isinstance(network, KTDN) else ""
         raise KTDNError(
-            f"{checkpoint.path}: the checkpoint of another network than this "
+            f"{checkpoint.path}: a checkpoint of a different network than this "
             f"{type(network).__name__}{encoder}: {problem}"
         )
     check_settings(network, weights, checkpoint)
@@ -121,7 +121,7 @@ def check_settings(network: nn.Module, weights: StateDict, checkpoint: Checkpoin
         return
     path, wrong = checkpoint.path, []
     own: Any
-    for key, said in {**settings_told(weights, path), **checkpoint.network_options}.items():
+    for key, said in {**read_settings(weights, path), **checkpoint.network_options}.items():
         if key in checkpoint.guesses:
             continue
         if key == "encoder":
@@ -147,8 +147,8 @@ def check_settings(network: nn.Module, weights: StateDict, checkpoint: Checkpoin
             wrong.append(f"{key} {said}, and this network has {own}")
     if wrong:
         raise KTDNError(
-            f"{path}: of another network than this {type(network).__name__}: it says "
-            f"{'; '.join(wrong)}; build the network with what the file says, or by "
+            f"{path}: of a different network than this {type(network).__name__}: it says "
+            f"{'; '.join(wrong)}; build the network with the file's settings, or use "
             "ktdn_plugin.load_network(path)"
         )
 

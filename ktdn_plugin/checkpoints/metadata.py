@@ -14,7 +14,7 @@ that was never interrupted does.
     What it was trained with: our version, and such as ``BasicSR 1.4.2``.
 ``run``
     ``name``, ``iteration``, ``total``, ``stage`` (``teacher`` or ``student``), and ``options``: the
-    SHA-256 of the options file. Files of mmengine's side lack the last.
+    SHA-256 of the options file. mmengine's files lack the last.
 ``data``
     ``train`` and ``val``: lists of ``name``, ``split``, ``fingerprint`` and ``images``.
 ``metrics``
@@ -137,7 +137,7 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
         Plain values; empty where the file carries none.
 
     Raises:
-        KTDNError: If there is something of that name that is no metadata.
+        KTDNError: If there is something of that name that is not metadata.
     """
     path = file_of(path)
     if is_safetensors(path):
@@ -154,7 +154,9 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     if found is None:
         return {}
     if not isinstance(found, Mapping) or not _is_plain(found, [LARGEST]):
-        raise KTDNError(f"{path}: what it has as '{KEY}' is no metadata: plain values by name")
+        raise KTDNError(
+            f"{path}: what it has as '{KEY}' is not metadata: a dictionary of plain values"
+        )
     return dict(found)
 
 
@@ -217,19 +219,19 @@ def network_of(metadata: Metadata, path: str | Path) -> dict[str, Any]:
         :class:`~ktdn_plugin.archs.KTDN`.
 
     Raises:
-        KTDNError: If it is another network's, or one of them is no such value.
+        KTDNError: If it is another network's, or one of them is not such a value.
     """
     network = metadata.get("network", {})
     if not isinstance(network, Mapping):
-        raise KTDNError(f"{path}: its metadata's 'network' is no dictionary")
+        raise KTDNError(f"{path}: its metadata's 'network' is not a dictionary")
     kind = network.get("type", KTDN.__name__)
     if kind != KTDN.__name__:
-        raise KTDNError(f"{path}: the checkpoint of another network than KTDN: {str(kind)[:100]}")
+        raise KTDNError(f"{path}: a checkpoint of a different network than KTDN: {str(kind)[:100]}")
     known = {key: network[key] for key in _IS_VALID if key in network}
     for key, value in known.items():
         if not _IS_VALID[key](value):
             raise KTDNError(
-                f"{path}: its metadata says {key}: {repr(value)[:100]}, which cannot be"
+                f"{path}: its metadata says {key}: {repr(value)[:100]}, which is impossible"
             )
     return known
 

@@ -27,7 +27,7 @@ from ktdn_plugin.storage.state_dicts import StateDict, compare_keys
 _logger = logging.getLogger(__name__)
 
 SETTINGS = ("mean", "std")
-"""The buffers of a KTDN that are in no checkpoint, but in what :func:`keep_settings` was given."""
+"""The buffers of a KTDN that are in no checkpoint, but in what :func:`store_settings` was given."""
 
 OPTIONS = ("encoder", *SETTINGS, "reduction", "head", "widths")
 """What a KTDN is built with."""
@@ -38,7 +38,7 @@ def load_network(
 ) -> KTDN:
     """Builds the network that a checkpoint is of, with its weights.
 
-    What the file says of itself (its metadata) comes first; the rest is found from the weights.
+    What the file says about itself (its metadata) comes first; the rest is found from the weights.
     Nothing in the file is run, and nothing is downloaded.
 
     Args:
@@ -54,7 +54,7 @@ def load_network(
         The network on the CPU, float32, in eval mode.
 
     Raises:
-        KTDNError: If the file cannot be read, or is no KTDN's.
+        KTDNError: If the file cannot be read, or is not a KTDN's.
 
     Example:
         >>> network = load_network("ktdn_small")
@@ -117,7 +117,7 @@ def complete_options(
     """
     defaults = inspect.signature(KTDN).parameters
     complete: dict[str, Any] = {key: list(defaults[key].default) for key in SETTINGS}
-    saved = settings_told(weights, path)
+    saved = read_settings(weights, path)
     complete |= saved
     complete |= options
     others: list[str] = []
@@ -130,7 +130,7 @@ def complete_options(
     except KTDNError as error:
         raise KTDNError(f"{path}: {error}") from error
     if "encoder" in guesses:
-        # Another timm may not tell any more what was found then, which stands.
+        # Another timm version may no longer find what was found then, which stays valid.
         with contextlib.suppress(KTDNError):
             others = [name for name in find_encoders(weights) if name != complete["encoder"]]
     return Completed(
@@ -141,18 +141,19 @@ def complete_options(
 
 
 def doubt(completed: Completed) -> str:
-    """Returns which encoders would fit as well as the one that was found; empty where none."""
+    """Says which encoders would fit as well as the one that was found; empty if none."""
     if not completed.others:
         return ""
     return (
-        f"its encoder was found from the weights; {completed.options['encoder']} is taken, though "
+        f"its encoder was inferred from the weights; {completed.options['encoder']} is used, "
+        "though "
         f"{', '.join(completed.others)} would fit as well (--encoder, or encoder= in Python, names "
         "another)"
     )
 
 
-def warn_of_doubt(completed: Completed, path: str | Path) -> None:
-    """Logs what :func:`doubt` says, where it says anything."""
+def warn_if_ambiguous(completed: Completed, path: str | Path) -> None:
+    """Logs what :func:`doubt` says, if anything."""
     if text := doubt(completed):
         _logger.warning("%s: %s", path, text)
 
@@ -178,7 +179,7 @@ def build_network(
         KTDNError: If the weights do not fit.
     """
     completed = complete_options(weights, options, path, guesses)
-    warn_of_doubt(completed, path)
+    warn_if_ambiguous(completed, path)
     options = completed.options
     network = empty_network(options, path)
     wanted = network.state_dict()
@@ -202,7 +203,7 @@ def build_network(
     return network.eval()
 
 
-def keep_settings(network: KTDN) -> None:
+def store_settings(network: KTDN) -> None:
     """Has a network's state dict hold its mean and std, where they are not the published ones.
 
     For programs that save weights and no metadata; our own files name them in that.
@@ -213,8 +214,8 @@ def keep_settings(network: KTDN) -> None:
             network.register_buffer(key, getattr(network, key), persistent=True)
 
 
-def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
-    """Returns the mean and std that :func:`keep_settings` has added, where it has.
+def read_settings(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
+    """Returns the mean and std that :func:`store_settings` has added, where it has.
 
     Raises:
         KTDNError: If they are no such values.
@@ -224,13 +225,13 @@ def settings_told(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, 
         if key in weights:
             if weights[key].numel() != 3:
                 shape = tuple(weights[key].shape)
-                raise KTDNError(f"{path}: its '{key}' is {shape}, and not three numbers")
+                raise KTDNError(f"{path}: its '{key}' is {shape}, not three numbers")
             saved[key] = settings_of(weights[key])
     return network_of({"network": saved}, path)
 
 
 def without_settings(weights: Mapping[str, Tensor]) -> StateDict:
-    """Leaves out what :func:`keep_settings` has added; :func:`complete_options` reads it."""
+    """Leaves out what :func:`store_settings` has added; :func:`complete_options` reads it."""
     return {key: value for key, value in weights.items() if key not in SETTINGS}
 
 

@@ -35,14 +35,12 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
     target = nodes / FOLDER
     if target.exists() or target.is_symlink():
         if not _is_ours(target):
-            raise KTDNError(
-                f"{target}: exists and is none of 'ktdn comfyui'; move it away, nothing is replaced"
-            )
+            raise KTDNError(f"{target}: exists and was not created by 'ktdn comfyui'; move it away")
         if not overwrite:
-            raise KTDNError(f"{target}: the node is there already; --overwrite replaces it")
+            raise KTDNError(f"{target}: the node already exists; --overwrite replaces it")
     source = Path(str(resources.files("ktdn_plugin.comfyui"))) / "node"
     try:
-        # What is replaced ends in there as well, be it a folder or a link to one.
+        # What is replaced ends in there as well, whether a folder or a link to one.
         with temporary_beside(target) as aside:
             aside.mkdir()
             new, old = aside / "new", aside / "old"
@@ -64,7 +62,9 @@ def copy_node(destination: Path, overwrite: bool = False) -> Path:
 
 def _nodes_folder(destination: Path) -> Path:
     if not destination.is_dir():
-        raise KTDNError(f"{destination}: no such folder; name ComfyUI's, or its custom_nodes")
+        raise KTDNError(
+            f"{destination}: no such folder; give ComfyUI's folder, or its custom_nodes"
+        )
     if (destination / "custom_nodes").is_dir():
         return destination / "custom_nodes"
     if destination.resolve().name == "custom_nodes":
@@ -84,7 +84,7 @@ def _models_folder(nodes: Path) -> Path:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise KTDNError(
-            f"{folder}: cannot be made ({error.strerror or error}); the node is in its place"
+            f"{folder}: cannot be created ({error.strerror or error}); the node itself is installed"
         ) from error
     return folder
 

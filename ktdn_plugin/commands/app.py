@@ -1,4 +1,4 @@
-"""The commands' names, and the programs that are made of them."""
+"""The commands' names, and the programs made of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Commands = Mapping[str, Mapping[str, str]]
 """Groups of commands, as the help shows them: each command's function, as ``MODULE:FUNCTION`` in
 ``ktdn_plugin.commands``. A module without a function is a group of commands itself."""
 
-TRAINING = {"train": "toolbox:train", "test": "toolbox:test"}
+TRAINING = {"train": "train:train", "test": "train:test"}
 BASICSR: Commands = {"Training": TRAINING}
 KTDN: Commands = {
     "Photographs": {
@@ -53,11 +53,11 @@ KTDN: Commands = {
 }
 GROUPS = {
     "mmengine": (
-        "Train and test by a config of mmengine's.",
+        "Train and test with an mmengine config.",
         {"train": "mmengine:train", "test": "mmengine:measure"},
     ),
     "bench": (
-        "Measure what this machine makes of KTDN.",
+        "Benchmark KTDN on this machine.",
         {name: f"bench:{name}" for name in ("train", "data", "dehaze", "transfer")},
     ),
 }
@@ -172,7 +172,7 @@ def run_app(app: App, words: Sequence[str], command: App) -> int:
 
 
 def _is_bare(app: App, words: Sequence[str]) -> bool:
-    """Whether a group of commands is called without a word of what to do, which shows its help."""
+    """Whether a group of commands is called without a command, which shows its help."""
     return not app.parse_commands([word for word in words if word != DEBUG])[2]
 
 

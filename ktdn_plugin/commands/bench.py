@@ -1,4 +1,4 @@
-"""``ktdn bench``: measure what this machine makes of KTDN."""
+"""``ktdn bench``: benchmark KTDN on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train(
         warmup: Runs before the timed ones.
         device: Where to compute. auto, cpu, cuda or cuda:1.
         variants: Variants to measure beside 'plain'.
-        opt: Options file. YAML, as BasicSR's; its training data is waited for.
+        opt: Options file. YAML, as BasicSR's; also measures the wait for its training data.
         seed: Seed of the random numbers.
     """
     from ktdn_plugin.bench.train import run_bench
@@ -52,10 +52,10 @@ def data(
     warmup: Whole = 1,
     seed: Whole = 0,
 ) -> None:
-    """Measure training crops a second and a core: BasicSR's dataset and ours, files and store.
+    """Measure training crops per second and core: BasicSR's dataset and ours, files and store.
 
     Args:
-        hazy: Hazy images. A folder; without it, pairs are made of photographs.
+        hazy: Hazy images. A folder; without it, pairs are made from photographs.
         gt: Clear images, the ground truth. A folder.
         pairs: Pairs to read from, at most.
         crop_size: Height and width of the training crops, in pixels.
@@ -108,7 +108,7 @@ def dehaze(
 
 
 def transfer(*, opt: OptionsFile, seeds: Sequence[Whole] = (0, 1, 2)) -> None:
-    """Measure what knowledge transfer adds: train with it, without, and by an untrained teacher.
+    """Measure what knowledge transfer adds: train with it, without, and with an untrained teacher.
 
     Args:
         opt: Options file. YAML, as BasicSR's; a student's, such as

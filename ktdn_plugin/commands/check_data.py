@@ -1,4 +1,4 @@
-"""``ktdn check-data``: find what is wrong with a dataset."""
+"""``ktdn check-data``: find problems in a dataset."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def check_data(
     output: Annotated[Path, OUTPUT] = Path("check.png"),
     strict: bool = False,
 ) -> int:
-    """Find what is wrong with a dataset: broken files, wrong pairs, duplicates.
+    """Find problems in a dataset: broken files, wrong pairs, duplicates.
 
     Before a training run is spent on it: unreadable files, pairs of different
     size, pairs that are not the same scene (by their edges), shifted or
-    mirrored ones, pictures that are in two sets or twice in one (by perceptual
+    mirrored ones, images that are in two sets or twice in one (by perceptual
     hashes), and suspicious values.
 
     Each problem is one line on stdout, 'error [KIND] ...' or 'warning [KIND]
@@ -39,13 +39,13 @@ def check_data(
       ktdn check-data NH-HAZE --dataset nh-haze --split challenge-train
 
     Args:
-        paths: A set each: a store that 'ktdn prepare' has made, or a folder with hazy and clear
-            images in it. A folder of such (train, val, test) counts as those.
+        paths: A store created by 'ktdn prepare', or a folder with hazy and clear
+            images in it. A folder of these (train, val, test) counts as several.
         dataset: How the images are laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze,
             reside-its, reside-ots, sots-indoor, sots-outdoor or folders. Stores know theirs.
         split: Part of the dataset. May be given several times: each is a set. Not for --dataset
             folders.
-        output: Where to write. A picture of what is suspicious, if anything is. It replaces an
+        output: Where to write. A picture of what is suspicious, if anything. It replaces an
             existing one.
         strict: Exit with 1 for warnings as well.
     """

@@ -1,4 +1,4 @@
-"""``ktdn curves``: draw training runs."""
+"""``ktdn curves``: plot training runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def curves(
     *,
     output: Annotated[Path, OUTPUT] = Path("curves.png"),
 ) -> None:
-    """Draw losses and validation figures of training runs into one picture.
+    """Plot losses and validation metrics of training runs in one picture.
 
     Args:
         runs: Folders of runs: experiments/NAME, work_dirs/NAME.

@@ -32,20 +32,20 @@ def dehaze(
 ) -> None:
     """Dehaze photographs and videos with a trained network.
 
-    Photographs of any size, of 8 or 16 bit, keep their size, depth, alpha
+    Photographs of any size, 8 or 16 bit, keep their size, depth, alpha
     channel, EXIF data, colour profile and other metadata.
 
-    Each result is there whole or not at all, and results that are there are
-    skipped: after an interruption, the same command goes on. One with another
+    Each result is written whole or not at all, and existing results are skipped:
+    after an interruption, the same command continues. One with another
     checkpoint, precision or strength, or another photo of that name, is refused
     (OUT/.ktdn-dehaze keeps what results were made with, and from). Files that
     cannot be dehazed do not stop the others; they are named at the end, and the
     exit code is 1. With --debug the first one stops the command.
 
     examples:
-      ktdn dehaze photo.jpg                   dehazed/photo.jpg, by ktdn_small
+      ktdn dehaze photo.jpg                   dehazed/photo.jpg, with ktdn_small
       ktdn dehaze photo.jpg --strength 0.7    leaves some of the haze
-      ktdn dehaze photo.jpg -o clear.png      another format, by its name
+      ktdn dehaze photo.jpg -o clear.png      another format, by its suffix
       ktdn dehaze photos -o out --compare     a folder, with comparisons
       ktdn dehaze hazy --gt clear             a table of PSNR and SSIM
       ktdn dehaze hazy --checkpoint net.pth   your own network
@@ -54,8 +54,8 @@ def dehaze(
         inputs: A photo, a folder of photos (searched on all levels), a store that 'ktdn prepare'
             has made (its hazy images), or a video.
         output: Where to write. A folder; for a single photo or video, also the file.
-        checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. The two come with the
-            package; a file is KTDN's of any training program, .pth or .safetensors.
+        checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. The two ship with the
+            package; a file is a KTDN from any training program, .pth or .safetensors.
         strength: How much of the network's change to apply, 0 to 2. 0.7 leaves some of the haze,
             more than 1 exaggerates.
         compare: Write NAME_compare.png too: hazy | dehazed (| clear, with --gt) at full size.

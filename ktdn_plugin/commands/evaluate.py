@@ -40,18 +40,18 @@ def evaluate(
 ) -> int:
     """Compare methods' results with ground truth, in one table.
 
-    PSNR and SSIM on RGB at full resolution, and other measures, of any methods'
+    PSNR and SSIM on RGB at full resolution, and other metrics, of any methods'
     images against ground truth, per image and mean.
 
     Images pair with ground truth by name. Equal names pair; else the name must
     begin with the ground truth's, or with its hazy image's, with or without
-    what tells these apart (_GT, _hazy, ...), and go on with '_', '-', '.' or a
-    space and what is no digit: 01, 01_hazy, 01_dehazed and 01_hazy_ktdn_test
+    what distinguishes these (_GT, _hazy, ...), followed by '_', '-', '.' or a
+    space and then no digit: 01, 01_hazy, 01_dehazed and 01_hazy_ktdn_test
     pair with 01_GT.png, 01_2 and 011 do not. No ground truth may be left
-    without an image, or have two; images of no ground truth are left out, and
+    without an image, or have two; images without ground truth are ignored, and
     counted.
 
-    Methods that are built in start from the hazy images: those beside the
+    Built-in methods start from the hazy images: those beside the
     ground truth (in a store, or a folder with hazy and clear ones in it), or
     --hazy.
 
@@ -59,7 +59,7 @@ def evaluate(
     musiq, ... Its licence (PolyForm Noncommercial) allows non-commercial use
     only, and it downloads its weights.
 
-    exit code: 0; 1 if anything could not be measured, which is named after the
+    exit code: 0; 1 if anything could not be measured, which is reported after the
     rest is measured, or if nothing can be compared; 2 for unusable arguments.
 
     examples:
@@ -76,7 +76,7 @@ def evaluate(
         gt: Clear images, the ground truth. A folder or store, or a folder with hazy and clear
             images in it.
         hazy: Hazy images. A folder or store.
-        baseline: Methods that are built in: the hazy images as they are, the dark channel prior.
+        baseline: Built-in methods: the hazy images unchanged, the dark channel prior.
         checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. It is run and compared; may
             be given several times.
         dataset: How the images are laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze,
@@ -84,9 +84,9 @@ def evaluate(
             theirs; clear images alone need none.
         split: Part of the dataset. For folders, what to call the images; stores know theirs.
         y: PSNR and SSIM on the Y channel too: psnr_y, ssim_y.
-        metrics: Further measures, by pyiqa (licence: non-commercial): lpips, niqe, ...
-        per_image: Print each image's figures too.
-        output: Where to write. A table, .csv; the same as Markdown goes beside it. Both replace
+        metrics: More metrics, from pyiqa (licence: non-commercial): lpips, niqe, ...
+        per_image: Print each image's values too.
+        output: Where to write. A table, .csv, with a Markdown version beside it. Both replace
             existing ones.
         save: Folder to save the images of dcp and of checkpoints to, as METHOD/IMAGE.png.
     """

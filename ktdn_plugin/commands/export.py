@@ -26,15 +26,15 @@ def export(
     """Export a checkpoint to ONNX or torch.export.
 
     The file takes images of any size, and its batch norms are folded. It is
-    compared with the checkpoint on several sizes before it appears; if it
-    differs, there is none.
+    compared with the checkpoint on several sizes before it is written; if it
+    differs, nothing is written.
 
     Args:
         checkpoint: A trained network: ktdn_small, ktdn_tiny or a file, .pth or .safetensors.
         output: Where to write. A file, .onnx or .pt2.
-        onnx: Write ONNX, the default where the file ends in .onnx. Needs onnx, onnxscript,
+        onnx: Write ONNX, the default if the file ends in .onnx. Needs onnx, onnxscript,
             onnxruntime.
-        torch: Write torch.export's format, the default where the file ends in .pt2.
+        torch: Write torch.export's format, the default if the file ends in .pt2.
         encoder: Encoder, a timm backbone.
     """
     from ktdn_plugin.export import export_checkpoint

@@ -20,7 +20,7 @@ def valued(metavar: str, **settings: Any) -> Parameter:
 
     Args:
         metavar: The value's name.
-        settings: Further settings of cyclopts's ``Parameter``.
+        settings: Other settings of cyclopts's ``Parameter``.
     """
     # cyclopts 4, which Python 3.10 needs, has no names for values.
     if hasattr(Parameter, "metavar"):
@@ -29,7 +29,7 @@ def valued(metavar: str, **settings: Any) -> Parameter:
 
 
 def _to_whole(_: Any, tokens: Sequence[Token]) -> int:
-    # cyclopts would make 1.5 a 1 without a word.
+    # cyclopts would silently turn 1.5 into 1.
     (token,) = tokens
     try:
         return int(token.value)
@@ -40,17 +40,18 @@ def _to_whole(_: Any, tokens: Sequence[Token]) -> int:
 Whole = Annotated[int, Parameter(converter=_to_whole)]
 """A whole number."""
 Debug = Annotated[bool, Parameter(name=DEBUG, help="Show tracebacks.")]
-Overwrite = Annotated[bool, Parameter(help="Replace files that exist.")]
+Overwrite = Annotated[bool, Parameter(help="Replace existing files.")]
 AllowIncomplete = Annotated[
     bool,
     Parameter(
-        help="Go on although images are missing or altered. Unusable ones and their partners are "
-        "left out, and the split's name says so."
+        help="Continue although images are missing or altered. Unusable ones and their partners "
+        "are "
+        "skipped, and the split's name says so."
     ),
 ]
 Launcher = Annotated[
     Literal["none", "pytorch", "slurm"],
-    Parameter(help="Job launcher; torchrun is recognized without it."),
+    Parameter(help="Job launcher; torchrun is detected automatically."),
 ]
 OptionsFile = Annotated[Path, valued("FILE", name=("-opt", "--opt"))]
 ForceYml = Annotated[
@@ -58,12 +59,12 @@ ForceYml = Annotated[
     valued(
         "KEY:KEY=VALUE...",
         name="--force_yml",
-        help="Change options. An example: train:ema_decay=0.999.",
+        help="Override options, such as train:ema_decay=0.999.",
     ),
 ]
 CfgOptions = Annotated[
     Sequence[str],
-    valued("KEY.KEY=VALUE...", help="Change the config. An example: train_cfg.max_iters=1000."),
+    valued("KEY.KEY=VALUE...", help="Override the config, such as train_cfg.max_iters=1000."),
 ]
 
 

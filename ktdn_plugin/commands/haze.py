@@ -1,4 +1,4 @@
-"""``ktdn haze``: lay haze over photographs, or show what a training is shown."""
+"""``ktdn haze``: add haze to photographs, or show a training's samples."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ def haze(
     transmission: bool = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Lay non-homogeneous haze over photographs, or show what a training is shown.
+    """Add non-homogeneous haze to photographs, or show a training's samples.
 
     Each image draws its haze from the ranges below.
 
     Args:
         photos: A photo, or a folder of photos.
-        opt: Options file. YAML, as BasicSR's, or a config of mmengine's (.py), instead of photos.
-            Its first training samples are drawn into one sheet, hazy beside clear.
+        opt: Options file. YAML, as BasicSR's, or an mmengine config (.py), instead of photos.
+            Its first training samples are shown on one sheet, hazy beside clear.
         output: Where to write. A folder; with -opt the sheet.
-        seed: Seed of the random numbers. Of the first photo; the next one has the next seed.
-        count: Samples on the sheet of -opt.
+        seed: Seed of the random numbers. The first photo's; each next photo uses the next seed.
+        count: Number of samples on the sheet of -opt.
         depth: The photo's depth, brighter where it is farther: haze gets thicker there.
         transmission: Write NAME_transmission.png too.
     """

@@ -1,4 +1,4 @@
-"""``ktdn info``: tell what checkpoint files are."""
+"""``ktdn info``: show what checkpoint files are."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cyclopts import Parameter
 def info(
     files: Annotated[Sequence[Path], Parameter(name="FILE")], /, *, json: bool = False
 ) -> None:
-    """Tell what checkpoint files are: network, encoder, training run, split and figures.
+    """Show what checkpoint files are: network, encoder, training run, split and metrics.
 
     Args:
         files: Checkpoints in any layout, or ktdn_small, ktdn_tiny.
-        json: Print a JSON list, one entry a file.
+        json: Print a JSON list, one entry per file.
     """
     from ktdn_plugin.checkpoints.info import print_checkpoints
 

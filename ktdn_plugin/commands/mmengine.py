@@ -1,4 +1,4 @@
-"""``ktdn mmengine``: train and test by mmengine's configs."""
+"""``ktdn mmengine``: train and test with mmengine configs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def train(
     resume: Annotated[Sequence[str] | None, valued("[CHECKPOINT]", consume_multiple=(0, 1))] = None,
     flags: ConfigFlags = FLAGS,
 ) -> None:
-    """Train a network as a config of mmengine's says.
+    """Train a network from an mmengine config.
 
     Args:
         config: The config file.
@@ -58,11 +58,11 @@ def measure(
     *,
     flags: ConfigFlags = FLAGS,
 ) -> None:
-    """Measure a checkpoint as a config of mmengine's says, and save its results.
+    """Measure a checkpoint with an mmengine config, and save its results.
 
     Args:
         config: The config file.
-        checkpoint: A checkpoint of either toolbox's.
+        checkpoint: A checkpoint of either toolbox.
     """
     from ktdn_plugin.mmengine.run import test_pipeline
 

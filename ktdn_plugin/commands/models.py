@@ -22,7 +22,7 @@ def models(
     """List the named networks: parameters, FLOPs and memory.
 
     Args:
-        pattern: Which of them, such as '*small*'.
+        pattern: Names to list, such as '*small*'.
         sizes: Image sizes in pixels.
     """
     from ktdn_plugin.bench.costs import print_models

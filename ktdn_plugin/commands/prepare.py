@@ -30,20 +30,20 @@ def prepare(
 ) -> None:
     """Decode a dataset's images once, into a store that training reads fast.
 
-    What is made appears when it is whole. After an interruption, the same
-    command goes on where it was. Nothing is downloaded.
+    The result appears when it is complete. After an interruption, the same
+    command resumes where it stopped. Nothing is downloaded.
 
-    Folders hold hazy and clear images in sub-folders called so, or whose names
-    end so (01_hazy, 01_GT), or clear images alone.
+    Folders hold hazy and clear images in subfolders named so, or whose names
+    end accordingly (01_hazy, 01_GT), or clear images alone.
 
     Args:
         source: The unpacked dataset.
         destination: The folder to make.
         dataset: How the images are laid out: nh-haze, nh-haze2, o-haze, i-haze, dense-haze,
             reside-its, reside-ots, sots-indoor, sots-outdoor or folders.
-        split: Part of the dataset. Where it is missing, the choices are listed; for folders, any
+        split: Part of the dataset. Without it, the choices are listed; for folders, any
             name of your own.
-        clear_only: Take the clear images alone, as for a teacher.
+        clear_only: Take only the clear images, as for a teacher.
         hazy: Hazy images. A folder, for --dataset folders.
         gt: Clear images, the ground truth. A folder, for --dataset folders.
         workers: Number of workers. Images to decode at a time.

@@ -17,7 +17,7 @@ def report(
     *,
     output: Annotated[Path, OUTPUT] = Path("report.html"),
     hazy: Annotated[
-        Path | None, Parameter(show_default="those that a run or a dehazed folder names")
+        Path | None, Parameter(show_default="those of the run or dehazed folder")
     ] = None,
     gt: Annotated[Path | None, GT] = None,
     title: Annotated[str | None, valued("TEXT", show_default="the folders' names")] = None,
@@ -28,14 +28,14 @@ def report(
 
     Args:
         folders: A run (experiments/NAME, work_dirs/NAME, results/NAME), a folder of 'ktdn demo',
-            'ktdn dehaze' or of images, or a CSV of figures. NAME=FOLDER says what to call it.
+            'ktdn dehaze' or of images, or a CSV of metrics. NAME=FOLDER names it.
         output: Where to write. A page, .html.
         hazy: Hazy images. A folder or store.
         gt: Clear images, the ground truth. A folder or store; one with hazy and clear images in it
             gives both.
         title: The page's title.
-        max_width: Widest that images become, in pixels.
-        photos: Most photographs shown.
+        max_width: Maximum image width, in pixels.
+        photos: Maximum number of photographs.
     """
     from ktdn_plugin.report import write_report
 

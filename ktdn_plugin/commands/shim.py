@@ -16,11 +16,11 @@ def shim(
     *,
     program: Annotated[
         Literal["trainner-redux", "neosr"] | None,
-        Parameter(name="--for", show_default="as DEST tells"),
+        Parameter(name="--for", show_default="detected from DEST"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write ktdn_arch.py, which brings KTDN into traiNNer-redux or neosr.
+    """Write ktdn_arch.py, which adds KTDN to traiNNer-redux or neosr.
 
     Args:
         destination: The program's checkout, or the folder archs in it.

@@ -1,4 +1,4 @@
-"""What is said of a command line that cannot be understood: one line, and what was meant."""
+"""The error for a command line that cannot be parsed: one line, and what was meant."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _line(error: CycloptsError, ask: str, command: App) -> str:
         hint = did_you_mean(unused[0], known) or f"; there are {', '.join(known)}"
         return f"there is no command '{unused[0]}'{hint}"
     if isinstance(error, UnusedCliTokensError):
-        return f"unexpected argument '{unused[0]}'; '{ask}' says what goes"
+        return f"unexpected argument '{unused[0]}'; '{ask}' shows the usage"
     if isinstance(error, MissingArgumentError) and error.argument:
         # What is missing may have been given to a mistyped flag.
         for word in unused:
@@ -57,8 +57,8 @@ def _line(error: CycloptsError, ask: str, command: App) -> str:
         if error.keyword or error.argument.tokens:
             count = error.argument.token_count()[0]
             values = f"{count} values" if count > 1 else "a value"
-            return f"{error.keyword or error.argument.name} needs {values}; '{ask}' says which"
-        return f"{error.argument.name} is missing; '{ask}' says what it is"
+            return f"{error.keyword or error.argument.name} needs {values}; '{ask}' shows which"
+        return f"{error.argument.name} is missing; '{ask}' explains it"
     if isinstance(error, CoercionError) and error.argument and error.token:
         choices = error.argument.get_choices()
         if choices:

@@ -17,7 +17,7 @@ import numpy as np
 from ktdn_plugin.curves.run import Curve, Run
 from ktdn_plugin.curves.thinning import moving_average
 from ktdn_plugin.errors import printable
-from ktdn_plugin.pictures import Pixels
+from ktdn_plugin.sheets import Pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ SMOOTHED_FROM = 20  # points; below, a curve is easily followed as it is
 LONGEST_NAME = 32
 
 # Okabe and Ito's colours, which people of any colour vision tell apart, without their yellow, which
-# is hard to see on white: Tol's wine is in its place. Further runs differ by their lines.
+# is hard to see on white: Tol's wine is in its place. More runs differ by their lines.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     *("#E69F00", "#56B4E9", "#000000", "#882255"),
@@ -42,7 +42,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LEGEND_LINE, HEADER = 4.8, 2.9, 0.17, 0.5  # inches
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """What a run is called, and what its lines look like."""
 
     name: str
@@ -51,7 +51,7 @@ class Look:
     marker: str
 
 
-Shown = Sequence[tuple[Run, Look]]
+Shown = Sequence[tuple[Run, LineStyle]]
 
 
 class Panel(NamedTuple):
@@ -97,7 +97,9 @@ def draw_figure(runs: Sequence[Run]) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     names = run_names([run.folder for run in runs])
-    shown = [(run, look_of(i, name)) for i, (run, name) in enumerate(zip(runs, names, strict=True))]
+    shown = [
+        (run, style_of(i, name)) for i, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
     panels = panels_of(shown)
     training = [panel.draw for panel in panels if panel.kind != "figure"]
     validation = [panel.draw for panel in panels if panel.kind == "figure"]
@@ -119,7 +121,7 @@ def draw_figure(runs: Sequence[Run]) -> Figure:
         for column, draw in enumerate(drawings):
             axes = figure.add_subplot(grid[row, column])
             draw(axes)
-            dress(axes, last)
+            style_axes(axes, last)
             axes.set_xlabel("iteration", fontsize=8)
             axes.title.set_fontsize(10)
             lines = max(lines, _add_legend(axes))
@@ -129,7 +131,7 @@ def draw_figure(runs: Sequence[Run]) -> Figure:
 
 
 def _draw_header(figure: Figure, shown: Shown, width: float) -> float:
-    """Draws the legend of the runs' names, and tells how high it is."""
+    """Draws the legend of the runs' names, and returns its height."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -207,7 +209,7 @@ def _draw_metric(shown: Shown, key: tuple[str, str], axes: Axes) -> None:
                 label=f"{look.name}: {summary(metric, curve)}",
             )
     # Runs that learn from one teacher share its line.
-    teachers: dict[float, list[Look]] = {}
+    teachers: dict[float, list[LineStyle]] = {}
     for run, look in shown:
         if key in run.teacher:
             teachers.setdefault(run.teacher[key], []).append(look)
@@ -240,7 +242,7 @@ def _make_logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.6g}"))
 
 
-def dress(axes: Axes, last: float) -> None:
+def style_axes(axes: Axes, last: float) -> None:
     """Sets what all panels have in common."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -268,7 +270,7 @@ def _add_legend(axes: Axes) -> int:
     return len(labels)
 
 
-def pixels_of(figure: Figure) -> Pixels:
+def render_pixels(figure: Figure) -> Pixels:
     """Renders a figure to an image (h, w, 3) uint8 RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -277,7 +279,7 @@ def pixels_of(figure: Figure) -> Pixels:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def svg_of(figure: Figure, salt: str = "ktdn") -> bytes:
+def render_svg(figure: Figure, salt: str = "ktdn") -> bytes:
     """Renders a figure to SVG: text as text, and of equal figures the same file.
 
     Args:
@@ -293,12 +295,12 @@ def svg_of(figure: Figure, salt: str = "ktdn") -> bytes:
     return content.getvalue()
 
 
-def look_of(number: int, name: str) -> Look:
-    """Returns the look of a run by its number among all."""
+def style_of(number: int, name: str) -> LineStyle:
+    """Returns the line style of a run by its number among all."""
     line = LINES[number // len(COLOURS) % len(LINES)]
     # A name that starts with an underscore would hide its run from the legends.
     name = _text(f" {name}" if name.startswith("_") else name)
-    return Look(name, COLOURS[number % len(COLOURS)], line, MARKERS[number % len(MARKERS)])
+    return LineStyle(name, COLOURS[number % len(COLOURS)], line, MARKERS[number % len(MARKERS)])
 
 
 def _text(text: str) -> str:

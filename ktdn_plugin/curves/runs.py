@@ -18,10 +18,10 @@ from ktdn_plugin.training.run_log import METRICS, OTHERS, read_records
 
 EXPECTED = "expected a run's folder, such as experiments/NAME or work_dirs/NAME"
 HOMES = ("experiments", "work_dirs")  # where the commands put runs
-NOTHING_YET = "the run has logged nothing yet; let it train a while"
+NOTHING_YET = "the run has not logged anything yet; let it train for a while"
 EARLIER = (
-    "a run of an earlier version, whose log mmengine alone wrote; resume it, or train it again, to "
-    "have its curves"
+    "a run of an earlier version, logged only by mmengine; resume it, or train it again, to "
+    "get its curves"
 )
 # Of such a run.
 EARLIER_LOGS = "*/vis_data/scalars.json"
@@ -37,8 +37,8 @@ def read_run(folder: Path) -> Run:
         folder: The run's folder.
 
     Raises:
-        KTDNError: The folder is no run's, or its log is broken or has nothing to draw yet. A last
-            line that is cut short, as of a training that was killed, is none of these.
+        KTDNError: The folder is not a run's, or its log is broken or has nothing to draw yet. A
+            last line that is cut short, as of a training that was killed, is none of these.
     """
     log_of(folder)
     losses, rates, metrics = _Logged(), _Logged(), _Logged()
@@ -119,21 +119,21 @@ def log_of(folder: Path) -> Path:
     """Finds a run's log.
 
     Raises:
-        KTDNError: If the folder is no run's; it says which ones are near.
+        KTDNError: If the folder is not a run's; it says which ones are near.
     """
     log = _own_log(folder)
     if log is not None:
         return log
     if any(folder.glob(EARLIER_LOGS)):
-        raise KTDNError(f"{folder}: holds no {METRICS}: {EARLIER}")
+        raise KTDNError(f"{folder}: has no {METRICS}: {EARLIER}")
     owner = next((parent for parent in folder.parents if _own_log(parent)), None)
     if owner is not None and folder.exists():
         raise KTDNError(f"{folder}: lies inside a run; give the run's folder: {owner}")
     inside = next(filter(None, (_runs_in(folder / home) for home in ("", *HOMES))), [])
     if inside:
-        raise KTDNError(f"{folder}: no run itself; give one or several of: {_listed(inside)}")
+        raise KTDNError(f"{folder}: not a run itself; give one or more of: {_listed(inside)}")
     if folder.is_dir():
-        wrong = f"holds no {METRICS}"
+        wrong = f"has no {METRICS}"
     else:
         wrong = "is a file" if folder.exists() else "there is no such folder"
     guess = next((Path(home, folder) for home in HOMES if _own_log(Path(home, folder))), None)

@@ -1,4 +1,4 @@
-"""Drafts: what is being made lies beside its place, and moves there when it is whole."""
+"""Drafts: a folder is written beside its place, and moved there when it is complete."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class DiskError(KTDNError):
 
 
 @contextlib.contextmanager
-def explained(path: Path, hint: str) -> Iterator[None]:
-    """Returns a message on what goes wrong with a disk."""
+def disk_failures_as_errors(path: Path, hint: str) -> Iterator[None]:
+    """Turns a disk's failures into one-line errors."""
     try:
         yield
     except (OSError, lmdb.Error) as error:
@@ -35,7 +35,7 @@ def explained(path: Path, hint: str) -> Iterator[None]:
         if os.strerror(errno.ENOSPC) in text or (
             os.strerror(errno.EIO) in text and left < FULL_BYTES
         ):
-            text = f"the disk is full, {left / 2**20:.0f} MiB are left"
+            text = f"the disk is full, only {left / 2**20:.0f} MiB are free"
         raise DiskError(f"{path}: cannot be written ({text}); {hint}") from error
 
 
@@ -48,8 +48,8 @@ def free_bytes(path: Path) -> int:
 
 
 def lock_draft(draft: Path, path: Path) -> Any:
-    """Makes a draft's folder, and keeps a second process away as long as this one lives."""
-    with explained(path, "name another place"):
+    """Creates a draft's folder, and locks it against other processes."""
+    with disk_failures_as_errors(path, "choose another place"):
         draft.mkdir(parents=True, exist_ok=True)
         try:
             import fcntl
@@ -60,12 +60,12 @@ def lock_draft(draft: Path, path: Path) -> Any:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise KTDNError(f"{path}: another process is making it at this moment") from error
+        raise KTDNError(f"{path}: another process is writing it right now") from error
     return file
 
 
 def move(draft: Path, path: Path) -> None:
-    """Moves a draft that is whole to its place."""
+    """Moves a complete draft to its place."""
     check_free(path)
     if path.is_dir():  # an empty one; Windows renames onto nothing that exists
         path.rmdir()
@@ -86,11 +86,11 @@ def place_for(path: Path) -> Path:
     place = path.resolve() if path.is_symlink() or path.name in ("", "..") else path
     if place.is_dir():
         # Only a folder within them can be moved to in one piece, when all is done.
-        within = f"name a folder within it, such as {path / 'store'}"
+        within = f"choose a folder within it, such as {path / 'store'}"
         if place.resolve() == Path.cwd():
             raise KTDNError(f"{path}: the current folder, which cannot be replaced; {within}")
         if _is_mounted(place.resolve()):
-            raise KTDNError(f"{path}: a disk is mounted there, it cannot be replaced; {within}")
+            raise KTDNError(f"{path}: a disk is mounted there, so it cannot be replaced; {within}")
     return place
 
 
@@ -117,4 +117,4 @@ def check_free(path: Path) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists() or path.is_symlink():
-        raise KTDNError(f"{path}: exists already; delete it, or name another place")
+        raise KTDNError(f"{path}: already exists; delete it, or choose another place")

@@ -55,7 +55,7 @@ class ColorJitter:
         return cls(**values)
 
 
-class Draw(NamedTuple):
+class AugmentationDraw(NamedTuple):
     """What was drawn for one sample.
 
     Attributes:
@@ -101,10 +101,10 @@ class Augmentation:
             raise KTDNError(f"use_scale: {scale!r} must be two numbers: [smallest, largest]")
         if not 0.1 <= scale[0] <= scale[1] <= 10:
             raise KTDNError(
-                f"use_scale: {list(scale)} must be from 0.1 to 10, the smallest factor first"
+                f"use_scale: {list(scale)} must be from 0.1 to 10, smallest factor first"
             )
 
-    def draw(self, height: int, width: int) -> Draw:
+    def draw(self, height: int, width: int) -> AugmentationDraw:
         """Draws for an image of this size.
 
         Raises:
@@ -112,7 +112,7 @@ class Augmentation:
         """
         if min(height, width) < self.size:
             raise KTDNError(
-                f"{width} x {height} pixels are less than the crop, gt_size: {self.size}; lower "
+                f"{width} x {height} pixels, smaller than the crop, gt_size: {self.size}; lower "
                 "it or remove the image"
             )
         side = self.size
@@ -122,7 +122,9 @@ class Augmentation:
             side = max(1, min(side, height, width))
         top, left = random.randint(0, height - side), random.randint(0, width - side)
         turns = [asked and random.random() < 0.5 for asked in (self.hflip, self.rot, self.rot)]
-        return Draw((top, left, side, side), turns[0], turns[1], turns[2], self._draw_colors())
+        return AugmentationDraw(
+            (top, left, side, side), turns[0], turns[1], turns[2], self._draw_colors()
+        )
 
     def _draw_colors(self) -> tuple[float, float, float, float] | None:
         jitter = self.jitter
@@ -144,7 +146,7 @@ class Augmentation:
                 image = image.clip(0, 1)  # cubic splines overshoot
         return image
 
-    def place(self, image: NDArray[Any], draw: Draw) -> NDArray[Any]:
+    def place(self, image: NDArray[Any], draw: AugmentationDraw) -> NDArray[Any]:
         """Scales, flips and turns what was cut out of an image, (h, w, 3) of any dtype."""
         image = self.resize(image)
         # OpenCV's copies cost less than to read through numpy's views in reversed order later on.
@@ -172,7 +174,7 @@ def to_tensor(image: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values)
 
 
-def change_colors(images: Sequence[Tensor], draw: Draw) -> list[Tensor]:
+def change_colors(images: Sequence[Tensor], draw: AugmentationDraw) -> list[Tensor]:
     """Changes the colours of images, (3, h, w) in [0, 1], each by the same function of a pixel."""
     if draw.colors is None:
         return list(images)

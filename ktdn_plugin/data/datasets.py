@@ -1,4 +1,4 @@
-"""Datasets for training and measuring: pairs, clear images alone, clear images with haze made.
+"""Datasets for training and measuring: pairs, clear images alone, clear images with synthetic haze.
 
 Random numbers come from Python's generator ``random``; that they follow from a seed is for
 :class:`ktdn_plugin.data.order.SeededDataset` to see to.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ktdn_plugin.data.augmentation import Augmentation, Draw, change_colors, to_tensor
+from ktdn_plugin.data.augmentation import Augmentation, AugmentationDraw, change_colors, to_tensor
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import Degradation, degrade
 from ktdn_plugin.haze.depth import DepthMaps
@@ -59,14 +59,14 @@ class ClearDataset(Dataset[Sample]):
         draw = self._draw(index, images[-1])
         return self._finish([cut(image, draw.window) for image in images], draw)
 
-    def _draw(self, index: int, image: NDArray[np.uint8]) -> Draw:
+    def _draw(self, index: int, image: NDArray[np.uint8]) -> AugmentationDraw:
         assert self.augmentation is not None
         try:
             return self.augmentation.draw(*image.shape[:2])
         except KTDNError as error:
             raise KTDNError(f"{self.clear.describe(index)}: {error}") from error
 
-    def _finish(self, parts: list[NDArray[Any]], draw: Draw) -> list[Tensor]:
+    def _finish(self, parts: list[NDArray[Any]], draw: AugmentationDraw) -> list[Tensor]:
         assert self.augmentation is not None
         placed = [to_tensor(self.augmentation.place(part, draw)) for part in parts]
         return change_colors(placed, draw)
@@ -182,7 +182,7 @@ class SyntheticHazeDataset(ClearDataset):
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Degrades a part of an image, at the size at which it is used.
 
-        Noise and JPEG's blocks are then of the size of those in a person's photograph, and a part
+        Noise and JPEG's blocks are then of the size of those in a user's photograph, and a part
         that gets smaller costs no more than others.
         """
         assert self.degradation is not None

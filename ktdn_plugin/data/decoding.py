@@ -1,4 +1,4 @@
-"""Source images on their way into a store: what their files tell, and decoding many at a time."""
+"""Source images on their way into a store: their file status, and decoding many at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.interrupts import held_back
+from ktdn_plugin.data.interrupts import defer_interrupts
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import decode_rgb, read_size
 from ktdn_plugin.scenes.image_files import file_status, headers_bar, name_within
@@ -71,7 +71,7 @@ class Source:
             RGB, (h, w, 3), cut to what is kept.
 
         Raises:
-            KTDNError: If it is no whole image, or not the one that was measured.
+            KTDNError: If it is not a complete image, or not the one that was measured.
         """
         image = decode_rgb(content, self.path)
         if image.shape[:2] != self.size:
@@ -136,16 +136,16 @@ def in_order(
     Args:
         work: What to do with each.
         sources: The images.
-        workers: How many at a time; as many as there are processors where absent.
+        workers: How many at a time; by default one per processor.
 
     Raises:
-        KTDNError: What ``work`` raises; no further image is begun then.
-        KeyboardInterrupt: If Ctrl-C is pressed; between two results, see :func:`held_back`.
+        KTDNError: What ``work`` raises; no other image is started then.
+        KeyboardInterrupt: If Ctrl-C is pressed; between two results, see :func:`defer_interrupts`.
     """
     workers = workers or os.cpu_count() or 1
     ahead: deque[tuple[Source, Future[Result]]] = deque()
     waiting = 0
-    with held_back() as check_interrupt:
+    with defer_interrupts() as check_interrupt:
         executor = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
         try:
             for source in sources:

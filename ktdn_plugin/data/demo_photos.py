@@ -44,7 +44,7 @@ Image = NDArray[np.uint8]
 
 
 def make_demo_dataset(folder: Path, seed: int = 0, haze_per_photo: int = 12) -> None:
-    """Writes the demo dataset: hazy and clear PNGs of equal names, for training and validation.
+    """Writes the demo dataset: hazy and clear PNGs with equal names, for training and validation.
 
     ``train/hazy`` and ``train/clear`` get ``<photo>_<k>.png``, for k from 0 to
     ``haze_per_photo - 1``; ``val/hazy`` and ``val/clear`` get ``<photo>.png``, the same whatever
@@ -53,7 +53,7 @@ def make_demo_dataset(folder: Path, seed: int = 0, haze_per_photo: int = 12) -> 
 
     Args:
         folder: Where to write. It must not exist yet, or be empty, or hold this dataset. It
-            appears in one go, at the end: an interrupted run leaves nothing that looks whole.
+            appears at once, at the end: an interrupted run leaves nothing that looks whole.
         seed: Which hazes the training photographs get.
         haze_per_photo: Hazes of each training photograph, 1 or more.
 
@@ -85,7 +85,7 @@ def _is_whole(folder: Path, made_with: dict[str, int]) -> bool:
     """Whether the dataset is there; False where there is nothing, an error for anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    advice = "delete it or name another folder"
+    advice = "delete it or choose another folder"
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         wanted: dict[str, int] = record["bytes"]
@@ -94,10 +94,10 @@ def _is_whole(folder: Path, made_with: dict[str, int]) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise KTDNError(f"{folder} exists and is not a demo dataset; {advice}") from None
     if not whole:
-        raise KTDNError(f"{folder} holds only a part of the demo dataset; {advice}")
+        raise KTDNError(f"{folder} contains only part of the demo dataset; {advice}")
     if found != made_with:
         raise KTDNError(
-            f"{folder} holds a demo dataset made with {found}, not {made_with}; {advice}"
+            f"{folder} contains a demo dataset made with {found}, not {made_with}; {advice}"
         )
     return True
 
@@ -148,7 +148,7 @@ def _recolour(rgb: Image, degrees: float, saturation: float) -> Image:
 
 
 def _write_png(path: Path, rgb: Image) -> None:
-    # As it comes: the whole folder takes its place in one go.
+    # As it comes: the whole folder takes its place at once.
     path.write_bytes(encode_png(rgb, level=None))
 
 

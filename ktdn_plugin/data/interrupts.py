@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[Callable[[], None]]:
-    """Holds Ctrl-C back until it is asked for.
+def defer_interrupts() -> Iterator[Callable[[], None]]:
+    """Defers Ctrl-C until it is asked for.
 
     Python raises it wherever the main thread is. Inside a lock's own code that leaves the lock
-    locked, and the threads that want it wait for ever, and so does whoever waits for them.
+    locked, and the threads that want it wait forever, and so does whoever waits for them.
 
     Yields:
         A function that raises KeyboardInterrupt if Ctrl-C was pressed; to be called often.

@@ -17,15 +17,15 @@ from torch.utils.data import Dataset, Sampler
 _ORDER, _SAMPLE, _ITERATION = range(3)  # streams of random numbers that must not be the same
 
 
-class Draw(NamedTuple):
-    """One use of one sample: the how-many-th pass over the dataset, and the sample's index."""
+class SampleDraw(NamedTuple):
+    """One use of one sample: the epoch, counted from 0, and the sample's index."""
 
-    turn: int
+    epoch: int
     sample: int
 
 
-class TrainingOrder(Sampler[list[Draw]]):
-    """Endless batches of one process: pass after pass over the dataset, each shuffled anew.
+class TrainingOrder(Sampler[list[SampleDraw]]):
+    """Endless batches of one process: pass after pass over the dataset, each reshuffled.
 
     All processes together take the samples one after another, so their number does not change
     which samples make an iteration, as long as their batches add up to the same size. A batch goes
@@ -56,22 +56,22 @@ class TrainingOrder(Sampler[list[Draw]]):
         self.world_size = world_size
         self.start = start
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleDraw]]:
         """Returns the batches, without end."""
         current, order = -1, np.empty(0, np.int64)
         position = self.start + self.rank
         while True:
             batch = []
             for _ in range(self.batch_size):
-                turn, place = divmod(position, self.length)
-                if turn != current:
-                    current, order = turn, self._shuffled(turn)
-                batch.append(Draw(turn, int(order[place])))
+                epoch, place = divmod(position, self.length)
+                if epoch != current:
+                    current, order = epoch, self._shuffled(epoch)
+                batch.append(SampleDraw(epoch, int(order[place])))
                 position += self.world_size
             yield batch
 
-    def _shuffled(self, turn: int) -> Any:
-        return np.random.default_rng([self.seed, _ORDER, turn]).permutation(self.length)
+    def _shuffled(self, epoch: int) -> Any:
+        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length)
 
 
 class SeededDataset(Dataset):
@@ -86,9 +86,9 @@ class SeededDataset(Dataset):
         self.dataset = dataset
         self.seed = seed
 
-    def __getitem__(self, draw: Draw) -> Any:
-        """Returns the sample of a :class:`Draw`."""
-        seed_generators(self.seed, _SAMPLE, draw.turn, draw.sample)
+    def __getitem__(self, draw: SampleDraw) -> Any:
+        """Returns the sample of a :class:`SampleDraw`."""
+        seed_generators(self.seed, _SAMPLE, draw.epoch, draw.sample)
         return self.dataset[draw.sample]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""A first look at the images of a training, before anything starts."""
+"""A first check of a training's images, before anything starts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def check_depth(dataset: ClearDataset) -> None:
     """
     if not isinstance(dataset, SyntheticHazeDataset) or dataset.depth is None:
         return
-    for number in range(looked_at(dataset.clear)):
+    for number in range(preflight_count(dataset.clear)):
         found, wanted = read_size(dataset.depth.paths[number]), dataset.clear.size(number)
         if found != wanted:
             sizes = [f"{width} x {height}" for height, width in (found, wanted)]
             raise KTDNError(
                 f"depth {dataset.depth.paths[number]}: is {sizes[0]} pixels, its photo "
-                f"{dataset.clear.describe(number)} {sizes[1]}; bring it to that size"
+                f"{dataset.clear.describe(number)} {sizes[1]}; resize it"
             )
 
 
@@ -39,12 +39,11 @@ def check_sides(
     scale: int = 1,
     border: tuple[str, int] = ("", 0),
 ) -> None:
-    """Checks that images can be read, that those of a pair are of one size, and large enough.
+    """Checks that images can be read, that pairs have the same size, and are large enough.
 
     Args:
         sides: The clear images, or the hazy ones and the clear one of each.
-        crop: Side in pixels of what is cut out of a clear one in training; None in validation,
-            where results are named after the images, so no two may have one name.
+        crop: Side in pixels of what is cut out of a clear one in training; None in validation.
         skips: Whether images that cannot be read are going to be skipped.
         scale: How much larger a clear image is than its hazy one.
         border: Pixels that a metric leaves out at each edge, and the option that says so.
@@ -54,21 +53,19 @@ def check_sides(
     """
     if not skips:
         sides[0].read(0)
-    for number in range(looked_at(sides[-1])):
+    for number in range(preflight_count(sides[-1])):
         try:
             _check_sizes(sides, number, crop, scale, border)
         except KTDNError:
             if not skips:
                 raise
-    if crop is None:
-        _check_stems(sides[0])
 
 
-def looked_at(images: Images) -> int:
-    """How many images' sizes can be compared without keeping a person waiting."""
+def preflight_count(images: Images) -> int:
+    """How many images' sizes can be compared without keeping the user waiting."""
     if isinstance(images, StoreImages):
         return len(images)
-    # An LMDB of BasicSR's tells an image's size only by decoding it.
+    # A BasicSR LMDB tells an image's size only by decoding it.
     return min(len(images), 1 if isinstance(images, BasicSRImages) else LOOKED_AT_MOST)
 
 
@@ -78,7 +75,7 @@ def _check_sizes(
     """Compares a pair's sizes, a training image's with the crop's, others' with the border."""
     sizes: list[tuple[int, ...]] = [side.size(number) for side in sides]
     if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
-        # Not every header tells of a rotation that decoding applies; look before complaining.
+        # Not every header reports a rotation that decoding applies; look before complaining.
         sizes = [side.read(number).shape[:2] for side in sides]
     if len(sides) == 2 and sizes[1] != tuple(edge * scale for edge in sizes[0]):
         shown = " and ".join(f"{width} x {height}" for height, width in sizes)
@@ -90,18 +87,22 @@ def _check_sizes(
     height, width = sizes[-1]
     if crop is not None and min(height, width) < crop:
         raise KTDNError(
-            f"{sides[-1].describe(number)}: {width} x {height} pixels are less than the crop, "
+            f"{sides[-1].describe(number)}: {width} x {height} pixels, smaller than the crop, "
             f"gt_size: {crop}; lower it or remove the image"
         )
     if min(height, width) <= 2 * border[1]:
         raise KTDNError(
-            f"{sides[-1].describe(number)}: of {width} x {height} pixels nothing is left to "
+            f"{sides[-1].describe(number)}: {width} x {height} pixels leave nothing to "
             f"measure within {border[0]}: {border[1]}; lower it or remove the image"
         )
 
 
-def _check_stems(images: Images) -> None:
-    """Results are named after images alone: two of one name would overwrite each other."""
+def check_names(images: Images) -> None:
+    """Checks that results, which are named after images alone, would not overwrite each other.
+
+    Raises:
+        KTDNError: If two images have one name.
+    """
     seen: dict[str, int] = {}
     for number in range(len(images)):
         stem = Path(images.name(number)).stem

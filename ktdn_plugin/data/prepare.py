@@ -17,7 +17,7 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.atomic_folders import DiskError, free_bytes, place_for
 from ktdn_plugin.data.decoding import Source, in_order, measure
 from ktdn_plugin.data.store_writer import StoreWriter
-from ktdn_plugin.data.usable import only_usable
+from ktdn_plugin.data.usable import drop_unusable
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_file
 from ktdn_plugin.scenes.image_files import name_within
@@ -30,7 +30,7 @@ from ktdn_plugin.scenes.scene_set import SceneSet
 from ktdn_plugin.scenes.store import StoreInfo
 
 PAGE = 4096  # LMDB stores whole pages
-RESERVE = 4 * 2**20  # for LMDB's own tables, at the least
+RESERVE = 4 * 2**20  # for LMDB's own tables, at least
 
 
 def prepare(
@@ -60,10 +60,10 @@ def prepare(
         allow_incomplete: Take what is there instead of refusing an incomplete or altered copy.
         hazy: The folder of hazy images.
         clear: The folder of clear images.
-        workers: Images to decode at a time; as many as there are processors where absent.
+        workers: Images to decode at a time; by default one per processor.
 
     Returns:
-        What the store says of itself.
+        What the store says about itself.
 
     Raises:
         KTDNError: If the place is taken, an image is missing or cannot be read, or the disk is
@@ -73,13 +73,15 @@ def prepare(
     for folder in (source, hazy, clear):
         _refuse_lmdb(folder)
     if destination.resolve().is_relative_to(source.resolve()):
-        raise KTDNError(f"{destination}: lies within {source}, whose images it is made of")
+        raise KTDNError(f"{destination}: lies within {source}, its own source")
     if dataset != FOLDERS and (hazy is not None or clear is not None):
-        raise KTDNError(f"--hazy and --gt go with '{FOLDERS}' only: {dataset}'s folders are known")
+        raise KTDNError(
+            f"--hazy and --gt only apply to '{FOLDERS}': the folders of {dataset} are known"
+        )
     if hazy is not None and clear is None:
         raise KTDNError(
             f"{source}: --hazy holds hazy images, but there is no folder of clear ones beside it "
-            f"({', '.join(WORDS['clear'])}); name it with --gt"
+            f"({', '.join(WORDS['clear'])}); give it with --gt"
         )
     hazy, clear = (None if each is None else _place(source, Path(each)) for each in (hazy, clear))
     scenes = open_scenes(
@@ -95,11 +97,11 @@ def prepare(
     if dataset == FOLDERS:
         chosen = hazy is None and clear is None
         where = f"'ktdn check-data {source}' lists them all" if chosen else ""
-        scenes = only_usable(scenes, allow_incomplete=allow_incomplete, where=where)
+        scenes = drop_unusable(scenes, allow_incomplete=allow_incomplete, where=where)
         outside, names = count_outside(source) if chosen else (0, [])
         if outside:
             count = "1 image" if outside == 1 else f"{outside} images"
-            print_lines(f"Leaves out {count} of {source} outside {' and '.join(names)}.")
+            print_lines(f"Ignoring {count} of {source} outside {' and '.join(names)}.")
     sources = measure(scenes)
     info = StoreInfo(
         dataset=scenes.dataset,
@@ -114,11 +116,11 @@ def prepare(
         where = f"all {len(scenes.missing)} are kept in {destination}: 'ktdn check-data' lists them"
         lines = first_of(scenes.missing, where)
         print_lines(
-            f"Goes on with an incomplete or altered copy, without what is unusable: {lines}"
+            f"Continuing with an incomplete or altered copy, without what is unusable: {lines}"
         )
     info = _write_store(scenes, sources, info, destination, workers)
     print_lines(
-        f"Made {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
+        f"Created {destination}: {info.name}, {_counted(info)}, fingerprint {info.fingerprint}."
     )
     return info
 
@@ -134,8 +136,8 @@ def _place(root: Path, path: Path) -> Path:
 def _refuse_lmdb(path: str | Path | None) -> None:
     if path is not None and is_lmdb(path):
         raise KTDNError(
-            f"{path}: an LMDB is no folder of images; stores and BasicSR's LMDBs are read as they "
-            "are by the datasets"
+            f"{path}: an LMDB is not a folder of images; stores and BasicSR's LMDBs are read "
+            "directly by the datasets"
         )
 
 
@@ -160,7 +162,8 @@ def _check_room(path: Path, needed: int) -> None:
     free = free_bytes(path.parent)  # where the draft is
     if needed > free:
         raise KTDNError(
-            f"{path}: {_readable(needed)} are needed, {_readable(free)} are free on its disk; free "
+            f"{path}: {_readable(needed)} are needed, but only {_readable(free)} are free on its "
+            "disk; free "
             "some space, or name another place"
         )
 
@@ -172,19 +175,19 @@ def _write_store(
     destination: Path,
     workers: int | None,
 ) -> StoreInfo:
-    print_lines(f"Making {destination}: {info.name}, {_counted(info)}.")
+    print_lines(f"Creating {destination}: {info.name}, {_counted(info)}.")
     pages = sum(each.pixel_bytes // PAGE + 2 for each in sources)
     needed = pages * PAGE + pages * PAGE // 100 + RESERVE
     draft = destination.parent / f".{destination.name}.part" / "data.mdb"
-    # A draft's space is used again, whether it is gone on with or begun anew.
+    # A draft's space is used again, whether it is resumed or started over.
     _check_room(destination, needed - (draft.stat().st_size if draft.exists() else 0))
     with StoreWriter(destination, _plan(scenes)) as writer:
-        if writer.begun_anew:
-            print_lines("An earlier, unfinished try was of other files: begins anew.")
+        if writer.started_over:
+            print_lines("An earlier, unfinished attempt used other files: starting over.")
         left = [each for each in sources if not writer.has(each.side, each.number, each.version)]
         done = len(sources) - len(left)
         if done:
-            print_lines(f"Goes on: {done} of {len(sources)} images are there already.")
+            print_lines(f"Resuming: {done} of {len(sources)} images are already done.")
         results = in_order(_decode, left, workers)
         bar = tqdm(total=len(sources), initial=done, unit="image", disable=None)
         try:
@@ -197,7 +200,7 @@ def _write_store(
             raise
         except KTDNError as error:
             raise KTDNError(
-                f"{error}; what is done so far is kept: the same command resumes from there"
+                f"{error}; finished images are kept: run the same command again to resume"
             ) from error
         return writer.finish(info, scenes.pairs)
 
@@ -207,7 +210,7 @@ def _decode(source: Source) -> NDArray[np.uint8]:
 
 
 def _plan(scenes: SceneSet) -> dict[str, Any]:
-    """What an unfinished store must agree with; a file that was only mended does not change it."""
+    """What an unfinished store must agree with; a file that was only fixed does not change it."""
     files = [
         [side, name_within(path, scenes.place)]
         for side, paths in (("hazy", scenes.files("hazy")), ("clear", scenes.files("clear")))

@@ -1,4 +1,4 @@
-"""Training on in spite of images that cannot be read: the next one instead, counted and told."""
+"""Training on despite unreadable images: the next one instead, counted and reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ktdn_plugin.data.order import Draw
+from ktdn_plugin.data.order import SampleDraw
 from ktdn_plugin.errors import KTDNError, printable
 
 AT_MOST = 0.01
@@ -24,7 +24,7 @@ class SkippingDataset(Dataset):
     counts, and a queue between them could be left locked by a worker that is killed.
 
     Args:
-        dataset: A dataset of :class:`Draw` whose samples are dictionaries.
+        dataset: A dataset of :class:`SampleDraw` whose samples are dictionaries.
     """
 
     TRIES = 20
@@ -35,7 +35,7 @@ class SkippingDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, draw: Draw) -> Any:
+    def __getitem__(self, draw: SampleDraw) -> Any:
         """Returns the sample of a draw, or one behind it.
 
         Raises:
@@ -45,7 +45,7 @@ class SkippingDataset(Dataset):
         for step in range(self.TRIES):
             number = (draw.sample + step) % len(self)
             try:
-                sample = self.dataset[Draw(draw.turn, number)]
+                sample = self.dataset[SampleDraw(draw.epoch, number)]
             except KTDNError as error:
                 message = printable(str(error))
                 failures.append(f"{number} {message}")

@@ -1,4 +1,4 @@
-"""Writing a store: image by image, so that one that is cut off goes on where it was."""
+"""Writing a store: image by image, so that one that is cut off resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ktdn_plugin
-from ktdn_plugin.data.atomic_folders import check_free, explained, lock_draft, move
+from ktdn_plugin.data.atomic_folders import check_free, disk_failures_as_errors, lock_draft, move
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.lmdb_files import DamagedLmdbError, LmdbFile, is_lmdb
 from ktdn_plugin.scenes.store import (
@@ -44,11 +44,11 @@ class StoreWriter:
 
     Args:
         path: The store's folder; it must not exist.
-        plan: What goes into it, as plain values. A draft that an earlier run left is gone on with
-            if its plan is the same, and begun anew if not.
+        plan: What goes into it, as plain values. A draft that an earlier run left is resumed
+            if its plan is the same, and started over if not.
 
     Attributes:
-        begun_anew: Whether there was a draft that could not be gone on with.
+        started_over: Whether there was a draft that could not be resumed.
 
     Raises:
         KTDNError: If ``path`` is taken, cannot be written to, or is being written by another
@@ -62,17 +62,17 @@ class StoreWriter:
         self._lock = lock_draft(self.draft, self.path)
         text = json.dumps(plan, sort_keys=True).encode()
         try:
-            self.begun_anew = not self._goes_on(text)
-            if self.begun_anew:
+            self.started_over = not self._resumes(text)
+            if self.started_over:
                 (self.draft / "data.mdb").unlink()
-                self._goes_on(text)
+                self._resumes(text)
         except BaseException:
             self.close()
             raise
         self._pending: list[tuple[bytes, bytes | memoryview]] = []
         self._pending_bytes = 0
 
-    def _goes_on(self, plan: bytes) -> bool:
+    def _resumes(self, plan: bytes) -> bool:
         """Opens the draft if it follows the plan, or is new; leaves it closed if not."""
         with self._explained():
             try:
@@ -169,7 +169,7 @@ class StoreWriter:
         return info
 
     def close(self) -> None:
-        """Lets go of the draft, which stays to be gone on with."""
+        """Closes the draft, which stays to be resumed."""
         if hasattr(self, "_environment"):
             self._environment.close()
         if self._lock is not None:
@@ -204,12 +204,12 @@ class StoreWriter:
                 yield json.loads(content)
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
-        stays = f"what is done stays in {self.draft}, and the same command resumes from there"
-        return explained(self.path, stays)
+        stays = f"finished images stay in {self.draft}; run the same command again to resume"
+        return disk_failures_as_errors(self.path, stays)
 
 
 class Content:
-    """Sums up what images there are, whatever file they are kept in.
+    """Fingerprints a set's images, whatever file they are kept in.
 
     Args:
         pairs: Hazy and clear image of each pair, (n, 2), where there are hazy images.

@@ -1,4 +1,4 @@
-"""Which images of anyone's folders can be used, told by their headers."""
+"""Which images of a user's folders can be used, judged by their headers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ktdn_plugin.scenes.problems import first_of, refuse
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 
-def only_usable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") -> SceneSet:
-    """Looks into the headers of a folder's images, and leaves out what cannot be used.
+def drop_unusable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") -> SceneSet:
+    """Reads the headers of a folder's images, and drops what cannot be used.
 
     Args:
         scenes: The images, incomplete or not.
@@ -49,7 +49,7 @@ def only_usable(scenes: SceneSet, *, allow_incomplete: bool, where: str = "") ->
         problems.append(f"{names} differ in size ({both})")
     if not allow_incomplete:
         what = "not all images can be used, or have a partner"
-        refuse(place, what, problems, "mend, add or remove them", where)
+        refuse(place, what, problems, "fix, add or remove them", where)
     if not kept:
         raise KTDNError(f"{place}: no image can be used: {first_of(problems)}")
     return replace(scenes if len(kept) == len(pairs) else scenes.only(kept), missing=problems)

@@ -1,4 +1,4 @@
-"""Messages for what goes wrong in, or with, the processes that read the data."""
+"""Errors for failures in, or of, the processes that read the data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ktdn_plugin.errors import KTDNError
 
 
 @contextmanager
-def explaining_workers(
+def worker_failures_as_errors(
     where: str = "datasets.train", number: str = "num_worker_per_gpu"
 ) -> Iterator[None]:
-    """Returns a message on what goes wrong in, or with, the workers that read the data.
+    """Turns failures of the data-loading workers into one-line errors.
 
-    It belongs around a whole training: torch tells of a killed worker wherever the program is.
+    It belongs around a whole training: torch reports a killed worker wherever the program is.
 
     Args:
         where: What options or configs call the training data.
@@ -23,9 +23,7 @@ def explaining_workers(
     Raises:
         KTDNError: One line, in place of a worker's traceback.
     """
-    died = (
-        f"{where}: a worker that reads the data has died; most often memory ran out: lower {number}"
-    )
+    died = f"{where}: a data-loading worker died, most likely out of memory: lower {number}"
     try:
         yield
     except KTDNError as error:
@@ -40,8 +38,8 @@ def explaining_workers(
         first = (str(error).splitlines() or [""])[0]
         if "DataLoader timed out" in first:
             raise KTDNError(
-                f"{where}: the workers that read the data have fallen silent ({first}); start "
-                "again and resume, and see whether the files can be read"
+                f"{where}: the data-loading workers do not respond ({first}); "
+                "restart with resume, and check that the files can be read"
             ) from error
         if "DataLoader worker" not in first:
             raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ktdn_plugin.pictures import INK, PAPER, Pixels
+from ktdn_plugin.sheets import INK, PAPER, Pixels
 
 LEAST_TEXT = 17  # pixels
 TEXT_SHARE = 1 / 35  # of the edge of a square as large: legible when the whole is shown
@@ -15,7 +15,7 @@ GAP_SHARE = 0.6  # of the text's size
 
 
 def side_by_side(columns: Sequence[tuple[str, Pixels]]) -> Pixels:
-    """Puts photographs of one size beside each other, each under its name.
+    """Puts photographs of the same size beside each other, each under its name.
 
     Args:
         columns: Names, and photographs (h, w, 3), RGB, 0 to 255.

@@ -56,7 +56,7 @@ class FileSource(Source):
 
 @dataclass(frozen=True)
 class StoreSource(Source):
-    """A hazy image of a store that ``ktdn prepare`` has made.
+    """A hazy image in a store from ``ktdn prepare``.
 
     Attributes:
         store: The store.
@@ -86,7 +86,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource], list[Path]]:
-    """Finds what is to be dehazed, in the order in which it is given, sorted within a folder.
+    """Finds what to dehaze, in the given order, sorted within a folder.
 
     Args:
         inputs: Photographs, videos, folders of photographs, and stores.
@@ -108,8 +108,8 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource],
             sources += _of_store(Store(path))
         elif is_lmdb(path):
             raise KTDNError(
-                f"{path}: an LMDB that is no store; name the folder of its images, or make a store "
-                "of them by 'ktdn prepare'"
+                f"{path}: an LMDB that is not a store; give the folder of its images, or make a "
+                "store of them with 'ktdn prepare'"
             )
         elif path.is_dir():
             photos, videos = _of_folder(path, output)
@@ -140,16 +140,17 @@ def _of_folder(folder: Path, output: Path) -> tuple[list[FileSource], list[Path]
     except KTDNError as error:
         if videos:
             raise KTDNError(
-                f"{folder}: holds no photo; to dehaze its videos, name them ({videos[0]})"
+                f"{folder}: contains no photo; to dehaze its videos, give them by name "
+                f"({videos[0]})"
             ) from error
         raise
     if not found:
-        raise KTDNError(f"{folder}: holds no photo but those in {output}, which are results")
+        raise KTDNError(f"{folder}: contains no photos except those in {output}, which are results")
     return [FileSource(path.relative_to(folder), str(path), path, True) for path in found], videos
 
 
 def _outside(paths: Iterable[Path], folder: Path, output: Path) -> Iterable[Path]:
-    """Leaves out what an earlier run has written, where the output lies within the input."""
+    """Drops what an earlier run has written, if the output lies within the input."""
     place = output.resolve()
     if not place.is_relative_to(folder.resolve()):
         return paths
@@ -162,7 +163,7 @@ def _outside(paths: Iterable[Path], folder: Path, output: Path) -> Iterable[Path
 
 def _of_store(store: Store) -> list[StoreSource]:
     if store.pairs is None:
-        raise KTDNError(f"{store.path}: this store has clear images alone, none to dehaze")
+        raise KTDNError(f"{store.path}: this store has only clear images, none to dehaze")
     sources = []
     clear_of = {int(hazy): int(clear) for hazy, clear in store.pairs}
     for number in range(store.info.counts["hazy"]):

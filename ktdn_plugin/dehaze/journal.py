@@ -1,7 +1,7 @@
-"""What results of a folder were made with and from: files that each process appends to.
+"""Records what a folder's results were made with and from: files that processes append to.
 
 Each process that writes results has a file of its own, ``.ktdn-dehaze/*.jsonl`` in the output
-folder, with one JSON object a line for each result: several can write at once, on a file system
+folder, with one JSON object per line for each result: several can write at once, on a file system
 that machines share as well. A line is written before its result takes its place, and has the
 result's checksum: which of several lines is true, the file itself says.
 """
@@ -118,7 +118,7 @@ def _read_earlier(path: Path) -> dict[str, Entry]:
         if not all(isinstance(entry, dict) for entry in results.values()):
             raise TypeError("no entries")
     except (FileNotFoundError, NotADirectoryError):
-        return {}  # that a file is in the way is told of where it is to be written
+        return {}  # that a file is in the way is reported where it is to be written
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -127,6 +127,4 @@ def _read_earlier(path: Path) -> dict[str, Entry]:
 
 
 def _broken(path: Path) -> KTDNError:
-    return KTDNError(
-        f"{path}: broken; remove it, and the results that it tells of count as made by anything"
-    )
+    return KTDNError(f"{path}: broken; remove it: the origin of its results is then unknown")

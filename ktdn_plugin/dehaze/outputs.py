@@ -70,13 +70,13 @@ def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
     if output.is_dir() or (suffix not in _FILE_SUFFIXES and not output.is_file()):
         return False
     if len(inputs) > 1 or inputs[0].is_dir():
-        raise KTDNError(
-            f"-o {output}: is a file's name; name a folder for what may be many results"
-        )
+        raise KTDNError(f"-o {output}: is a file name; give a folder for several results")
     written = VIDEO_CODECS if inputs[0].suffix.lower() in VIDEO_SUFFIXES else PHOTO_SUFFIXES
     if suffix not in written:
         what = "a video is" if written is VIDEO_CODECS else "photos are"
-        raise KTDNError(f"-o {output}: {what} written as {', '.join(written)}; name it so")
+        raise KTDNError(
+            f"-o {output}: {what} written as {', '.join(written)}; use one of these suffixes"
+        )
     return True
 
 
@@ -88,7 +88,7 @@ def check_apart(inputs: Sequence[Path], output: Path) -> None:
     """
     for path in inputs:
         if path.is_dir() and output.is_dir() and path.samefile(output):
-            raise KTDNError(f"-o {output}: is the input's folder; name another one")
+            raise KTDNError(f"-o {output}: is the input folder; choose another one")
 
 
 def plan(
@@ -105,7 +105,7 @@ def plan(
         sources: What is to be dehazed.
         output: The folder, or the one result's file.
         one_file: Which of the two it is.
-        form: One of :data:`FORMATS`; each photograph's own format where absent, PNG for those
+        form: One of :data:`FORMATS`; each photograph's own format by default, PNG for those
             in others and for those of stores.
         compare: Whether a comparison is drawn of each photograph.
 
@@ -117,7 +117,7 @@ def plan(
             output.suffix.lower()
         )  # none of a video, which --format is not for
         if kind not in (None, PHOTO_SUFFIXES[FORMATS[form]]):
-            raise KTDNError(f"-o {output}: is no file of --format {form}; leave one of them out")
+            raise KTDNError(f"-o {output}: does not match --format {form}; remove one of them")
     jobs = []
     taken: defaultdict[str, list[Job]] = defaultdict(list)
     for source in dict.fromkeys(sources):  # each of them once
@@ -158,7 +158,7 @@ def _suffix(source: AnySource, form: str | None) -> str:
     if isinstance(source, FileSource) and source.is_video:
         return own if own.lower() in VIDEO_CODECS else ".mp4"
     if form is None:
-        # What lies in a store has no format any more; to compress it anew would cost quality.
+        # What lies in a store has no format anymore; to compress it again would cost quality.
         if not isinstance(source, FileSource):
             return ".png"
         if own.lower() in PHOTO_SUFFIXES:
@@ -181,7 +181,7 @@ def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> N
             nothing can be written there.
     """
     if output.is_file() and [job.output for job in jobs] != [output]:
-        raise KTDNError(f"-o {output}: is a file; name a folder")
+        raise KTDNError(f"-o {output}: is a file; give a folder")
     files = [job.source.path for job in jobs if isinstance(job.source, FileSource)]
     read = {identity(path): path for path in (*truths, *files)}
     for job in jobs:
@@ -189,7 +189,7 @@ def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> N
             there = identity(written) if written else None
             if there is not None and there in read:
                 raise KTDNError(
-                    f"{written}: the result would replace {read[there]}, which is read; name "
+                    f"{written}: the result would replace {read[there]}, which is read; choose "
                     "another place with -o"
                 )
     folder = output.parent if output in (job.output for job in jobs) else output

@@ -16,7 +16,7 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
 from ktdn_plugin.storage.atomic import digest_of
-from ktdn_plugin.storage.kinds import check_regular
+from ktdn_plugin.storage.file_kinds import check_regular
 
 
 class Record:

@@ -56,7 +56,7 @@ class Truth:
 
     Raises:
         KTDNError: If the place is not there, or holds no clear image or all that is given, or
-            the split is named where nothing would be called so.
+            the split is named where it would name nothing.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Truth:
             place, title = of_stores[0].path, of_stores[0].info.name
         else:
             raise KTDNError(
-                f"--split {self.split}: names the images in the table of --gt; leave it out, or "
-                "name clear images by --gt"
+                f"--split {self.split}: only labels the table of --gt; remove it, or give "
+                "clear images with --gt"
             )
-        raise KTDNError(f"--split {self.split}: {place} knows its split, {title}; leave it out")
+        raise KTDNError(f"--split {self.split}: {place} knows its split, {title}; remove it")
 
     def check_any(self) -> None:
         """Refuses ground truth of which none is any photograph's, before there is work done.
@@ -159,7 +159,7 @@ class Truth:
         self.sources = [source for source in self.sources if source not in left]
         if self.left and not self.sources:
             raise KTDNError(
-                f"--gt {scenes.place}: all that is to be dehazed is ground truth itself, such as "
+                f"--gt {scenes.place}: everything to dehaze is ground truth itself, such as "
                 f"{self.left[0].label}; name hazy images, which end in _hazy or lie in a folder "
                 "of their own"
             )

@@ -46,7 +46,7 @@ def dehaze_video(
         path: The video.
         output: The file to write, with one of the suffixes of :data:`VIDEO_CODECS`.
         dehaze: Gives for an RGB image (h, w, 3), 0 to 255, another one.
-        before_move: Is called with the whole result, before it takes the place of ``output``.
+        before_move: Called with the whole result, before it takes the place of ``output``.
 
     Returns:
         What the result lacks, in a line.
@@ -76,13 +76,13 @@ def _convert(
     count = 0
     try:
         if not writer.isOpened():
-            raise KTDNError(f"{draft}: this OpenCV cannot write such a video; take another suffix")
+            raise KTDNError(f"{draft}: this OpenCV cannot write such a video; use another suffix")
         while True:
             is_there, frame = video.read()
             if not is_there:
                 break
             if frame.shape[:2] != (shape.height, shape.width):
-                raise KTDNError(f"{path}: its frames change their size; it cannot be dehazed")
+                raise KTDNError(f"{path}: its frames change size; it cannot be dehazed")
             dehazed = dehaze(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             writer.write(cv2.cvtColor(dehazed, cv2.COLOR_RGB2BGR))
             count += 1
@@ -102,10 +102,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
     video = cv2.VideoCapture(str(path))
     try:
         if not video.isOpened():
-            raise KTDNError(f"{path}: not a video that can be decoded, or a truncated one")
+            raise KTDNError(f"{path}: not a decodable video, or a truncated one")
         rate = float(video.get(cv2.CAP_PROP_FPS))
         if not 0 < rate < 10_000:
-            raise KTDNError(f"{path}: does not say how many frames a second it has")
+            raise KTDNError(f"{path}: does not state its frame rate")
         width, height, frames = (
             max(0, int(video.get(what)))
             for what in (
@@ -142,7 +142,7 @@ def _check_written(draft: Path, output: Path, count: int) -> None:
         video.release()
     if abs(found - count) > 1:
         raise KTDNError(
-            f"{output}: cannot be written whole ({found} of {count} frames); free some space"
+            f"{output}: cannot be written completely ({found} of {count} frames); free some space"
         )
 
 

@@ -21,7 +21,7 @@ from ktdn_plugin.evaluation.methods import (
     open_results,
 )
 from ktdn_plugin.evaluation.output import Saving, check_table, markdown_of, write_table
-from ktdn_plugin.evaluation.pairing import Scenes
+from ktdn_plugin.evaluation.pairing import SceneNames
 from ktdn_plugin.evaluation.table import Table
 from ktdn_plugin.scenes.image_files import headers_bar
 from ktdn_plugin.scenes.opening import FOLDERS, open_scenes
@@ -66,23 +66,23 @@ def evaluate(
     """Measures methods' images, prints the means and writes the table.
 
     One image of one method is held at a time. What cannot be read or measured is told at the end,
-    and the rest is measured; means are over the images that every method has.
+    and the rest was measured; means are over the images that every method has.
 
     Args:
         results: Folders and stores of images, each ``FOLDER`` or ``NAME=FOLDER``.
         ground_truth: See :func:`~ktdn_plugin.scenes.opening.open_scenes`, as for ``dataset``,
             ``split`` and ``allow_incomplete``.
         output: The ``.csv`` to write; the same as Markdown goes beside it. Both are replaced.
-        hazy: Folder or store of the hazy images; those beside the ground truth where absent.
+        hazy: Folder or store of the hazy images; those beside the ground truth by default.
         baselines: Some of :data:`~ktdn_plugin.evaluation.methods.BASELINES`.
         checkpoints: Trained networks to run, each ``FILE`` or ``NAME=FILE``.
         y: Whether to measure PSNR and SSIM on the Y channel, too.
-        metrics: Names of further measures, pyiqa's.
+        metrics: Names of other metrics, pyiqa's.
         per_image: Whether to print each image's figures, too.
         save: Folder that gets the images of baselines and checkpoints, a folder each.
         overwrite: Whether saved images may replace others.
         device: Where networks, and pyiqa's measures, run.
-        network: Further arguments of :class:`~ktdn_plugin.Dehazer`.
+        network: Other arguments of :class:`~ktdn_plugin.Dehazer`.
 
     Raises:
         KTDNError: If ground truth or results are not there, do not pair or differ in size, a
@@ -103,7 +103,7 @@ def evaluate(
     )
     spare = [truth.side("hazy").describe(number) for number in truth.alone]
     truth = truth.aligned()
-    scenes = Scenes.of(truth)
+    scenes = SceneNames.of(truth)
     baselines = list(dict.fromkeys(baselines))
     methods = [*open_baselines(truth.hazy, baselines), *open_results(truth, scenes, results)]
     _check_sizes(truth, methods)
@@ -127,7 +127,7 @@ def evaluate(
     if evaluation.problems:
         print_lines(*(f"error: {problem}" for problem in evaluation.problems), to_stderr=True)
         count = len(evaluation.problems)
-        print_lines(f"{count} problem{'s' * (count > 1)}; the rest is measured", to_stderr=True)
+        print_lines(f"{count} problem{'s' * (count > 1)}; the rest was measured", to_stderr=True)
     return evaluation
 
 
@@ -148,7 +148,7 @@ def _open_measures(y: bool, metrics: Sequence[str], device: str) -> list[Measure
 
 
 def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:
-    """Refuses images of another size than the ground truth's; broken ones are told of later."""
+    """Refuses images whose size differs from the ground truth's; broken ones are reported later."""
     sources = {(id(method.images), *method.numbers): method for method in methods}
     wrong = []
     pairs = [(scene, one) for scene in range(len(truth.clear)) for one in sources.values()]
@@ -164,14 +164,14 @@ def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:
                 f"{truth.clear.describe(scene)} {there}"
             )
     if wrong:
-        raise KTDNError(f"{first_of(wrong)}; sizes must be equal, nothing is resized here")
+        raise KTDNError(f"{first_of(wrong)}; sizes must match, nothing is resized here")
 
 
 def _tell_extra(name: str, extra: Sequence[str]) -> None:
     if extra:
         several = "s are" if len(extra) > 1 else " is"
         print_lines(
-            f"{name}: {len(extra)} further image{several} of no ground truth, left out: "
+            f"{name}: {len(extra)} further image{several} without ground truth, ignored: "
             f"{first_of(extra, at_most=EXTRA_NAMED_AT_MOST)}"
         )
 
@@ -201,7 +201,7 @@ def _measure(
                     try:
                         value = measure.compute(image, clear)
                         if math.isnan(value):
-                            raise ValueError("gives no figure, but nan")
+                            raise ValueError("returned nan")
                         table.add(title, method.name, measure.name, value)
                     except ValueError as error:
                         what = f"{method.name}: {method.describe(scene)}"

@@ -1,4 +1,4 @@
-"""What images are measured by."""
+"""The metrics that images are measured by."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of an image.
+    """A metric of an image.
 
     Attributes:
         name: As it stands in tables.
-        compute: Gives it, of an image and its clear one, both RGB (h, w, 3) uint8 of one size.
+        compute: Computes it from an image and its clear one, both RGB (h, w, 3) uint8 of the same
+            size.
         lower_is_better: Which way is better.
         decimals: As many are shown.
     """

@@ -1,4 +1,4 @@
-"""The methods that are compared: images that lie there, and networks and baselines that run."""
+"""The methods that are compared: existing images, and networks and baselines that run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.evaluation.pairing import Pairing, Scenes
+from ktdn_plugin.evaluation.pairing import ResultPairing, SceneNames
 from ktdn_plugin.metrics import RGB8
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
@@ -72,7 +72,7 @@ class Method:
         return image if self.dehaze is None else self.dehaze(image)
 
 
-class Checkpoint(Method):
+class CheckpointMethod(Method):
     """A network's image of each scene."""
 
     def read(self, scene: int) -> RGB8:
@@ -85,7 +85,7 @@ class Checkpoint(Method):
             raise KTDNError(f"{self.describe(scene)}: {error}") from error
 
 
-def open_results(truth: SceneSet, scenes: Scenes, results: Sequence[str]) -> list[Method]:
+def open_results(truth: SceneSet, scenes: SceneNames, results: Sequence[str]) -> list[Method]:
     """Opens folders and stores of anyone's images.
 
     Args:
@@ -102,7 +102,7 @@ def open_results(truth: SceneSet, scenes: Scenes, results: Sequence[str]) -> lis
         images = open_images(path)
         if isinstance(images, StoreImages) and len(images.store.sides) > 1:
             raise KTDNError(
-                f"{path}: a store of hazy and clear images, no method's results; it may be --gt"
+                f"{path}: a store of hazy and clear images, not a method's results; use it as --gt"
             )
         if isinstance(images, FileImages):
             keys = {key_of(file, path): file for file in images.paths}
@@ -118,20 +118,23 @@ def open_results(truth: SceneSet, scenes: Scenes, results: Sequence[str]) -> lis
     return methods
 
 
-def _refuse_ground_truth(truth: SceneSet, images: Images, pairing: Pairing, where: Path) -> None:
+def _refuse_ground_truth(
+    truth: SceneSet, images: Images, pairing: ResultPairing, where: Path
+) -> None:
     """Refuses ground truth that lies among results, where its name fits best."""
     rivals = {scene: number for number, scene in pairing.rivals.items()}
     for scene, number in enumerate(pairing.numbers):
         name, clear = images.describe(number), truth.clear.describe(scene)
         if _is_same_file(name, clear):
             raise KTDNError(
-                f"{where}: {name} is the ground truth itself ({clear}), no result; name a folder "
-                "of results alone"
+                f"{where}: {name} is the ground truth itself ({clear}), not a result; give a "
+                "folder "
+                "that holds only results"
             )
         if scene in rivals and _is_equal(images, number, truth, scene):
             raise KTDNError(
                 f"{where}: {name} is a copy of the ground truth {clear}, and "
-                f"{images.describe(rivals[scene])} lies beside it; leave results alone there"
+                f"{images.describe(rivals[scene])} lies beside it; keep only results there"
             )
 
 
@@ -148,7 +151,7 @@ def _is_equal(images: Images, number: int, truth: SceneSet, scene: int) -> bool:
             return False
         return bool(np.array_equal(images.read(number), truth.clear.read(scene)))
     except KTDNError:
-        return False  # which is told of when it is measured
+        return False  # which is reported when it is measured
 
 
 def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method]:
@@ -165,12 +168,13 @@ def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method
     for name in baselines:
         if name not in BASELINES:
             raise KTDNError(
-                f"'{name}' is no baseline ({', '.join(BASELINES)}){did_you_mean(name, BASELINES)}"
+                f"'{name}' is not a baseline "
+                f"({', '.join(BASELINES)}){did_you_mean(name, BASELINES)}"
             )
         images = _required(hazy, f"--baseline {name}")
         numbers = range(len(images))
         if name == HAZY:
-            methods.append(Method(name, "the hazy images as they are", images, numbers))
+            methods.append(Method(name, "the hazy images unchanged", images, numbers))
         else:
             methods.append(Method(name, _about_dark_channel(), images, numbers, _dark_channel))
     return methods
@@ -200,25 +204,25 @@ def open_checkpoints(
         images = _required(hazy, f"--checkpoint {text}")
         warn_if_teacher(path)
         network = Dehazer(path, **options)
-        methods.append(Checkpoint(name, str(path), images, range(len(images)), network))
+        methods.append(CheckpointMethod(name, str(path), images, range(len(images)), network))
     return methods
 
 
 def check_names(methods: Sequence[Method]) -> None:
-    """Refuses two methods of one name, which nobody could tell apart.
+    """Refuses two methods with the same name, which could not be distinguished.
 
     Raises:
         KTDNError: If there are, or if there is no method at all.
     """
     if not methods:
         raise KTDNError(
-            "nothing to compare: name a folder of results, --baseline hazy dcp, or --checkpoint "
+            "nothing to compare: give a folder of results, --baseline hazy dcp, or --checkpoint "
             "NAME=FILE"
         )
     name, count = Counter(method.name.casefold() for method in methods).most_common(1)[0]
     if count > 1:
         several = ", ".join(each.about for each in methods if each.name.casefold() == name)
-        raise KTDNError(f"{count} methods are called '{name}' ({several}); say NAME=PATH for one")
+        raise KTDNError(f"{count} methods are called '{name}' ({several}); use NAME=PATH for one")
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -226,7 +230,7 @@ def named(text: str) -> tuple[str, Path]:
     name, equals, rest = text.partition("=")
     if equals and not Path(text).exists():
         if name.strip() in ("", ".", "..") or not rest or "/" in name or "\\" in name:
-            raise KTDNError(f"'{text}': NAME=PATH is wanted, with a name without slashes")
+            raise KTDNError(f"'{text}': must be NAME=PATH, with a name without slashes")
         return name.strip(), Path(rest)
     path = Path(text)
     return (path.resolve().name if path.is_dir() else path.stem), path
@@ -238,7 +242,7 @@ def _names(images: Images) -> list[str]:
 
 def _required(hazy: Images | None, flag: str) -> Images:
     if hazy is None:
-        raise KTDNError(f"{flag}: needs hazy images, and there are none beside --gt; say --hazy")
+        raise KTDNError(f"{flag}: needs hazy images, and there are none beside --gt; give --hazy")
     return hazy
 
 

@@ -24,10 +24,12 @@ def check_table(path: Path) -> None:
         KTDNError: If it does not end in .csv, or is taken or not writable.
     """
     if path.suffix.lower() != ".csv":
-        raise KTDNError(f"-o {path}: the table is written as .csv, with the same as .md beside it")
+        raise KTDNError(
+            f"-o {path}: the table is written as .csv (and .md beside it); use the suffix .csv"
+        )
     for place in (path, markdown_of(path)):
         if place.is_dir():
-            raise KTDNError(f"-o {place}: a folder; name a file")
+            raise KTDNError(f"-o {place}: a folder; give a file")
     check_writable(path.absolute().parent, f"-o {path}")
 
 
@@ -81,8 +83,7 @@ class Saving:
         made = [method.name for method in methods if method.dehaze is not None]
         if not made:
             raise KTDNError(
-                f"--save {folder}: no image is made here to be saved; add --baseline dcp or "
-                "--checkpoint"
+                f"--save {folder}: there are no images to save; add --baseline dcp or --checkpoint"
             )
         check_writable(folder, f"--save {folder}")
         self.folders = {name: folder / name for name in made}
@@ -92,7 +93,7 @@ class Saving:
             for scene in range(len(self._titles)):
                 target = self._target(name, scene)
                 if target.resolve() in read:
-                    raise KTDNError(f"{target}: is one of the images; name another --save folder")
+                    raise KTDNError(f"{target}: is one of the images; choose another --save folder")
                 if target.exists() and not overwrite:
                     raise KTDNError(f"{target}: exists; --overwrite replaces it")
 

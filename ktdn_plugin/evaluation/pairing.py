@@ -24,7 +24,7 @@ from ktdn_plugin.scenes.scene_set import SceneSet
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneName:
     """What a ground truth is called.
 
     Attributes:
@@ -39,7 +39,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Pairing:
+class ResultPairing:
     """The images that belong to scenes.
 
     Attributes:
@@ -54,7 +54,7 @@ class Pairing:
     rivals: dict[int, int]
 
 
-class Scenes:
+class SceneNames:
     """The names of the ground truths.
 
     Args:
@@ -82,7 +82,7 @@ class Scenes:
         short = [without_role(key) for key in exact]
         titles = short if len(set(short)) == len(short) else exact
         self.scenes = [
-            Scene(title, key, frozenset((key, cut, other, without_role(other))))
+            SceneName(title, key, frozenset((key, cut, other, without_role(other))))
             for title, key, cut, other in zip(titles, exact, short, others, strict=True)
         ]
         self._owners: dict[str, set[int]] = defaultdict(set)
@@ -92,7 +92,7 @@ class Scenes:
         self._names = Names(self._owners)
 
     @classmethod
-    def of(cls, truth: SceneSet) -> Scenes:
+    def of(cls, truth: SceneSet) -> SceneNames:
         """Returns the names of ground truth.
 
         Args:
@@ -110,7 +110,7 @@ class Scenes:
         """The scenes' short names."""
         return [scene.title for scene in self.scenes]
 
-    def pair(self, names: Sequence[str], where: str) -> Pairing:
+    def pair(self, names: Sequence[str], where: str) -> ResultPairing:
         """Finds each scene's image.
 
         Args:
@@ -149,7 +149,7 @@ class Scenes:
         extra = [number for number in range(len(names)) if number not in used]
         if missing:
             self._refuse(missing, [keys[number] for number in extra], where)
-        return Pairing([numbers[index] for index in range(len(self.scenes))], extra, rivals)
+        return ResultPairing([numbers[index] for index in range(len(self.scenes))], extra, rivals)
 
     def _keys(self, names: Sequence[str]) -> list[str]:
         paths = [PurePath(name) for name in names]
@@ -163,20 +163,22 @@ class Scenes:
     def _scenes_of(self, key: str) -> set[int]:
         return {index for name in self._names.match(key).names for index in self._owners[name]}
 
-    def _only(self, found: Sequence[int], names: Sequence[str], scene: Scene, where: str) -> int:
+    def _only(
+        self, found: Sequence[int], names: Sequence[str], scene: SceneName, where: str
+    ) -> int:
         if len(found) > 1:
             raise KTDNError(
-                f"{where}: {some([names[number] for number in found])} may all be the image of "
-                f"'{scene.exact}' of {self.where}; leave one of them there"
+                f"{where}: {some([names[number] for number in found])} could all be the image of "
+                f"'{scene.exact}' of {self.where}; keep one of them"
             )
         return found[0]
 
-    def _refuse(self, missing: Sequence[Scene], left: Sequence[str], where: str) -> None:
+    def _refuse(self, missing: Sequence[SceneName], left: Sequence[str], where: str) -> None:
         one = missing[0]
         others = f" (nor of {some([s.exact for s in missing[1:]])})" if missing[1:] else ""
         shortest = min(one.names, key=lambda name: (len(name), name))
         hint = did_you_mean(one.exact, left)
         raise KTDNError(
-            f"{where}: has no image of '{one.exact}'{others} of {self.where}; names must be equal, "
-            f"or begin so, as '{shortest}' or '{shortest}_dehazed' do{hint}"
+            f"{where}: has no image for '{one.exact}'{others} of {self.where}; names must match, "
+            f"or start the same, like '{shortest}_dehazed'{hint}"
         )

@@ -33,7 +33,7 @@ _DOWNLOADING = re.compile(r'Downloading: "(?P<url>[^"]+)" to (?P<file>\S.*)')
 
 
 def open_measures(names: Sequence[str], device: str) -> list[Measure]:
-    """Prepares measures of pyiqa's, and says on screen what its licence is.
+    """Prepares pyiqa metrics, and says on screen what its licence is.
 
     Args:
         names: As pyiqa calls them.
@@ -41,7 +41,7 @@ def open_measures(names: Sequence[str], device: str) -> list[Measure]:
 
     Raises:
         KTDNError: If pyiqa is not installed or cannot be loaded, knows no such measure, or
-            cannot prepare it, for want of its weights for example.
+            cannot prepare it, for lack of its weights for example.
     """
     if not names:
         return []
@@ -92,7 +92,7 @@ def _check(name: str, configs: dict[str, Any], version: str) -> None:
         raise KTDNError(f"--metrics {name}: pyiqa {version} has no such metric{hint}")
     if configs[name]["metric_opts"]["type"] in _OF_SETS:
         raise KTDNError(
-            f"--metrics {name}: measures sets of images or captions, not an image; leave it out"
+            f"--metrics {name}: measures sets of images or captions, not single images; remove it"
         )
 
 
@@ -120,7 +120,7 @@ def _open(name: str, config: dict[str, Any], device: str) -> Measure:
         except Exception as error:
             raise ValueError(_first_line(error)) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
-            raise ValueError("gives no single figure")
+            raise ValueError("does not return a single value")
         return float(value)
 
     return Measure(name, compute, lower_is_better=bool(metric.lower_better))
@@ -130,12 +130,13 @@ def _why_not(name: str, error: BaseException, said: str) -> str:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"--metrics {name}: needs the module '{error.name}', which is not installed; install "
-            f"it, or leave {name} out"
+            f"it, or remove {name}"
         )
     if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
         return (
-            f"--metrics {name}: its weights are no plain tensors, and loading them could run code; "
-            f"leave {name} out, or, if you trust pyiqa's files, set {SAFE_LOADING}=0"
+            f"--metrics {name}: its weights are not plain tensors, and loading them could run "
+            "code; "
+            f"remove {name}, or, if you trust pyiqa's files, set {SAFE_LOADING}=0"
         )
     reason = str(getattr(error, "reason", "")) or _first_line(error)
     found = list(_DOWNLOADING.finditer(said))
@@ -143,14 +144,14 @@ def _why_not(name: str, error: BaseException, said: str) -> str:
         url, file = found[-1]["url"], found[-1]["file"].strip()
         return (
             f"--metrics {name}: its weights cannot be downloaded ({reason}); fetch {url} elsewhere "
-            f"and put it at {file}, or leave {name} out"
+            f"and put it at {file}, or remove {name}"
         )
     if isinstance(error, OSError):
         return (
             f"--metrics {name}: its weights cannot be downloaded ({reason}); run it once with "
-            f"network access, or leave {name} out"
+            f"network access, or remove {name}"
         )
-    return f"--metrics {name}: pyiqa cannot prepare it ({reason}); leave it out"
+    return f"--metrics {name}: pyiqa cannot prepare it ({reason}); remove it"
 
 
 def _as_batch(image: RGB8, device: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is one to dehaze with."""
+"""Whether a checkpoint is meant for dehazing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def warn_if_teacher(path: Path) -> None:
         return
     if stage_of(metadata) == "teacher":
         print_lines(
-            f"warning: {path} is a teacher, which reconstructs clear images; the student of its "
-            "training dehazes",
+            f"warning: {path} is a teacher, which only reconstructs clear images; use the "
+            "student trained with it",
             to_stderr=True,
         )

@@ -68,7 +68,7 @@ class Table:
         """Returns a text that says which means are over fewer images than there are, and why."""
         counts = {measure.name: len(self.common(measure.name)) for measure in self.measures}
         return [
-            f"{name}: the means are over {count} of {len(self.images)} images, those that every "
+            f"{name}: means are over {count} of {len(self.images)} images, those that every "
             "method has"
             for name, count in counts.items()
             if count < len(self.images)
@@ -78,7 +78,7 @@ class Table:
         """Formats the means, and each image's figures where they are wanted."""
         rows = [list(self._row(method, None)) for method in self.methods]
         head = ["method", *(measure.name for measure in self.measures)]
-        lines = [f"{self.title()}; mean of each method", *table_lines([head, *rows])]
+        lines = [f"{self.title()}; mean per method", *table_lines([head, *rows])]
         lower = [measure.name for measure in self.measures if measure.lower_is_better]
         if lower:
             lines.append(f"lower is better: {', '.join(lower)}")
@@ -117,8 +117,8 @@ class Table:
         lines = [
             f"# Methods compared: {self.title()}",
             "",
-            "PSNR (dB) and SSIM on RGB, at full resolution, no border left out; `_y`: on the Y "
-            "channel (BT.601). Arrows say which way is better; the best is bold.",
+            "PSNR (dB) and SSIM on RGB, at full resolution, no border cropped; `_y`: on the Y "
+            "channel (BT.601). Arrows show which way is better; the best is bold.",
             "",
             "## Mean",
             "",

@@ -18,7 +18,7 @@ from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.export.format import Format
-from ktdn_plugin.export.graph import explained, record
+from ktdn_plugin.export.graph import export_failures_as_errors, record
 from ktdn_plugin.export.onnx_file import OnnxFile
 from ktdn_plugin.export.torch_file import TorchFile
 from ktdn_plugin.inference.folding import fold_batch_norms
@@ -55,7 +55,7 @@ def export_checkpoint(
 
     Args:
         checkpoint: The checkpoint, in any layout.
-        output: The file to write, ending in .onnx or .pt2. Its folder is made where it is missing.
+        output: The file to write, ending in .onnx or .pt2. Its folder is created if missing.
         form: ``onnx`` or ``torch``; by default what the ending says.
         encoder: Name of the network's timm backbone, where the checkpoint does not tell.
         overwrite: Whether to replace an existing file.
@@ -79,12 +79,12 @@ def export_checkpoint(
     # Not the other way round: a difference that is not a number is none to accept.
     if not difference <= TOLERANCE:
         raise KTDNError(
-            f"{output}: not written: what was exported differs from the checkpoint's network by "
-            f"{difference:.1e}, more than {TOLERANCE:.0e}; is there another version of torch?"
+            f"{output}: not written: the exported network differs from the checkpoint's network by "
+            f"{difference:.1e}, more than {TOLERANCE:.0e}; try another version of torch"
         )
     _write(output, content)
     print_lines(
-        f"{output}: {len(content) / 1e6:.1f} MB; largest difference to the checkpoint in torch "
+        f"{output}: {len(content) / 1e6:.1f} MB; largest difference from the checkpoint in torch "
         f"{difference:.1e} (at most {TOLERANCE:.0e}), on images from 1 x 1 to "
         f"{max(height for _, height, _ in SHAPES)} rows"
     )
@@ -99,12 +99,12 @@ def _export(network: KTDN, target: Format) -> tuple[bytes, int]:
     folded = fold_batch_norms(exported)
     metadata = describe(network)
     program = record(exported)
-    with explained(network):
+    with export_failures_as_errors(network):
         return target.to_bytes(program, metadata), folded
 
 
 def describe(network: KTDN) -> dict[str, str]:
-    """Returns what an exported file tells of itself."""
+    """Returns what an exported file says about itself."""
     mean, std = (
         [round(float(value), 6) for value in x.flatten()] for x in (network.mean, network.std)
     )
@@ -145,10 +145,13 @@ def largest_difference(network: KTDN, run: Callable[[Tensor], Tensor]) -> float:
             # Runtimes have exceptions of their own for what a graph does not allow.
             except Exception as error:
                 raise KTDNError(
-                    f"what was exported cannot take {count} image(s) of {height} x {width}: {error}"
+                    f"the exported network cannot take {count} image(s) of {height} x {width}: "
+                    f"{error}"
                 ) from error
         if got.shape != wanted.shape:
-            raise KTDNError(f"what was exported gives {tuple(got.shape)} for {tuple(wanted.shape)}")
+            raise KTDNError(
+                f"the exported network returns {tuple(got.shape)} for {tuple(wanted.shape)}"
+            )
         worst = torch.maximum(worst, (got - wanted).abs().max())  # keeps what is not a number
     return float(worst)
 
@@ -159,16 +162,16 @@ def _check_output(checkpoint: Path, output: Path, form: str | None, overwrite: b
     found = suffixes.get(output.suffix.lower())
     if form is not None and found != form:
         flag, suffix = FORMATS[form].flag, FORMATS[form].suffix
-        raise KTDNError(f"{output}: {flag} writes files that end in {suffix}; name it so")
+        raise KTDNError(f"{output}: {flag} writes files that end in {suffix}; use that suffix")
     if found is None:
-        raise KTDNError(f"{output}: exported files end in {' or '.join(suffixes)}; name it so")
+        raise KTDNError(f"{output}: exported files end in {' or '.join(suffixes)}; use one of them")
     if output.is_dir():
-        raise KTDNError(f"{output}: is a folder; name a file")
+        raise KTDNError(f"{output}: is a folder; give a file")
     if output.exists():
         if checkpoint.exists() and output.samefile(checkpoint):
-            raise KTDNError(f"{output}: is the checkpoint itself; name another file")
+            raise KTDNError(f"{output}: is the checkpoint itself; choose another file")
         if not overwrite:
-            raise KTDNError(f"{output}: is there already; --overwrite replaces it")
+            raise KTDNError(f"{output}: already exists; --overwrite replaces it")
     check_writable(output.parent, output)
     FORMATS[found].check_packages()
     return FORMATS[found]

@@ -38,7 +38,7 @@ class Format(ABC):
         if missing:
             raise KTDNError(
                 f"{self.suffix} files need {' and '.join(missing)}: pip install "
-                f"{' '.join(missing)}; torch's own format, .pt2, needs nothing more"
+                f"{' '.join(missing)}; torch's own format, .pt2, needs nothing else"
             )
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Format(ABC):
 
         Args:
             program: As :func:`~ktdn_plugin.export.graph.record` gives it.
-            metadata: What the file tells of itself.
+            metadata: What the file says about itself.
 
         Returns:
             The file's content, weights included.

@@ -32,7 +32,7 @@ _RECORDED_SHAPE = (2, 3, 50, 75)
 
 
 class ExportableKTDN(nn.Module):
-    """Returns what a :class:`~ktdn_plugin.archs.KTDN` gives, in steps that can be recorded.
+    """Computes the same as a :class:`~ktdn_plugin.archs.KTDN`, in steps that can be traced.
 
     A recorded graph holds one way through the Python code. So the padding reads each row and
     column by an index, which expresses reflection, repetition and no padding at all, and so does
@@ -136,7 +136,7 @@ def record(network: KTDN) -> ExportedProgram:
     """
     exportable = ExportableKTDN(network).eval().requires_grad_(False)
     axes = {axis: Dim(name, min=1) for axis, name in zip((0, 2, 3), AXES, strict=True)}
-    with explained(network):
+    with export_failures_as_errors(network):
         program = torch.export.export(
             exportable, (torch.zeros(_RECORDED_SHAPE),), dynamic_shapes={INPUT: axes}, strict=False
         )
@@ -147,8 +147,8 @@ def record(network: KTDN) -> ExportedProgram:
 
 
 @contextmanager
-def explained(network: KTDN) -> Iterator[None]:
-    """Returns a message on what torch's exporters say of an encoder that they cannot take."""
+def export_failures_as_errors(network: KTDN) -> Iterator[None]:
+    """Turns torch's failures to export an encoder into a one-line error."""
     log = logging.getLogger("torch")
     level = log.level
     # They log and print whole graphs, and warn of what the comparison finds out.

@@ -1,1 +1,1 @@
-"""What haze and a camera make of a clear photograph, for training data that carries over."""
+"""Haze and camera effects on clear photographs, for training data that generalizes."""

@@ -1,4 +1,4 @@
-"""Haze over a batch of images, on whatever device they are."""
+"""Haze over a batch of images, on their device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HazeBatch(NamedTuple):
 def synthesize_haze_batch(
     clear: Tensor, seeds: Sequence[int], *, depth: Tensor | None = None, **ranges: Any
 ) -> HazeBatch:
-    """Lays clouds of haze over each image of a batch: ``synthesize_haze`` for tensors.
+    """Adds clouds of haze to each image of a batch: ``synthesize_haze`` for tensors.
 
     Transmission and airlight are those of ``synthesize_haze`` with the same seed and size, to the
     bit on every device. Gradients flow to ``clear``, and to nothing else.
@@ -41,7 +41,7 @@ def synthesize_haze_batch(
         clear: J, (n, 3, h, w) RGB in [0, 1], floating point. Its values are not looked at: that
             would wait for the device.
         seeds: Which haze each image gets, n integers in [0, 2**32 - 1].
-        depth: d, (n, 1, h, w), 0 or more, where 1 is a typical distance; all 1 where absent.
+        depth: d, (n, 1, h, w), 0 or more, where 1 is a typical distance; all 1 by default.
         **ranges: ``density``, ``airlight``, ``tint``, ``veil``, ``coverage`` and ``octaves``, as
             ``synthesize_haze`` takes them.
 

@@ -1,4 +1,4 @@
-"""Dehazing by the dark channel prior, which needs no training.
+"""Dehazing with the dark channel prior, which needs no training.
 
 Sources: He, Sun, Tang, "Single Image Haze Removal Using Dark Channel Prior", CVPR 2009 and TPAMI
 2011, whose equations are numbered here as in TPAMI; the transmission is refined by their guided
@@ -40,7 +40,7 @@ def dark_channel_prior(
     radius: int = RADIUS,
     eps: float = EPS,
 ) -> NDArray[Any]:
-    """Removes haze, supposing that a haze-free patch has a pixel that is dark in some channel.
+    """Removes haze, assuming that a haze-free patch has a pixel that is dark in some channel.
 
     The airlight A is taken from the haziest pixels (section 4.3), the transmission from the dark
     channel of ``I / A`` (equation 12), refined by a guided filter, and the scene from
@@ -59,7 +59,7 @@ def dark_channel_prior(
         J, with the image's shape and dtype, clipped to its range.
 
     Raises:
-        TypeError: If the image is no array of these types.
+        TypeError: If the image is not an array of these types.
         ValueError: If its shape, its values or an argument is out of range.
 
     Example:
@@ -157,7 +157,7 @@ def find_transmission(
 
 
 def _as_floats(image: NDArray[Any]) -> tuple[Floats, int]:
-    """Brings an image to [0, 1], and gives what it was divided by."""
+    """Scales an image to [0, 1], and returns the divisor."""
     if not isinstance(image, np.ndarray):
         raise TypeError(f"an image must be a numpy array, got {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:

@@ -1,9 +1,9 @@
 """Degradation of clear photographs: kinds of haze, and what cameras do before and after it.
 
-Networks that learn from one kind of made haze fail on real haze; data of many kinds carry over
+Networks that learn from one kind of synthetic haze fail on real haze; data of many kinds carry over
 (RIDCP: Wu et al., CVPR 2023, which reports that the data gave more than the network; CORUN: Fang
 et al., NeurIPS 2024). Everything is done to the input alone, as in RIDCP's code: the target stays
-the clear photograph, since that is what a person wants back, bright and without noise.
+the clear photograph, since that is what a user wants, bright and without noise.
 
 Equal seeds give equal images on one machine; unlike :mod:`~ktdn_plugin.haze.scattering`, powers,
 noise and JPEG may differ in the last bit from machine to machine, or from one numpy to another.
@@ -73,7 +73,7 @@ class Degradation:
         min_transmission: Least transmission, below 1. Ours: in 8 bit a scene behind 0.05 has 13
             levels left, and nobody can tell what was there.
         operations: Share and ranges of what else is done, in this order, by their names in
-            ``OPERATIONS``; what is not named is not done:
+            ``OPERATIONS``; what is not listed is not done:
 
             - ``darkening``: ``J ** gamma`` (RIDCP: share 0.5, [1.5, 3]): haze lies over dull days;
             - ``noise_before``: Gaussian noise in the scene, grey or coloured half of the time
@@ -155,7 +155,7 @@ def degrade(
             absent.
         frame: Height and width of the whole image where ``clear`` is a window of it.
         at: Top and left of that window.
-        distance: Relative distance, (h, w) in [0, 1]; a ramp is drawn where absent.
+        distance: Relative distance, (h, w) in [0, 1]; a ramp is drawn by default.
 
     Returns:
         (h, w, 3) RGB; ``clear`` itself where no haze was drawn.
@@ -246,7 +246,7 @@ def _photograph(
         quality = [cv2.IMWRITE_JPEG_QUALITY, round(drawn["quality"][0])]
         _, content = cv2.imencode(".jpg", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR), quality)
         decoded: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_COLOR)
-        assert decoded is not None, "it was encoded just now"
+        assert decoded is not None, "just encoded"
         cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, photograph)
     return photograph
 

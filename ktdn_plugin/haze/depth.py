@@ -1,4 +1,4 @@
-"""Depth maps: how far away what a photograph shows is, for haze that thickens with distance."""
+"""Depth maps, for haze that thickens with distance."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ def read_depth(path: Path, size: tuple[int, ...]) -> NDArray[np.float32]:
     depth = np.asarray(cv2.cvtColor(read_photo(path).pixels, cv2.COLOR_RGB2GRAY))
     if depth.shape != tuple(size):
         found, wanted = (f"{width} x {height}" for height, width in (depth.shape, size))
-        raise KTDNError(
-            f"depth {path}: is {found} pixels, its photo {wanted}; bring it to that size"
-        )
+        raise KTDNError(f"depth {path}: is {found} pixels, its photo {wanted}; resize it")
     # A sum of integers, which is the same in any order and so on any machine.
     total = int(depth.sum(dtype=np.int64))
     if total <= 0:
-        raise KTDNError(f"depth {path}: is black; make it brighter where the scene is farther")
+        raise KTDNError(f"depth {path}: is black; it must be brighter where the scene is farther")
     return (depth * (depth.size / total)).astype(np.float32)
 
 
@@ -56,13 +54,13 @@ class DepthMaps:
         """Finds the depth map of each image in a folder, by its name without suffix.
 
         Raises:
-            KTDNError: If one is missing, or two maps or two images have one name.
+            KTDNError: If one is missing, or two maps or two images share a name.
         """
         found: dict[str, Path] = {}
         for path in list_images(folder):
             if path.stem in found:
                 raise KTDNError(
-                    f"{found[path.stem]} and {path}: two depth maps of one name; keep one"
+                    f"{found[path.stem]} and {path}: two depth maps with the same name; keep one"
                 )
             found[path.stem] = path
         stems = [Path(name).stem for name in names]
@@ -70,13 +68,14 @@ class DepthMaps:
         if missing:
             raise KTDNError(
                 f"{folder}: has no depth map for {len(missing)} of {len(names)} images, such as "
-                f"{missing[0]}; give each a file of its name"
+                f"{missing[0]}; give each a file with its name"
             )
         seen: dict[str, str] = {}
         for name, stem in zip(names, stems, strict=True):
             if stem in seen:
                 raise KTDNError(
-                    f"{seen[stem]} and {name} have one name, and one depth map, {found[stem]}; "
+                    f"{seen[stem]} and {name} have the same name and share the depth map "
+                    f"{found[stem]}; "
                     "rename one"
                 )
             seen[stem] = name

@@ -1,4 +1,4 @@
-"""Distances of a scene that has no depth map: ramps, far at the top, uneven on the way."""
+"""Distances for scenes without a depth map: uneven ramps, far at the top."""
 
 from __future__ import annotations
 

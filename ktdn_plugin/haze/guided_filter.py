@@ -21,7 +21,7 @@ Doubles = NDArray[np.float64]
 def guided_filter(
     guide: NDArray[Any], image: NDArray[Any], radius: int, eps: float
 ) -> NDArray[np.float32]:
-    """Smooths an image along a colour guide: edges stay where the guide has some.
+    """Smooths an image along a colour guide: edges of the guide are kept.
 
     In each window k the result is an affine function of the guide, ``q = a I + b``, by ridge
     regression: ``a = (Sigma + eps U)^-1 cov(I, p)``, ``b = mean(p) - a mean(I)``, with the guide's
@@ -42,7 +42,7 @@ def guided_filter(
     """
     if guide.ndim != 3 or guide.shape[2] != 3 or image.shape != guide.shape[:2] or not image.size:
         raise ValueError(
-            f"a guide (h, w, 3) and an image (h, w) are wanted, got {guide.shape} and {image.shape}"
+            f"expected a guide (h, w, 3) and an image (h, w), got {guide.shape} and {image.shape}"
         )
     if radius < 0 or not eps > 0:
         raise ValueError(f"radius must be 0 or more and eps above 0, got {radius} and {eps}")

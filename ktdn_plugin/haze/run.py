@@ -1,4 +1,4 @@
-"""``ktdn haze``: lays haze over a person's photographs."""
+"""``ktdn haze``: lays haze over a user's photographs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def haze_photos_or_samples(
     overwrite: bool = False,
     **ranges: Any,
 ) -> None:
-    """Lays haze over photographs, or draws what a training is shown, as the flags say.
+    """Adds haze to photographs, or draws a training's samples, as the flags say.
 
     Args:
         photos: See :func:`haze_photos`.
-        options_file: Instead of photographs, an options file of BasicSR's or a config of
+        options_file: Instead of photographs, a BasicSR options file or a config of
             mmengine's.
         output: Where to write; by default ``hazy``, or ``training_samples.png``.
         seed: Seed of the haze, or of the samples; by default 0, or the file's own.
@@ -50,14 +50,14 @@ def haze_photos_or_samples(
         ranges: See :func:`haze_photos`; what is None has its default.
 
     Raises:
-        KTDNError: Flags do not fit one another, or what they lead to fails.
+        KTDNError: Flags contradict each other, or their work fails.
     """
     ranges = {name: value for name, value in ranges.items() if value is not None}
     if options_file is None:
         if count is not None:
-            raise KTDNError("--count: goes with -opt, whose samples it counts")
+            raise KTDNError("--count: only valid with -opt")
         if not photos:
-            raise KTDNError("nothing to do; name a photo, or an options file by -opt")
+            raise KTDNError("nothing to do; give a photo, or an options file with -opt")
         haze_photos(
             photos,
             output or FOLDER,
@@ -71,9 +71,9 @@ def haze_photos_or_samples(
     others = {"depth": depth, "transmission": transmission or None, **ranges}
     for flag, value in others.items():
         if value is not None:
-            raise KTDNError(f"--{flag}: not with -opt, whose file says what is done")
+            raise KTDNError(f"--{flag}: not allowed with -opt, whose file sets it")
     if photos:
-        raise KTDNError(f"{photos[0]}: not with -opt, whose file names the photos")
+        raise KTDNError(f"{photos[0]}: not allowed with -opt, whose file lists the photos")
     _draw_samples(options_file, output or SHEET, seed, COUNT if count is None else count, overwrite)
 
 
@@ -109,7 +109,7 @@ def haze_photos(
 
     Args:
         photos: Files, and folders, whose images are taken from all levels.
-        output: Folder to write to; it is made where it is missing.
+        output: Folder to write to; created if missing.
         seed: Which haze the first photograph gets, in [0, 2**32 - 1]; see ``synthesize_haze``.
         depth: An image of the only photograph's size, brighter where the scene is farther, 8 or
             16 bit; its mean becomes depth 1.
@@ -129,7 +129,7 @@ def haze_photos(
     distance = None
     if depth is not None:
         if len(files) > 1:
-            raise KTDNError(f"--depth {depth}: fits one photo, got {len(files)}; give one")
+            raise KTDNError(f"--depth {depth}: takes a single photo, got {len(files)}; give one")
         distance = read_depth(depth, read_size(files[0]))
     hidden = True if len(files) == 1 else None
     # Reading twice costs less than half of the photos hazy and a message about the next one.
@@ -176,7 +176,7 @@ def _check_names(
     files: Sequence[Path], output: Path, endings: Sequence[str], overwrite: bool
 ) -> None:
     if output.exists() and not output.is_dir():
-        raise KTDNError(f"-o {output}: is a file; name a folder")
+        raise KTDNError(f"-o {output}: is a file; give a folder")
     read = {file.resolve() for file in files}
     taken: dict[str, Path] = {}
     for file in files:
@@ -190,7 +190,7 @@ def _check_names(
         for ending in endings:
             target = output / f"{file.stem}{ending}"
             if target.resolve() in read:
-                raise KTDNError(f"{target}: is one of the photos; name another folder with -o")
+                raise KTDNError(f"{target}: is one of the photos; choose another folder with -o")
             if target.exists() and not overwrite:
                 raise KTDNError(f"{target}: exists; --overwrite replaces it")
 

@@ -1,4 +1,4 @@
-"""Non-homogeneous haze over a clear photograph, for want of real pairs or for more of them.
+"""Non-homogeneous haze over a clear photograph, for lack of real pairs or for more of them.
 
 The haze is a function of the seed and the image size alone, to the last bit on any machine. Hence
 only elementary operations, whose results IEEE 754 fixes: library exponentials, matrix products and
@@ -77,7 +77,7 @@ def synthesize_haze(
     frame: tuple[int, int] | None = None,
     at: tuple[int, int] = (0, 0),
 ) -> Haze:
-    """Lays clouds of haze over a clear image, or over a window of one.
+    """Adds clouds of haze to a clear image, or to a window of one.
 
     The scattering model (Koschmieder 1924; Narasimhan & Nayar 2002) ``I = J t + A (1 - t)``,
     ``t = exp(-beta d)``, with a beta that varies over the scene in smooth clouds of several
@@ -95,7 +95,7 @@ def synthesize_haze(
             ``(1, 1)`` is homogeneous haze.
         coverage: Share of the image that clouds reach, above 0 and up to 1.
         octaves: Scales of the clouds, each half as large as the one before, 1 to 10.
-        depth: d, (h, w), 0 or more, where 1 is a typical distance; all 1 where absent.
+        depth: d, (h, w), 0 or more, where 1 is a typical distance; all 1 by default.
         frame: Height and width of the whole image, where ``clear``, and ``depth`` with it, are
             only a window of it: the result is, to the bit, that window of the whole image's
             haze, for the cost of the window.
@@ -105,7 +105,7 @@ def synthesize_haze(
         The hazy image with its transmission and airlight.
 
     Raises:
-        TypeError: ``clear`` or ``depth`` is no array of a fitting dtype, or ``seed``,
+        TypeError: ``clear`` or ``depth`` is not an array of a fitting dtype, or ``seed``,
             ``octaves``, or a number of ``frame`` or ``at`` is no integer.
         ValueError: A shape or value is outside what is said above.
 
@@ -149,7 +149,7 @@ def make_transmission(
     octaves: int = OCTAVES,
     depth: NDArray[Any] | None = None,
 ) -> tuple[Floats, Floats]:
-    """Makes what ``synthesize_haze`` lays over an image, without the image.
+    """Makes what ``synthesize_haze`` adds to an image, without the image.
 
     Args:
         window: The image's size, and which part of it is wanted.

@@ -1,4 +1,4 @@
-"""A contact sheet of training samples: what a network is shown, and what it should make of it."""
+"""A contact sheet of training samples: inputs and targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import to_rgb8
 from ktdn_plugin.photos import format_of, write_rgb
-from ktdn_plugin.pictures import PAPER, Pixels, comparison_sheet
+from ktdn_plugin.sheets import PAPER, Pixels, comparison_sheet
 
 COUNT = 24
 MOST = 400

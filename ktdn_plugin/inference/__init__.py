@@ -1,4 +1,4 @@
-"""Dehazing images of any size with a trained network, within the memory that is given."""
+"""Dehazing images of any size with a trained network, within the given memory."""
 
 from ktdn_plugin.inference.dehazer import Dehazer
 

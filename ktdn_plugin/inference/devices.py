@@ -74,12 +74,12 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
             f"{did_you_mean(name, PRECISIONS)}"
         )
     if name == "fp16" and device.type == "cpu":
-        raise KTDNError("precision fp16 is for GPUs; on a CPU take bf16, or float32")
+        raise KTDNError("precision fp16 is for GPUs; on a CPU use bf16 or float32")
     ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if name == "tf32" and not ampere:
-        raise KTDNError(f"precision tf32: {device} has it not; take float32")
+        raise KTDNError(f"precision tf32: {device} does not support it; use float32")
     if name == "bf16" and device.type == "cuda" and not ampere:
-        raise KTDNError(f"precision bf16: {device} is too old for it; take fp16, or float32")
+        raise KTDNError(f"precision bf16: {device} is too old for it; use fp16 or float32")
     return PRECISIONS[name]
 
 

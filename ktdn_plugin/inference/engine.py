@@ -56,7 +56,7 @@ class Engine(nn.Module):
         network: The network; it is copied, and stays as it is.
         device: Where to run.
         dtype: What to compute in.
-        uses_up: Takes the network itself instead of a copy; nobody else may use it any more.
+        uses_up: Takes the network itself instead of a copy; nobody else may use it anymore.
 
     Raises:
         KTDNError: If a weight is not finite.
@@ -166,7 +166,7 @@ class Engine(nn.Module):
         emit: Emit,
         height: int | None,
     ) -> None:
-        """Makes the result out of what :meth:`encode` gives, in stripes of so many rows.
+        """Makes the result out of what :meth:`encode` gives, in stripes of that many rows.
 
         The head ``affine`` takes the image's rows as well.
         """

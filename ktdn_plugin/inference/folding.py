@@ -275,7 +275,7 @@ def _compare(
 ) -> None:
     name = type(network).__name__
     if not wanted:
-        raise ValueError(f"{name} gives no tensor that could be compared")
+        raise ValueError(f"{name} returns no tensor to compare")
     for one, other, allowance in zip(wanted, got, allowances, strict=True):
         if not one.isfinite().all():
             raise KTDNError(

@@ -30,7 +30,7 @@ class Memory:
             return torch.cuda.memory_allocated(self.device)
         if self.device.type == "mps":
             return torch.mps.current_allocated_memory()
-        # Runs fill these pieces beside what they take anew.
+        # Runs fill these pieces besides what they newly allocate.
         pieces = freed_in_pieces()
         # Where the system does not tell, at least what it was at most.
         return (resident() or peak_resident() or 0) + pieces

@@ -1,4 +1,4 @@
-"""Sizes of memory as people write them."""
+"""Memory sizes as users write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse_memory(size: int | str) -> int:
         Bytes, at least 1.
 
     Raises:
-        KTDNError: If it is no such size.
+        KTDNError: If it is not such a size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", str(size))
     letters = found.group(2).upper() if found else ""
@@ -35,15 +35,15 @@ def parse_memory(size: int | str) -> int:
         raise KTDNError(f"max memory: '{size}' has no unit; write it as 4GB or 800MB")
     unit = UNITS.get(letters or "B")
     if isinstance(size, bool) or not found or unit is None:
-        raise KTDNError(f"max memory: '{size}' is no size of memory; write it as 4GB or 800MB")
+        raise KTDNError(f"max memory: '{size}' is not a memory size; write it as 4GB or 800MB")
     amount = int(Decimal(found.group(1)) * unit)  # exact: a rounded size would be too small
     if amount < 1:
-        raise KTDNError(f"max memory: '{size}' is nothing; write it as 4GB or 800MB")
+        raise KTDNError(f"max memory: '{size}' is zero; write it as 4GB or 800MB")
     return amount
 
 
 def format_memory(size: int) -> str:
-    """Writes a size so that what it says suffices, as ``parse_memory`` reads it."""
+    """Writes a size, rounded up so that it is enough when ``parse_memory`` reads it."""
     # Rounded up: to give what a message asks for must do.
     if size >= 10**9:
         return f"{-(-size // 10**7) / 100:.2f}GB"

@@ -1,4 +1,4 @@
-"""What is said where the memory does not suffice: before a run, and where one runs out of it."""
+"""Messages for too little memory: before a run, and when a run runs out of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ktdn_plugin.inference.memory_sizes import format_memory
 
 
 def word_too_little(frames: Frames, given: str, precision: str, needed: int, held: int = 0) -> str:
-    """Returns the message that images do not fit, and what would do.
+    """Returns the message that images do not fit, and how much memory is enough.
 
     Args:
         frames: The images.
@@ -16,7 +16,7 @@ def word_too_little(frames: Frames, given: str, precision: str, needed: int, hel
         needed: Bytes that suffice.
         held: Bytes of them that are held already.
     """
-    parts = f", of which {format_memory(held)} are held already" if held else ""
+    parts = f", of which {format_memory(held)} is already in use" if held else ""
     # Of a small image there is little that another precision could halve.
     is_halved = precision not in ("bf16", "fp16") and needed - held > needed // 3
     return (
@@ -34,10 +34,10 @@ def word_out_of_memory(frames: Frames, precision: str, needed: int | None) -> st
         needed: Bytes that the most frugal run takes; None for networks that are not KTDN.
     """
     advice = (
-        "take smaller images"
+        "use smaller images"
         if needed is None
-        else f"give --max-memory {format_memory(needed)} (max_memory=), the least that does, if so "
-        "much is free"
+        else f"give --max-memory {format_memory(needed)} (max_memory=), the least that is "
+        "enough, if that much is free"
     )
     return f"out of memory: {_size(frames)} on {frames.device} in precision {precision}; {advice}"
 

@@ -72,7 +72,8 @@ class Planner:
         key = (count, *size)
         known = self._known.get(key)
         if known is None:
-            # Photographs of one size come in rows; of all different ones nothing is to be gained.
+            # Photographs of the same size come in rows; of all different ones nothing is to be
+            # gained.
             if len(self._known) >= 64:
                 self._known.clear()
             known = self._known[key] = _Size(self, count, size)

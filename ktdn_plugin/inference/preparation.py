@@ -30,8 +30,8 @@ def check_finite(network: nn.Module) -> None:
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
             raise KTDNError(
-                f"'{name}' holds values that are not finite: the file is damaged, or the training "
-                "went wrong; take an earlier checkpoint"
+                f"'{name}' contains NaN or infinity: the file is damaged, or the training "
+                "diverged; use an earlier checkpoint"
             )
 
 

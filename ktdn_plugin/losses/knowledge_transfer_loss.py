@@ -122,14 +122,14 @@ def _weights(features: Mapping[str, float] | Sequence[str] | str | None) -> dict
     if not isinstance(features, Mapping):
         features = dict.fromkeys(features, 1.0)
     if not features:
-        raise ValueError("KnowledgeTransferLoss: features names none; leave it out for 'mid'")
+        raise ValueError("KnowledgeTransferLoss: features is empty; remove it to use 'mid'")
     return dict(features)
 
 
 def _pick(whose: str, features: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in features:
         raise ValueError(
-            f"KnowledgeTransferLoss: the {whose} gave no feature {name!r}, only "
+            f"KnowledgeTransferLoss: the {whose} has no feature {name!r}, only "
             f"{', '.join(features) or 'none'}{did_you_mean(name, features)}"
         )
     return features[name]
@@ -153,12 +153,12 @@ def _check_shapes(
     elif widths[0] != widths[1]:
         raise ValueError(f"{shapes} differ in width; {_advice(name, widths)}")
     if student[2:] != teacher[2:]:
-        raise ValueError(f"{shapes} differ in height or width; give both images of one size")
+        raise ValueError(f"{shapes} differ in height or width; use images of the same size")
     if student[0] != teacher[0]:
         raise ValueError(f"{shapes} differ in batch size")
 
 
 def _advice(name: str, widths: tuple[int, int]) -> str:
     if widths[0] == widths[1]:
-        return "leave its adapter out"
+        return "remove its adapter"
     return f"set adapters: {{{name}: {list(widths)}}}"

@@ -25,55 +25,27 @@ UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword arg
 MISSING = re.compile(r"\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 
 
-def explain(error: BaseException, section: Any, where: str) -> list[str]:
-    """Returns one line for each problem that kept a part of a config from being built.
-
-    Args:
-        error: What was raised.
-        section: The section of the config that was built.
-        where: Its key in the config; empty for the whole config.
-    """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    part = _innermost(frames, section, where)
-    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
-    if isinstance(error, KTDNError):
-        return [_line(part.where, text)]
-    if part.misfit:
-        return [_line(part.where, f"{part.misfit} must be a dict(type=...)")]
-    if part.registry is not None and not part.is_typed:
-        return [_line(_join(part.where, "type"), "missing")]
-    if part.unknown is not None:
-        return [_unknown_type(part)]
-    if isinstance(error, TypeError):
-        lines = list(_wrong_arguments(text, part, frames))
-        if lines:
-            return lines
-    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
-        text = error.args[0]
-        # What mmengine takes out of a section without asking whether it is there.
-        if text.isidentifier() and text not in [*part.section, *part.section.values()]:
-            return [_line(_join(part.where, text), "missing")]
-    text = f"cannot be used: {shorten(text, LONGEST)} ({type(error).__name__})"
-    texts = [key for key, value in part.section.items() if isinstance(value, str) and key != "type"]
-    if isinstance(error, TypeError) and "'str'" in text and len(texts) == 1:
-        value = part.section[texts[0]]
-        if _is_number(value):
-            text = (
-                f"'{value}' must be a number; YAML takes 1e-4 for a text, and 1.0e-4 for a number"
-            )
-        else:
-            text = f"'{value}' {text}"
-        return [_line(_join(part.where, texts[0]), text)]
-    return [_line(part.where, text)]
-
-
-def find(name: Any, registry: Registry) -> Any:
-    """Returns what a name stands for under the default scope; None where it is unknown."""
+def find(section: Mapping[str, Any], registry: Registry, key: str = "type") -> Any:
+    """Returns what a section's type stands for in its scope; None where it is unknown."""
+    name = section.get(key)
     if not isinstance(name, str):  # configs that import their classes name them so
         return name if callable(name) else None
-    with contextlib.suppress(*BUILDING), registry.switch_scope_and_registry(None) as scoped:
+    scope = section.get("_scope_")
+    with contextlib.suppress(*BUILDING), registry.switch_scope_and_registry(scope) as scoped:
         return scoped.get(name)
     return None
+
+
+def parts_of(section: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields a section and all that is in it, each after its key."""
+    yield where, section
+    items: Any = ()
+    if isinstance(section, Mapping):
+        items = section.items()
+    elif isinstance(section, (list, tuple)):
+        items = enumerate(section)
+    for key, value in items:
+        yield from parts_of(value, _join(where, str(key)))
 
 
 @contextlib.contextmanager
@@ -104,51 +76,70 @@ def _is_loop(frame: FrameType) -> bool:
     return frame.f_code.co_name == "run" and isinstance(frame.f_locals.get("self"), BaseLoop)
 
 
+def explain(error: BaseException, section: Any, where: str) -> list[str]:
+    """Returns one line for each problem that kept a part of a config from being built.
+
+    Args:
+        error: What was raised.
+        section: The section of the config that was built.
+        where: Its key in the config; empty for the whole config.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    part = _innermost(frames, section, where)
+    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    if isinstance(error, KTDNError):
+        return [_line(part.where, text)]
+    if not isinstance(part.section, (Mapping, list, tuple)):
+        wanted = "a dict" if part.registry is None else "a dict(type=...)"
+        return [_line(part.where, f"{shorten(repr(part.section), LONGEST)} must be {wanted}")]
+    if not isinstance(part.section, Mapping):
+        return [_line(part.where, _cannot(text, error))]
+    if part.registry is not None and "type" not in part.section:
+        return [_line(_join(part.where, "type"), "missing")]
+    if part.unknown is not None:
+        return [_unknown_type(part)]
+    lines = list(_wrong_arguments(text, part, frames)) if isinstance(error, TypeError) else []
+    if lines:
+        return lines
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        text = error.args[0]
+        # What mmengine takes out of a section without asking whether it is there.
+        if text.isidentifier() and text not in [*part.section, *part.section.values()]:
+            return [_line(_join(part.where, text), "missing")]
+    texts = [key for key, value in part.section.items() if isinstance(value, str) and key != "type"]
+    if isinstance(error, TypeError) and "'str'" in text and len(texts) == 1:
+        value = part.section[texts[0]]
+        return [_line(_join(part.where, texts[0]), f"the text '{value}' {_cannot(text, error)}")]
+    return [_line(part.where, _cannot(text, error))]
+
+
 class _Part(NamedTuple):
     where: str
-    section: Mapping[Any, Any]
+    section: Any
     registry: Registry | None = None
     item: Any = None
     unknown: str | None = None
-    misfit: str = ""
-    is_typed: bool = True
 
 
 def _innermost(frames: list[FrameType], section: Any, where: str) -> _Part:
     """Finds the part inside a section that was being built."""
-    part = _Part(where, section if isinstance(section, Mapping) else {})
+    part = _Part(where, section)
     for frame in frames:
         if frame.f_code is not build_from_cfg.__code__:
             continue
         given, registry = (frame.f_locals[name] for name in ("cfg", "registry"))
-        path = _locate(part.section, given)
-        inner = part.where if path is None else _join(part.where, path)
-        if not isinstance(given, Mapping):
-            return _Part(inner, {}, misfit=shorten(repr(given), LONGEST))
-        name, item = frame.f_locals.get("obj_type"), frame.f_locals.get("obj_cls")
-        unknown = name if isinstance(name, str) and item is None else None
+        places = [place for place, one in parts_of(part.section) if _is_part(given, one)]
         # What a class puts together itself is in the config under other keys.
-        kept = part.section if path is None else given
-        part = _Part(inner, kept, registry, item, unknown, is_typed="type" in given)
+        place = min(places, key=lambda place: place.count("."), default=None)
+        name, item = frame.f_locals.get("obj_type"), frame.f_locals.get("obj_cls")
+        part = _Part(
+            _join(part.where, place or ""),
+            given if place is not None or not isinstance(given, Mapping) else part.section,
+            registry,
+            item,
+            name if isinstance(name, str) and item is None else None,
+        )
     return part
-
-
-def _locate(node: Any, wanted: Any) -> str | None:
-    """Finds where in a section a part of it is, the outermost place first."""
-    level = [("", node)]
-    while level:
-        below: list[tuple[str, Any]] = []
-        for path, value in level:
-            if _is_part(wanted, value):
-                return path
-            items: Any = ()
-            if isinstance(value, Mapping):
-                items = value.items()
-            elif isinstance(value, (list, tuple)):
-                items = enumerate(value)
-            below += [(_join(path, str(key)), item) for key, item in items]
-        level = below
-    return None
 
 
 def _is_part(built: Any, part: Any) -> bool:
@@ -164,35 +155,26 @@ def _unknown_type(part: _Part) -> str:
     # A hook may hand the name of a further class on under another key.
     key = next((key for key, value in part.section.items() if value == part.unknown), "type")
     assert part.registry is not None
-    hint = suggest_type(part.unknown, part.registry)
+    hint = _suggest_type(str(part.unknown), part.registry)
     return _line(_join(part.where, str(key)), f"there is no '{part.unknown}'{hint}")
 
 
-def suggest_type(name: Any, registry: Registry) -> str:
-    """Suggests by the name itself, whichever scope it is in."""
-    names = _names(registry)
+def _suggest_type(name: str, registry: Registry) -> str:
+    """Suggests by the name itself, whichever scope it is in: first those that need no scope."""
+    names: list[str] = []
+    known: Registry | None = registry
+    while known is not None:
+        known.import_from_location()
+        names += known.module_dict
+        known = known.parent
+    for scope, child in registry.root.children.items():
+        child.import_from_location()
+        names += [f"{scope}.{one}" for one in child.module_dict]
     full = {one.rpartition(".")[2]: one for one in reversed(names)}
-    last = str(name).rpartition(".")[2]
+    last = name.rpartition(".")[2]
     if last in full:
         return f"; did you mean '{full[last]}'?"
-    hint = did_you_mean(last, full)
-    return hint if hint else did_you_mean(name, names)
-
-
-def _names(registry: Registry) -> list[str]:
-    """Lists the names that would have been found, those that need no scope first."""
-    with registry.switch_scope_and_registry(None) as scoped:
-        names = []
-        parent: Registry | None = scoped
-        while parent is not None:
-            parent.import_from_location()
-            names += list(parent.module_dict)
-            parent = parent.parent
-        for scope, child in scoped.root.children.items():
-            if child is not scoped:
-                child.import_from_location()
-                names += [f"{scope}.{name}" for name in child.module_dict]
-    return names
+    return did_you_mean(last, full) or did_you_mean(name, names)
 
 
 def _wrong_arguments(text: str, part: _Part, frames: list[FrameType]) -> Iterator[str]:
@@ -224,12 +206,8 @@ def arguments(item: Any) -> list[str]:
     return known
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _cannot(text: str, error: BaseException) -> str:
+    return f"cannot be used: {shorten(text, LONGEST)} ({type(error).__name__})"
 
 
 def _join(where: str, key: str) -> str:

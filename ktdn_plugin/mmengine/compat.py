@@ -18,7 +18,7 @@ WHOLE_FILES = "ktdn_whole_files"
 
 
 class WholeFilesBackend(LocalBackend):
-    """Local files that are there whole or not at all, whatever happens while they are written.
+    """Local files that are written whole or not at all, whatever happens meanwhile.
 
     mmengine writes a checkpoint in place: a run that is killed, or a full disk, leaves half of it.
     """

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -14,6 +13,12 @@ from mmengine.runner import Runner
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
 LONGEST = 300  # letters of what is wrong with a config
+RUNNER_KEYS = tuple(inspect.signature(Runner).parameters)
+CONFIG_KEYS = (
+    *RUNNER_KEYS, "model_wrapper_cfg", "sync_bn", "compile", "activation_checkpointing",
+    "efficient_conv_bn_eval", "custom_imports", "find_unused_parameters",
+)  # fmt: skip
+"""What a Runner looks for in its config: its own arguments, and more."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -55,29 +60,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _check_path(cfg: Config, key: str) -> None:
-    """A change of what nobody asks for would be made, and have no effect.
+    """A section that nobody asks for would be made, and have no effect.
 
     What is wrong further in is found when the config is checked.
     """
-    node: Any = cfg
-    for number, section in enumerate(key.split(".")):
-        if isinstance(node, (list, tuple)):
-            if not section.isdigit() or int(section) >= len(node):
-                raise KTDNError(
-                    f"--cfg-options: {key}: '{'.'.join(key.split('.')[:number])}' is a list of "
-                    f"{len(node)}; number its parts from 0"
-                )
-            node = node[int(section)]
-            continue
-        known = list(node.keys()) if hasattr(node, "keys") else []
-        if number == 0:
-            known += [one for one in inspect.signature(Runner.__init__).parameters if one != "self"]
-            known += ["model_wrapper_cfg", "find_unused_parameters", "compile"]
-            if section not in known:
-                raise KTDNError(
-                    f"--cfg-options: {key}: there is no section '{section}'"
-                    f"{did_you_mean(section, known)}"
-                )
-        if not hasattr(node, "keys") or section not in node:
-            return
-        node = node[section]
+    section, *inner = key.split(".")
+    known = (*cfg, *CONFIG_KEYS)
+    if section not in known:
+        raise KTDNError(
+            f"--cfg-options: {key}: there is no section '{section}'{did_you_mean(section, known)}"
+        )
+    given = cfg.get(section)
+    if isinstance(given, (list, tuple)) and inner and inner[0] not in map(str, range(len(given))):
+        raise KTDNError(
+            f"--cfg-options: {key}: '{section}' is a list of {len(given)}; number its parts from 0"
+        )

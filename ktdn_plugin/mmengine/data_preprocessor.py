@@ -21,7 +21,7 @@ class DehazingDataPreprocessor(BaseDataPreprocessor):
     The network subtracts its means itself, so nothing is normalised here.
 
     Args:
-        non_blocking: Copy to the GPU while the CPU goes on; wants ``pin_memory``.
+        non_blocking: Copy to the GPU while the CPU continues; wants ``pin_memory``.
     """
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class DehazingDataPreprocessor(BaseDataPreprocessor):
         if FAILURES in data:
             raise KTDNError(
                 "on_error='skip': skipped images are counted by train_cfg=dict("
-                "type='SeededTrainLoop', ...); take it, or on_error='raise'"
+                "type='SeededTrainLoop', ...); use it, or on_error='raise'"
             )
         inputs = data["inputs"]
         if not isinstance(inputs, Tensor):

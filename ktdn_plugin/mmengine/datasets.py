@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from ktdn_plugin.data.configured import configure_clear, configure_paired, configure_synthetic
-from ktdn_plugin.data.order import Draw, SeededDataset
+from ktdn_plugin.data.options import configure_clear, configure_paired, configure_synthetic
+from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.data.skipping import FAILURES, SkippingDataset
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.mmengine.registry import DATASETS
@@ -25,7 +25,7 @@ class ClearImageDataset(Dataset):
 
     Args:
         dataroot_gt: A store, a public dataset's folder with ``layout``, a folder of clear images,
-            or an LMDB of BasicSR's, see :func:`ktdn_plugin.scenes.options.scenes_of_options`.
+            or a BasicSR LMDB, see :func:`ktdn_plugin.scenes.options.scenes_of_options`.
         **options:
 
             - ``layout``: which public dataset the folder is, as it is unpacked; ``split``: which
@@ -63,7 +63,7 @@ class ClearImageDataset(Dataset):
         self.on_error = options.pop("on_error", "raise")
         if self.on_error not in ON_ERROR:
             raise KTDNError(
-                f"on_error: {self.on_error!r} is neither of {', '.join(ON_ERROR)}"
+                f"on_error: {self.on_error!r} is not one of {', '.join(ON_ERROR)}"
                 f"{did_you_mean(self.on_error, ON_ERROR)}"
             )
         # What is None is as good as not given.
@@ -77,7 +77,10 @@ class ClearImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int | Draw) -> dict[str, Any]:
+    def full_init(self) -> None:
+        """Does nothing: mmengine's wrappers, such as ``RepeatDataset``, ask for it."""
+
+    def __getitem__(self, index: int | SampleDraw) -> dict[str, Any]:
         """Returns a sample.
 
         Args:
@@ -92,7 +95,7 @@ class ClearImageDataset(Dataset):
             KTDNError: If an image cannot be read, or is smaller than the crop.
         """
         failures = {}
-        if not isinstance(index, Draw):
+        if not isinstance(index, SampleDraw):
             sample = self.dataset[index]
         elif self.on_error == "skip":
             sample = SkippingDataset(SeededDataset(self.dataset, self.seed))[index]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import logging
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -15,69 +18,61 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from mmengine.evaluator import Evaluator
+from mmengine.fileio.backends import backends
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from mmengine.visualization import Visualizer
 from torch import nn
-from torch.optim import Optimizer
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.mmengine.build_errors import BUILDING, arguments, explain, find, suggest_type
+from ktdn_plugin.mmengine.build_errors import BUILDING, arguments, explain, find, parts_of
+from ktdn_plugin.mmengine.loops import Idle
+from ktdn_plugin.mmengine.restorer import Restorer, without_pretrained
 from ktdn_plugin.mmengine.samplers import SeededSampler
-from ktdn_plugin.mmengine.stand_ins import (
-    PLAIN,
-    Idle,
-    Unread,
-    as_list,
-    as_mapping,
-    check_backend,
-    quiet,
-)
 
 NAME = "ktdn_dry_run"
 MAKERS = ("mmengine", "ktdn_plugin", "torch")
 """Whose parts are built; those of others may do more when they are built than be there."""
 
+TYPES = ("type", "ema_type", "constructor")
+"""Keys that name what is built."""
+
+REGISTRIES = [item for item in vars(root).values() if isinstance(item, root.Registry)]
+MOST_WORKERS, MOST_IMAGES = 1000, 1_000_000  # with more a run would never begin, nor end
 DEFAULT_HOOKS = (
     "runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint",
 )  # fmt: skip
-
-MOST = {"batch_size": 1_000_000, "num_workers": 1000}
-"""More of these nobody has the memory, or the processes, for: the run would never begin."""
 
 
 class DryRun(Runner):
     """A Runner that has a run's parts, but neither logs nor writes.
 
     Its parts are built by mmengine's own methods, each by itself, so that one problem does not hide
-    the next. Data, model and weights of others than mmengine, torch and this package are not built.
+    the next. What is of others than mmengine, torch and this package, or is built from it, is not
+    built; the networks in our models alone are.
 
     Args:
         cfg: The config; it is not changed.
         training: Whether it is to be trained by; tested if not.
-        reads_files: Whether datasets and models, which need files, are built as well.
 
     Attributes:
         problems: One line for each part that cannot be built, with its key.
-        hooks: The hooks.
-        loaders: ``train_dataloader`` and the like, as far as they can be built.
-        evaluators: ``val_evaluator`` and the like to their metrics.
+        foreign: The keys of the parts that are not built.
+        parts: What is built, by its key: hooks, loaders, metrics, loops.
     """
 
-    def __init__(self, cfg: Config, *, training: bool, reads_files: bool = True) -> None:
+    def __init__(self, cfg: Config, *, training: bool) -> None:
         self.cfg = copy.deepcopy(cfg)
         self.problems: list[str] = []
-        self.loaders: dict[str, Any] = {}
-        self.evaluators: dict[str, list[Any]] = {}
-        self.reads_files = reads_files
+        self.foreign: list[str] = []
+        self.parts: dict[str, Any] = {}
         self._work_dir, self._log_dir, self._experiment_name = "", "", NAME
         self._rank, self._world_size = get_dist_info()
         self._distributed = cfg.get("launcher", "none") != "none"
         self._seed = 0
-        self._randomness_cfg: dict[str, Any] = {}
-        self._hooks: list[Hook] = []
+        self._hooks: list[Hook] = [Hook()]  # the others' priorities are compared with its one
         self.logger: Any = logging.Logger(NAME, logging.CRITICAL)
         self.visualizer: Any = SimpleNamespace()
         self.model: Any = None
@@ -87,265 +82,290 @@ class DryRun(Runner):
         with quiet():
             self._build_environment()
             self._build_hooks()
-            phases = ("train", "val") if training else ("test",)
-            for phase in phases:
-                if self.cfg.get(f"{phase}_dataloader") is not None:
-                    self._build_loader(f"{phase}_dataloader")
-            for phase in ("val", "test"):
-                self._build_metrics(f"{phase}_evaluator")
-                self._build_loop(phase, f"{phase}_cfg" if phase in phases else "")
+            for phase in ("train", "val") if training else ("test",):
+                self._build_phase(phase)
+            self._build_model()
             if training:
-                self._build_loop("train", "train_cfg")
-        # One that needs the model's own parameters waits for the model.
-        wrapper = self.cfg.get("optim_wrapper")
-        if training and not (isinstance(wrapper, Mapping) and "constructor" in wrapper):
-            self.build_training(nn.Linear(1, 1))
+                self._build_training()
+
+    def of(self, kind: type[Any]) -> dict[str, Any]:
+        """Returns the parts of a kind, by their keys."""
+        return {where: part for where, part in self.parts.items() if isinstance(part, kind)}
+
+    def attempt(self, where: str, section: Any, build: Callable[[Any], Any]) -> Any:
+        """Builds a part, and notes what is raised as a problem.
+
+        Args:
+            where: The part's key.
+            section: What the config says of it.
+            build: What is called with a copy of it.
+
+        Returns:
+            What was built; None where that failed, or where it is another library's.
+        """
+        if _is_foreign(section):
+            self.foreign.append(where)
+            return None
+        with self.part(where, section):
+            self.parts[where] = build(copy.deepcopy(section))
+            return self.parts[where]
+        return None
 
     @contextmanager
-    def part(self, where: str, section: Any = None) -> Iterator[None]:
+    def part(self, where: str, section: Any) -> Iterator[None]:
         """Notes what is raised in it as a problem of a part of the config."""
         try:
             yield
         except BUILDING as error:
-            problems = explain(error, section, where)
-            self.problems += [line for line in problems if line not in self.problems]
-
-    def build_training(self, model: nn.Module) -> None:
-        """Builds what a training needs beside a model, and steps the schedules once.
-
-        Args:
-            model: The model, which is not changed.
-        """
-        self.model = model
-        with quiet():
-            self._build_optimizer()
-            if isinstance(self.optim_wrapper, OptimWrapper) and self.loaders.get(
-                "train_dataloader"
-            ):
-                self._build_schedules()
-            for hook, where, section in self._built_hooks:
-                if type(hook) is EMAHook:
-                    with self.part(where, section):
-                        hook.before_run(self)
+            lines = explain(error, section, where)
+            self.problems += [line for line in lines if line not in self.problems]
 
     def _build_environment(self) -> None:
         cfg = self.cfg
-        randomness = cfg.get("randomness", {"seed": None})
-        with self.part("randomness", randomness):
-            randomness = as_mapping(randomness)
-            # A seed that is drawn would be drawn together with other processes.
-            given = {key: value for key, value in randomness.items() if value is not None}
-            self.set_randomness(**{**dict.fromkeys(randomness, 0), **given})
-            self._seed = 0
-        environment = cfg.get("env_cfg", {})
-        with self.part("env_cfg", environment):
-            processes = as_mapping(environment).get("mp_cfg", {})
-            max(environment.get("resource_limit", 0), 0)
-            with self.part("env_cfg.mp_cfg", processes):
-                set_multi_processing(**processes, distributed=self._distributed)
-        with self.part("log_level"):
-            logging.Logger(NAME).setLevel(cfg.get("log_level", "INFO"))
-        with self.part("log_processor", cfg.get("log_processor")):
-            processor = self.build_log_processor(cfg.get("log_processor") or {})
-            [0.0][-processor.window_size :]
-        if "compile" in cfg and not isinstance(cfg.compile, (bool, Mapping, type(None))):
+        self.attempt("randomness", cfg.get("randomness", {"seed": None}), self._seed_generators)
+        self.attempt("env_cfg", cfg.get("env_cfg", {}), self._set_up)
+        level = cfg.get("log_level", "INFO")
+        with self.part("log_level", {}):
+            logging.Logger(NAME).setLevel(level)
+        self.attempt("log_processor", cfg.get("log_processor") or {}, self.build_log_processor)
+        self.attempt("visualizer", cfg.get("visualizer") or {"type": "Visualizer"}, self._show)
+        if not isinstance(cfg.get("compile"), (bool, Mapping, type(None))):
             self.problems.append(f"compile: {cfg.compile!r} must be True, False or a dict")
-        visualizer = copy.deepcopy(cfg.get("visualizer"))
-        with self.part("visualizer", visualizer):
-            before = dict(Visualizer._instance_dict)
-            try:
-                if self._is_built_here(visualizer or {"type": "Visualizer"}, root.VISUALIZERS):
-                    self.build_visualizer(visualizer)
-            finally:
-                # The run's own, which may have the same name, writes to another folder.
-                Visualizer._instance_dict.clear()
-                Visualizer._instance_dict.update(before)
+
+    def _seed_generators(self, section: Any) -> None:
+        # A seed that is drawn would be drawn together with other processes.
+        self.set_randomness(**{key: 0 if one is None else one for key, one in section.items()})
+        self._seed = 0
+
+    def _set_up(self, section: Any) -> None:
+        max(section.get("resource_limit", 0), 0)
+        processes = section.get("mp_cfg", {})
+        with self.part("env_cfg.mp_cfg", processes):
+            set_multi_processing(**processes, distributed=self._distributed)
+
+    def _show(self, section: Any) -> None:
+        # The run's own, which may have the same name, writes to another folder.
+        before = dict(Visualizer._instance_dict)
+        try:
+            self.build_visualizer(section)
+        finally:
+            Visualizer._instance_dict.clear()
+            Visualizer._instance_dict.update(before)
 
     def _build_hooks(self) -> None:
-        self._built_hooks: list[tuple[Hook, str, Any]] = []
         hooks = self.cfg.get("default_hooks") or {}
         with self.part("default_hooks", hooks):
-            for name, section in as_mapping(hooks).items():
+            for name, section in hooks.items():
                 before = len(self.problems)
-                if section is not None:
+                if section is not None or name not in DEFAULT_HOOKS:
                     self._build_hook(f"default_hooks.{name}", section)
                 if len(self.problems) > before and name not in DEFAULT_HOOKS:
                     self.problems[-1] += did_you_mean(name, DEFAULT_HOOKS)
-        hooks = self.cfg.get("custom_hooks") or ()
-        with self.part("custom_hooks", hooks):
-            for number, section in enumerate(as_list(hooks)):
+        hooks = self.cfg.get("custom_hooks")
+        with self.part("custom_hooks", {}):
+            for number, section in enumerate(() if hooks is None else hooks):
                 self._build_hook(f"custom_hooks.{number}", section)
 
     def _build_hook(self, where: str, section: Any) -> None:
-        with self.part(where, section):
-            if not self._is_built_here(section, root.HOOKS):
-                return
-            before = {id(hook) for hook in self._hooks}
-            self.register_hook(copy.deepcopy(section))
-            (hook,) = (one for one in self._hooks if id(one) not in before)
-            self._built_hooks.append((hook, where, section))
-            if isinstance(hook, CheckpointHook):
-                # It hands on what it does not know, when it saves for the first time.
-                known = [*arguments(Runner.save_checkpoint), *arguments(CheckpointHook)]
-                for key in hook.args:
-                    if key not in known:
-                        taker = type(hook).__name__
-                        self.problems.append(
-                            f"{where}.{key}: {taker} takes no '{key}'{did_you_mean(key, known)}"
-                        )
-            if getattr(hook, "backend_args", None):
-                check_backend(hook.backend_args)
-            if "interval" in vars(hook):
-                with self.part(f"{where}.interval"):
-                    hook.every_n_train_iters(SimpleNamespace(iter=0), hook.interval)
+        hook = self.attempt(where, section, self._register)
+        if isinstance(hook, CheckpointHook):
+            # What is wrong with these it finds when it saves for the first time.
+            known = [*arguments(Runner.save_checkpoint), *arguments(CheckpointHook)]
+            self.problems += [
+                f"{where}.{key}: CheckpointHook takes no '{key}'{did_you_mean(key, known)}"
+                for key in hook.args
+                if key not in known
+            ]
+            with self.part(f"{where}.backend_args", hook.backend_args):
+                name = (hook.backend_args or {}).get("backend", "local")
+                if name not in backends:
+                    raise KTDNError(f"there is no backend '{name}'{did_you_mean(name, backends)}")
+        if "interval" in vars(hook or self):
+            with self.part(f"{where}.interval", {}):
+                hook.every_n_train_iters(self, hook.interval)
 
-    def _is_built_here(self, section: Any, registry: root.Registry) -> bool:
-        """Checks that a part names a type that there is.
+    def _register(self, section: Any) -> Hook:
+        before = {id(hook) for hook in self._hooks}
+        self.register_hook(section)
+        (hook,) = (one for one in self._hooks if id(one) not in before)
+        return hook
 
-        Raises:
-            KTDNError: If it does not.
-        """
-        if not isinstance(section, Mapping):
-            if isinstance(section, PLAIN):
-                raise KTDNError(f"{section!r} must be a dict(type=...)")
-            return False  # made by the config itself
-        if "type" not in section or not isinstance(section["type"], str):
-            return True
-        item = find(section["type"], registry)
-        module = str(getattr(item, "__module__", ""))
-        return item is None or module.partition(".")[0] in MAKERS
-
-    def _build_loader(self, key: str) -> None:
-        section = self.cfg[key]
-        with self.part(key, section):
-            section = dict(copy.deepcopy(as_mapping(section)))
-            for name, most in MOST.items():
-                if isinstance(section.get(name), int) and section[name] > most:
-                    raise KTDNError(f"{name}: {section[name]} is more than {most:,}")
-            for name in ("sampler", "batch_sampler"):
-                if isinstance(section.get(name), (str, int, float)):
-                    self.problems.append(
-                        f"{key}.{name}: {section[name]!r} must be a dict(type=...)"
-                    )
-                    return
-            if section.get("dataset") is None:
-                self.problems.append(f"{key}.dataset: missing")
-                return
-            if not self.reads_files or not self._is_built_here(section["dataset"], root.DATASETS):
-                self.check_type(section["dataset"], root.DATASETS, f"{key}.dataset")
-                section["dataset"] = Unread()
-            self.loaders[key] = self.build_dataloader(section, seed=0)
-
-    def check_type(self, section: Any, registry: root.Registry, where: str) -> None:
-        """Notes a section whose type is missing or unknown as a problem."""
-        if not isinstance(section, Mapping):
-            if isinstance(section, PLAIN):
-                self.problems.append(f"{where}: {section!r} must be a dict(type=...)")
-        elif "type" not in section:
-            self.problems.append(f"{where}.type: missing")
-        elif find(section["type"], registry) is None:
-            hint = suggest_type(section["type"], registry)
-            self.problems.append(f"{where}.type: there is no '{section['type']}'{hint}")
-
-    def _build_metrics(self, key: str) -> None:
-        section = self.cfg.get(key)
-        if section is None:
-            return
-        self.evaluators[key] = []
-        with self.part(key, section):
-            if isinstance(section, Mapping) and "metrics" in section:
-                if self._is_built_here({"type": "Evaluator", **section}, root.EVALUATOR):
-                    metrics = self.build_evaluator(copy.deepcopy(section)).metrics
-                    self.evaluators[key] = list(metrics)
-                return
-            several = isinstance(section, (list, tuple))
-            for number, one in enumerate([section] if not several else section):
-                where = f"{key}.{number}" if several else key
-                with self.part(where, one):
-                    if not isinstance(one, (Mapping, *PLAIN)):
-                        continue
-                    if not several and not isinstance(one, Mapping):
-                        raise KTDNError(f"{one!r} must be a list of dict(type=...)")
-                    if self._is_built_here(one, root.METRICS):
-                        self.evaluators[key].append(root.METRICS.build(one))
-
-    def _build_loop(self, phase: str, key: str) -> None:
-        loader = self.loaders.get(f"{phase}_dataloader")
-        section = self.cfg.get(key) if key else None
+    def _build_phase(self, phase: str) -> None:
+        """Builds loader, metrics and loop."""
+        key, evaluator = f"{phase}_dataloader", f"{phase}_evaluator"
+        loader = None
+        if self.cfg.get(key) is not None and self._has_sections(key):
+            loader = self.attempt(key, self.cfg[key], lambda one: self.build_dataloader(one, 0))
+        self._build_metrics(evaluator)
+        section = self.cfg.get(f"{phase}_cfg")
         if section is None or loader is None:
             return
         setattr(self, f"_{phase}_dataloader", Idle(loader))
         setattr(self, f"_{phase}_evaluator", Evaluator([]))
-        with self.part(key, section):
-            if not self._is_built_here(
-                {"type": "IterBasedTrainLoop", **as_mapping(section)}, root.LOOPS
-            ):
-                return
-            loop = getattr(self, f"build_{phase}_loop")(section)
-            endless = isinstance(loader.sampler, (SeededSampler, InfiniteSampler))
-            if phase == "train":
-                self._train_loop = loop
-                if endless and isinstance(loop, EpochBasedTrainLoop):
-                    raise KTDNError(
-                        f"the first epoch of {type(loop).__name__} would never come to an end with "
-                        f"{type(loader.sampler).__name__}; take train_cfg = dict(type="
-                        "'SeededTrainLoop', max_iters=...), or the sampler dict(type="
-                        "'DefaultSampler', shuffle=True)"
-                    )
-                return
-            if endless:
-                raise KTDNError(
-                    f"{phase}_dataloader.sampler: {type(loader.sampler).__name__} never comes to "
-                    "an end; take dict(type='DefaultSampler', shuffle=False)"
+        build = getattr(self, f"build_{phase}_loop")
+        loop = self.attempt(f"{phase}_cfg", section, build)
+        endless = isinstance(loader.sampler, (SeededSampler, InfiniteSampler))
+        if loader.num_workers > MOST_WORKERS:
+            self.problems.append(f"{key}.num_workers: {loader.num_workers} are too many")
+        if endless and (loader.batch_size or 1) > MOST_IMAGES:
+            self.problems.append(f"{key}.batch_size: {loader.batch_size} fit into no memory")
+        if phase == "train":
+            self._train_loop = loop
+            if endless and isinstance(loop, EpochBasedTrainLoop):
+                self.problems.append(
+                    f"train_cfg: the first epoch of {type(loop).__name__} would never come to an "
+                    f"end with {type(loader.sampler).__name__}; take train_cfg = dict(type="
+                    "'SeededTrainLoop', max_iters=...), or the sampler dict(type="
+                    "'DefaultSampler', shuffle=True)"
                 )
-            with torch.autocast("cpu", enabled=loop.fp16):
+        elif endless and loop is not None:
+            self.problems.append(
+                f"{key}.sampler: {type(loader.sampler).__name__} never comes to an end; take "
+                "dict(type='DefaultSampler', shuffle=False)"
+            )
+        elif loop is not None:
+            with self.part(f"{phase}_cfg", section), torch.autocast("cpu", enabled=loop.fp16):
                 pass
 
-    def _build_optimizer(self) -> None:
-        section = copy.deepcopy(self.cfg.get("optim_wrapper"))
-        with self.part("optim_wrapper", section):
-            wrapped = {"optimizer", "constructor"} & set(as_mapping(section))
-            if not wrapped and any(not isinstance(one, OptimWrapper) for one in section.values()):
-                self.problems.append("optim_wrapper.optimizer: missing")
-                return
-            if "constructor" not in section and not isinstance(section["optimizer"], Optimizer):
-                before = len(self.problems)
-                self.check_type(section["optimizer"], root.OPTIMIZERS, "optim_wrapper.optimizer")
-                if len(self.problems) > before:
-                    return
-            self.optim_wrapper = self.build_optim_wrapper(section)
-            wrapper = self.optim_wrapper
-            if isinstance(wrapper, OptimWrapper) and getattr(wrapper, "clip_grad_kwargs", None):
-                parameter = nn.Parameter(torch.zeros(1))
-                parameter.grad = torch.ones(1)
-                wrapper.clip_func([parameter], **wrapper.clip_grad_kwargs)
-            with self.part("auto_scale_lr", self.cfg.get("auto_scale_lr")):
-                self._train_dataloader = self.loaders.get("train_dataloader")
-                if self._train_dataloader is not None:
-                    self.scale_lr(wrapper, self.cfg.get("auto_scale_lr"))
+    def _has_sections(self, where: str) -> bool:
+        """Finds what mmengine would take as it is, and stumble over later."""
+        section = self.cfg[where]
+        if not isinstance(section, Mapping):
+            return True
+        problems = [
+            f"{where}.{name}: {section[name]!r} must be a dict(type=...)"
+            for name in ("dataset", "sampler", "batch_sampler", "optimizer")
+            if isinstance(section.get(name), (str, int, float))
+        ]
+        if where.endswith("dataloader"):
+            needed = "dataset"
+        else:
+            needed = "optimizer" if "type" in section and "constructor" not in section else ""
+        if needed and section.get(needed) is None:
+            problems.append(f"{where}.{needed}: missing")
+        self.problems += problems
+        return not problems
+
+    def _build_metrics(self, key: str) -> None:
+        section = self.cfg.get(key)
+        if isinstance(section, (list, tuple)):
+            for number, one in enumerate(section):
+                self.attempt(f"{key}.{number}", one, lambda one: Evaluator([one]).metrics[0])
+        elif section is not None:
+            self.attempt(key, section, self.build_evaluator)
+
+    def _build_model(self) -> None:
+        """Builds a model of ours; it is left on the CPU."""
+        section = self.cfg.get("model")
+        if section is None:
+            return
+        item = find(section, root.MODELS) if isinstance(section, dict) else None
+        if item is not None and not is_ours(item):
+            self.foreign.append("model")
+            return
+        with self.part("model", section):
+            if isinstance(section, dict):
+                if self.cfg.get("data_preprocessor") is not None:
+                    section.setdefault("data_preprocessor", self.cfg.data_preprocessor)
+                # It would go to this process' GPU, and the teacher beside it would not.
+                off = {"sync_bn": False} if item is not None else {}
+                section = {**without_pretrained(section, files=False), **off}
+            self.model = self.build_model(section)
+
+    def _build_training(self) -> None:
+        """Builds what a training needs beside a model, and steps the schedules once."""
+        section = self.cfg.get("optim_wrapper")
+        if self.model is None:
+            if isinstance(section, Mapping) and "constructor" in section:
+                return  # it may need the model's own parameters
+            self.model = nn.Linear(1, 1, bias=False)
+        if section is not None and self._has_sections("optim_wrapper"):
+            self.optim_wrapper = self.attempt("optim_wrapper", section, self._build_optimizer)
+        if isinstance(self.optim_wrapper, OptimWrapper):
+            if "train_dataloader" in self.parts:
+                self._train_dataloader = self.parts["train_dataloader"]
+                scale = self.cfg.get("auto_scale_lr")
+                self.attempt(
+                    "auto_scale_lr", scale, lambda one: self.scale_lr(self.optim_wrapper, one)
+                )
+            if self._train_loop is not None:
+                self._build_schedules()
+        for where, hook in self.of(EMAHook).items():
+            if type(hook) is EMAHook and not _is_foreign(hook.ema_cfg):
+                with self.part(where, dict(parts_of(self.cfg._cfg_dict))[where]):
+                    hook.before_run(self)
+
+    def _build_optimizer(self, section: Any) -> Any:
+        optimizer = section.get("optimizer") if isinstance(section, Mapping) else None
+        if isinstance(optimizer, Mapping) and find(optimizer, root.OPTIMIZERS) is None:
+            root.OPTIMIZERS.build(optimizer)  # which says it better than what builds the wrapper
+        wrapper = self.build_optim_wrapper(section)
+        if getattr(wrapper, "clip_grad_kwargs", None):
+            parameter = nn.Parameter(torch.zeros(1))
+            parameter.grad = torch.ones(1)
+            wrapper.clip_func([parameter], **wrapper.clip_grad_kwargs)
+        return wrapper
 
     def _build_schedules(self) -> None:
         section = self.cfg.get("param_scheduler")
-        if section is None:
-            return
-        if not isinstance(section, (Mapping, list, tuple)):
-            self.problems.append(f"param_scheduler: {section!r} must be a list of dict(type=...)")
-            return
-        several = isinstance(self.optim_wrapper, Mapping)
         with self.part("param_scheduler", section):
-            if isinstance(section, Mapping) and "type" not in section and not several:
-                raise KeyError("type")
+            if isinstance(section, Mapping) and not isinstance(
+                self.optim_wrapper, OptimWrapperDict
+            ):
+                section["type"]
             self._check_scheduler_cfg(section)
-            listed = [("", section)]
-            if isinstance(section, (list, tuple)):
-                listed = [(f".{number}", one) for number, one in enumerate(section)]
-            for place, one in listed:
-                with self.part(f"param_scheduler{place}", one):
-                    built = self.build_param_scheduler(one)
-                    for scheduler in built if isinstance(built, list) else ():
-                        scheduler.step()
+            several = isinstance(section, (list, tuple))
+            for number, one in enumerate(section if several else [section]):
+                where = f"param_scheduler.{number}" if several else "param_scheduler"
+                if one is not None:
+                    self.attempt(where, one, self._schedule)
+
+    def _schedule(self, section: Any) -> Any:
+        built = self.build_param_scheduler(section)
+        for scheduler in built if isinstance(built, list) else ():
+            scheduler.step()
+        return built
 
     @property
     def train_dataloader(self) -> Any:
         """The training data; mmengine's own builds the loop first."""
-        return self.loaders["train_dataloader"]
+        return self.parts["train_dataloader"]
+
+
+def is_ours(item: Any) -> bool:
+    """Returns whether something is a model of ours, and not one that others derived from it."""
+    is_model = isinstance(item, type) and issubclass(item, Restorer)
+    return is_model and maker_of(item) in MAKERS
+
+
+def maker_of(item: Any) -> str:
+    """Returns the package that a class or a function is from."""
+    return str(getattr(item, "__module__", "")).partition(".")[0]
+
+
+def _is_foreign(section: Any) -> bool:
+    """Returns whether a part, or one that it is built from, is another library's."""
+    for _, one in parts_of(section):
+        for key in TYPES if isinstance(one, Mapping) else ():
+            found = [find(one, registry, key) for registry in REGISTRIES if key in one]
+            if any(item is not None and maker_of(item) not in MAKERS for item in found):
+                return True
+    return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps to itself what is going to be said when the run begins."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    silence = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(silence),
+            contextlib.redirect_stderr(silence),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

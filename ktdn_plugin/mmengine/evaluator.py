@@ -1,4 +1,4 @@
-"""Measures with anybody's metrics, one of which may fail: validation goes on without it."""
+"""Measures with anybody's metrics, one of which may fail: validation continues without it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TolerantEvaluator(Evaluator):
             try:
                 return compute(results)
             except Exception as error:  # anybody's metric
-                MMLogger.get_current_instance().warning(f"{name}: no figure ({_reason(error)})")
+                MMLogger.get_current_instance().warning(f"{name}: no value ({_reason(error)})")
                 return {name: None}
 
         return guarded

@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader
 
 from ktdn_plugin.data.order import seed_iteration
 from ktdn_plugin.data.skipping import AT_MOST, SkipCount
-from ktdn_plugin.data.workers import explaining_workers
+from ktdn_plugin.data.workers import worker_failures_as_errors
 from ktdn_plugin.errors import KTDNError, NotFiniteError, PreemptedError
 from ktdn_plugin.mmengine.registry import LOOPS
 from ktdn_plugin.mmengine.restorer import NOT_FINITE_ADVICE
 from ktdn_plugin.mmengine.samplers import SeededSampler
 from ktdn_plugin.training import distributed
 from ktdn_plugin.training.precision import match_state
-from ktdn_plugin.training.preemption import noticing_signals, shield_workers
+from ktdn_plugin.training.preemption import defer_signals, shield_workers
 from ktdn_plugin.training.resuming import compare_progress
 
 PROGRESS = "ktdn_progress"
@@ -36,7 +36,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
     """mmengine's loop over iterations, whose randomness follows from the seed and the iteration.
 
     mmengine's own reads all data that a resumed training has seen before, to throw it away, and
-    goes on with other random numbers. This one goes on where it was, at once.
+    continues with other random numbers. This one resumes where it stopped, at once.
 
     Args:
         runner: The runner.
@@ -73,7 +73,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             loader = runner.build_dataloader(loader, seed=runner.seed)
         # The parent would start the workers at once, on data that a resumed training is past.
         super().__init__(
-            runner, _Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
+            runner, Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
         )
         self.dataloader: Any = loader
         shield_workers(loader)
@@ -102,8 +102,8 @@ class SeededTrainLoop(IterBasedTrainLoop):
         if self.runner.val_loop is not None:
             shield_workers(self.runner.val_loop.dataloader)
         with (
-            explaining_workers("train_dataloader", "num_workers"),
-            noticing_signals() as self.signalled,
+            worker_failures_as_errors("train_dataloader", "num_workers"),
+            defer_signals() as self.signalled,
         ):
             self.runner.call_hook("before_train")
             self.runner.call_hook("before_train_epoch")
@@ -131,7 +131,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         return self.runner.model
 
     def _go_on_after(self) -> int:
-        """Returns the samples that were taken before; says in the log what is another than then."""
+        """Returns the samples that were taken before; logs what has changed since."""
         sampler, hub = self.dataloader.sampler, self.runner.message_hub
         batch = self.dataloader.batch_size * sampler.world_size
         self._terms = {
@@ -215,11 +215,17 @@ class SeededTrainLoop(IterBasedTrainLoop):
             )
 
 
-class _Idle:
-    """A data loader that gives nothing yet."""
+class Idle:
+    """A data loader that yields nothing yet."""
 
-    def __init__(self, dataloader: DataLoader) -> None:
-        self.dataset = dataloader.dataset
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
+
+    def __len__(self) -> int:
+        return len(self._loader)

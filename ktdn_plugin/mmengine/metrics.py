@@ -1,4 +1,4 @@
-"""PSNR and SSIM as metrics of mmengine's: the core's figures, image by image."""
+"""PSNR and SSIM as mmengine metrics: the core's values, image by image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.metrics import RGB8, SSIM_WINDOW, describe_missing, psnr, ssim, to_rgb8
+from ktdn_plugin.metrics import RGB8, describe_missing, psnr, ssim, to_rgb8
 from ktdn_plugin.mmengine.registry import METRICS
 
 COLLECT_DEVICES = ("cpu", "gpu", "npu")
 
 
 class ImageMetric(BaseMetric):
-    """The mean over images of a figure for each, on 8-bit RGB at full size.
+    """The mean over images of a metric, on 8-bit RGB at full size.
 
     Raises:
         KTDNError: If an argument is wrong; in measuring, if there are no clear images.
@@ -26,7 +26,6 @@ class ImageMetric(BaseMetric):
 
     default_prefix = ""  # None is warned of
     measure: Callable[[RGB8, RGB8, int], float]
-    LEAST = 1  # shortest side of an image, without its border
 
     def __init__(
         self, crop_border: int = 0, collect_device: str = "gpu", prefix: str | None = None
@@ -38,10 +37,11 @@ class ImageMetric(BaseMetric):
             )
         if collect_device not in COLLECT_DEVICES:
             raise KTDNError(
-                f"{name}.collect_device: {collect_device!r} is none of {', '.join(COLLECT_DEVICES)}"
+                f"{name}.collect_device: {collect_device!r} is not one of "
+                f"{', '.join(COLLECT_DEVICES)}"
             )
         if prefix is not None and not isinstance(prefix, str):
-            raise KTDNError(f"{name}.prefix: {prefix!r} must be a text")
+            raise KTDNError(f"{name}.prefix: {prefix!r} must be a string")
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.crop_border = crop_border
 
@@ -61,7 +61,7 @@ class ImageMetric(BaseMetric):
             images = to_rgb8(sample["dehazed"]), to_rgb8(sample["clear"])
             try:
                 self.results.append((type(self).measure(*images, self.crop_border), name, ""))
-            except ValueError as error:  # validation goes on without this image
+            except ValueError as error:  # validation continues without this image
                 self.results.append((math.nan, name, str(error)))
 
     def compute_metrics(self, results: list[tuple[float, str, str]]) -> dict[str, float | None]:
@@ -114,4 +114,3 @@ class SSIM(ImageMetric):
     """
 
     measure = staticmethod(ssim)
-    LEAST = SSIM_WINDOW

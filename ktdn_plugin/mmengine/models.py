@@ -1,4 +1,4 @@
-"""The two stages of training as models of mmengine's: the teacher, and the distiller."""
+"""The two stages of training as mmengine models: the teacher, and the distiller."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ktdn_plugin.training.steps import (
 
 @MODELS.register_module()
 class KTDNTeacher(Restorer):
-    """Trains a network to give back the clear images it is shown.
+    """Trains a network to reconstruct the clear images it is shown.
 
     Source: Wu et al., CVPRW 2020, the teacher network.
 
@@ -131,7 +131,7 @@ class KTDNDistiller(Restorer):
 
     Raises:
         KTDNError: If the teacher's checkpoint is missing or another network's, its head needs no
-            features, or features cannot be had.
+            features, or features are not available.
     """
 
     NETWORK = "student"
@@ -256,7 +256,7 @@ def _name_compared(
 
 
 class _Shared:
-    """Holds the teacher out of torch's sight.
+    """Hides the teacher from torch.
 
     It is not among the parameters, not in checkpoints, and copies of the model, such as the one
     that averages its weights, have the same one.

@@ -1,4 +1,4 @@
-"""What the models of both stages share: a network that gives an image for an image."""
+"""What the models of both stages share: a network that maps images to images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError, NotFiniteError
-from ktdn_plugin.foreign_networks import explaining_sizes
 from ktdn_plugin.mmengine.registry import MODELS
+from ktdn_plugin.other_networks import size_failures_as_errors
 from ktdn_plugin.training.batch_norm import synchronize
 from ktdn_plugin.training.precision import apply_speed_options
 from ktdn_plugin.training.steps import Step
@@ -26,13 +26,13 @@ Samples = Sequence[BaseDataElement]
 PREPROCESSOR = {"type": "ktdn_plugin.DehazingDataPreprocessor"}
 
 NOT_FINITE_ADVICE = (
-    "look at these images, lower the learning rate, or set optim_wrapper.clip_grad; --resume goes "
+    "check these images, lower the learning rate, or set optim_wrapper.clip_grad; --resume goes "
     "on from the last checkpoint"
 )
 
 
 class Restorer(BaseModel):
-    """What both stages share: a network that gives an image for an image.
+    """What both stages share: a network that maps images to images.
 
     The three modes are mmengine's: ``tensor`` gives the network's images, ``predict`` data elements
     with ``dehazed`` images in [0, 1], ``loss`` the losses.
@@ -64,7 +64,7 @@ class Restorer(BaseModel):
         given = {_log_name(type(self), key): options for key, options in losses.items() if options}
         if not given:
             raise KTDNError(
-                f"{type(self).__name__}: no image loss is given; give pixel_loss, laplacian_loss, "
+                f"{type(self).__name__}: no image loss is given; set pixel_loss, laplacian_loss, "
                 "..."
             )
         self.image_losses = nn.ModuleDict(
@@ -101,7 +101,7 @@ class Restorer(BaseModel):
         if mode == "predict":
             return self._predict(inputs, data_samples)
         if mode != "loss":
-            raise ValueError(f"mode '{mode}' is none of tensor, predict, loss")
+            raise ValueError(f"mode '{mode}' is not one of tensor, predict, loss")
         clear = clear_images(data_samples)
         self.batch_names = [str(sample.get("name", "")) for sample in data_samples or ()]
         losses = self.step(inputs, clear).losses
@@ -116,7 +116,7 @@ class Restorer(BaseModel):
         """Adds the losses up, as mmengine does; the log gets the mean over all processes.
 
         Raises:
-            NotFiniteError: If one is not finite in any process; nothing is learnt from it.
+            NotFiniteError: If one is not finite in any process; nothing is learned from it.
         """
         total, log = super().parse_losses(losses)
         own = torch.stack([value.detach() for value in log.values()])
@@ -138,7 +138,7 @@ class Restorer(BaseModel):
 
     def _predict(self, inputs: Tensor, data_samples: Samples | None) -> list[BaseDataElement]:
         name = str(data_samples[0].get("name", "")) if data_samples else "the batch"
-        with explaining_sizes(self.network, inputs, name):
+        with size_failures_as_errors(self.network, inputs, name):
             images = self.network(inputs).clamp(0, 1)
         samples = data_samples or [BaseDataElement() for _ in images]
         results = []
@@ -190,7 +190,7 @@ def clear_images(data_samples: Samples | None) -> Tensor:
     """
     if not data_samples or not all("clear" in sample for sample in data_samples):
         raise KTDNError(
-            "there are no clear images to learn from: the dataset's samples need 'data_samples' "
-            "with 'clear', such as PairedHazeDataset gives"
+            "there are no clear images to train on: the dataset's samples need 'data_samples' "
+            "with 'clear', such as from PairedHazeDataset"
         )
     return torch.stack([sample.clear for sample in data_samples])

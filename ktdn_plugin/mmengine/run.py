@@ -23,7 +23,7 @@ from ktdn_plugin.mmengine.check import check_config, scope_of
 from ktdn_plugin.mmengine.config import load_config
 from ktdn_plugin.mmengine.evaluator import tolerant
 from ktdn_plugin.mmengine.hooks import ResumeHook, RunLogHook
-from ktdn_plugin.mmengine.restorer import without_pretrained
+from ktdn_plugin.mmengine.restorer import Restorer, without_pretrained
 from ktdn_plugin.mmengine.work_dir import archive_earlier_run, find_checkpoint
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.training import distributed
@@ -50,8 +50,8 @@ def build_runner(
     Args:
         config: The config file.
         work_dir: Where the run writes; by default what the config says, or ``work_dirs/NAME``.
-        resume: True goes on from the newest checkpoint of the work directory, if there is one; a
-            path goes on from that one.
+        resume: True resumes from the newest checkpoint of the work directory, if there is one; a
+            path resumes from that one.
         test: A checkpoint to test; without one the Runner is for training.
         overrides: ``key.key=value`` changes to the config.
         launcher: ``none`` recognises torchrun and srun; ``pytorch`` and ``slurm`` insist on one.
@@ -86,9 +86,8 @@ def build_runner(
     with distributed.fail_on_all_ranks(), explaining_parts(source, cfg):
         found = None if test is not None else _checkpoint_to_resume(cfg, resume)
     _agree(cfg, found)
-    _skip_needless_downloads(cfg)
     with distributed.fail_on_all_ranks(), explaining_parts(source, cfg):
-        doubts: list[str] = []
+        doubts = adapt_model(cfg)
         problems = check_config(cfg, training=test is None, warn=doubts.append)
         if distributed.rank() == 0:
             print_lines(*(f"warning: {source}: {line}" for line in doubts), to_stderr=True)
@@ -126,7 +125,7 @@ def _checkpoint_to_resume(cfg: Config, resume: bool | str | Path) -> Path | None
         return Path(resume)
     if cfg.get("resume") and cfg.get("load_from"):
         return Path(cfg.load_from)
-    # A launcher that starts a run again wants it to go on.
+    # A launcher that starts a run again wants it to continue.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
     if resume or restarted or cfg.get("resume"):
         return find_checkpoint(Path(cfg.work_dir))
@@ -138,7 +137,7 @@ def _agree(cfg: Config, found: Path | None) -> None:
     if len(set(everywhere)) > 1:
         raise KTDNError(
             f"{cfg.work_dir}: the processes found different checkpoints to resume from "
-            f"({', '.join(map(str, everywhere))}); the folder must be one that all hosts share"
+            f"({', '.join(map(str, everywhere))}); all hosts must share this folder"
         )
     # Where there is none yet, training starts with what load_from says.
     cfg.resume = found is not None
@@ -155,20 +154,37 @@ def _prepare_test(cfg: Config, checkpoint: str | Path) -> None:
     cfg.load_from, cfg.resume = str(checkpoint), False
     # A test wants the student alone; its teacher may be far away.
     for key in ("teacher", "teacher_checkpoint", "transfer_loss"):
-        if isinstance(cfg.get("model"), dict) and key in cfg.model:
+        if _our_model(cfg) and key in cfg.model:
             cfg.model[key] = None
 
 
-def _skip_needless_downloads(cfg: Config) -> None:
-    """Switches ``pretrained`` off where a checkpoint is loaded over it anyway, in place."""
+def _our_model(cfg: Config) -> type[Restorer] | None:
+    """Returns the class of the config's model, where it is one of ours."""
     model = cfg.get("model")
-    if not cfg.get("load_from") or not isinstance(model, dict):
-        return
     with scope_of(cfg):
-        item = find(model.get("type"), MODELS)
-    network = getattr(item, "NETWORK", None)
-    if isinstance(network, str) and isinstance(model.get(network), dict):
-        model[network] = without_pretrained(model[network])
+        item = find(model, MODELS) if isinstance(model, dict) else None
+    return item if isinstance(item, type) and issubclass(item, Restorer) else None
+
+
+def adapt_model(cfg: Config) -> list[str]:
+    """Changes, in place, what one of our models would be built with for nothing, or wrongly.
+
+    Returns:
+        One line for each change that matters.
+    """
+    item = _our_model(cfg)
+    if item is None:
+        return []
+    network = cfg.model.get(item.NETWORK)
+    if cfg.get("load_from") and isinstance(network, dict):
+        cfg.model[item.NETWORK] = without_pretrained(network)
+    if not cfg.get("sync_bn") or cfg.launcher == "none":
+        return []
+    cfg.sync_bn, cfg.model.sync_bn = None, True
+    return [
+        "sync_bn: torch's conversion drops the activations that timm's batch norms carry; "
+        "model.sync_bn = True is taken instead"
+    ]
 
 
 def _needed_files(cfg: Config) -> dict[str, Any]:
@@ -224,7 +240,7 @@ def test_pipeline(
 
 @contextmanager
 def _leaving() -> Iterator[None]:
-    """Leaves the other processes at the end, and says which one is gone where one is."""
+    """Leaves the process group at the end, and says if another process died."""
     failed = True
     try:
         with distributed.peer_failures_as_errors("--resume"), _explaining_unused():

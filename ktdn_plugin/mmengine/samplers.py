@@ -5,36 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from ktdn_plugin.data.order import Draw, TrainingOrder
+from ktdn_plugin.data.order import SampleDraw, TrainingOrder
+from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.mmengine.registry import DATA_SAMPLERS
 
 
 @DATA_SAMPLERS.register_module()
-class SeededSampler(Sampler[Draw]):
+class SeededSampler(Sampler[SampleDraw]):
     """Endless training samples in an order that follows from the seed alone.
 
     The samples that make an iteration do not depend on how many processes share them, nor does
-    their augmentation. With ``SeededTrainLoop`` a resumed training goes on with the very next one.
+    their augmentation. With ``SeededTrainLoop`` a resumed training continues with the very next
+    one.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset; none of mmengine's wrappers.
         seed: Seed of order and augmentation; mmengine fills in that of ``randomness``.
 
     Attributes:
         start: Samples that all processes together have taken before.
+
+    Raises:
+        KTDNError: If the dataset is a wrapper, whose samples have no seeds.
     """
 
     def __init__(self, dataset: Any, seed: int | None = None) -> None:
+        if isinstance(dataset, (ConcatDataset, RepeatDataset, ClassBalancedDataset)):
+            raise KTDNError(
+                f"SeededSampler: {type(dataset).__name__} hands no seeds on to what is in it; take "
+                "dict(type='InfiniteSampler') and IterBasedTrainLoop"
+            )
         self.length = len(dataset)
         self.seed = sync_random_seed() if seed is None else seed
         self.rank, self.world_size = get_dist_info()
         self.start = 0
         dataset.seed = self.seed
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleDraw]:
         """Returns this process' samples, without end."""
         order = TrainingOrder(
             self.length, 1, self.seed, self.rank, self.world_size, start=self.start

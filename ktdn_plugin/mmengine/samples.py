@@ -18,7 +18,7 @@ from ktdn_plugin.mmengine.config import load_config
 def read_training_samples(path: Path, seed: int | None = None) -> Iterator[TrainingSample]:
     """Yields the samples that a training begins with, in its order, without end.
 
-    They are the very samples where the config's sampler is ``SeededSampler``.
+    They are exactly the samples where the config's sampler is ``SeededSampler``.
 
     Args:
         path: The config file.
@@ -29,7 +29,7 @@ def read_training_samples(path: Path, seed: int | None = None) -> Iterator[Train
     """
     cfg = load_config(path)
     if not isinstance(cfg.get("train_dataloader"), dict):
-        raise KTDNError(f"{path}: has no train_dataloader; name a config that trains")
+        raise KTDNError(f"{path}: has no train_dataloader; give a config that trains")
     if seed is None:
         seed = (cfg.get("randomness") or {}).get("seed") or 0
     seed_generators(seed)

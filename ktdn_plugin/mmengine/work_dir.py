@@ -15,7 +15,7 @@ from ktdn_plugin.training import distributed
 
 
 def find_checkpoint(work_dir: Path) -> Path | None:
-    """Finds the newest checkpoint that can be read; damaged ones are passed over, and named."""
+    """Finds the newest checkpoint that can be read; damaged ones are skipped and reported."""
     numbered = [
         (int(match[1]), path)
         for path in work_dir.glob("*.pth")
@@ -26,12 +26,12 @@ def find_checkpoint(work_dir: Path) -> Path | None:
             if "optimizer" in Checkpoint.read(path).content:
                 return path
         except KTDNError as error:
-            print_lines(f"Passed over while looking for a checkpoint to resume: {error}")
+            print_lines(f"Skipped while looking for a checkpoint to resume: {error}")
     return None
 
 
 def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
-    """Keeps an earlier run's folder under another name: mmengine would write over it.
+    """Renames an earlier run's folder: mmengine would overwrite it.
 
     Args:
         work_dir: The folder.
@@ -46,8 +46,8 @@ def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
         if value and work_dir.absolute() in Path(value).absolute().parents:
             raise KTDNError(
                 f"{key}: {value} lies in the work directory of this very run, which is moved out "
-                "of the way when it starts anew; name another by --work-dir, or use --resume"
+                "of the way when it starts over; choose another with --work-dir, or use --resume"
             )
     if distributed.rank() == 0:
         target = archive_run(work_dir)
-        print_lines(f"An earlier run in {work_dir} is kept as {target}.")
+        print_lines(f"An earlier run in {work_dir} was moved to {target}.")

@@ -1,4 +1,4 @@
-"""The trained networks that come with the package, and names that stand for them."""
+"""The trained networks that ship with the package, and their names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ has them. Its model card is the README.md beside it."""
 
 SHIPPED = ("ktdn_small", "ktdn_tiny")
 DEFAULT = "ktdn_small"
-"""The network that dehazes where none is named."""
+"""The default network for dehazing."""
 
 
 def resolve_checkpoint(checkpoint: str | Path) -> Path:
     """Returns the file that a checkpoint's name or path stands for.
 
     Args:
-        checkpoint: One of :data:`SHIPPED`, or a path. A file of that very name comes first.
+        checkpoint: One of :data:`SHIPPED`, or a path. A file with that name comes first.
 
     Returns:
         The path. Of one that is clearly no name (it has a folder or a suffix), nothing is checked:
@@ -41,7 +41,7 @@ def resolve_checkpoint(checkpoint: str | Path) -> Path:
         return path
     guess = did_you_mean(name, (*SHIPPED, *_beside(path)))
     raise KTDNError(
-        f"{name}: no such checkpoint file, and no trained weights of that name come with the "
+        f"{name}: no such checkpoint file, and no trained weights of that name ship with the "
         f"package{guess}; models: {', '.join(SHIPPED)}; trained "
         "networks: experiments/NAME/models/net_g_best.pth"
     )
@@ -68,9 +68,9 @@ def find_shipped(name: str) -> Path:
     """Returns the file of a network that comes with the package, once its digest is checked.
 
     Raises:
-        KTDNError: If it is missing, or is not what the package came with.
+        KTDNError: If it is missing, or is not the file that the package shipped.
     """
-    again = "install the package again (pip install --force-reinstall --no-deps, and its folder)"
+    again = "reinstall the package (pip install --force-reinstall --no-deps, and its folder)"
     found = sorted(FOLDER.glob(f"{name}-*.safetensors"))
     if not found:
         raise KTDNError(f"{name}: its weights are missing from {FOLDER}; {again}")
@@ -80,5 +80,7 @@ def find_shipped(name: str) -> Path:
     except OSError as error:
         raise KTDNError(f"{path}: cannot be read ({error.strerror or error}); {again}") from error
     if not digest.startswith(path.stem.removeprefix(f"{name}-")):
-        raise KTDNError(f"{path}: is not what the package came with (SHA-256 {digest}); {again}")
+        raise KTDNError(
+            f"{path}: is not the file that the package shipped (SHA-256 {digest}); {again}"
+        )
     return path

@@ -1,4 +1,4 @@
-"""Photographs as people have them: pixels of 8 or 16 bit, and all that a file says beside them.
+"""Photographs as users have them: pixels at 8 or 16 bit, and all metadata.
 
 The only reader and the only writer of image files, whatever they are read for.
 """

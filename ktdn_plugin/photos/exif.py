@@ -1,8 +1,8 @@
-"""EXIF blocks, changed where they lie: what nobody has to understand stays as it is.
+"""EXIF blocks, edited in place: unknown entries stay as they are.
 
 A block is a small TIFF file: a header, then directories of entries of 12 bytes each (TIFF 6.0,
-section 2; EXIF 2.32, section 4.6). To take it apart and to write it anew would move the makers'
-own notes, whose offsets nobody else can mend.
+section 2; EXIF 2.32, section 4.6). To take it apart and to rewrite it would move the makers'
+own notes, whose offsets nobody else can adjust.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXIF_IFD = 0x8769
 _SHORT, _LONG = 3, 4
 _UPRIGHT = 1
 _EXTRA_SAMPLES, _UNASSOCIATED = 338, 2  # TIFF 6.0
-MOST_DIRECTORIES = 10_000  # further ones of a TIFF are not counted
+MOST_DIRECTORIES = 10_000  # of a TIFF; more are ignored
 
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 
@@ -92,7 +92,7 @@ def directories(block: bytes | bytearray) -> list[int]:
 
 
 def first_picture_alone(content: bytes) -> bytes:
-    """Returns a TIFF whose first directory names no further one, so that none is looked at.
+    """Returns a TIFF with its first directory only, so that no other is read.
 
     A single band beside grey or RGB of which the file does not say what it is becomes alpha, or
     Pillow would drop it.

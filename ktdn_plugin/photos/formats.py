@@ -1,4 +1,4 @@
-"""The formats of image files: those that are read and written, and others that people have."""
+"""Image file formats: those that are read and written, and others that users have."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ _BRANDS = {  # ISO/IEC 14496-12, the major brand of a file of boxes
 _CURES = {
     "ZIP": "unpack it",
     "PDF": "export its pictures as PNG or JPEG",
-    "pointer of Git LFS": "fetch the file itself by 'git lfs pull'",
-    "web page": "open its address in a browser, and download the image itself",
+    "pointer of Git LFS": "fetch the file itself with 'git lfs pull'",
+    "web page": "open its address in a browser and download the image itself",
 }
 
 
@@ -119,11 +119,11 @@ def kind_of(content: bytes) -> str | None:
 
 
 def cure_of(kind: str) -> str:
-    """Returns what to do about a file of a kind that is not read."""
+    """Says what to do about a file whose format is not supported."""
     if kind == "DNG" or kind.startswith("camera raw"):
         return _DEVELOP
     if kind.startswith("video"):
-        return "give it the suffix of a video"
+        return "rename it with a video suffix"
     return _CURES.get(kind, _CONVERT)
 
 

@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels, read by Pillow."""
+"""Reads an image file's metadata with Pillow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, ImageCms
 
-from ktdn_plugin.photos.companions import left_out
+from ktdn_plugin.photos.auxiliary import drop_auxiliary
 from ktdn_plugin.photos.exif import PREFIX, reset_orientation, reset_xmp_orientation
 from ktdn_plugin.photos.formats import is_lossless_webp
 from ktdn_plugin.photos.photo import Metadata
@@ -30,7 +30,7 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
     """Reads an image's metadata.
 
     Args:
-        image: The opened image. A PNG's pixels are loaded: some metadata lie behind them.
+        image: The opened image. A PNG's pixels are loaded: some metadata is behind them.
         content: Its file.
         notes: Gets a line for what cannot be taken over.
 
@@ -45,8 +45,8 @@ def read_metadata(image: Image.Image, content: bytes, notes: list[str]) -> tuple
     orientation = reset_orientation(block)
     if "exif" not in image.info:
         text.pop(_RAW_EXIF, None)  # it is in the block now, and would say another orientation
-    xmp, companions = left_out(image, content, _as_bytes(image.info.get("xmp")))
-    notes += [f"left out: {words}" for words in companions]
+    xmp, companions = drop_auxiliary(image, content, _as_bytes(image.info.get("xmp")))
+    notes += [f"dropped: {words}" for words in companions]
     metadata = Metadata(
         exif=bytes(block),
         icc=image.info.get("icc_profile") or b"",
@@ -77,7 +77,7 @@ def to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
         icc: Its profile, or nothing.
         notes: Gets a line for what was done.
     """
-    note = "CMYK became sRGB"
+    note = "CMYK converted to sRGB"
     if icc:
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
@@ -85,7 +85,7 @@ def to_srgb(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
                 image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
         except (ImageCms.PyCMSError, OSError):
-            note += " without its colour profile, which is damaged or of other colours"
+            note += " without its colour profile, which is damaged or not for CMYK"
         else:
             assert converted is not None  # only in place there is nothing to return
             notes.append(note)
@@ -106,7 +106,7 @@ def exif_block(image: Image.Image, notes: list[str]) -> bytearray:
         return bytearray(exif.tobytes().removeprefix(PREFIX) if len(exif) else b"")
     # Pillow answers what does not make sense in there with errors of many kinds.
     except Exception:
-        notes.append("its EXIF data are damaged and left out")
+        notes.append("its EXIF data is damaged and was dropped")
         return bytearray()
 
 

@@ -20,7 +20,7 @@ MOST_TEXT = 64 * 2**20
 
 @dataclass
 class Metadata:
-    """What an image file says beside its pixels.
+    """An image file's metadata.
 
     Attributes:
         exif: The EXIF block from its TIFF header on, or nothing. Its orientation is upright, and
@@ -56,7 +56,7 @@ class Photo:
         alpha: (h, w) of the same type, 0 where the photograph is transparent; None where its file
             has no alpha channel.
         metadata: What else the file says.
-        notes: What of the file could not be taken over, a line each.
+        notes: What of the file could not be taken over, one line each.
 
     Example:
         >>> Photo(np.zeros((4, 6, 3), np.uint16)).is_deep

@@ -35,7 +35,7 @@ def bit_depth(content: bytes) -> int:
 
 
 def is_plain_png(content: bytes | memoryview) -> bool:
-    """Returns whether a file is a PNG of one picture of 8-bit RGB that nothing is to be done to.
+    """Returns whether a file is a single 8-bit RGB PNG that needs no processing.
 
     That is: it is neither cut off nor damaged, nothing in it turns it, and no part of it is
     transparent. Any decoder gives the same pixels for such a file, and says nothing of its own.
@@ -61,7 +61,7 @@ def size_of(content: bytes | memoryview) -> tuple[int, int]:
 
 
 def has_texts_behind(file: BinaryIO) -> bool:
-    """Returns whether metadata lie behind a PNG's pixels.
+    """Returns whether metadata follows a PNG's pixels.
 
     Args:
         file: Open at any place; it is moved.

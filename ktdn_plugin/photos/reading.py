@@ -25,12 +25,12 @@ from ktdn_plugin.photos.exif import (
     reset_orientation,
     with_size,
 )
+from ktdn_plugin.photos.library_messages import suppress_library_messages
 from ktdn_plugin.photos.metadata import exif_block, is_of_rgb, read_metadata, to_srgb
 from ktdn_plugin.photos.photo import MOST_TEXT, Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.png_chunks import bit_depth, has_texts_behind, is_plain_png, size_of
-from ktdn_plugin.photos.quiet import quiet
+from ktdn_plugin.photos.read_errors import depth_error, read_failure_reason
 from ktdn_plugin.photos.sixteen_bit import decode_sixteen_bit
-from ktdn_plugin.photos.unread import depth_error, reason_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # JPEGs of several pictures are MPO when open
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _SUBFILE_TYPE, _SAMPLE_FORMAT = 256, 257, 258, 254, 339
@@ -58,7 +58,7 @@ def read_photo(path: str | Path) -> Photo:
         The photograph, turned upright as its EXIF orientation says.
 
     Raises:
-        KTDNError: If the file cannot be read or is no image, is truncated or damaged, has more
+        KTDNError: If the file cannot be read or is not an image, is truncated or damaged, has more
             pixels than a photograph, or pixels that are not of 8 or 16 bit.
 
     Example:
@@ -87,7 +87,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     try:
         _require_file(path)
-        with quiet(), path.open("rb") as file, _opened(file, path) as image:
+        with suppress_library_messages(), path.open("rb") as file, _opened(file, path) as image:
             return _size(image, file)
     except KTDNError:
         raise
@@ -102,7 +102,7 @@ def read_file(path: str | Path) -> bytes:
     """Reads a file's content.
 
     Raises:
-        KTDNError: If it cannot be read or is no regular file.
+        KTDNError: If it cannot be read or is not a regular file.
     """
     try:
         _require_file(path)
@@ -145,7 +145,7 @@ def decode_rgb(content: bytes | memoryview, name: str | Path) -> NDArray[np.uint
 
 
 def _plain_pixels(content: bytes | memoryview) -> NDArray[np.uint8] | None:
-    """Decodes a plain PNG by OpenCV, which is quicker; None of what is left to Pillow."""
+    """Decodes a plain PNG with OpenCV, which is quicker; None of what is left to Pillow."""
     if not is_plain_png(content):
         return None
     height, width = size_of(content)
@@ -171,7 +171,7 @@ def _opened(file: BinaryIO, name: str | Path) -> Iterator[Image.Image]:
     with Image.open(file, formats=FORMATS) as image:
         if image.format == "TIFF" and int(_tag(image, _SUBFILE_TYPE, 0)) & 1:
             raise KTDNError(
-                f"{name}: its first picture is a preview, as in a camera's raw files; develop it "
+                f"{name}: its first image is a preview, as in camera raw files; develop it "
                 "to TIFF, PNG or JPEG first"
             )
         bits = _bits(image, file)
@@ -180,8 +180,8 @@ def _opened(file: BinaryIO, name: str | Path) -> Iterator[Image.Image]:
             raise KTDNError(f"{name}: {problem}")
         if bits != {16} and image.mode not in _MODES:
             raise KTDNError(
-                f"{name}: holds colours of the kind {image.mode}; RGB, grey, palettes and CMYK can "
-                "be read: convert it to RGB"
+                f"{name}: has colour mode {image.mode}; only RGB, grey, palettes and CMYK "
+                "are supported: convert it to RGB"
             )
         yield image
 
@@ -204,9 +204,9 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
     notes: list[str] = []
     count = _count(image.format, content) if pictures is None else pictures
     if count != 1:
-        notes.append(f"the first of its {count or 'several'} pictures was taken")
+        notes.append(f"used the first of its {count or 'several'} images")
     if image.format == "TIFF" and not is_deep and (bands := _left_bands(image)):
-        notes.append(f"{bands} of its bands {'is' if bands == 1 else 'are'} left out")
+        notes.append(f"{bands} of its bands {'was' if bands == 1 else 'were'} dropped")
     if not is_deep or image.format == "PNG":
         image.load()
     metadata, orientation = read_metadata(image, content, notes)
@@ -223,7 +223,7 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
         image.close()
     if metadata.icc and not is_of_rgb(metadata.icc):
         metadata.icc = b""
-        notes.append("its colour profile is not one of RGB and is left out")
+        notes.append("its colour profile is not for RGB and was dropped")
     color = apply_orientation(color, orientation)
     alpha = None if alpha is None else apply_orientation(alpha, orientation)
     metadata.exif = with_size(metadata.exif, *color.shape[:2])
@@ -233,12 +233,12 @@ def _read(image: Image.Image, content: bytes, name: str | Path, pictures: int | 
 def _count(kind: str | None, content: bytes) -> int:
     """Counts a file's pictures; 0 stands for several, of which one is of a kind that is not read.
 
-    Those of an MPO are told of elsewhere: most are previews.
+    Those of an MPO are reported elsewhere: most are previews.
     """
     if kind not in ("PNG", "WEBP", "TIFF"):
         return 1
     try:
-        # Opened anew, since Pillow loses its place where a later picture cannot be read.
+        # Reopened, since Pillow loses its place where a later picture cannot be read.
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return int(getattr(image, "n_frames", 1))
     except Exception:
@@ -266,7 +266,7 @@ def apply_orientation(array: PhotoPixels, orientation: int) -> PhotoPixels:
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
-    """Converts an image of Pillow's to what :func:`read_rgb` makes of a file of its pixels.
+    """Converts a Pillow image to what :func:`read_rgb` makes of a file of its pixels.
 
     Args:
         image: The image, whose EXIF orientation is left to whoever has opened it.
@@ -340,21 +340,21 @@ def _explained(content: bytes, name: str | Path) -> Iterator[None]:
     if not content:
         raise KTDNError(f"{name}: empty file (0 bytes); copy or download it again")
     try:
-        with quiet():
+        with suppress_library_messages():
             yield
     except KTDNError:
         raise
     except Image.DecompressionBombError as error:
         raise KTDNError(
-            f"{name}: has more pixels than a photograph (Pillow's limit against decompression "
-            "bombs); cut it into parts, or remove it"
+            f"{name}: has too many pixels for a photograph (Pillow's limit against decompression "
+            "bombs); split it into parts, or remove it"
         ) from error
     except MemoryError as error:
         raise _too_large(name) from error
     # Pillow answers damaged files with errors of many kinds.
     except Exception as error:
-        raise KTDNError(f"{name}: {reason_of(content, error)}") from error
+        raise KTDNError(f"{name}: {read_failure_reason(content, error)}") from error
 
 
 def _too_large(name: str | Path) -> KTDNError:
-    return KTDNError(f"{name}: too large for this machine's memory; cut it into parts")
+    return KTDNError(f"{name}: too large for this machine's memory; split it into parts")

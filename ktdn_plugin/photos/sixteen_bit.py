@@ -1,4 +1,4 @@
-"""Pixels of 16 bit, of which Pillow would keep eight: PNG and TIFF, by OpenCV and tifffile."""
+"""Pixels of 16 bit, of which Pillow would keep eight: PNG and TIFF, with OpenCV and tifffile."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _decode_tiff(content: bytes, name: str | Path) -> Decoded:
         associated = tuple(int(kind) for kind in page.extrasamples)[:1] == (_ASSOCIATED,)
         if photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or page.dtype != np.uint16:
             raise KTDNError(
-                f"{name}: holds {page.photometric.name} of 16 bit; only RGB and grey can be read: "
+                f"{name}: holds {page.photometric.name} of 16 bit; only RGB and grey are "
+                "supported: "
                 "convert it"
             )
         # OpenCV knows all compressions, tifffile all arrangements.
@@ -64,8 +65,8 @@ def _decode_tiff(content: bytes, name: str | Path) -> Decoded:
                 values = page.asarray()
             except Exception as error:
                 raise KTDNError(
-                    f"{name}: a TIFF in planes, of inverted grey or of the large kind that cannot "
-                    f"be read ({error}); save it compressed by ZIP, or not at all"
+                    f"{name}: an unsupported 16-bit TIFF (planar, inverted grey or BigTIFF) "
+                    f"({error});  save it with ZIP compression, or none"
                 ) from error
             values = np.moveaxis(values, 0, -1) if planar == 2 and values.ndim == 3 else values
         else:
@@ -101,7 +102,7 @@ def _split(values: Color, name: str | Path) -> Decoded:
     values = values[..., None] if values.ndim == 2 else values
     channels = values.shape[2]
     if channels > 4:
-        raise KTDNError(f"{name}: has {channels} channels; save it with RGB, or RGB and alpha")
+        raise KTDNError(f"{name}: has {channels} channels; save it as RGB or RGBA")
     alpha = np.ascontiguousarray(values[..., -1]) if channels in (2, 4) else None
     if channels < 3:
         return np.repeat(values[..., :1], 3, axis=2), alpha

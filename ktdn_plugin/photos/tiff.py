@@ -32,7 +32,7 @@ class TooLargeError(ValueError):
 
 
 def write_tiff(file: BinaryIO, photo: Photo) -> None:
-    """Writes a photograph as a TIFF compressed by Deflate, with horizontal prediction.
+    """Writes a photograph as a TIFF compressed with Deflate, with horizontal prediction.
 
     Args:
         file: Open for writing, at its start.
@@ -55,7 +55,7 @@ def write_tiff(file: BinaryIO, photo: Photo) -> None:
     length = sum(sizes) + 8 * len(sizes)
     length += len(metadata.exif) + len(metadata.icc) + len(metadata.xmp)
     if length > LIMIT:
-        raise TooLargeError(f"{length:,} bytes, and a TIFF has room for {LIMIT:,}: take PNG")
+        raise TooLargeError(f"{length:,} bytes, but a TIFF holds at most {LIMIT:,}: use PNG")
     tags[_WIDTH], tags[_HEIGHT] = width, height
     tags[_BITS] = (8 * photo.pixels.dtype.itemsize,) * channels
     tags[_COMPRESSION], tags[_PREDICTOR] = _DEFLATE, _HORIZONTAL

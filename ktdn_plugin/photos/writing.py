@@ -32,7 +32,7 @@ _PNG_LEVEL = 4  # of zlib's; beyond, photographs get slower by far and hardly sm
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Refuses an image that a file's format has no room for.
+    """Refuses an image that is too large for a file's format.
 
     Raises:
         KTDNError: If it has none, or the suffix is not one of :data:`PHOTO_SUFFIXES`.
@@ -40,13 +40,13 @@ def check_size(path: Path, height: int, width: int) -> None:
     kind = format_of(path)
     if max(height, width) > _LONGEST[kind]:
         raise KTDNError(
-            f"{path}: {width} x {height} pixels; {kind} has room for {_LONGEST[kind]:,} at each "
-            "edge: take TIFF"
+            f"{path}: {width} x {height} pixels; {kind} allows at most {_LONGEST[kind]:,} on each "
+            "side: use TIFF"
         )
 
 
 def not_kept(path: Path, photo: Photo) -> list[str]:
-    """Returns a text that says what of a photograph a file's format has no room for.
+    """Lists what of a photograph a file's format cannot store.
 
     Args:
         path: The file, see :data:`PHOTO_SUFFIXES`.
@@ -64,9 +64,9 @@ def _not_kept(kind: str, photo: Photo) -> list[str]:
     too_long = {
         "EXIF data": kind == "JPEG" and len(PREFIX + metadata.exif) > _SEGMENT,
         "XMP": len(metadata.xmp) > {"JPEG": _SEGMENT - 29, "PNG": MOST_TEXT}.get(kind, LIMIT),
-        "so long a colour profile": len(metadata.icc)
+        "such a long colour profile": len(metadata.icc)
         > {"JPEG": 255 * (_SEGMENT - 14), "PNG": MOST_TEXT}.get(kind, LIMIT),
-        "so long a comment": kind == "JPEG" and len(metadata.comment) > _SEGMENT,
+        "such a long comment": kind == "JPEG" and len(metadata.comment) > _SEGMENT,
         "PNG texts": bool(metadata.text)
         and (kind != "PNG" or texts + len(metadata.xmp) > MOST_TEXT),
     }
@@ -101,9 +101,9 @@ def write_photo(
         path: The file, whose suffix is one of :data:`PHOTO_SUFFIXES`; its folder is made where it
             is missing.
         photo: The photograph.
-        quality: Of JPEG and WebP, 1 to 100; 95 where absent, but a WebP that was compressed
+        quality: Of JPEG and WebP, 1 to 100; 95 by default, but a WebP that was compressed
             without loss stays so.
-        before_move: Is called with the whole file, before it takes the place of ``path``.
+        before_move: Called with the whole file, before it takes the place of ``path``.
 
     Raises:
         KTDNError: If the suffix is another one, the format has no room for so large an image, or
@@ -156,7 +156,10 @@ def format_of(path: Path) -> str:
     """
     kind = PHOTO_SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise KTDNError(f"{path}: images are written as {', '.join(PHOTO_SUFFIXES)}; name it so")
+        raise KTDNError(
+            f"{path}: images can be written as {', '.join(PHOTO_SUFFIXES)}; use one of these "
+            "suffixes"
+        )
     return kind
 
 
@@ -185,7 +188,7 @@ def _write_png(file: BinaryIO, photo: Photo) -> None:
 def encode_png(
     pixels: PhotoPixels, alpha: PhotoPixels | None = None, level: int | None = _PNG_LEVEL
 ) -> memoryview:
-    """Encodes pixels as a PNG of their depth, by OpenCV, which Pillow cannot do with 16 bit.
+    """Encodes pixels as a PNG of their depth, with OpenCV, which Pillow cannot do with 16 bit.
 
     Args:
         pixels: RGB, (h, w, 3), uint8 or uint16.
@@ -207,7 +210,7 @@ def encode_png(
 
 
 def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
-    """Has Pillow, which knows 8 bit alone, write the metadata of an image of one pixel."""
+    """Lets Pillow, which only knows 8 bit, write the metadata of a one-pixel image."""
     texts = PngImagePlugin.PngInfo()
     for name, value in metadata.colour.items():
         texts.add(name, value)
@@ -216,7 +219,7 @@ def _png_chunks(metadata: Metadata, lost: Collection[str]) -> list[memoryview]:
     if metadata.xmp and "XMP" not in lost:
         texts.add_itxt(XMP_KEYWORD, metadata.xmp.decode("utf-8", "replace"))
     options: dict[str, Any] = {"exif": metadata.exif}
-    if "so long a colour profile" not in lost:
+    if "such a long colour profile" not in lost:
         options["icc_profile"] = metadata.icc
     if metadata.dpi:
         options["dpi"] = metadata.dpi
@@ -240,12 +243,12 @@ def encode_lossy(photo: Photo, kind: str, quality: int | None = None) -> memoryv
     options: dict[str, Any] = {
         "exif": PREFIX + metadata.exif if metadata.exif and "EXIF data" not in lost else b"",
         "xmp": metadata.xmp if "XMP" not in lost else b"",
-        "icc_profile": metadata.icc if "so long a colour profile" not in lost else b"",
+        "icc_profile": metadata.icc if "such a long colour profile" not in lost else b"",
     }
     image = Image.fromarray(to_8_bit(photo.pixels))
     if kind == "JPEG":
         options |= {"dpi": metadata.dpi, "extra": metadata.iptc}
-        options["comment"] = metadata.comment if "so long a comment" not in lost else b""
+        options["comment"] = metadata.comment if "such a long comment" not in lost else b""
     elif photo.alpha is not None:
         image.putalpha(Image.fromarray(to_8_bit(photo.alpha)))
         options["exact"] = True  # colours stay where they are transparent

@@ -41,10 +41,10 @@ def write_report(
     Args:
         folders: Folders of runs, results, a demo, images, and CSV files; ``NAME=FOLDER`` says what
             to call one.
-        output: The page, ending in .html. Its folder is made where it is missing.
+        output: The page, ending in .html. Its folder is created if missing.
         hazy: Folder or store of the hazy images, where runs do not tell.
         clear: Folder or store of the clear ones.
-        title: The page's title; the folders' names where absent.
+        title: The page's title; the folders' names by default.
         max_width: Widest that images become, in pixels.
         photos: Most photographs that are shown.
 
@@ -92,9 +92,9 @@ def write_report(
 def _check_output(output: Path) -> None:
     """Refuses what cannot be written, before minutes go into what to write."""
     if output.suffix.lower() not in SUFFIXES:
-        raise KTDNError(f"-o {output}: a page is written as .html; name it so")
+        raise KTDNError(f"-o {output}: the report is written as .html; use that suffix")
     if output.is_dir():
-        raise KTDNError(f"-o {output}: is a folder; name a file in it, such as report.html")
+        raise KTDNError(f"-o {output}: is a folder; give a file in it, such as report.html")
     check_writable(output.parent, f"-o {output}")
 
 
@@ -109,7 +109,7 @@ def _make_photos(contents: Contents, max_width: int, most: int) -> list[Photo]:
         try:
             made.append(make_photo(one, contents.free_tables, max_width))
         except KTDNError as error:
-            contents.notes.append(f"{one.name}: left out ({error})")
+            contents.notes.append(f"{one.name}: skipped ({error})")
     return made
 
 

@@ -14,13 +14,13 @@ from ktdn_plugin.curves.figure import (
     GRID,
     SMOOTHED_FROM,
     TEACHER,
-    Look,
+    LineStyle,
     Panel,
-    dress,
     last_iteration,
-    look_of,
     panels_of,
-    svg_of,
+    render_svg,
+    style_axes,
+    style_of,
 )
 from ktdn_plugin.errors import printable
 from ktdn_plugin.report.contents import NamedRun
@@ -73,11 +73,11 @@ def draw_charts(runs: Sequence[NamedRun]) -> list[Chart]:
     import matplotlib
 
     shown = [
-        (one.run, look_of(number, one.name + (", of clear images" if one.is_teacher else "")))
+        (one.run, style_of(number, one.name + (", of clear images" if one.is_teacher else "")))
         for number, one in enumerate(runs)
     ]
     last = last_iteration([run for run, _ in shown])
-    # A person's own defaults, such as a dark style, would not go with the page's colours.
+    # The user's own defaults, such as a dark style, would not go with the page's colours.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         panels = sorted(panels_of(shown), key=lambda panel: panel.kind != "figure")
@@ -92,7 +92,7 @@ def _draw(panel: Panel, last: float, number: int) -> Chart:
     inner = (WIDTH - LEFT - RIGHT) / WIDTH, (HEIGHT - TOP - BOTTOM) / HEIGHT
     axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, *inner))
     panel.draw(axes)
-    dress(axes, last)
+    style_axes(axes, last)
     axes.set_title("")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if axes.get_yscale() == "linear":
@@ -118,7 +118,7 @@ def _draw(panel: Panel, last: float, number: int) -> Chart:
     return Chart(title, _inline(figure, f"chart {number}", printable(told)), legend, is_averaged)
 
 
-def _unnamed(panel: Panel) -> list[Look]:
+def _unnamed(panel: Panel) -> list[LineStyle]:
     """Lists the looks that no label names: figures' curves have labels that say how runs did."""
     return [] if panel.kind == "figure" else [look for _, look in panel.runs]
 
@@ -137,7 +137,7 @@ def _title(panel: Panel) -> str:
 
 def _inline(figure: Figure, salt: str, told: str) -> Markup:
     """Turns matplotlib's SVG into one for the page, whose policy allows no style in the markup."""
-    tree = ElementTree.fromstring(svg_of(figure, salt))
+    tree = ElementTree.fromstring(render_svg(figure, salt))
     for element in list(tree.iter()):
         element.tag = element.tag.rpartition("}")[2]
         element.text, element.tail = (element.text or "").strip(), ""

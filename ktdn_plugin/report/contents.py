@@ -26,7 +26,7 @@ class NamedRun(NamedTuple):
     Attributes:
         name: What to call it.
         run: What it has logged.
-        is_teacher: Whether it is validated on clear images, which it gives back.
+        is_teacher: Whether it is validated on clear images, which it reproduces.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Contents:
 
 
 class Given(NamedTuple):
-    """What a person asks to be shown: a folder or a table, and what to call it, empty at will."""
+    """What the user asks to see: a folder or a table, and optionally a name."""
 
     name: str
     path: Path
@@ -94,7 +94,7 @@ def gather(given: Sequence[Given], flagged: Photographs | None = None) -> Conten
 
     Args:
         given: What was given.
-        flagged: Photographs that a person has named.
+        flagged: Photographs that the user has named.
 
     Raises:
         KTDNError: A folder is nothing that could be shown or is given twice, or a log or a table
@@ -105,7 +105,7 @@ def gather(given: Sequence[Given], flagged: Photographs | None = None) -> Conten
         twin = seen.setdefault(path.resolve(), path)
         if twin is not path:
             also = "" if twin == path else f", also as {twin}"
-            raise KTDNError(f"{path}: given twice{also}; leave one out")
+            raise KTDNError(f"{path}: given twice{also}; remove one")
     groups = [find_parts(path) for _, path in given]
     # What two of the given ones share, as a demo and its results, is shown once.
     known: set[Path] = set()
@@ -177,8 +177,8 @@ def _add_run(
         contents.results.append(Results(name, tested, scenes, tables))
     if not (pictures or tested):
         contents.notes.append(
-            f"{name}: no pictures are in the run's folder; val.save_img (BasicSR) or 'ktdn "
-            "mmengine test' makes them"
+            f"{name}: no images in the run's folder; val.save_img (BasicSR) or 'ktdn "
+            "mmengine test' saves them"
         )
 
 
@@ -196,9 +196,7 @@ def _add_test(
             found = replace(results, images=images, scenes=scenes, set_name=name)
             contents.results.append(found)
     if len(contents.results) == before:
-        contents.notes.append(
-            f"{results.method}: the test has saved no picture (val.save_img is false)"
-        )
+        contents.notes.append(f"{results.method}: the test saved no images (val.save_img is false)")
 
 
 def _is_teacher(folder: Path) -> bool:
@@ -220,7 +218,7 @@ def _saved_scenes(
             faults.append(str(error))
     if flagged is None:
         contents.notes += [
-            f"{name}: its hazy and clear images are not shown ({fault}); name them by --hazy and "
+            f"{name}: its hazy and clear images are not shown ({fault}); give them with --hazy and "
             "--gt"
             for fault in faults
         ]
@@ -231,7 +229,7 @@ def _recorded_scenes(contents: Contents, folder: Path, name: str) -> list[Photog
     try:
         scenes = photographs_of_record(folder)
     except KTDNError as error:
-        contents.notes.append(f"{name}: what it was made from ({error})")
+        contents.notes.append(f"{name}: its source images are not shown ({error})")
         return []
     return [] if scenes is None else [scenes]
 

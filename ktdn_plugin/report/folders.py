@@ -61,16 +61,16 @@ def find_parts(path: Path) -> list[Part]:
     if parts:
         return parts
     if any(path.glob(EARLIER_LOGS)):
-        raise KTDNError(f"{path}: holds no {METRICS}: {EARLIER}")
+        raise KTDNError(f"{path}: has no {METRICS}: {EARLIER}")
     owner = next((one for one in path.resolve().parents if (one / METRICS).is_file()), None)
     if owner is not None:
         raise KTDNError(f"{path}: lies inside a run; give the run's folder: {owner}")
     inside = _inner(path)
     if inside:
-        raise KTDNError(f"{path}: no run itself; give one or several of: {_listed(inside)}")
+        raise KTDNError(f"{path}: not a run itself; give one or more of: {_listed(inside)}")
     if _holds_images(path) or (path / TABLE).is_file():
         return [Part("images", path)]
-    raise KTDNError(f"{path}: holds neither a run nor an image; {EXPECTED}{_near(path)}")
+    raise KTDNError(f"{path}: contains neither a run nor an image; {EXPECTED}{_near(path)}")
 
 
 def _own_parts(path: Path) -> list[Part]:

@@ -10,7 +10,7 @@ from ktdn_plugin.report.summary import direction
 NAMES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "niqe": "NIQE"}
 
 
-def united(figures: Iterable[Iterable[str]]) -> list[str]:
+def ordered_metrics(figures: Iterable[Iterable[str]]) -> list[str]:
     """Lists metrics: PSNR and SSIM first, others in the order in which they come."""
     found = dict.fromkeys(metric for one in figures for metric in one)
     return sorted(found, key=lambda metric: (metric != "psnr", metric != "ssim"))

@@ -17,7 +17,7 @@ from ktdn_plugin import __version__
 from ktdn_plugin.errors import printable
 from ktdn_plugin.report.charts import Chart
 from ktdn_plugin.report.embedding import DIFFERENCE_GAIN
-from ktdn_plugin.report.numbers import exact, heading, rounded, united
+from ktdn_plugin.report.numbers import exact, heading, ordered_metrics, rounded
 from ktdn_plugin.report.photos import Photo
 from ktdn_plugin.report.results import all_figures, best_result
 from ktdn_plugin.report.summary import Group
@@ -61,7 +61,7 @@ def make_page(
     )
     environment.filters |= {
         "heading": heading,
-        "united": united,
+        "ordered_metrics": ordered_metrics,
         "exact": exact,
         "rounded": lambda value, metric: rounded(metric, value),
     }

@@ -164,15 +164,15 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
             differences.append(Layer("difference", name, shown))
         elif clear is not None:
             photo.notes.append(
-                f"{label} is {_size(image)} and clear {_size(clear)}: no difference is shown, and "
-                "nothing measured"
+                f"{label} is {_size(image)} and clear {_size(clear)}: no difference or metrics are "
+                "shown"
             )
     if clear is not None:
         layer = Layer("clear", "clear", embed(clear, max_width))
         photo.layers.insert(0 if photo.is_reconstructed else len(photo.layers), layer)
     elif not photo.is_reconstructed:
-        unmeasured = "" if photo.lines else ", and nothing is measured"
-        photo.notes.append(f"no clear image: difference is not shown{unmeasured}")
+        unmeasured = "" if photo.lines else ", and no metrics"
+        photo.notes.append(f"no clear image: no difference{unmeasured}")
     if hazy is None and not photo.is_reconstructed:
         photo.notes.append("no hazy image")
     photo.layers += differences
@@ -180,7 +180,7 @@ def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> 
 
 
 def _read(readers: Iterable[Read | None]) -> RGB8 | None:
-    """Takes an image from the first that has it: what a person has named comes first."""
+    """Takes an image from the first that has it: what the user has named comes first."""
     images = (read() for read in readers if read is not None)
     return next((image for image in images if image is not None), None)
 

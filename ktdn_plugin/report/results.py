@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ktdn_plugin.csv_files import format_csv
-from ktdn_plugin.report.numbers import exact, heading, united
+from ktdn_plugin.report.numbers import exact, heading, ordered_metrics
 from ktdn_plugin.report.photos import Photo
 from ktdn_plugin.report.summary import Group, direction
 
@@ -36,7 +36,7 @@ def best_result(groups: Sequence[Group]) -> Best | None:
     entries = [entry for entry in group.entries if entry.competes]
     # Tests and tables before what a training found on its way.
     entries = [entry for entry in entries if entry.images] or entries
-    metrics = united(entry.cells for entry in entries)[:2]
+    metrics = ordered_metrics(entry.cells for entry in entries)[:2]
     sign = direction(metrics[0]) or 1
     having = [entry for entry in entries if metrics[0] in entry.cells]
     chosen = max(having, key=lambda entry: sign * entry.cells[metrics[0]].value)
@@ -65,7 +65,7 @@ class Figures(NamedTuple):
 
 def all_figures(photos: Sequence[Photo]) -> Figures | None:
     """Lists the figures of each photograph; None where there is none."""
-    metrics = united(line.figures for photo in photos for line in photo.lines)
+    metrics = ordered_metrics(line.figures for photo in photos for line in photo.lines)
     if not metrics:
         return None
     rows = [

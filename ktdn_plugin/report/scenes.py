@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ktdn_plugin.data.configured import configure_synthetic
+from ktdn_plugin.data.options import configure_synthetic
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import to_rgb8
 from ktdn_plugin.scenes.images import FileImages
 from ktdn_plugin.scenes.names import Names, key_of
 from ktdn_plugin.scenes.opening import open_images, open_scenes
 from ktdn_plugin.scenes.options import scenes_of_options
-from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of
+from ktdn_plugin.scenes.scene_set import SceneSet, pairs_array
 from ktdn_plugin.training.run_log import SavedSet
 
 RGB8 = NDArray[np.uint8]
@@ -99,7 +99,7 @@ def photographs_of_run(saved: SavedSet) -> Photographs:
             what = kind or "dataset without a type"
             raise KTDNError(f"{saved.name}: images of a {what} are unknown")
     except KeyError as error:
-        raise KTDNError(f"{saved.name}: its options name no {error.args[0]}") from None
+        raise KTDNError(f"{saved.name}: its options have no {error.args[0]}") from None
     found = _list(scenes, kind == CLEAR_ONLY)
     files = [Path(one.name).name for one in found]
     counts = Counter(files)
@@ -117,7 +117,7 @@ def _read_made(dataset: Any, number: int) -> RGB8:
 
 
 def photographs_of_flags(hazy: Path | None, clear: Path | None) -> Photographs:
-    """Opens the images that a person names.
+    """Opens the images that the user names.
 
     Args:
         hazy: A folder, or a store, whose hazy images are meant.
@@ -136,7 +136,7 @@ def photographs_of_flags(hazy: Path | None, clear: Path | None) -> Photographs:
 
 
 def _hazy_alone(root: Path) -> SceneSet:
-    return SceneSet(root, FileImages([]), open_images(root, "hazy"), pairs_of(()))
+    return SceneSet(root, FileImages([]), open_images(root, "hazy"), pairs_array(()))
 
 
 def _by_name(name: str, split: str, scenes: SceneSet) -> Photographs:

@@ -68,7 +68,7 @@ def read_table(path: Path) -> Table:
     method that is called ``hazy``. Any other column is of figures if nothing but numbers is in it.
 
     Raises:
-        KTDNError: It cannot be read, is no table of figures, or a figure in it is no number.
+        KTDNError: It cannot be read, is not a table of figures, or a figure in it is not a number.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -84,12 +84,12 @@ def read_table(path: Path) -> Table:
             near = [*METRICS, *(f"{stage}_{metric}" for stage in STAGES for metric in METRICS)]
             hints = (did_you_mean(name, near) for name in header)
             hint = next((hint for hint in hints if hint), "")
-            raise KTDNError(f"{path}: no table of figures (no column psnr or ssim){hint}")
+            raise KTDNError(f"{path}: not a table of metrics (no column psnr or ssim){hint}")
         cells = [line for line in lines if any(cell.strip() for cell in line.cells)]
     except csv.Error as error:
         raise KTDNError(f"{path}: broken CSV ({error}); write the table again") from error
     if not cells:
-        raise KTDNError(f"{path}: a table without a row; write it again")
+        raise KTDNError(f"{path}: a table without rows; write it again")
     for number, line in cells:
         if len(line) != len(header):
             raise KTDNError(
@@ -140,7 +140,7 @@ def _row(
         value = _number(text)
         if value is None:
             raise KTDNError(
-                f"{path}, line {number}: {column} is {text!r}, no number; write the table again"
+                f"{path}, line {number}: {column} is {text!r}, not a number; write the table again"
             )
         stage, metric = _parted(column)
         found[stage][metric] = value

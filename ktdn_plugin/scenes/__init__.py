@@ -1,1 +1,1 @@
-"""Scenes: hazy and clear images that belong together, told by their names and folders alone."""
+"""Scenes: hazy and clear images that belong together, judged by their names and folders alone."""

@@ -1,4 +1,4 @@
-"""Where in a folder hazy and clear images lie, told by its folders' names, else by its files'."""
+"""Finds a folder's hazy and clear images by its subfolders' names, else by its files'."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Found(NamedTuple):
 def find_images(root: Path, *, clear_only: bool = False) -> Found:
     """Finds a folder's hazy and clear images; reads none.
 
-    They lie in a folder each, which are called so, anywhere below; else names end in ``_hazy`` or
-    ``_GT``, or words alike; else all are clear images.
+    They are in subfolders named for them, at any depth; else names end in ``_hazy`` or ``_GT``,
+    or similar; else all are clear images.
 
     Args:
         root: The folder.
@@ -127,19 +127,20 @@ def _choose(root: Path, found: _Folders) -> dict[Side, Path]:
     if len(places) > 1:
         both = " and ".join(str(place.parent) for place in places[:2])
         raise KTDNError(
-            f"{root}: hazy images lie deeper, in {both}; name one of these folders instead, or "
+            f"{root}: hazy images are in subfolders, {both}; give one of these folders instead, or "
             "both sides with --hazy and --gt"
         )
     if lonely:
         raise KTDNError(
             f"{lonely.parent}: its folder '{lonely.name}' holds hazy images, but there is no "
-            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); name it with --gt"
+            f"folder of clear ones beside it ({', '.join(WORDS['clear'])}); give it with --gt"
         )
     chosen: dict[Side, list[Path]] = pairs[0] if pairs else {"clear": found.clear}
     for side, fitting in chosen.items():
         if len(fitting) > 1:
             both = " and ".join(f"'{path.name}'" for path in fitting)
             raise KTDNError(
-                f"{fitting[0].parent}: {both} may both hold {side} images; say which: {FLAGS[side]}"
+                f"{fitting[0].parent}: {both} could both hold the {side} images; say which: "
+                f"{FLAGS[side]}"
             )
     return {side: fitting[0] for side, fitting in chosen.items() if fitting}

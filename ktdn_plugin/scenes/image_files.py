@@ -60,11 +60,11 @@ def list_images(folder: str | Path, *, announces: bool = True) -> list[Path]:
     counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
     if not paths:
         if others:
-            raise KTDNError(f"{folder}: holds no image that can be read, but {counts}; {_CONVERT}")
+            raise KTDNError(f"{folder}: holds no readable image, only {counts}; {_CONVERT}")
         hint = "; set io_backend: {type: lmdb}" if folder.suffix == ".lmdb" else ""
         raise KTDNError(f"{folder}: holds no image ({', '.join(SUFFIXES)}){hint}")
     if others and announces:
-        _announce(f"{folder}: left out, since they cannot be read: {counts}; {_CONVERT}")
+        _announce(f"{folder}: skipped, since they cannot be read: {counts}; {_CONVERT}")
     return sorted(paths)
 
 
@@ -75,7 +75,7 @@ def _announce(line: str) -> None:
 
 
 def _refuse(error: OSError) -> None:
-    """Ends a walk at a folder that it would otherwise pass over without a word."""
+    """Stops at a folder that the walk would otherwise skip silently."""
     raise KTDNError(f"{error.filename}: {error.strerror or error}") from error
 
 
@@ -85,10 +85,10 @@ def name_within(path: Path, root: Path) -> str:
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Asks for a file's size and time.
+    """Returns a file's status, with its size and time.
 
     Raises:
-        KTDNError: If it is no file that can be read.
+        KTDNError: If it is not a file that can be read.
     """
     try:
         status = path.stat()
@@ -103,7 +103,7 @@ def file_image_size(path: Path) -> tuple[int, int]:
     """Reads an image's height and width from its header.
 
     Raises:
-        KTDNError: If it is no file that can be read, or no image.
+        KTDNError: If it is not a file that can be read, or no image.
     """
     file_status(path)
     return read_size(path)

@@ -22,7 +22,7 @@ Numbers = Sequence[int] | NDArray[np.integer[Any]]
 
 
 class Images(Protocol):
-    """A row of images; all are RGB, uint8."""
+    """A sequence of images; all are RGB, uint8."""
 
     def __len__(self) -> int:
         """Returns their number."""
@@ -40,7 +40,7 @@ class Images(Protocol):
         """Returns height and width, decoding nothing where that can be avoided."""
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """Returns an image, (h, w, 3), not to be written to; a store's is read where it is used."""
+        """Returns an image, (h, w, 3), read-only; a store's is read where it is used."""
 
     def select(self, numbers: Numbers) -> Images:
         """Returns some of the images, in an order of their own."""
@@ -52,7 +52,7 @@ class FileImages:
     Args:
         paths: The files.
         center: Height and width of what is kept of a larger image, around its centre (RESIDE's
-            clear indoor images have a border that its hazy ones lack); all of it where absent.
+            clear indoor images have a border that its hazy ones lack); all of it by default.
         root: The folder within which they have names.
     """
 
@@ -156,7 +156,7 @@ class StoreImages:
     Args:
         store: The store.
         side: ``hazy`` or ``clear``.
-        numbers: Which of the side's images, in which order; all where absent.
+        numbers: Which of the side's images, in which order; all by default.
 
     Raises:
         KTDNError: If the store has no such side.

@@ -1,4 +1,4 @@
-"""LMDB files, read so that a damaged page is an error and not the end of the process.
+"""Reads LMDB files so that a damaged page raises an error instead of crashing the process.
 
 LMDB's library trusts every number on the pages that it maps, and a flipped bit sends it outside
 the file: the process dies of a bus error. What reads here follows the same tree with every number
@@ -35,7 +35,7 @@ _KEPT = 4096  # pages whose keys are kept in memory, a few kilobytes each
 
 
 class DamagedLmdbError(KTDNError):
-    """A file that can be read, but is no whole LMDB."""
+    """A file that can be read, but is not a complete LMDB."""
 
 
 class _DamagedError(Exception):
@@ -78,7 +78,7 @@ class _Tree:
             if index < len(page.keys) and page.keys[index] == key:
                 number, start, size = page.places[index]
                 if number and self._header(number)[:2] != (number, _OVERFLOW):
-                    raise _DamagedError(f"page {number} is none of a value")
+                    raise _DamagedError(f"page {number} is not part of a value")
                 return memoryview(self.file)[start : start + size]
         return None
 
@@ -109,7 +109,7 @@ class _Tree:
         count = (lower - _PAGE.size) // _OFFSET.size
         fits = _PAGE.size < lower <= upper <= self.page_size and lower % _OFFSET.size == 0
         if own != number or found != kind or not fits or (kind == _BRANCH and count < 2):
-            raise _DamagedError(f"page {number} is none of the tree")
+            raise _DamagedError(f"page {number} is not part of the tree")
         start = number * self.page_size
         page = self.file[start : start + self.page_size]
         keys, places = [], []
@@ -142,7 +142,7 @@ class _Tree:
         return _Place(number, start, size)
 
     def _header(self, number: int) -> tuple[int, int, int, int]:
-        """Returns what a page says of itself: number, kind, and the two ends of its free space."""
+        """Returns a page header: number, kind, and the two ends of its free space."""
         if not 1 < number < self.pages:
             raise _DamagedError(f"there is no page {number}")
         own, _, flags, lower, upper = _PAGE.unpack_from(self.file, number * self.page_size)
@@ -192,7 +192,7 @@ class LmdbFile:
     def check(self) -> None:
         """Checks that LMDB's library, too, can read the file without leaving it.
 
-        This reads every page that has keys, about 40 bytes an image beside the names, and no
+        This reads every page that has keys, about 40 bytes per image beside the names, and no
         value.
 
         Raises:
@@ -202,7 +202,7 @@ class LmdbFile:
             self._tree.check()
         except _DamagedError as error:
             raise DamagedLmdbError(
-                f"{self.path}: damaged ({error}); copy or make it again"
+                f"{self.path}: damaged ({error}); copy or create it again"
             ) from error
 
 
@@ -225,11 +225,11 @@ def _open(path: Path) -> _Tree:
         raise KTDNError(f"{path / DATA}: {error.strerror or error}") from error
     except (_DamagedError, struct.error) as error:
         raise DamagedLmdbError(
-            f"{path}: not a readable LMDB ({error}); copy or make it again"
+            f"{path}: not a readable LMDB ({error}); copy or create it again"
         ) from error
     if size < pages * page_size:
         raise DamagedLmdbError(
-            f"{path}: truncated, {size} of {pages * page_size} bytes; copy or make it again"
+            f"{path}: truncated, {size} of {pages * page_size} bytes; copy or create it again"
         )
     return _Tree(file, page_size, pages, root, depth)
 
@@ -245,7 +245,7 @@ def _newest_meta(file: mmap.mmap) -> tuple[int, int, int, int]:
         )
         page_size, tree_flags, depth, root = values[0], values[9], values[10], values[15]
         if magic != _MAGIC or not flags & _META_PAGE or own != number:
-            raise _DamagedError(f"page {number} is none of an LMDB's first")
+            raise _DamagedError(f"page {number} is not an LMDB meta page")
         if version != _VERSION:
             raise _DamagedError(f"version {version} of the format, not {_VERSION}")
         if page_size not in (2**power for power in range(9, 17)):

@@ -20,11 +20,11 @@ def read_meta_info(path: str | Path) -> list[str]:
     """
     lines = read_text(path).splitlines()
     if not lines:
-        raise KTDNError(f"{path}: names no file")
+        raise KTDNError(f"{path}: lists no files")
     for number, line in enumerate(lines, start=1):
         if not line.strip() or "\t" in line or line.startswith("\ufeff"):
             raise KTDNError(
                 f"{path}, line {number}: is empty, or has a tab or a byte-order mark; write one "
-                "name a line, what follows it behind a space"
+                "name per line, anything else after a space"
             )
     return [line.strip().split(" ")[0] for line in lines]

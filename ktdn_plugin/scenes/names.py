@@ -1,6 +1,6 @@
-"""Which image goes with which, by their names: methods add endings to those of their input.
+"""Which images belong together, by name: methods append endings to their input's name.
 
-The words that tell hazy images from clear ones are here alone; whatever pairs images uses them.
+The words that distinguish hazy from clear images are only here; all pairing uses them.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Names:
     """Names that others are looked up among, by the one rule by which images belong together.
 
     A name belongs to the one that is equal; else to one that is equal without endings such as
-    ``_hazy`` and ``_GT``, and folders that are called so; else, where one of the two lies in no
+    ``_hazy`` and ``_GT``, and folders named for them; else, where one of the two lies in no
     other folder, to one whose file's name alone is; else to the longest that it begins with, up to
     ``_``, ``-``, ``.`` or a space, as ``51_results_of_mine`` does with ``51`` or ``51_GT``.
 

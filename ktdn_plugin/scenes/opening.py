@@ -1,4 +1,4 @@
-"""Opening scenes: one way into folders, public datasets, LMDBs and stores, whoever asks."""
+"""Opens scenes: one way into folders, public datasets, LMDBs and stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ktdn_plugin.scenes.pairing import label_of, pair_images
 from ktdn_plugin.scenes.problems import first_of, refuse, some
 from ktdn_plugin.scenes.public_copies import list_public
 from ktdn_plugin.scenes.public_datasets import DATASETS
-from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of, straight
+from ktdn_plugin.scenes.scene_set import SceneSet, identity_pairs, pairs_array
 from ktdn_plugin.scenes.store import Store, StoreInfo, is_store
 
 FOLDERS = "folders"
@@ -43,11 +43,11 @@ def open_scenes(
     """Opens hazy and clear images that belong together, or clear images alone; decodes none.
 
     Args:
-        place: A store made by ``ktdn prepare``; an LMDB of BasicSR's, or a folder of two,
+        place: A store made by ``ktdn prepare``; a BasicSR LMDB, or a folder of two,
             ``hazy.lmdb`` and ``clear.lmdb``; or a folder: of hazy and clear images, see
             :func:`ktdn_plugin.scenes.folders.find_images`, of clear images alone, or, with
             ``dataset``, of a public dataset as it is unpacked.
-        dataset: One of ``LAYOUTS``. ``folders`` is any folder, as where none is named, and gives
+        dataset: One of ``LAYOUTS``. ``folders`` is any folder, as when none is given, and gives
             the split the folder's name where it has none.
         split: Which part of a public dataset; needed where there are several. Else a name that the
             images shall go by.
@@ -68,7 +68,7 @@ def open_scenes(
     place = Path(place)
     if dataset is not None and dataset not in LAYOUTS:
         hint = did_you_mean(dataset, LAYOUTS)
-        raise KTDNError(f"'{dataset}' is no known dataset ({', '.join(LAYOUTS)}){hint}")
+        raise KTDNError(f"'{dataset}' is not a known dataset ({', '.join(LAYOUTS)}){hint}")
     without_hazy = clear_only or hazy is not None
     if is_lmdb(place) or holds_lmdbs(place):
         scenes = _open_lmdb(place, dataset, split, without_hazy)
@@ -96,7 +96,7 @@ def open_scenes(
         return scenes
     if scenes.kind == "lmdb" and is_lmdb(hazy) and not is_store(hazy):
         both = open_lmdbs({"hazy": Path(hazy), "clear": place})
-        return replace(scenes, hazy=both[0], clear=both[1], pairs=straight(len(both[0])))
+        return replace(scenes, hazy=both[0], clear=both[1], pairs=identity_pairs(len(both[0])))
     return _pair(scenes, open_images(Path(hazy), "hazy"), allow_incomplete, may_be_alone)
 
 
@@ -106,12 +106,12 @@ def holds_lmdbs(place: Path) -> bool:
 
 
 def open_images(place: Path, side: Side | None = None) -> Images:
-    """Opens images alone, of whatever: of a folder, a store or an LMDB.
+    """Opens images alone, from a folder, a store or an LMDB.
 
     Args:
         place: Where they are.
         side: What is wanted of a store, and of a folder that has folders of hazy and clear images
-            in it; all of a folder where absent. Of a store without this side, the other is taken.
+            in it; all of a folder by default. Of a store without this side, the other is taken.
 
     Raises:
         KTDNError: If it is not there or holds no image.
@@ -127,12 +127,12 @@ def open_images(place: Path, side: Side | None = None) -> Images:
 
 
 def _require_folder(place: Path) -> None:
-    """Refuses what is no folder, with the name that may be meant."""
+    """Refuses what is not a folder, and suggests a name."""
     if place.is_dir():
         return
     if place.exists():
         raise KTDNError(
-            f"{place}: a file, not a folder; name its folder, or unpack it if it is an archive"
+            f"{place}: a file, not a folder; give its folder, or unpack it if it is an archive"
         )
     try:
         near = [folder.name for folder in place.parent.iterdir() if folder.is_dir()]
@@ -144,10 +144,10 @@ def _require_folder(place: Path) -> None:
 def _name_split(place: Path, dataset: str | None, split: str | None) -> tuple[str, str]:
     """Returns the names of dataset and split of anyone's folder."""
     if split is not None and (not split.strip() or "/" in split or "\\" in split):
-        raise KTDNError(f"--split '{split}': a name without slashes is wanted, such as 'train'")
+        raise KTDNError(f"--split '{split}': must be a name without slashes, such as 'train'")
     if dataset is None or split is not None:
         return dataset or "", split or ""
-    # After its folder, so that two of them are told apart.
+    # After its folder, so that two of them are distinguished.
     name = re.sub(r"[\\/\x00-\x1f\x7f]", "_", place.resolve().name).strip()
     return dataset, name or "all"
 
@@ -183,7 +183,7 @@ def _list_named(
         if not both.hazy:
             raise KTDNError(
                 f"{hazy_place}: named for hazy and for clear images, and neither folders nor names "
-                "tell which are which; name a folder of each"
+                "tell which is which; give a folder for each"
             )
         roots = [both.folders.get(side, place) for side in ("clear", "hazy")]
         return FileImages(both.clear, root=roots[0]), FileImages(both.hazy, root=roots[1])
@@ -232,11 +232,11 @@ def _pair(
         refuse(place, "not all images have a partner", problems, "rename, add or remove them")
     if not numbers:
         lines = first_of(problems or faults["hazy"])
-        raise KTDNError(f"{place}: no hazy image has a clear one: {lines}")
+        raise KTDNError(f"{place}: no hazy image has a clear partner: {lines}")
     whole = replace(
         scenes,
         hazy=hazy,
-        pairs=pairs_of(numbers),
+        pairs=pairs_array(numbers),
         missing=[*scenes.missing, *problems],
         fingerprint="",
         names=names,
@@ -253,7 +253,7 @@ def _called_alike(names: Sequence[str], label: Callable[[int], str]) -> list[str
     for number, name in enumerate(names):
         if (other := first.setdefault(name, number)) != number:
             both = f"{label(other)} and {label(number)}"
-            lines.append(f"{both} are the same image to us; rename or remove one")
+            lines.append(f"{both} count as the same image; rename or remove one")
     return lines
 
 
@@ -286,15 +286,15 @@ def _open_lmdb(place: Path, dataset: str | None, split: str | None, clear_only: 
     clear_place = place / CLEAR_LMDB if both else place
     roots = {"clear": clear_place}
     if place.name == HAZY_LMDB and is_lmdb(place.parent / CLEAR_LMDB):
-        raise KTDNError(f"{place}: hazy images, whose clear ones lie beside; name {place.parent}")
+        raise KTDNError(
+            f"{place}: hazy images, whose clear ones are beside it; give {place.parent}"
+        )
     if both and not clear_only and is_lmdb(place / HAZY_LMDB):
         roots = {"hazy": place / HAZY_LMDB, **roots}
     if dataset:
-        raise KTDNError(
-            "layout: an LMDB of BasicSR's says for itself which images belong to it; leave it out"
-        )
+        raise KTDNError("layout: BasicSR's LMDBs list their own images; remove this key")
     images = open_lmdbs(roots)
-    pairs = straight(len(images[0])) if len(images) > 1 else None
+    pairs = identity_pairs(len(images[0])) if len(images) > 1 else None
     hazy = images[0] if len(images) > 1 else None
     return SceneSet(place, images[-1], hazy, pairs, split=split or "")
 
@@ -316,7 +316,7 @@ def _open_store(store: Store, dataset: str | None, split: str | None, clear_only
 def _compare(dataset: str | None, split: str | None, info: StoreInfo, path: Path) -> None:
     for key, wanted, found in (("layout", dataset, info.dataset), ("split", split, info.split)):
         if wanted not in (None, found):
-            raise KTDNError(f"{key}: {wanted} is asked for, and {path} holds {info.name}")
+            raise KTDNError(f"{key}: {wanted} was requested, but {path} holds {info.name}")
 
 
 def open_lmdbs(roots: dict[str, Path]) -> list[BasicSRImages]:
@@ -331,7 +331,9 @@ def open_lmdbs(roots: dict[str, Path]) -> list[BasicSRImages]:
     keys = {}
     for option, root in roots.items():
         if root.suffix != ".lmdb" or not is_lmdb(root):
-            raise KTDNError(f"{option}: {root} is no LMDB (a folder NAME.lmdb with data.mdb in it)")
+            raise KTDNError(
+                f"{option}: {root} is not an LMDB (a folder NAME.lmdb with data.mdb in it)"
+            )
         keys[option] = sorted(line.split(".")[0] for line in read_meta_info(root / "meta_info.txt"))
     first, *others = keys.values()
     for other in others:

@@ -14,7 +14,7 @@ from ktdn_plugin.scenes.lmdb_files import is_lmdb
 from ktdn_plugin.scenes.meta_info import read_meta_info
 from ktdn_plugin.scenes.opening import FOLDERS, holds_lmdbs, open_scenes
 from ktdn_plugin.scenes.problems import some
-from ktdn_plugin.scenes.scene_set import SceneSet, straight
+from ktdn_plugin.scenes.scene_set import SceneSet, identity_pairs
 from ktdn_plugin.scenes.store import is_store
 
 Options = Mapping[str, Any]
@@ -56,8 +56,8 @@ def scenes_of_options(opt: Options, paired: bool) -> SceneSet:
         if scenes.kind == "store":
             raise KTDNError(f"{root}: this store has no hazy images, only clear")
         raise KTDNError(
-            f"dataroot_gt: {opt['dataroot_gt']} holds clear images alone; name the hazy ones by "
-            "dataroot_lq, or take ClearImageDataset"
+            f"dataroot_gt: {opt['dataroot_gt']} holds only clear images; give the hazy ones in "
+            "dataroot_lq, or use ClearImageDataset"
         )
     return scenes.aligned()
 
@@ -77,7 +77,9 @@ def _of_lmdbs(opt: Options, root: Path, paired: bool) -> SceneSet:
         names["dataroot_lq"] = Path(opt["dataroot_lq"])
     for key, place in names.items():
         if place.suffix != ".lmdb" or not is_lmdb(place):
-            raise KTDNError(f"{key}: {place} is no LMDB (a folder NAME.lmdb with data.mdb in it)")
+            raise KTDNError(
+                f"{key}: {place} is not an LMDB (a folder NAME.lmdb with data.mdb in it)"
+            )
     hazy = names.get("dataroot_lq")
     scenes = open_scenes(
         root, opt.get("layout"), opt.get("split"), hazy=hazy, clear_only=not paired
@@ -117,8 +119,8 @@ def _of_folders(opt: Options, root: Path, paired: bool) -> SceneSet:
     if paired and not opt.get("meta_info_file"):
         if not opt.get("dataroot_lq"):
             raise KTDNError(
-                f"dataroot_lq: missing; {root} is no store and no layout is given, so the hazy "
-                f"images' folder must be named (layout: {FOLDERS} finds hazy and clear ones in a "
+                f"dataroot_lq: missing; {root} is not a store and no layout is given, so the hazy "
+                f"images' folder is needed (layout: {FOLDERS} finds hazy and clear ones in a "
                 "folder)"
             )
         if not Path(opt["dataroot_lq"]).is_dir():
@@ -143,15 +145,13 @@ def _of_names(opt: Options, root: Path, paired: bool, split: str) -> SceneSet:
     folder = Path(opt.get("dataroot_lq") or root)
     hazy = [folder / path.relative_to(root).with_name(hazy_name(opt, path.name)) for path in clear]
     _require(opt, folder, hazy)
-    return replace(scenes, hazy=FileImages(hazy, root=folder), pairs=straight(len(hazy)))
+    return replace(scenes, hazy=FileImages(hazy, root=folder), pairs=identity_pairs(len(hazy)))
 
 
 def _refuse(opt: Options, keys: tuple[str, ...], what: str) -> None:
     for key in keys:
         if opt.get(key):
-            raise KTDNError(
-                f"{key}: {what} says for itself which images belong to it; leave it out"
-            )
+            raise KTDNError(f"{key}: {what} lists its own images; remove this key")
 
 
 def _require(opt: Options, root: Path, files: list[Path]) -> None:
@@ -165,12 +165,12 @@ def hazy_name(opt: Options, clear: str) -> str:
     """Returns the name that BasicSR looks for beside a clear image's.
 
     Raises:
-        KTDNError: If ``filename_tmpl`` is no template.
+        KTDNError: If ``filename_tmpl`` is not a template.
     """
     template = opt.get("filename_tmpl", "{}")
     try:
         return str(template.format(Path(clear).stem)) + Path(clear).suffix
     except (ValueError, IndexError, KeyError, AttributeError) as error:
         raise KTDNError(
-            f"filename_tmpl: {template!r} is no template for names, such as '{{}}_hazy'"
+            f"filename_tmpl: {template!r} is not a name template such as '{{}}_hazy'"
         ) from error

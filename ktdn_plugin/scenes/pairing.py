@@ -1,4 +1,4 @@
-"""Which clear image belongs to each hazy one: one rule, whoever asks."""
+"""Which clear image belongs to each hazy one: one rule for every command."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Pairing(NamedTuple):
     alone: list[int]
 
     def hazy_problems(self) -> list[str]:
-        """Returns what is wrong with hazy images, a line each."""
+        """Returns what is wrong with hazy images, one line each."""
         return list(dict.fromkeys(self.faults.values()))
 
     def clear_problems(self, clear: Sequence[Named]) -> list[str]:
-        """Returns what is wrong with clear images, a line each."""
+        """Returns what is wrong with clear images, one line each."""
         return [f"{clear[number].label} has no hazy image" for number in self.alone]
 
 
 def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
     """Finds the clear image of each hazy one, by :class:`~ktdn_plugin.scenes.names.Names`.
 
-    Several hazy images have one clear image where their names go on from its: ``1400_1`` and
+    Several hazy images have one clear image where their names extend its: ``1400_1`` and
     ``0001_0.8_0.2`` from ``1400`` and ``0001``, unless a hazy one of just its name is there. Two
-    hazy images of one name, or two clear ones for a hazy one, are ambiguous.
+    hazy images with the same name, or two clear ones for a hazy one, are ambiguous.
     """
     owners: dict[str, set[int]] = defaultdict(set)
     for number, image in enumerate(clear):
@@ -99,12 +99,12 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
         rivals = [each for name in own for each in equal.get((found[0], name), ())]
         if len(found) > 1:
             both = f"{label} and {clear[found[1]].label}"
-            faults[number] = f"{both} may both be the clear image of {image.label}; rename one"
+            faults[number] = f"{both} could both be the clear image of {image.label}; rename one"
             ambiguous.add(number)
         elif number in rivals and set(rivals) != {number}:
             other = next(hazy[rival].label for rival in rivals if rival != number)
             both = " and ".join(sorted((image.label, other)))
-            faults[number] = f"{both} may both be the hazy image of {label}; rename or remove one"
+            faults[number] = f"{both} could both be the hazy image of {label}; rename or remove one"
             ambiguous.add(number)
         elif rivals and number not in rivals:
             faults[number] = (

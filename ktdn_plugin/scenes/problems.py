@@ -1,4 +1,4 @@
-"""What is wrong with a set of images, said in one line."""
+"""Describes what is wrong with a set of images in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMED_AT_MOST = 5
 
 
 def first_of(lines: Sequence[str], where: str = "", at_most: int = SHOWN) -> str:
-    """Puts lines into one, as many as a person would read.
+    """Joins the first lines into one, as many as a user would read.
 
     Args:
         lines: What to say.
@@ -47,6 +47,6 @@ def refuse(root: Path, what: str, lines: Sequence[str], cure: str, where: str = 
     if lines:
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise KTDNError(
-            f"{root}: {what}, {count}: {first_of(lines, where)}; {cure}, or go on with what there "
-            "is (--allow-incomplete, or allow_incomplete in options)"
+            f"{root}: {what}, {count}: {first_of(lines, where)}; {cure}, or continue without them "
+            "(--allow-incomplete, or allow_incomplete in options)"
         )

@@ -18,7 +18,7 @@ from ktdn_plugin.scenes.images import FileImages, centered
 from ktdn_plugin.scenes.names import side_of_folder
 from ktdn_plugin.scenes.problems import refuse
 from ktdn_plugin.scenes.public_datasets import DATASETS, PublicDataset, Size
-from ktdn_plugin.scenes.scene_set import SceneSet, pairs_of
+from ktdn_plugin.scenes.scene_set import SceneSet, pairs_array
 
 Key = tuple[int, str]
 """A scene's number, and what tells its hazy images apart; '' is the clear one's."""
@@ -53,20 +53,20 @@ def list_public(
             name.format(id=numbers.start, variant="*") for name in known.names.values()
         )
         raise KTDNError(
-            f"{root}: holds no image of {dataset}/{split} (such as {names}); {known.title} is "
+            f"{root}: contains no image of {dataset}/{split} (such as {names}); {known.title} is "
             f"published at {known.page}"
         )
     copy.compare_with_published(known.splits[split].numbers)
     if check_files:
         copy.check_files()
     if not allow_incomplete:
-        cure = f"get it again ({known.page})"
+        cure = f"download it again ({known.page})"
         where = f"'ktdn check-data {root} --dataset {dataset} --split {split}' lists them all"
         refuse(root, f"{dataset}/{split} is incomplete or altered", copy.problems, cure, where)
     scenes = copy.scenes(dataset, split)
     if not len(scenes.clear):
         raise KTDNError(
-            f"{root}: nothing of {dataset}/{split} can be used, no hazy image has its clear one"
+            f"{root}: nothing of {dataset}/{split} can be used: no hazy image has its clear one"
         )
     return scenes
 
@@ -76,11 +76,11 @@ def _checked_split(dataset: str, known: PublicDataset, split: str | None) -> str
         if known.default is not None:
             return known.default
         listed = "; ".join(f"{name} ({each.meaning})" for name, each in known.splits.items())
-        raise KTDNError(f"{dataset} has several splits, choose one with --split: {listed}")
+        raise KTDNError(f"{dataset} has several splits; choose one with --split: {listed}")
     if split not in known.splits:
         listed = ", ".join(known.splits)
         raise KTDNError(
-            f"'{split}' is no split of {dataset} ({listed}){did_you_mean(split, known.splits)}"
+            f"'{split}' is not a split of {dataset} ({listed}){did_you_mean(split, known.splits)}"
         )
     return split
 
@@ -241,7 +241,7 @@ class _Copy:
             scenes,
             clear=FileImages([clear[number, ""] for number in numbers], center, root),
             hazy=FileImages([hazy[key] for key in order], root=root),
-            pairs=pairs_of((index, place[number]) for index, (number, _) in enumerate(order)),
+            pairs=pairs_array((index, place[number]) for index, (number, _) in enumerate(order)),
             names=[self._pair_key(key) for key in order],
         )
 

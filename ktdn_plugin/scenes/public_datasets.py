@@ -20,7 +20,7 @@ class Split:
 
     Attributes:
         meaning: What it is, and whose.
-        numbers: Numbers of its images; all of the dataset's where absent.
+        numbers: Numbers of its images; all of the dataset's by default.
     """
 
     meaning: str
@@ -41,7 +41,7 @@ class PublicDataset:
         suffixes: The suffix of the files of each side.
         counts: Images of each side.
         splits: Its splits by name.
-        default: The split that is meant where none is named; absent where there are several.
+        default: The split that is meant if none is given; absent where there are several.
         numbers: The scenes' numbers, where they are known without the files.
         variants: What tells the hazy images of a scene apart, where that is known.
         hazy_per_clear: Hazy images of each scene, where it is the same for all.
@@ -122,8 +122,8 @@ DATASETS: Mapping[str, PublicDataset] = {
             "challenge-train": _numbered(1, 45, "training images of the NTIRE 2020 challenge"),
             "challenge-val": _numbered(46, 50, "validation images of the NTIRE 2020 challenge"),
             "challenge-test": _numbered(51, 55, "test images of the NTIRE 2020 challenge"),
-            "train-50": _numbered(1, 50, "what other papers train on"),
-            "test-5": _numbered(51, 55, "what papers test on that train on train-50"),
+            "train-50": _numbered(1, 50, "training images of other papers"),
+            "test-5": _numbered(51, 55, "test images of papers that train on train-50"),
             "all": _numbered(1, 55, "all images"),
         },
         size=_NTIRE_SIZE,
@@ -134,9 +134,9 @@ DATASETS: Mapping[str, PublicDataset] = {
         25,
         ".png",
         {
-            "train": _numbered(1, 25, "all that were published with ground truth"),
-            "train-20": _numbered(1, 20, "what papers train on that test on test-5"),
-            "test-5": _numbered(21, 25, "what papers test on that train on train-20"),
+            "train": _numbered(1, 25, "all images published with ground truth"),
+            "train-20": _numbered(1, 20, "training images of papers that test on test-5"),
+            "test-5": _numbered(21, 25, "test images of papers that train on train-20"),
         },
         size=_NTIRE_SIZE,
     ),

@@ -48,8 +48,8 @@ class SceneSet(Sequence[Scene]):
         hazy: The hazy images; None where clear images stand alone.
         pairs: Which of them make a pair: several hazy images may share a clear one. None where
             there are no hazy images.
-        dataset: The dataset's name, such as ``nh-haze``; empty where nobody has named it.
-        split: The split's name, such as ``challenge-train``; empty where nobody has named it.
+        dataset: The dataset's name, such as ``nh-haze``; empty where it was not named.
+        split: The split's name, such as ``challenge-train``; empty where it was not named.
         missing: What the split should have and is missing or altered, one line each.
         fingerprint: Digest of all names and pixels, where it is known.
         names: A short name of each pair, or of each clear image where they stand alone, where it
@@ -159,14 +159,14 @@ class SceneSet(Sequence[Scene]):
         if self.hazy is None or self.pairs is None:
             return self
         if len(self.hazy) == len(self.clear) and np.array_equal(
-            self.pairs, straight(len(self.hazy))
+            self.pairs, identity_pairs(len(self.hazy))
         ):
             return self
         hazy, clear = self.hazy.select(self.pairs[:, 0]), self.clear.select(self.pairs[:, 1])
-        return replace(self, hazy=hazy, clear=clear, pairs=straight(len(self.pairs)))
+        return replace(self, hazy=hazy, clear=clear, pairs=identity_pairs(len(self.pairs)))
 
     def only(self, pairs: Sequence[int]) -> SceneSet:
-        """Leaves out all images that are of none of some pairs; of clear images alone, others."""
+        """Keeps only the images of some pairs, or, of clear images alone, those numbers."""
         names = [self.name_of(number) for number in pairs]
         if self.hazy is None or self.pairs is None:
             return replace(self, clear=self.clear.select(pairs), names=names)
@@ -178,17 +178,17 @@ class SceneSet(Sequence[Scene]):
             self,
             hazy=self.hazy.select(hazy),
             clear=self.clear.select(clear),
-            pairs=pairs_of(zip(hazy_of.tolist(), clear_of.tolist(), strict=True)),
+            pairs=pairs_array(zip(hazy_of.tolist(), clear_of.tolist(), strict=True)),
             names=names,
         )
 
 
-def pairs_of(pairs: Iterable[tuple[int, int]]) -> Pairs:
-    """Returns pairs of numbers as a table of eight bytes each."""
+def pairs_array(pairs: Iterable[tuple[int, int]]) -> Pairs:
+    """Returns pairs of numbers as an int32 array (n, 2)."""
     flat = np.fromiter((number for pair in pairs for number in pair), np.int32)
     return flat.reshape(-1, 2)
 
 
-def straight(count: int) -> Pairs:
-    """Returns pairs of equal numbers."""
+def identity_pairs(count: int) -> Pairs:
+    """Returns the pairs (0, 0), (1, 1) and so on."""
     return np.repeat(np.arange(count, dtype=np.int32)[:, None], 2, axis=1)

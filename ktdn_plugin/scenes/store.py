@@ -120,7 +120,7 @@ class Store:
         path: The store's folder.
 
     Raises:
-        KTDNError: If it is no store, is truncated or was never finished, or was made by a newer
+        KTDNError: If it is not a store, is truncated or was never finished, or was made by a newer
             version of this package.
     """
 
@@ -131,12 +131,14 @@ class Store:
         self._sizes = {side: self._table(sizes_key(side)) for side in self.sides}
         for side, sizes in self._sizes.items():
             if len(sizes) != self.info.counts[side]:
-                raise KTDNError(f"{self.path}: damaged ({len(sizes)} {side} sizes); make it again")
+                raise KTDNError(
+                    f"{self.path}: damaged ({len(sizes)} {side} sizes); create it again"
+                )
         self.pairs = self._table(PAIRS_KEY) if "hazy" in self.sides else None
         if self.pairs is not None:
             counts = [self.info.counts.get(side, 0) for side in SIDES]
             if not ((self.pairs >= 0) & (self.pairs < counts)).all():
-                raise KTDNError(f"{self.path}: damaged (pairs of absent images); make it again")
+                raise KTDNError(f"{self.path}: damaged (pairs of absent images); create it again")
 
     def size(self, side: str, number: int) -> tuple[int, int]:
         """Returns an image's height and width."""
@@ -155,7 +157,7 @@ class Store:
             number: Which image.
 
         Returns:
-            RGB, (h, w, 3), 0 to 255, not to be written to.
+            RGB, (h, w, 3), 0 to 255, read-only.
 
         Raises:
             KTDNError: If the image is not there.
@@ -163,7 +165,7 @@ class Store:
         height, width = self._sizes[side][number]
         content = self._file.get(pixels_key(side, number))
         if content is None or len(content) != height * width * CHANNELS:
-            raise KTDNError(f"{self.describe(side, number)}: damaged; make the store again")
+            raise KTDNError(f"{self.describe(side, number)}: damaged; rebuild the store")
         return np.frombuffer(content, np.uint8).reshape(height, width, CHANNELS)
 
     def about(self, side: str, number: int) -> dict[str, Any]:
@@ -173,7 +175,7 @@ class Store:
             return dict(json.loads(bytes(content or b"")))
         except ValueError as error:
             raise KTDNError(
-                f"{self.path}, {side} image {number}: damaged; make the store again"
+                f"{self.path}, {side} image {number}: damaged; rebuild the store"
             ) from error
 
     def name(self, side: str, number: int) -> str:
@@ -192,14 +194,14 @@ class Store:
         """
         if checksum(self.pixels(side, number)) != self.about(side, number).get("sha256"):
             raise KTDNError(
-                f"{self.describe(side, number)}: its checksum is wrong; make the store again"
+                f"{self.describe(side, number)}: its checksum is wrong; rebuild the store"
             )
 
     def _table(self, key: bytes) -> NDArray[np.int32]:
         content = self._file.get(key)
         if content is None or len(content) % 8:
-            raise KTDNError(f"{self.path}: damaged ('{key.decode()}'); make it again")
-        # Eight bytes an image, which is little even for a hundred thousand.
+            raise KTDNError(f"{self.path}: damaged ('{key.decode()}'); create it again")
+        # Eight bytes per image, which is little even for a hundred thousand.
         return np.frombuffer(content, "<i4").reshape(-1, 2)
 
 
@@ -210,7 +212,7 @@ def checksum(pixels: NDArray[np.uint8]) -> str:
 
 def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
     if not is_lmdb(path):
-        raise KTDNError(f"{path}: no store (a folder that 'ktdn prepare' has made)")
+        raise KTDNError(f"{path}: not a store (a folder created by 'ktdn prepare')")
     file = LmdbFile(path)
     content = file.get(INFO_KEY)
     begun = any(file.get(about_key(side, 0)) is not None for side in SIDES)
@@ -218,17 +220,18 @@ def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
         raise KTDNError(
             f"{path}: a store that was never finished; run the same 'ktdn prepare' again"
             if begun
-            else f"{path}: an LMDB, but no store that 'ktdn prepare' has made"
+            else f"{path}: an LMDB, but not a store created by 'ktdn prepare'"
         )
     try:
         values = json.loads(bytes(content))
         found = int(values["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise KTDNError(f"{path}: an LMDB, but no store that 'ktdn prepare' has made") from error
+        raise KTDNError(f"{path}: an LMDB, but not a store created by 'ktdn prepare'") from error
     if found > FORMAT:
         raise KTDNError(
-            f"{path}: a store of format {found}, made by {values.get('tool', 'a newer version')}; "
-            f"this version reads up to {FORMAT}: upgrade ktdn-plugin, or make the store again"
+            f"{path}: a store of format {found}, created by "
+            f"{values.get('tool', 'a newer version')}; "
+            f"this version reads up to {FORMAT}: upgrade ktdn-plugin, or rebuild the store"
         )
     try:
         info = StoreInfo(**values)
@@ -236,4 +239,4 @@ def _open(path: Path) -> tuple[LmdbFile, StoreInfo]:
             raise TypeError("counts")
         return file, info
     except TypeError as error:
-        raise KTDNError(f"{path}: damaged store ({error}); make it again") from error
+        raise KTDNError(f"{path}: damaged store ({error}); create it again") from error

@@ -46,8 +46,8 @@ def build_for_training(name: str, scale: int, **arguments: Any) -> KTDN:
     """
     if scale != 1:
         raise KTDNError(
-            f"{name}: scale: {scale!r}: KTDN dehazes and does not enlarge; set scale: 1, and train "
-            "on hazy and clear images of one size"
+            f"{name}: scale: {scale!r}: KTDN does not upscale; set scale: 1, and train "
+            "on hazy and clear images of the same size"
         )
     if name != "KTDN":
         # In options files the word means the encoder's weights, of all networks.

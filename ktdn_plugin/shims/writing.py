@@ -36,7 +36,7 @@ _TEMPLATE = '''\
 
 {mark}. The package ktdn-plugin has to be installed in the same Python. An options
 file's network_g: type KTDN, the published network, with encoder, pretrained, mean, std, reduction,
-head and widths where others are wanted; or type ktdn_small, ktdn_tiny, with all of these but the
+head and widths to change them; or type ktdn_small, ktdn_tiny, with all of these but the
 encoder.
 """
 
@@ -70,9 +70,9 @@ def write_shim(destination: Path, program: str | None = None, overwrite: bool = 
     path = folder / FILE
     if path.exists():
         if not _is_ours(path):
-            raise KTDNError(f"{path}: exists and was not written by us; move it away")
+            raise KTDNError(f"{path}: exists and was not written by 'ktdn shim'; move it away")
         if not overwrite:
-            raise KTDNError(f"{path}: exists already; --overwrite replaces it")
+            raise KTDNError(f"{path}: already exists; --overwrite replaces it")
     write_whole(path, lambda file: file.write(shim_text(program).encode()))
     print_lines(f"{path}: KTDN for {program}; in its options: network_g type KTDN, scale 1")
     return path
@@ -95,7 +95,7 @@ def shim_text(program: str) -> str:
 
 def _find_archs(destination: Path, program: str | None) -> tuple[Path, str]:
     if not destination.is_dir():
-        raise KTDNError(f"{destination}: no such folder; name the training program's")
+        raise KTDNError(f"{destination}: no such folder; give the training program's folder")
     resolved = destination.resolve()
     for name, (package, _) in PROGRAMS.items():
         if (resolved / package / "archs").is_dir():
@@ -107,14 +107,14 @@ def _find_archs(destination: Path, program: str | None) -> tuple[Path, str]:
         else:
             continue
         if program not in (None, name):
-            raise KTDNError(f"{destination}: this is {name}, not {program}; leave --for out")
+            raise KTDNError(f"{destination}: this is {name}, not {program}; remove --for")
         return archs, name
     if program is not None:
         return destination, program
     wanted = " or ".join(f"{package}/archs" for package, _ in PROGRAMS.values())
     raise KTDNError(
-        f"{destination}: neither traiNNer-redux nor neosr: there is no {wanted} in it; name the "
-        "folder that 'git clone' made, or say --for which the file is"
+        f"{destination}: neither traiNNer-redux nor neosr: there is no {wanted} in it; give the "
+        "folder that 'git clone' created, or say which program with --for"
     )
 
 

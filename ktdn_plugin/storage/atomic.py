@@ -34,7 +34,7 @@ def write_whole(
     Args:
         path: The file.
         write: Writes the content to a file that is open for it.
-        before_move: Is called with the temporary file, when all is in it and before it takes the
+        before_move: Called with the temporary file, when all is in it and before it takes the
             place of ``path``; what it raises keeps the file from being written.
 
     Raises:
@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KTDNError(
-            f"{folder}: cannot be made ({error.strerror or error}); choose another folder"
+            f"{folder}: cannot be created ({error.strerror or error}); choose another folder"
         ) from error
 
 
@@ -181,7 +181,7 @@ def _is_interrupted(error: BaseException | None) -> bool:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes a renaming survive a power cut; not every system lets a folder be flushed."""
+    """Makes a rename survive a power cut; not every system allows flushing a folder."""
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

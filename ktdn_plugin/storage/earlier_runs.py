@@ -1,4 +1,4 @@
-"""Earlier runs in the way of a new one: they are kept."""
+"""Keeps earlier runs that are in the way of a new one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ktdn_plugin.storage.atomic import delete_leftovers
 
 
 def archive_run(folder: Path) -> Path:
-    """Renames a folder after the time, without what killed processes left in it half-written.
+    """Renames a folder after the time, and removes half-written files of killed processes.
 
     Returns:
         Its new place.

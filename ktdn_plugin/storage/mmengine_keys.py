@@ -19,7 +19,7 @@ def is_mmengine(content: Any) -> bool:
 
 
 def from_mmengine(content: Mapping[str, Any], averaged: bool = True) -> StateDict:
-    """Takes the network's weights out of a file of mmengine's.
+    """Takes the network's weights out of an mmengine file.
 
     Args:
         content: The file's content.

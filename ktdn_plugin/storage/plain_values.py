@@ -112,7 +112,7 @@ class Tensors:
     """The tensors of a file, and the storages that they share.
 
     Args:
-        find_storage: Is asked for the numbers of each storage, once.
+        find_storage: Called for the numbers of each storage, once.
     """
 
     def __init__(self, find_storage: FindStorage) -> None:

@@ -45,7 +45,7 @@ def load(file: IO[bytes], find_storage: FindStorage) -> Any:
 
     Args:
         file: Open for reading.
-        find_storage: Is asked for the numbers of tensors.
+        find_storage: Called for the numbers of tensors.
 
     Returns:
         Plain values and tensors; :class:`Unread` in place of mmengine's logs.

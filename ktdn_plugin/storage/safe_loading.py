@@ -1,4 +1,4 @@
-"""The one place where files of tensors are opened: nothing in them is run, and no size believed."""
+"""The one place where tensor files are opened: nothing in them is run, no size is trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin.errors import KTDNError, printable
-from ktdn_plugin.storage.kinds import (
+from ktdn_plugin.storage.file_kinds import (
     NO_CHECKPOINT,
     check_regular,
     describe,
@@ -33,11 +33,11 @@ _START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class NotReadHereError(KTDNError):
-    """A whole file with something in it that this package does not read, though others may."""
+    """An intact file with content that this package does not read, though others may."""
 
 
 def load_tensors(path: str | Path, without_numbers: bool = False) -> Any:
-    """Reads a file of :func:`torch.save`'s, or a safetensors file, onto the CPU.
+    """Reads a file written by :func:`torch.save`, or a safetensors file, onto the CPU.
 
     Nothing in it is run, or imported; what is allocated is bounded by the file's size.
 
@@ -75,13 +75,14 @@ def load_tensors(path: str | Path, without_numbers: bool = False) -> Any:
         raise
     except ForeignCode as error:
         raise NotReadHereError(
-            f"{path}: refused: it is no plain dictionary of tensors; what else is in it "
-            f"({printable(str(error))[:100]}) could run code when it is loaded; save the tensors "
-            "alone, by torch.save or safetensors"
+            f"{path}: refused: it is not a plain dictionary of tensors; its other content "
+            f"({printable(str(error))[:100]}) could run code when it is loaded; save only the "
+            "tensors, "
+            "with torch.save or safetensors"
         ) from error
     except ForeignTensor as error:
         raise NotReadHereError(
-            f"{path}: holds {error} tensors; save dense ones of float numbers that each own their "
+            f"{path}: holds {error} tensors; save dense ones of float numbers that own their "
             "memory (tensor.to_dense(), .float(), .clone())"
         ) from error
     except Damaged as error:
@@ -94,7 +95,7 @@ def load_tensors(path: str | Path, without_numbers: bool = False) -> Any:
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Finds whether a file is to be read as safetensors: by its content, else by its name.
+    """Returns whether a file is safetensors, by its content, else by its name.
 
     Raises:
         KTDNError: If it is there, but no file.
@@ -118,7 +119,7 @@ def read_header(path: str | Path) -> dict[str, str]:
     """Reads the texts in a safetensors file's header, and no tensors.
 
     Raises:
-        KTDNError: If it is no such file.
+        KTDNError: If it is not such a file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -136,7 +137,7 @@ def _check_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         if LONGEST_HEADER < length < path.stat().st_size:
             raise KTDNError(
-                f"{path}: its header of {length} bytes is too long; a network's takes at most "
+                f"{path}: its header of {length} bytes is too long; a network's is at most "
                 f"{LONGEST_HEADER}"
             )
 
@@ -211,15 +212,15 @@ def _load_archive(path: Path, file: IO[bytes], size: int, without_numbers: bool)
             raise Damaged("an entry that is none")
         file.seek(sum(struct.unpack("<HH", header[26:])), 1)
         content = _fill(numbers, file)
-        # torch can be told to write no check sums.
+        # torch can be told to write no checksums.
         if entry.CRC and zlib.crc32(content) != entry.CRC:
-            raise Damaged(f"{entry.filename} has another check sum")
+            raise Damaged(f"{entry.filename} has a wrong checksum")
         return content
 
     def entry_of(name: str) -> zipfile.ZipInfo:
         entry = entries[f"{folder}{name}"]
         if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size <= size:
-            raise Damaged("compressed, which torch never does: save it anew")
+            raise Damaged("compressed, which torch never does: save it again")
         return entry
 
     def numbers_of(key: str, dtype: torch.dtype, count: int) -> Tensor:
@@ -236,7 +237,9 @@ def _load_archive(path: Path, file: IO[bytes], size: int, without_numbers: bool)
         return bytes(read(entry, torch.empty(entry.file_size, dtype=torch.uint8)))
 
     if f"{folder}byteorder" in entries and bytes_of("byteorder") != b"little":
-        raise NotReadHereError(f"{path}: its numbers are big-endian; save it anew on a usual CPU")
+        raise NotReadHereError(
+            f"{path}: its numbers are big-endian; save it again on a little-endian CPU"
+        )
     return load(io.BytesIO(bytes_of("data.pkl")), numbers_of)
 
 

@@ -36,7 +36,7 @@ def select_weights(content: Any, path: str | Path, param_key: str | None = None)
         KTDNError: As :meth:`~ktdn_plugin.checkpoints.Checkpoint.select`.
     """
     if not isinstance(content, Mapping):
-        raise KTDNError(f"{path}: holds a {type(content).__name__}, not a network's weights")
+        raise KTDNError(f"{path}: contains a {type(content).__name__}, not a network's weights")
     if param_key is not None and param_key not in content and param_key not in WEIGHT_KEYS:
         raise KTDNError(f"{path}: has no '{param_key}', only {', '.join(map(str, content))[:200]}")
     weights: Any
@@ -51,7 +51,7 @@ def select_weights(content: Any, path: str | Path, param_key: str | None = None)
         weights = content if key is None else content[key]
         if param_key is not None and key != param_key:
             taken = "the whole file" if key is None else f"'{key}'"
-            _logger.info("%s: has no '%s', %s is taken", path, param_key, taken)
+            _logger.info("%s: has no '%s'; using %s", path, param_key, taken)
     _check_weights(weights, content, path)
     plain = {
         key.replace("_orig_mod.", "").removeprefix("module."): value
@@ -62,12 +62,12 @@ def select_weights(content: Any, path: str | Path, param_key: str | None = None)
 
 def _check_weights(weights: Any, content: Mapping[Any, Any], path: str | Path) -> None:
     if not isinstance(weights, Mapping) or not weights:
-        raise KTDNError(f"{path}: holds no network's weights")
+        raise KTDNError(f"{path}: contains no network weights")
     if not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
     ):
         raise KTDNError(
-            f"{path}: holds no network's weights (it has {', '.join(map(str, content))[:200]})"
+            f"{path}: contains no network weights (it has {', '.join(map(str, content))[:200]})"
         )
 
 
@@ -123,13 +123,13 @@ def compare_keys(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
     if reshaped:
         key = reshaped[0]
         parts.append(
-            f"{len(reshaped)} entries have another shape (such as {key}: "
+            f"{len(reshaped)} entries have a different shape (such as {key}: "
             f"{tuple(found[key].shape)} instead of {tuple(wanted[key].shape)})"
         )
     if others:
         key = others[0]
         parts.append(
-            f"{len(others)} entries have another kind of numbers (such as {key}: "
+            f"{len(others)} entries have a different dtype (such as {key}: "
             f"{found[key].dtype} instead of {wanted[key].dtype})"
         )
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Whether something can be written, asked before the work that makes it."""
+"""Checks that something can be written before the work that makes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from ktdn_plugin.errors import KTDNError
 
 
-def check_writable(folder: Path, what: object, advice: str = "name another place") -> None:
+def check_writable(folder: Path, what: object, advice: str = "choose another place") -> None:
     """Refuses a folder in which, once it is made, nothing can be written; leaves nothing there.
 
     Args:
@@ -25,7 +25,7 @@ def check_writable(folder: Path, what: object, advice: str = "name another place
         while not os.path.lexists(place):  # a link to nowhere is in the way as well
             place = place.parent
         if not place.is_dir():
-            raise KTDNError(f"{what}: {place} is no folder; {advice}")
+            raise KTDNError(f"{what}: {place} is not a folder; {advice}")
         # Permissions alone do not tell: a file system may be read-only, or full.
         with tempfile.NamedTemporaryFile(dir=place, prefix=".", suffix=".part") as file:
             file.write(b"\0")

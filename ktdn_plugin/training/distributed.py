@@ -27,29 +27,27 @@ from ktdn_plugin.errors import KTDNError, OtherProcessError
 TIMEOUT = 1800
 """Seconds that a process waits for the others, unless ``dist_params.timeout`` says otherwise."""
 
-_ONE_FOR_EACH = (
-    "start one process for each GPU, or take the CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
-)
+_ONE_FOR_EACH = "start one process per GPU, or use the CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Place(NamedTuple):
-    """Where a process stands among those that were started together."""
+class ProcessRank(NamedTuple):
+    """A process's rank among those that were started together."""
 
     rank: int
     world_size: int
     local_rank: int
 
 
-def detect_rank(launcher: str = "none") -> Place | None:
-    """Finds out from the environment whether this process is one of several.
+def detect_rank(launcher: str = "none") -> ProcessRank | None:
+    """Detects from the environment whether this process is one of several.
 
     Args:
         launcher: ``none`` to recognise torchrun, its forerunners and srun; ``pytorch`` or
             ``slurm`` to insist on one.
 
     Returns:
-        Its place, or None for a process by itself.
+        Its rank, or None for a single process.
 
     Raises:
         KTDNError: If several processes were started in a way that does not let them find each
@@ -61,7 +59,7 @@ def detect_rank(launcher: str = "none") -> Place | None:
         variable_as_number("MASTER_PORT", 1, 65535)
         world_size = variable_as_number("WORLD_SIZE", 1)
         rank = variable_as_number("RANK", 0, world_size - 1)
-        return Place(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=0))
+        return ProcessRank(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=0))
     if launcher == "pytorch":
         raise KTDNError(
             "--launcher pytorch: this process was not started by torchrun: torchrun "
@@ -96,12 +94,12 @@ def variable_as_number(key: str, least: int, most: int | None = None, default: i
         wanted = f"at least {least}" if most is None else f"from {least} to {most}"
         raise KTDNError(
             f"the environment variable {key}: {text[:40]!r} must be a whole number {wanted}; "
-            "whatever started this process sets it"
+            "it is set by the launcher"
         )
     return int(text)
 
 
-def _slurm_place(insisted: bool) -> Place | None:
+def _slurm_place(insisted: bool) -> ProcessRank | None:
     env = os.environ
     # Of the step, which srun starts: a batch script's own shell has the job's variables as well.
     count = env.get("SLURM_STEP_NUM_TASKS") or (env.get("SLURM_NTASKS") if insisted else None)
@@ -112,10 +110,10 @@ def _slurm_place(insisted: bool) -> Place | None:
     if world_size == 1 and not insisted:
         return None
     rank = variable_as_number("SLURM_PROCID", 0, world_size - 1)
-    return Place(rank, world_size, variable_as_number("SLURM_LOCALID", 0))
+    return ProcessRank(rank, world_size, variable_as_number("SLURM_LOCALID", 0))
 
 
-def _export_slurm(place: Place) -> None:
+def _export_slurm(place: ProcessRank) -> None:
     """Sets what torch's rendezvous reads; every process of a job comes to the same."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
     os.environ.setdefault("MASTER_ADDR", _first_host(nodes))
@@ -138,7 +136,7 @@ def _first_host(nodes: str) -> str:
     return "".join(part or "" for part in match.groups()) if match else nodes
 
 
-def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
+def join(place: ProcessRank | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     """Joins the other processes.
 
     Args:
@@ -161,7 +159,7 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     else:
         _choose_interface()
     try:
-        store = _meeting_place(place, timeout)
+        store = _rendezvous_store(place, timeout)
         if use_gpu:
             _refuse_shared_gpu(store, place, _gpu_identity())
         dist.init_process_group(
@@ -179,7 +177,7 @@ def join(place: Place | None, use_gpu: bool, timeout: float = TIMEOUT) -> bool:
     return True
 
 
-def _choose_gpu(place: Place) -> int:
+def _choose_gpu(place: ProcessRank) -> int:
     """Returns the number of this process' GPU among those that it sees."""
     there = torch.cuda.device_count()
     if there == 1:  # Slurm's --gpus-per-task=1 shows each process its own, as number 0
@@ -198,8 +196,8 @@ def _gpu_identity() -> str:
     return f"{socket.gethostname()} {getattr(properties, 'uuid', properties.name)}"
 
 
-def _refuse_shared_gpu(store: Any, place: Place, own: str) -> None:
-    """Raises where another process has this one's GPU, which nccl does not say in plain words."""
+def _refuse_shared_gpu(store: Any, place: ProcessRank, own: str) -> None:
+    """Raises if another process uses this one's GPU, which nccl does not report clearly."""
     store.set(f"gpu_{place.rank}", own)
     for rank in range(place.world_size):
         if rank != place.rank and store.get(f"gpu_{rank}").decode() == own:
@@ -209,8 +207,8 @@ def _refuse_shared_gpu(store: Any, place: Place, own: str) -> None:
             )
 
 
-def _meeting_place(place: Place, timeout: float) -> Any:
-    """Returns the store in which processes find each other's addresses, anew for each attempt.
+def _rendezvous_store(place: ProcessRank, timeout: float) -> Any:
+    """Returns the rendezvous store, a new one for each attempt.
 
     torchrun keeps one store when it restarts processes: they would find those of dead ones in it.
     """
@@ -264,7 +262,7 @@ def rank() -> int:
 
 
 def gather(item: Any) -> list[Any]:
-    """Returns every process every process' item, by rank; items must be picklable."""
+    """Returns the items of all processes, by rank, on each; items must be picklable."""
     if not is_distributed():
         return [item]
     items: list[Any] = [None] * dist.get_world_size()
@@ -273,7 +271,7 @@ def gather(item: Any) -> list[Any]:
 
 
 def largest(number: int) -> int:
-    """Returns the largest of all processes' numbers, to every one of them."""
+    """Returns the largest of all processes' numbers, on each of them."""
     if not is_distributed():
         return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -297,7 +295,7 @@ def common_seed() -> int:
 
 @contextmanager
 def fail_on_all_ranks() -> Iterator[None]:
-    """Lets no process go on, or wait, where one has failed.
+    """Fails on all ranks where one has failed, so that none continues or waits.
 
     Raises:
         OtherProcessError: If another process has raised a ``KTDNError`` or an ``OSError`` in it.
@@ -311,15 +309,15 @@ def fail_on_all_ranks() -> Iterator[None]:
     if failure is not None:
         raise failure
     if failed:
-        raise OtherProcessError(f"process {failed[0]} failed and says why", False)
+        raise OtherProcessError(f"process {failed[0]} failed; see its message", False)
 
 
 @contextmanager
 def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
-    """Returns a message on what torch raises when another process is gone.
+    """Turns torch's errors after another process died into one line.
 
     Args:
-        resuming: The flag that goes on with a run.
+        resuming: The flag that resumes a run.
 
     Raises:
         OtherProcessError: In its place.
@@ -331,7 +329,7 @@ def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
             raise
         raise OtherProcessError(
             f"process {dist.get_rank()} of {dist.get_world_size()} lost contact with another rank, "
-            f"which is gone or does not answer ({_first_line(error)}); start again with {resuming}",
+            f"it crashed or timed out ({_first_line(error)}); start again with {resuming}",
             True,
         ) from error
 

@@ -16,10 +16,10 @@ from ktdn_plugin.errors import KTDNError, did_you_mean
 
 
 def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
-    """Lets a network give the outputs of some of its modules as named features.
+    """Lets a network return the outputs of some of its modules as named features.
 
     Afterwards ``network(x, return_features=True)`` gives what ``network(x)`` gives and, beside it,
-    the features by name; further arguments go to the network as they are. ``network(x)`` alone
+    the features by name; other arguments go to the network as they are. ``network(x)`` alone
     records nothing. ``network.feature_extractor(names)`` is what a
     :class:`~ktdn_plugin.training.steps.FrozenTeacher` is made of.
 
@@ -50,7 +50,9 @@ def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
     if not modules:
         if hasattr(network, "feature_extractor"):
             return network
-        raise KTDNError(f"{type(network).__name__} gives no features; name modules of it")
+        raise KTDNError(
+            f"{type(network).__name__} has no named features; choose some of its modules"
+        )
     paths = [path for path, _ in network.named_modules(remove_duplicate=False) if path]
     for name, path in modules.items():
         if path not in paths:
@@ -70,7 +72,7 @@ def name_features(network: nn.Module, modules: Mapping[str, str]) -> nn.Module:
 
 
 class NamedFeatures(nn.Module):
-    """A network that gives its named features alone. All of the network runs nevertheless.
+    """A network that returns only its named features, though all of it runs.
 
     Args:
         network: A network after :func:`name_features`; its weights are shared.
@@ -91,7 +93,7 @@ class NamedFeatures(nn.Module):
 
 
 class _Named(nn.Module):
-    """What a network's class gets in front of it."""
+    """Mixin placed before a network's class."""
 
     feature_modules: dict[str, str]
 
@@ -152,7 +154,7 @@ def _taken(network: _Named, name: str, module: nn.Module) -> Tensor:
         f"feature '{name}': module '{network.feature_modules[name]}' of {type(network).__name__}"
     )
     if not kept:
-        raise KTDNError(f"{where} is not called in the forward pass; name one that is")
+        raise KTDNError(f"{where} is not called in the forward pass; choose one that is")
     output, had_gradients = kept
     if not isinstance(output, Tensor) or output.ndim != 4:
         what = (
@@ -160,11 +162,13 @@ def _taken(network: _Named, name: str, module: nn.Module) -> Tensor:
             if isinstance(output, Tensor)
             else type(output).__name__
         )
-        raise KTDNError(f"{where} gives {what}, not one tensor (n, c, h, w); name another one")
+        raise KTDNError(
+            f"{where} gives {what}, not a single tensor (n, c, h, w); choose another module"
+        )
     if torch.is_grad_enabled() and not had_gradients:
         raise KTDNError(
-            f"{where} is computed without gradients (reentrant checkpointing?), so that nothing "
-            "would be learnt from it; switch that off, or name a module outside of it"
+            f"{where} is computed without gradients (reentrant checkpointing?), so nothing "
+            "would be learned from it; turn that off, or choose a module outside of it"
         )
     return output
 
@@ -176,12 +180,12 @@ def _check_names(network: _Named, names: Iterable[str]) -> tuple[str, ...]:
         if name not in known:
             raise KTDNError(
                 f"{type(network).__name__} has no feature '{name}'{did_you_mean(name, known)} "
-                f"(named are {', '.join(known)})"
+                f"(it has {', '.join(known)})"
             )
     if not names:
-        raise KTDNError(f"no feature is named; {type(network).__name__} has {', '.join(known)}")
+        raise KTDNError(f"no features requested; {type(network).__name__} has {', '.join(known)}")
     return names
 
 
 def _outermost(network: nn.Module) -> str:
-    return f" (its outermost are {', '.join(name for name, _ in network.named_children())})"
+    return f" (its top-level modules are {', '.join(name for name, _ in network.named_children())})"

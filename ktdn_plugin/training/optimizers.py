@@ -12,9 +12,9 @@ from ktdn_plugin.errors import KTDNError, did_you_mean
 OptimizerClass = Callable[..., torch.optim.Optimizer]
 
 UNUSABLE = {
-    "LBFGS": "it calls the network several times a step",
-    "SparseAdam": "it takes sparse gradients alone",
-    "Muon": "it takes matrices alone; timm's 'muon' takes every weight",
+    "LBFGS": "it calls the network several times per step",
+    "SparseAdam": "it only takes sparse gradients",
+    "Muon": "it only takes matrices; timm's 'muon' takes every weight",
 }
 
 

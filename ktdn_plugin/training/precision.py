@@ -1,4 +1,4 @@
-"""What makes a step faster without changing what it computes: precision, memory layout, compiling.
+"""Speeds up a step without changing what it computes: precision, memory layout, compiling.
 
 Plain torch; any training loop can use it.
 """
@@ -28,7 +28,7 @@ AVERAGES = ("exp_avg", "momentum_buffer")
 
 
 class SkippedSteps:
-    """Counts the steps in a row that a gradient scaler leaves out, for any training loop.
+    """Counts the steps in a row that a gradient scaler skips, for any training loop.
 
     Attributes:
         count: Steps left out since the last one that was taken.
@@ -41,7 +41,7 @@ class SkippedSteps:
         """Notes whether a step's gradient was finite.
 
         Returns:
-            Whether training may go on: not where nothing has been learnt for too long.
+            Whether training may continue: not where nothing has been learned for too long.
         """
         self.count = 0 if is_finite else self.count + 1
         return self.count < SKIPS_IN_A_ROW
@@ -82,10 +82,10 @@ def apply_speed_options(
 
 
 def match_state(optimizer: torch.optim.Optimizer) -> None:
-    """Lays an optimiser's averages out as its weights are; call it after ``load_state_dict``.
+    """Gives an optimiser's averages their weights' layout; call it after ``load_state_dict``.
 
     A state that was saved without ``channels_last`` has another layout than weights with it. Fused
-    optimisers do not look: on a CPU they mix the elements up without a word, on a GPU they fail.
+    optimisers do not look: on a CPU they mix the elements up silently, on a GPU they fail.
     Nor do they look at sizes: with averages of smaller weights they write beyond these.
 
     Args:
@@ -104,7 +104,7 @@ def match_state(optimizer: torch.optim.Optimizer) -> None:
                 is_average = key in AVERAGES or (group.get("fused") and key != "step")
                 if value.shape != parameter.shape and is_average:
                     raise KTDNError(
-                        f"the optimizer's state is of another network: {key} of shape "
+                        f"the optimizer state is from a different network: {key} of shape "
                         f"{tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
                     )
                 if value.shape == parameter.shape and value.stride() != parameter.stride():

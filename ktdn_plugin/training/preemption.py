@@ -1,9 +1,10 @@
-"""Ends a training in good order when the machine is wanted back.
+"""Ends a training cleanly when the scheduler takes the machine back.
 
-Schedulers announce that they take a machine away: by SIGTERM (Slurm's preemption, ``docker stop``,
+Schedulers announce that they take a machine away: with SIGTERM (Slurm's preemption, ``docker
+    stop``,
 Kubernetes), or by the signal that a job asks for, mostly SIGUSR1. A training that hears it saves a
 state after the iteration that it is in, and leaves by the exit code that shells and schedulers
-know for a process which a signal ended, 128 and the signal's number: 143 for SIGTERM, 138 for
+know for a process ended by a signal, 128 and the signal's number: 143 for SIGTERM, 138 for
 SIGUSR1 on Linux. A job script can thus tell it from a failure, which is 1.
 """
 
@@ -26,8 +27,8 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(s
 
 
 @contextmanager
-def noticing_signals() -> Iterator[Callable[[], int]]:
-    """Notices signals to stop instead of dying of them.
+def defer_signals() -> Iterator[Callable[[], int]]:
+    """Defers signals to stop instead of dying from them.
 
     Yields:
         A function for every process to call after the same iteration: it returns the number of

@@ -1,4 +1,4 @@
-"""Compares a training that is resumed with what its options say now."""
+"""Compares a resumed training with what its options say now."""
 
 from __future__ import annotations
 
@@ -33,48 +33,48 @@ def schedule_changes(
     for key, value in plan.items():
         now, before = _as_lists(value), _as_lists(saved[key])
         if now != before:
-            yield key, f"{now}, was {before}; the learning rate goes on by the new one."
+            yield key, f"{now}, was {before}; the learning rate follows the new one."
 
 
 def compare_rates(rates: Any, saved: Any, warn: Warn) -> None:
-    """Warns where the options' learning rates are others than those that go on."""
+    """Warns where the options' learning rates differ from the resumed ones."""
     if rates != saved:
-        warn(f"The state's learning rates go on, {saved}; the options' are others, {rates}.")
+        warn(f"Continuing with the state's learning rates, {saved}, not the options', {rates}.")
 
 
 def compare_progress(
     earlier: Mapping[str, Any], terms: Mapping[str, Any], warn: Warn, seed: str
 ) -> int:
-    """Warns of what makes a resumed training another one.
+    """Warns of what makes a resumed training inexact.
 
     Args:
         earlier: ``samples`` that all processes together had taken, and the terms then.
-        terms: ``processes``, ``batch`` (samples an iteration), ``seed`` and ``images`` now.
+        terms: ``processes``, ``batch`` (samples per iteration), ``seed`` and ``images`` now.
         warn: Takes a line for each.
         seed: The seed's key.
 
     Returns:
-        How many samples the data's order goes on after.
+        After how many samples the data order continues.
     """
     texts = {
         "processes": "number of processes",
-        "batch": "samples an iteration",
+        "batch": "samples per iteration",
         "seed": seed,
         "images": "number of training images",
     }
     changed = {key: text for key, text in texts.items() if earlier.get(key) != terms[key]}
     for key, text in changed.items():
-        warn(f"Resuming with another {text}: {terms[key]}, was {earlier.get(key)}.")
+        warn(f"Resuming with changed {text}: {terms[key]}, was {earlier.get(key)}.")
     if changed.keys() == {"processes"}:
         warn(
-            "Not exact any more: the last digits of sums over the batch (and all batch statistics "
-            "that are not synchronised). Order and augmentation of the samples go on as they were."
+            "No longer exact: the last digits of sums over the batch (and all batch statistics "
+            "that are not synchronised). Order and augmentation of the samples continue as before."
         )
     elif "images" in changed or "seed" in changed:
-        warn("Not exact any more: the order of the samples starts anew.")
+        warn("No longer exact: the order of the samples restarts.")
     elif changed:
         warn(
-            "Not exact any more: batches are made of other samples. The order of the samples goes "
+            "No longer exact: batches contain different samples. The order of the samples goes "
             "on where it was; the iterations that are left are trained."
         )
     if "images" in changed:

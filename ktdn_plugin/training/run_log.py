@@ -7,7 +7,7 @@ start from), ``data`` and ``options`` (all of the toolbox's options, as they wer
 has ``train``, ``val`` and ``test``: lists of ``name``, ``split``, ``fingerprint``, ``images``, as
 far as they are known, and the data set's ``options``.
 
-``metrics.jsonl`` has a JSON object a line. Each has ``kind`` and ``iter``:
+``metrics.jsonl`` has a JSON object per line. Each has ``kind`` and ``iter``:
 
 - ``train``: ``epoch`` of BasicSR's runs, ``lr`` (one for each group of parameters), losses as
   ``l_NAME``, ``grad_norm``, ``seconds`` of an iteration, ``images_per_second``, ``data_share``
@@ -66,13 +66,13 @@ class RunLog:
         return (self.folder / RUN).is_file()
 
     def start(self, iteration: int, validated: int | None = None) -> str:
-        """Drops the lines that a run which starts, or is resumed, writes again.
+        """Drops the lines that a starting or resumed run will write again.
 
-        These are the ones after the iteration it goes on from, in a new run all, and a line that
+        These are the ones after the iteration it resumes from, in a new run all, and a line that
         was cut off.
 
         Args:
-            iteration: The iteration it goes on from; 0 where it is new.
+            iteration: The iteration it resumes from; 0 where it is new.
             validated: The last iteration whose validation is not done again; by default
                 ``iteration``.
 
@@ -122,7 +122,7 @@ class RunLog:
             seed: The seed.
             device: What it trains on.
             processes: How many do.
-            resumed_from: Checkpoint and iteration that a resumed run goes on from.
+            resumed_from: Checkpoint and iteration that a resumed run started from.
         """
         if not self.writes:
             return
@@ -266,14 +266,14 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
                 continue
             if broken:
                 raise KTDNError(
-                    f"{log}, line {broken}: broken, while there are lines after it; delete this one"
+                    f"{log}, line {broken}: broken, though more lines follow; delete this one"
                 )
             record = _parse(line)
             if record is not None:
                 yield record
             elif _is_json(line):
                 raise KTDNError(
-                    f'{log}, line {number}: nothing that a training logs ("kind" and "iter" are '
+                    f'{log}, line {number}: not a line of a training log ("kind" and "iter" are '
                     "missing); delete this line"
                 )
             else:
@@ -321,7 +321,7 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
-        raise KTDNError(f"{path}: not what a run writes there; remove it")
+        raise KTDNError(f"{path}: not written by a run; remove it")
     return content
 
 

@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def check_teacher(network: nn.Module, where: str) -> None:
-    """Checks that a network's features can be worth teaching.
+    """Checks that a network's features are worth transferring.
 
     Args:
         network: The teacher, trained or to be trained.
@@ -47,14 +47,14 @@ def check_teacher(network: nn.Module, where: str) -> None:
     """
     if isinstance(network, KTDN) and network.head == "affine":
         raise KTDNError(
-            f"{where}.head: a teacher with the head affine gives back any image by a gain and an "
-            "offset of zero, whatever its features are, and these teach nothing; take tanh here "
-            "(the default), beside which a student may have affine"
+            f"{where}.head: a teacher with an affine head reconstructs any image with a gain and "
+            "offset of zero, whatever its features, so they teach nothing; use tanh here "
+            "(the default); the student may still use affine"
         )
 
 
 class FrozenTeacher(nn.Module):
-    """A teacher that gives features and nothing else: always in eval mode, never with gradients.
+    """A teacher that only returns features: always in eval mode, never with gradients.
 
     Args:
         network: The trained teacher: a network with ``feature_extractor(names)``, such as
@@ -78,7 +78,7 @@ class FrozenTeacher(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> FrozenTeacher:
-        """Stays in eval mode whatever is asked for: its batch statistics must not move."""
+        """Stays in eval mode whatever the argument: its batch statistics must not change."""
         return super().train(False)
 
     @torch.no_grad()
@@ -100,7 +100,7 @@ def image_losses(
         losses: Name to loss; a loss takes (output, clear) and returns a scalar.
         clamp: Whether the network's images are clamped to [0, 1] first, as SRKTDN does. What
             nobody will see is not corrected then; but where the network overshoots, no gradient
-            pulls it back, and if it does so everywhere, it learns nothing any more.
+            pulls it back, and if it does so everywhere, it stops learning.
     """
     dtype = torch.promote_types(torch.promote_types(output.dtype, clear.dtype), torch.float32)
     with torch.autocast(output.device.type, enabled=False):

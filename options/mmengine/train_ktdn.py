@@ -19,7 +19,7 @@ model = dict(
         type="KnowledgeTransferLoss",
         loss_weight=1.0,  # SRKTDN's
         features=dict(mid=1.0),  # of stage1, stage2, stage3 (encoder) and mid (first FAM)
-        # Where student and teacher have encoders of other widths: dict(mid=(student's, teacher's))
+        # Where the encoders differ in width: dict(mid=(student's, teacher's))
         adapters=None,
     ),
     sync_bn=True,
@@ -31,7 +31,7 @@ custom_hooks = [
     dict(type="CheckpointLayoutHook"),
     dict(type="DehazingVisualizationHook", images=1, save_results=True),
     # The teacher's reconstruction of the validation's clear images is measured before the first
-    # step; below so many dB it has nothing to teach, and the run stops.
+    # step; below this many dB it has nothing to teach, and the run stops.
     dict(type="TeacherCheckHook", min_psnr=20),
     # SRKTDN froze its batch statistics for the last three quarters of training.
     dict(type="FreezeBatchNormHook", after=25000),

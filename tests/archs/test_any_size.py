@@ -141,5 +141,5 @@ def test_mean_and_std_are_settings() -> None:
     "arguments", [{"mean": (0.5, 0.5)}, {"std": (1, 1, 1, 1)}, {"std": (1, 0, 1)}]
 )
 def test_wrong_mean_or_std(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="mean and std are three numbers each"):
+    with pytest.raises(ValueError, match="mean and std must be three numbers each"):
         KTDN("test_resnet", **arguments)

@@ -118,7 +118,7 @@ def test_the_hubs_names_of_timms_models(prefix: str) -> None:
         ("resnet1", r"'resnet1' is not a timm model; did you mean 'resnet18'\?"),
         ("ResNet18", r"'ResNet18' is not a timm model; did you mean 'resnet18'\?"),
         ("", "'' is not a timm model"),
-        ("test_vit", r"'test_vit' gives features at strides \[16, 16, 16\]; KTDN needs 4, 8 and"),
+        ("test_vit", r"'test_vit' has features at strides \[16, 16, 16\]; KTDN needs 4, 8 and"),
         ("hrnet_w18_small", "'hrnet_w18_small' does not take a 48 x 80 image"),
         ("inception_v3", r"'inception_v3' does not take .*features have the sizes \[\(8, 16\)"),
         ("halonet26t", r"'halonet26t' does not take a 48 x 80 image \(\w+"),

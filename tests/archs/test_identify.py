@@ -92,7 +92,9 @@ def test_the_usual_one_is_taken() -> None:
 def test_no_usual_backbone_has_such_layers() -> None:
     for weights in (weights_of("test_efficientnet_ln"), weights_of("test_resnet")):
         weights["encoder.body.conv1.weight"] = torch.zeros(7, 3, 3, 3)
-        with pytest.raises(KTDNError, match="none of the usual encoders has just these") as caught:
+        with pytest.raises(
+            KTDNError, match="none of the usual encoders has exactly these"
+        ) as caught:
             network_options(weights)
         assert "--encoder NAME" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -144,28 +146,28 @@ def test_head_and_widths(encoder: str, widths: tuple[int, ...] | None) -> None:
     ("edit", "words"),
     [
         (lambda w: {"conv_first.weight": torch.ones(1), "body.0.a": torch.ones(1)},
-         "another network than KTDN (its 2 entries are in conv_first, body)"),
+         "a different network than KTDN (its 2 entries are in conv_first, body)"),
         (lambda w: {f"layer{i}.weight": torch.ones(1) for i in range(9)},
          "(its 9 entries are in layer0, layer1, layer2, layer3, layer4, layer5, ...)"),
-        (lambda w: {}, "holds no network's weights"),
+        (lambda w: {}, "contains no network weights"),
         (lambda w: {"adapters.mid.weight": torch.ones(1)}, "the adapters of a training"),
         (lambda w: {k: v for k, v in w.items() if not k.startswith("encoder.")},
-         "no whole KTDN: it lacks the encoder"),
+         "not a complete KTDN: it lacks the encoder"),
         (lambda w: {k: v for k, v in w.items() if not k.startswith("fam8.")},
-         "no whole KTDN: it lacks 'fam8.conv1.weight'"),
+         "not a complete KTDN: it lacks 'fam8.conv1.weight'"),
         (lambda w: {k: v for k, v in w.items() if "fam4.channel" not in k},
-         "no whole KTDN: it lacks 'fam4.channel_attention.attention.0.weight'"),
+         "not a complete KTDN: it lacks 'fam4.channel_attention.attention.0.weight'"),
         (lambda w: {k: v for k, v in w.items() if "fam8.conv1" not in k},
-         "no whole KTDN: it lacks 'fam8.conv1.weight'"),
+         "not a complete KTDN: it lacks 'fam8.conv1.weight'"),
         (lambda w: {k: v for k, v in w.items() if "tail" not in k},
-         "no whole KTDN: it lacks 'tail.1.weight'"),
+         "not a complete KTDN: it lacks 'tail.1.weight'"),
         (lambda w: w | {"tail.1.weight": torch.ones(4, 3, 7, 7)},
          "its last convolution has 4 channels, not 3 (tanh) or 6 (affine)"),
         (lambda w: w | {"fam4.channel_attention.attention.0.weight": torch.ones(99, 2, 1, 1)},
          "the bottlenecks of its attentions are"),
     ],
 )  # fmt: skip
-def test_what_is_no_ktdn(edit, words: str) -> None:
+def test_not_ktdn(edit, words: str) -> None:
     with pytest.raises(KTDNError) as caught:
         network_options(edit(shapes_without_numbers("test_resnet")))
     assert words in str(caught.value)

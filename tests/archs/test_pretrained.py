@@ -80,7 +80,9 @@ def test_shallow_encoder_from_a_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["test_efficientnet", "resnet18"])
 def test_file_of_another_backbone(other: str, tmp_path: Path) -> None:
     file = save(timm_weights(other), tmp_path / "other.safetensors")
-    with pytest.raises(KTDNError, match=r"other\.safetensors does not hold the weights") as caught:
+    with pytest.raises(
+        KTDNError, match=r"other\.safetensors does not contain the weights"
+    ) as caught:
         Encoder("test_resnet", pretrained=file)
     message = str(caught.value)
     assert "\n" not in message
@@ -116,7 +118,7 @@ def test_true_takes_timm_s_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not all(p.eq(0.125).all() for p in fresh)
 
 
-def test_weights_that_nobody_publishes() -> None:
+def test_weights_without_published_files() -> None:
     hub_log = logging.getLogger("huggingface_hub")
     before = hub_log.level
     with pytest.raises(KTDNError, match="'resnetblur18': timm publishes no weights for it"):

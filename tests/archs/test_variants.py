@@ -64,9 +64,9 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     torch.save({"params": KTDN("test_resnet").state_dict()}, tmp_path / "other.pth")
     with pytest.raises(
         KTDNError,
-        match=r"other\.pth: the checkpoint of another network: it has encoder "
+        match=r"other\.pth: a checkpoint of a different network: it has encoder "
         r"test_resnet, ktdn_tiny has mobilenetv2_100; ktdn_plugin\.load_network\('.*\.pth'"
-        r"\) takes it as it is$",
+        r"\) loads it as it is$",
     ):
         create_model("ktdn_tiny", checkpoint=tmp_path / "other.pth")
     with pytest.raises(KTDNError, match=r"net_g\.pth: .*widths"):
@@ -75,7 +75,7 @@ def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(KTDNError, match=r"more\.pth: ") as caught:
         create_model("ktdn_tiny", checkpoint=tmp_path / "more.pth")
     assert "it has encoder" not in str(caught.value)
-    with pytest.raises(KTDNError, match=r"'ktdn_tiny': pretrained and checkpoint each bring"):
+    with pytest.raises(KTDNError, match=r"'ktdn_tiny': pretrained and checkpoint each set"):
         create_model("ktdn_tiny", pretrained=True, checkpoint=tmp_path / "net_g.pth")
     with pytest.raises(KTDNError, match=r"none\.pth: no such checkpoint"):
         create_model("ktdn_tiny", checkpoint=tmp_path / "none.pth")
@@ -114,8 +114,8 @@ def test_encoder_weights_of_a_file_are_taken(tmp_path: Path) -> None:
         ("ktdn_tiny", {"reductoin": 4}, "no argument 'reductoin'; did you mean 'reduction'?"),
         ("ktdn_tiny", {"pretrain": True}, "no argument 'pretrain'; did you mean 'pretrained'?"),
         ("ktdn_tiny", {"encoder": "resnet18"}, "use KTDN(encoder=...)"),
-        ("ktdn", {"pretrained": True}, "no trained weights come with it (they do with ktdn_small,"),
-        ("ktdn_tiny", {"pretrained": "encoder.pth"}, "pretrained is True or False, not"),
+        ("ktdn", {"pretrained": True}, "no trained weights ship with it (they do with ktdn_small,"),
+        ("ktdn_tiny", {"pretrained": "encoder.pth"}, "pretrained must be True or False, not"),
         ("ktdn_tiny", {"widths": (96, 40, 50)}, "50 channels at stride 4 beside the 16"),
         ("ktdn_tiny", {"scale": 4}, "(it takes mean, std, reduction, head, widths)"),
     ],
@@ -142,7 +142,7 @@ class _Chain(nn.Module):
 
 @settings(max_examples=25, deadline=None)
 @given(middle=st.integers(1, 40), width=st.integers(1, 90), height=st.integers(1, 90))
-def test_costs_are_those_worked_out_by_hand(middle: int, width: int, height: int) -> None:
+def test_costs_are_those_computed_by_hand(middle: int, width: int, height: int) -> None:
     cost = measure_cost(_Chain(middle).to("meta"), width, height)
     macs = width * height * (27 * middle + 5 * middle)
     assert cost.flops == 2 * macs
@@ -194,8 +194,8 @@ def test_command_prints_the_table(capsys: pytest.CaptureFixture) -> None:
     ("words", "code", "message"),
     [
         (["ktdn_smal"], 1, "error: there is no model 'ktdn_smal'; did you mean 'ktdn_small'?"),
-        (["--sizes", "0x10"], 1, "--sizes: '0x10' is no WIDTHxHEIGHT, such as 1600x1200"),
-        (["--size", "big"], 1, "--sizes: 'big' is no WIDTHxHEIGHT, such as 1600x1200"),
+        (["--sizes", "0x10"], 1, "--sizes: '0x10' is not WIDTHxHEIGHT, such as 1600x1200"),
+        (["--size", "big"], 1, "--sizes: 'big' is not WIDTHxHEIGHT, such as 1600x1200"),
     ],
 )
 def test_command_with_wrong_arguments(

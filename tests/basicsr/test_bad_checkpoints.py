@@ -49,7 +49,7 @@ def test_teacher_of_another_architecture(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     teacher_file(pairs, "test_resnet")
     line = one(fails(opt))
-    assert "checkpoint of another network than this KTDN with encoder 'test_convnext'" in line
+    assert "checkpoint of a different network than this KTDN with encoder 'test_convnext'" in line
     assert "entries are missing" in line
 
 
@@ -62,15 +62,17 @@ def test_teacher_of_other_settings(fails, pairs: Path) -> None:
     opt["network_t"]["std"] = [0.1, 0.1, 0.1]  # of which the file says nothing
     line = one(fails(opt))
     assert "path.pretrain_network_t: " in line
-    assert "teacher.pth: of another network than this KTDN: it says mean [0.5, 0.5, 0.5]" in line
+    assert (
+        "teacher.pth: of a different network than this KTDN: it says mean [0.5, 0.5, 0.5]" in line
+    )
 
 
 def test_an_affine_teacher(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     opt["network_t"]["head"] = "affine"
     section, path = fails(opt)
-    assert "network_t.head: a teacher with the head affine gives back any image by a" in section
-    assert "take tanh here (the default), beside which a student may have affine" in section
+    assert "network_t.head: a teacher with an affine head reconstructs any image with a" in section
+    assert "use tanh here (the default); the student may still use affine" in section
     assert "the file's has head: tanh, this one head: affine; set head: tanh for the" in path
 
 
@@ -88,9 +90,9 @@ def test_an_affine_teacher_in_another_loop() -> None:
         "network_t": affine,
         "path": {"pretrain_network_t": "teacher.pth"},
     }
-    with pytest.raises(KTDNError, match=r"^network_g\.head: a teacher with the head affine"):
+    with pytest.raises(KTDNError, match=r"^network_g\.head: a teacher with an affine head"):
         teacher.init_training_settings()
-    with pytest.raises(KTDNError, match=r"^network_t\.head: a teacher with the head affine"):
+    with pytest.raises(KTDNError, match=r"^network_t\.head: a teacher with an affine head"):
         student.build_transfer()
 
 
@@ -121,7 +123,7 @@ def test_teacher_with_code_in_it_is_refused(fails, pairs: Path, how: str) -> Non
 def test_a_teacher_is_loaded_whole(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     opt["path"]["strict_load_t"] = False
-    assert "path.strict_load_t: a teacher that is loaded in part" in one(fails(opt))
+    assert "path.strict_load_t: a partly loaded teacher" in one(fails(opt))
 
 
 def test_another_network_is_refused_without_strict_loading_too(pairs: Path, run) -> None:
@@ -130,7 +132,7 @@ def test_another_network_is_refused_without_strict_loading_too(pairs: Path, run)
     opt["path"]["pretrain_network_g"] = str(teacher_file(pairs, "test_resnet"))
     done = run("train", "-opt", write_options(pairs, opt))
     assert done.returncode == 1
-    assert "the checkpoint of another network: only" in done.stderr.splitlines()[-1]
+    assert "a checkpoint of a different network: only" in done.stderr.splitlines()[-1]
     assert not (pairs / "experiments").exists()
 
 

@@ -32,10 +32,10 @@ def test_pairs_that_do_not_match_are_named(fails, pairs: Path) -> None:
     assert "no clear partner of 02_hazy.png" in line
 
 
-def test_template_that_is_none(fails, pairs: Path) -> None:
+def test_invalid_template(fails, pairs: Path) -> None:
     opt = student_of_a_saved_teacher(pairs)
     opt["datasets"]["train"]["filename_tmpl"] = "{name}_hazy"
-    assert "'{name}_hazy' is no template" in one(fails(opt))
+    assert "'{name}_hazy' is not a name template" in one(fails(opt))
 
 
 @in_one_and_two
@@ -67,11 +67,11 @@ def test_results_that_would_overwrite_each_other(fails, pairs: Path) -> None:
 
 
 @in_one_and_two
-def test_a_folder_that_is_no_run_is_left_alone(fails, pairs: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_left_alone(fails, pairs: Path) -> None:
     write_png(pairs / "photos/mine.png", 1)
     opt = teacher_options()
     opt["path"]["experiments_root"] = "photos"
-    assert "photos: exists and is no run's folder" in one(fails(opt))
+    assert "photos: exists and is not a run folder" in one(fails(opt))
 
 
 def test_data_in_the_runs_own_folder(fails, pairs: Path) -> None:
@@ -100,7 +100,7 @@ def test_weights_that_cannot_be_downloaded(pairs: Path, run) -> None:
 def test_encoder_weights_of_another_network(fails, pairs: Path) -> None:
     opt = teacher_options()
     opt["network_g"]["pretrained"] = str(teacher_file(pairs, "test_resnet"))
-    assert "does not hold the weights of timm's 'test_convnext'" in one(fails(opt))
+    assert "does not contain the weights of timm's 'test_convnext'" in one(fails(opt))
 
 
 def test_meta_file_that_names_missing_files(fails, pairs: Path) -> None:
@@ -154,7 +154,7 @@ def test_lmdb(fails, pairs: Path) -> None:
 
     opt = teacher_options()
     opt["datasets"]["train"] |= {"io_backend": {"type": "lmdb"}, "dataroot_gt": "clear.lmdb"}
-    assert "clear.lmdb is no LMDB" in one(fails(opt))
+    assert "clear.lmdb is not an LMDB" in one(fails(opt))
     names = sorted(p.name for p in (pairs / "train/clear").iterdir())
     store = pairs / "clear.lmdb"
     make_lmdb_from_imgs(

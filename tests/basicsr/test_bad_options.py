@@ -59,17 +59,17 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("name", ".."), "name: '..' must be"),
         (set_in("name", "a" * 151), "must be the name of a folder"),
         (set_in("manual_seed", 2**40), "manual_seed: 1099511627776 must be"),
-        (set_in("network_g.encoder", 3), "encoder: 3 is not the name of a timm model"),
+        (set_in("network_g.encoder", 3), "encoder: 3 is not a timm model"),
         (set_in("network_g.pretrained", 3), "network_g.pretrained: 3 must be"),
-        (set_in("network_g.reduction", "x"), "network_g: a value is of the wrong kind"),
+        (set_in("network_g.reduction", "x"), "network_g: a value has the wrong type"),
         (set_in("network_g.haed", "tanh"), "network_g.haed: unknown key; did you mean 'head'?"),
         (set_in("network_g.head", "tahn"), "network_g: KTDN has no head 'tahn'; did you mean 'ta"),
         (set_in("network_g.widths", [64, 32, 37]), "network_g: widths [64, 32, 37]: 37 channels"),
-        (set_in("network_g.head", "affine"), "network_g.head: a teacher with the head affine"),
-        (set_in("train.pixel_opt.reduction", "none"), "gives no single number"),
+        (set_in("network_g.head", "affine"), "network_g.head: a teacher with an affine head"),
+        (set_in("train.pixel_opt.reduction", "none"), "does not return a scalar"),
         (set_in("train.pixel_opt.reduction", "avg"), "Unsupported reduction mode: avg"),
         (set_in("train.pixel_opt.loss_weight", "high"), "train.pixel_opt"),
-        (set_in("train.optim_g.betas", 3), "train.optim_g, train.scheduler: a value is of the"),
+        (set_in("train.optim_g.betas", 3), "train.optim_g, train.scheduler: a value has the wrong"),
         (set_in("train.optim_g.weight_decay", -1), "Invalid weight_decay value: -1"),
         (set_in("train.optim_g.lr", float("inf")), "train.optim_g.lr: inf must be"),
         (set_in("train.scheduler.eta_min", "x"), "train.optim_g, train.scheduler: a value"),
@@ -77,7 +77,7 @@ def set_in(path: str, value: object) -> Edit:
             set_in("train.scheduler.restart_weights", 3),
             "3 must be a list, each a number",
         ),
-        (set_in("train.pixel_opt", None), "no image loss is switched on"),
+        (set_in("train.pixel_opt", None), "no image loss is enabled"),
         (set_in("logger.wandb", {"project": "x"}), "logger.wandb: needs logger.use_tb_logger"),
         (
             set_in("val.metrics.psnr.crop_border", "a"),
@@ -86,9 +86,9 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("datasets.train.gt_size", 10**9), "datasets.train.gt_size: 1000000000 must be"),
         (set_in("val.suffix", "/etc/x"), "val.suffix: '/etc/x' must be"),
         (set_in("datasets.val.name", "../.."), "datasets.val.name: '../..' must be"),
-        (set_in("datasets.val.name", "train"), "datasets: two are named 'train'"),
+        (set_in("datasets.val.name", "train"), "datasets: two have the name 'train'"),
         (set_in("datasets.train.io_backend", {"type": "dsk"}), "did you mean 'disk'?"),
-        (set_in("datasets.train.type", "SingleImageDataset"), "has no clear images to learn"),
+        (set_in("datasets.train.type", "SingleImageDataset"), "has no clear images to train"),
         (lambda opt: opt.pop("name"), "name: missing"),
         (lambda opt: opt.pop("train"), "train: missing"),
         (set_in("train", 3), "train: 3 must be a section"),
@@ -99,7 +99,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("network_g.encodr", "x"), "network_g.encodr: unknown key; did you mean 'encoder'?"),
         (set_in("network_g.encoder", "resnet81"), "'resnet81' is not a timm model; did you mean"),
         (set_in("network_g.encoder", "test_vit"), "needs 4, 8 and 16"),
-        (set_in("network_g.std", [1, 1]), "network_g: mean and std are three numbers"),
+        (set_in("network_g.std", [1, 1]), "network_g: mean and std must be three numbers"),
         (set_in("network_g.pretrained", "weights.pth"), "weights.pth: no such checkpoint file"),
         (set_in("train.total_iter", "many"), "train.total_iter: 'many' must be a whole number"),
         (set_in("train.ema_decay", 1.5), "train.ema_decay: 1.5 must be"),
@@ -118,7 +118,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.optim_g.lrr", 1), "train.optim_g.lrr: unknown key; did you mean 'lr'?"),
         (set_in("train.optim_g.lr", "fast"), "train.optim_g.lr: 'fast' must be a number"),
         (set_in("train.scheduler.type", "Cosine"), "there is no 'Cosine'"),
-        (set_in("train.scheduler.periods", [2]), "they end after 2 iterations"),
+        (set_in("train.scheduler.periods", [2]), "the periods end after 2 iterations"),
         (set_in("path.modles", "x"), "path.modles: unknown key"),
         (set_in("path.strict_load", False), "did you mean 'strict_load_g'?"),
         (set_in("path.pretrain_network_g", "no.pth"), "no.pth: no such checkpoint file"),
@@ -132,7 +132,7 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("datasets.train.gt_sise", 1), "did you mean 'gt_size'?"),
         (
             set_in("datasets.train.gt_size", 65),
-            "80 x 64 pixels are less than the crop, gt_size: 65",
+            "80 x 64 pixels, smaller than the crop, gt_size: 65",
         ),
         (set_in("train.amp", "bf61"), "train.amp: 'bf61' must be off, bf16 or fp16"),
         (set_in("train.amp", True), "train.amp: True must be off, bf16 or fp16"),
@@ -144,22 +144,25 @@ def set_in(path: str, value: object) -> Edit:
         (set_in("train.optim_g.type", "fusedadam"), "'fusedadam' cannot be used here: CUDA"),
         (set_in("dist_params", {"timeot": 3}), "dist_params.timeot: unknown key; did you mean"),
         (set_in("dist_params", {"timeout": 0}), "dist_params.timeout: 0 must be a number above"),
-        (set_in("val.best_metric", "pnsr"), "'pnsr' is none of val.metrics; did you mean 'psnr'?"),
+        (
+            set_in("val.best_metric", "pnsr"),
+            "'pnsr' is not one of val.metrics; did you mean 'psnr'?",
+        ),
         (set_in("logger.keep_checkpoints", 0), "logger.keep_checkpoints: 0 must be"),
         (set_in("train.teacher_min_psnr", 20), "train.teacher_min_psnr: unknown key"),
         (
             set_in("train.optim_g.betas", [0.9]),
-            "a value is of the wrong kind (IndexError",
+            "a value has the wrong type (IndexError",
         ),
-        (set_in("model_type", ["x"]), "model_type: ['x'] must be a text"),
-        (set_in("datasets.train.type", {"a": 1}), "datasets.train.type: {'a': 1} must be a text"),
-        (set_in("network_g.type", ["KTDN"]), "network_g.type: ['KTDN'] must be a text"),
-        (set_in("val.best_metric", ["psnr"]), "val.best_metric: ['psnr'] must be a text"),
+        (set_in("model_type", ["x"]), "model_type: ['x'] must be a string"),
+        (set_in("datasets.train.type", {"a": 1}), "datasets.train.type: {'a': 1} must be a string"),
+        (set_in("network_g.type", ["KTDN"]), "network_g.type: ['KTDN'] must be a string"),
+        (set_in("val.best_metric", ["psnr"]), "val.best_metric: ['psnr'] must be a string"),
         (set_in("datasets.train.batch_size_per_gpu", 10**9), "at least 1 and at most 65536"),
         (set_in("datasets.train.num_worker_per_gpu", 10**9), "at least 0 and at most 1024"),
-        (set_in("datasets.train.dataroot_gt", "~nobody-at-all/x"), "there is no such home folder"),
+        (set_in("datasets.train.dataroot_gt", "~nobody-at-all/x"), "no such home folder"),
         (set_in("datasets.train.meta_info_file", "/dev/zero"), "/dev/zero: not a file"),
-        (set_in("datasets.train.prefetch_mode", "cpu"), "waits for ever"),
+        (set_in("datasets.train.prefetch_mode", "cpu"), "hangs"),
         (set_in("datasets.train.prefetch_mode", "cuda"), "cuda needs a GPU"),
         (set_in("datasets.train.dataroot_gt", "nowhere"), "no such folder: nowhere"),
         (set_in("datasets.train.meta_info_file", "no.txt"), "no.txt: cannot be read (No such file"),
@@ -177,7 +180,7 @@ def test_wrong_option(fails, edit: Edit, expected: str) -> None:
 def test_keys_that_are_no_texts(fails) -> None:
     opt = teacher_options()
     opt["datasets"][3] = {}
-    assert "datasets.3: a key must be a text; put it in quotes" in one(fails(opt))
+    assert "datasets.3: a key must be a string; quote it" in one(fails(opt))
 
 
 @in_one_and_two
@@ -186,7 +189,7 @@ def test_a_network_that_cannot_be_built(fails) -> None:
     opt["network_g"] = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": -8}
     opt["network_g"]["upscale"] = 1
     line = one(fails(opt))
-    assert line.startswith("error: network_g: EDSR cannot be built from these values (RuntimeErr")
+    assert line.startswith("error: network_g: EDSR cannot be built from these options (RuntimeErr")
 
 
 @in_one_and_two
@@ -228,4 +231,4 @@ def test_wrong_force_yml(fails, pairs: Path, entry: str, expected: str) -> None:
 def test_gpu_asked_for_where_there_is_none(fails) -> None:
     opt = teacher_options()
     opt["num_gpu"] = 1
-    assert "num_gpu: 1 asked for, but torch sees 0 here" in one(fails(opt))
+    assert "num_gpu: 1 requested, but torch sees 0 here" in one(fails(opt))

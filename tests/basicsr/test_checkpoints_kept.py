@@ -99,7 +99,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(pairs: Path, run) -> None:
         subprocess.run(["umount", "-l", str(pairs / "experiments")], check=False)
 
 
-def test_auto_resume_passes_over_what_is_not_whole(pairs: Path, run) -> None:
+def test_auto_resume_skips_incomplete_states(pairs: Path, run) -> None:
     opt = teacher_options(8)
     path = write_options(pairs, opt)
     assert run("train", "-opt", path).returncode == 0
@@ -110,15 +110,15 @@ def test_auto_resume_passes_over_what_is_not_whole(pairs: Path, run) -> None:
     (nets / "net_g_4.pth").unlink()
     done = run("train", "-opt", path, "--auto_resume")
     assert done.returncode == 0, done.stderr
-    passed = [line for line in done.stdout.splitlines() if "Passed over" in line]
+    passed = [line for line in done.stdout.splitlines() if "Skipped " in line]
     assert len(passed) == 3
     for line, name in zip(passed, ("8.state", "net_g_6.pth", "net_g_4.pth"), strict=True):
         assert name in line
-    assert "or name network_g in path.ignore_resume_networks" in passed[2]
+    assert "or list network_g in path.ignore_resume_networks" in passed[2]
     assert "2.state: 2 of 8 done" in done.stderr
 
 
-def test_a_run_without_a_state_of_its_own_goes_on_from_the_options(pairs: Path, train) -> None:
+def test_a_run_without_a_state_of_its_own_resumes_from_the_options(pairs: Path, train) -> None:
     opt = teacher_options(2)
     train(opt)
     opt["path"]["resume_state"] = "experiments/teacher/training_states/2.state"
@@ -131,7 +131,7 @@ def test_a_run_without_a_state_of_its_own_goes_on_from_the_options(pairs: Path, 
     assert "4 of 5 done" in log_of(pairs, "next")
 
 
-def test_a_run_goes_on_with_its_whole_network(pairs: Path, train, capfd) -> None:
+def test_a_run_continues_with_its_whole_network(pairs: Path, train, capfd) -> None:
     opt = teacher_options(2)
     opt["path"]["strict_load_g"] = False  # is for the checkpoint that the first part began with
     train(opt)
@@ -139,14 +139,14 @@ def test_a_run_goes_on_with_its_whole_network(pairs: Path, train, capfd) -> None
     opt["train"]["total_iter"] = 4
     capfd.readouterr()
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
-    assert "net_g_2.pth: the checkpoint of another network" in capfd.readouterr().err
+    assert "net_g_2.pth: a checkpoint of a different network" in capfd.readouterr().err
     # Nor does the optimizer's state go on with another one, by which it would overwrite memory.
     opt["path"]["ignore_resume_networks"] = ["network_g"]
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
-    assert "2.state: the state of a training with another optimizer" in capfd.readouterr().err
+    assert "2.state: the state of a run with a different optimizer" in capfd.readouterr().err
 
 
-def test_options_name_where_a_run_goes_on(pairs: Path, run) -> None:
+def test_options_name_where_a_run_resumes(pairs: Path, run) -> None:
     opt = teacher_options(2)
     opt["path"]["experiments_root"] = "elsewhere/here"
     path = write_options(pairs, opt)
@@ -177,7 +177,7 @@ def test_a_data_worker_that_dies_is_reported(pairs: Path) -> None:
     assert done.returncode == 1
     message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(message) == 1
-    assert "a worker that reads the data has died" in message[0]
+    assert "a data-loading worker died" in message[0]
 
 
 @pytest.mark.slow
@@ -203,4 +203,4 @@ def test_data_workers_that_fall_silent_are_reported(
     monkeypatch.chdir(pairs)
     assert cli.main(["train", "-opt", str(write_options(pairs, opt))]) == 1
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
-    assert "the workers that read the data have fallen silent" in line
+    assert "the data-loading workers do not respond" in line

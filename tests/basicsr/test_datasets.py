@@ -141,4 +141,4 @@ def test_photos_without_clear_ones_are_saved_not_measured(pairs: Path, run) -> N
     done = run("test", "-opt", write_options(pairs, opt))
     assert done.returncode == 0, done.stderr
     assert len(list((pairs / "results/evaluation/visualization/photos").iterdir())) == 2
-    assert "saved, not measured" in log_of(pairs, "evaluation", "test")
+    assert "saved but not measured" in log_of(pairs, "evaluation", "test")

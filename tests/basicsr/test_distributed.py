@@ -208,7 +208,7 @@ def test_the_gpu_of_a_process(
     monkeypatch: pytest.MonkeyPatch, visible: int, gpu: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    place = distributed.Place(rank=3, world_size=4, local_rank=3)
+    place = distributed.ProcessRank(rank=3, world_size=4, local_rank=3)
     if gpu is not None:  # one alone: Slurm's --gpus-per-task=1 hides the others'
         assert distributed._choose_gpu(place) == gpu
         return
@@ -220,7 +220,7 @@ def test_the_gpu_of_a_process(
 def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
     store = torch.distributed.HashStore()
     store.set("gpu_1", gpus[1])
-    place = distributed.Place(rank=0, world_size=2, local_rank=0)
+    place = distributed.ProcessRank(rank=0, world_size=2, local_rank=0)
     if gpus[0] != gpus[1]:
         distributed._refuse_shared_gpu(store, place, gpus[0])
         return
@@ -256,7 +256,7 @@ def test_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
 
 
 @pytest.mark.slow
-def test_nobody_waits_for_ever_for_a_silent_process(pairs: Path) -> None:
+def test_no_process_hangs_on_a_silent_one(pairs: Path) -> None:
     opt = teacher_options(100_000)
     opt["val"]["val_freq"] = 100_000
     opt["logger"]["save_checkpoint_freq"] = 100_000

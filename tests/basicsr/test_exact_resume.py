@@ -130,7 +130,7 @@ def test_killed_and_resumed_is_uninterrupted(pairs: Path, run, case: str) -> Non
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "student")
     assert f"of {ITERATIONS} done" in text
-    assert "Not exact any more" not in text
+    assert "No longer exact" not in text
     compare(pairs, "student", whole)
     assert records_of(pairs, "student") == expected
     assert not list(models(pairs, "student").glob(".*"))
@@ -144,14 +144,14 @@ def test_resume_on_another_number_of_processes(pairs: Path, run) -> None:
     done = run("train", "-opt", path, "--force_yml", "train:total_iter=2", processes=2)
     assert done.returncode == 0, done.stderr
 
-    # As many samples an iteration as before, in one process: the same samples go on.
+    # As many samples per iteration as before, in one process: the same samples go on.
     shutil.copytree(pairs / "experiments/teacher", pairs / "experiments/other")
     flags = ["--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=2"]
     done = run("train", "-opt", path, *flags)
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "teacher")
-    assert "Resuming with another number of processes: 1, was 2." in text
-    assert "Not exact any more: the last digits" in text
+    assert "Resuming with changed number of processes: 1, was 2." in text
+    assert "No longer exact: the last digits" in text
     assert [row["iter"] for row in records_of(pairs, "teacher") if row["kind"] == "train"] == [
         *range(1, 7)
     ]
@@ -169,7 +169,7 @@ def test_resume_on_another_number_of_processes(pairs: Path, run) -> None:
     done = run("train", "-opt", path, "--auto_resume", "--force_yml", "train:total_iter=8")
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "teacher")
-    assert "Resuming with another samples an iteration: 1, was 2." in text
+    assert "Resuming with changed samples per iteration: 1, was 2." in text
     assert records_of(pairs, "teacher")[-2]["iter"] == 8
 
 
@@ -185,12 +185,12 @@ def test_a_seed_that_was_drawn_is_kept(pairs: Path, run) -> None:
     assert torch.load(state.with_name("4.state"), weights_only=True)["progress"]["seed"] == seed
 
 
-def test_other_images_start_the_order_anew(pairs: Path, run) -> None:
+def test_other_images_restart_the_order(pairs: Path, run) -> None:
     path = write_options(pairs, teacher_options(2))
     assert run("train", "-opt", path).returncode == 0
     next((pairs / "train/clear").iterdir()).unlink()
     done = run("train", "-opt", path, "--auto_resume", "--force_yml", "train:total_iter=4")
     assert done.returncode == 0, done.stderr
     text = log_of(pairs, "teacher")
-    assert "Resuming with another number of training images: 5, was 6." in text
-    assert "the order of the samples starts anew" in text
+    assert "Resuming with changed number of training images: 5, was 6." in text
+    assert "the order of the samples restarts" in text

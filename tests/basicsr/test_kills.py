@@ -34,7 +34,7 @@ def test_killed_again_and_again(pairs: Path, run) -> None:
     assert done.returncode == 0, done.stderr
     shutil.move(pairs / "experiments/teacher", pairs / "experiments/whole")
 
-    script = Path(__file__).with_name("kill_again_and_again.py")
+    script = Path(__file__).with_name("kill_repeatedly.py")
     done = subprocess.run(
         [sys.executable, str(script), str(path), "0", str(KILLS)],
         cwd=pairs,

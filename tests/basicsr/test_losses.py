@@ -48,7 +48,7 @@ def test_basicsrs_perceptual_loss_and_a_loss_of_another_name(
     assert {"l_rec", "l_lap"} < set(row)
 
 
-def test_perceptual_loss_whose_weights_cannot_be_had(
+def test_perceptual_loss_without_its_weights(
     pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(pretrained: bool) -> None:
@@ -61,5 +61,5 @@ def test_perceptual_loss_whose_weights_cannot_be_had(
     assert cli.main(["train", "-opt", str(write_options(pairs, opt))]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     message = one(lines)
-    assert "train.perceptual_opt: its weights cannot be had" in message
-    assert "put them to experiments/pretrained_models/vgg19-dcbb9e9d.pth" in message
+    assert "train.perceptual_opt: its weights could not be downloaded" in message
+    assert "to experiments/pretrained_models/vgg19-dcbb9e9d.pth" in message

@@ -1,4 +1,4 @@
-"""Metrics that have no value of an image: named and counted, and the run goes on without."""
+"""Metrics that have no value for an image: named and counted, and the run goes on without."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_metric_that_raises_or_gives_nan(pairs: Path, train) -> None:
     write_photo(pairs / "val/clear/large.png", seed=3, size=(224, 224))
     train(opt)
     text = log_of(pairs, "teacher")
-    warnings = [line for line in text.splitlines() if "no value of" in line]
+    warnings = [line for line in text.splitlines() if "no value for" in line]
     assert len(warnings) == 4  # of two metrics, in two validations
-    assert f"val.metrics.niqe: val: no value of {small} of {small + 1} images" in warnings[0]
-    assert "the mean is the others'" in warnings[0]
+    assert f"val.metrics.niqe: val: no value for {small} of {small + 1} images" in warnings[0]
+    assert "the mean is over the others" in warnings[0]
     assert "val/clear/" in warnings[0]
-    assert f"val.metrics.ssim: val: no value of {small} of {small + 1} images" in warnings[1]
+    assert f"val.metrics.ssim: val: no value for {small} of {small + 1} images" in warnings[1]
     figures = [row for row in rows_of(pairs) if row["kind"] == "val"]
     assert len(figures) == 2
     assert all(0 < row["niqe"] < 1000 and 0 < row["ssim"] <= 1 for row in figures)
@@ -53,7 +53,7 @@ def test_a_metric_without_any_value(pairs: Path, train) -> None:
     (row,) = [row for row in rows_of(pairs) if row["kind"] == "val"]
     assert row["ssim"] is None
     assert row["psnr"] > 0
-    assert "(it gives NaN); there is no figure" in log_of(pairs, "teacher")
+    assert "(it returned NaN); there is no mean" in log_of(pairs, "teacher")
     assert "# ssim: nan\n" in log_of(pairs, "teacher")
     assert (pairs / "experiments/teacher/models/net_g_best.pth").is_file()  # by psnr
 
@@ -74,7 +74,7 @@ def test_a_border_that_leaves_nothing_is_refused(fails) -> None:
     opt["val"]["metrics"]["psnr"]["crop_border"] = 25
     line = one(fails(opt))
     assert "datasets.val: val/clear/" in line
-    assert "of 75 x 50 pixels nothing is left to measure within " in line
+    assert "75 x 50 pixels leave nothing to measure within " in line
     assert "val.metrics.psnr.crop_border: 25; lower it" in line
     opt["val"]["metrics"]["psnr"]["crop_border"] = -1
     assert "val.metrics.psnr.crop_border: -1 must be a whole number" in one(fails(opt))

@@ -6,42 +6,26 @@ later, a run's files and model, has a fuzzer in ``tests/fuzz/options.py``, which
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
+from helpers import load_fuzzer
 
 from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.options.loading import check_and_complete, parse_options, raise_problems
-from ktdn_plugin.errors import KTDNError, explained
+from ktdn_plugin.errors import KTDNError, error_context
 from ktdn_plugin.option_files import options_folder
 
 COUNT = int(os.environ.get("KTDN_MUTATIONS", "50"))
+FUZZER = load_fuzzer("options")
 FILES = sorted(options_folder().rglob("*.yml"))
 
 
-@pytest.fixture(scope="module")
-def fuzzer() -> ModuleType:
-    folder = Path(__file__).parents[1] / "fuzz"
-    sys.path.insert(0, str(folder))
-    try:
-        spec = importlib.util.spec_from_file_location("fuzz_options", folder / "options.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(folder))
-    return module
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_mutations(fuzzer: ModuleType, path: Path) -> None:
+def test_mutations(path: Path) -> None:
     from ktdn_plugin.basicsr.dry_run import dry_run
 
     register()
@@ -53,13 +37,13 @@ def test_mutations(fuzzer: ModuleType, path: Path) -> None:
         for key in ("network_g", "network_t"):
             if key in opt:  # a small one, or each of them takes seconds to build
                 opt[key] = {"type": "KTDN", "encoder": "test_convnext", "pretrained": False}
-        text, said = fuzzer.mutate(opt, random.Random(f"{path.name} {seed}"))
+        text, said = FUZZER.mutate(opt, random.Random(f"{path.name} {seed}"))
         lines = []
         try:
             content = parse_options(text, "options.yml")
             check_and_complete(content, "options.yml", is_train)
             if seed % 10 == 0:
-                with explained("options.yml"):
+                with error_context("options.yml"):
                     raise_problems("options.yml", dry_run(content, is_train))
         except KTDNError as error:
             lines = error.lines

@@ -190,13 +190,13 @@ def refused(
     [
         (
             lambda opt: opt["train"].pop("features_g"),
-            "network_g.type: EDSR gives no features of itself, which train.transfer_opt compares; "
-            "name modules of it by train.features_g: {mid: MODULE}",
+            "network_g.type: EDSR has no named features, which train.transfer_opt compares; "
+            "name its modules in train.features_g: {mid: MODULE}",
         ),
-        (lambda opt: opt["train"].pop("features_t"), "network_t.type: EDSR gives no features"),
+        (lambda opt: opt["train"].pop("features_t"), "network_t.type: EDSR has no named features"),
         (
             set_in("train.features_g", {"mdi": "body.1"}),
-            "train.features_g: no module is named for 'mid', which train.transfer_opt compares; "
+            "train.features_g: no module is given for 'mid', which train.transfer_opt compares; "
             "did you mean 'mdi'?",
         ),
         (set_in("train.features_g", "body.1"), "train.features_g: 'body.1' must be a section of"),
@@ -233,10 +233,10 @@ def test_wrong_options(fails, pairs: Path, edit: Edit, expected: str) -> None:
         ),
         (
             set_in("network_g.upscale", 2),
-            "network_g: EDSR makes (1, 3, 96, 96) of images (1, 3, 48, 48); set it to keep",
+            "network_g: EDSR returns (1, 3, 96, 96) for images (1, 3, 48, 48); configure it",
         ),
         (set_in("network_t.upscale", 2), "teacher.pth: "),
-        (set_in("network_g.num_in_ch", 4), "network_g: it fails on a crop of datasets.train."),
+        (set_in("network_g.num_in_ch", 4), "network_g: fails on a crop of datasets.train."),
         (set_in("network_t.num_feat", 8), "teacher.pth: "),
     ],
 )
@@ -253,7 +253,7 @@ def test_a_student_of_ktdn_at_another_stride(refused: Callable[[dict], str], pai
     opt["train"]["features_g"] = {"mid": "body.0"}
     assert refused(opt) == (
         "error: train.transfer_opt: feature 'mid' is 48 x 48 in the student, 3 x 3 in the teacher; "
-        "name modules of equal stride by train.features_g, features_t"
+        "choose modules of equal stride in train.features_g, features_t"
     )
 
 

@@ -90,12 +90,13 @@ def test_a_checkpoint_by_the_key_of_old_versions(options) -> None:
     opt = options()
     opt["path"]["pretrain_model_g"] = "x.pth"
     assert problems(opt) == [
-        "path.pretrain_model_g: BasicSR ignores this key of its first versions; did you mean "
+        "path.pretrain_model_g: BasicSR ignores this key, which only its first versions read; did "
+        "you mean "
         "'pretrain_network_g'?"
     ]
 
 
-def test_a_key_that_goes_on_from_a_known_one_is_theirs() -> None:
+def test_a_key_that_continues_from_a_known_one_is_theirs() -> None:
     assert problems({**degrading(), "scale2": 3, "names": []}) == []
 
 

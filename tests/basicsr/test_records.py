@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import student_of_a_saved_teacher, write_options
 
-from ktdn_plugin.basicsr.attention import heat_picture, recorded_attention
+from ktdn_plugin.basicsr.attention import attention_heatmap, record_attention
 from ktdn_plugin.blocks import FAM
 
 
@@ -65,7 +65,7 @@ def test_attention_is_recorded_and_nothing_is_changed() -> None:
     x = torch.rand(1, 8, 5, 7)
     with torch.no_grad():
         before = network(x)
-        with recorded_attention(network) as maps:
+        with record_attention(network) as maps:
             during = network(x)
         network(x)
         inner = network[1]
@@ -75,7 +75,7 @@ def test_attention_is_recorded_and_nothing_is_changed() -> None:
     assert torch.equal(before, during)
     assert len(maps) == 1
     assert torch.equal(maps[0], wanted)
-    with recorded_attention(torch.nn.Conv2d(3, 3, 1)) as maps:
+    with record_attention(torch.nn.Conv2d(3, 3, 1)) as maps:
         pass
     assert maps == []
 
@@ -83,10 +83,10 @@ def test_attention_is_recorded_and_nothing_is_changed() -> None:
 def test_heat_is_brightest_where_attention_is_highest() -> None:
     attention = torch.full((4, 6), 0.2)
     attention[1, 2] = 0.9
-    picture = heat_picture(attention, 40, 60)
+    picture = attention_heatmap(attention, 40, 60)
     assert picture.shape == (40, 60, 3)
     brightness = picture.astype(int).sum(axis=2)
     y, x = np.unravel_index(brightness.argmax(), brightness.shape)
     assert (y // 10, x // 10) == (1, 2)
-    flat = heat_picture(torch.full((2, 2), 0.5), 8, 8)
+    flat = attention_heatmap(torch.full((2, 2), 0.5), 8, 8)
     assert len(np.unique(flat.reshape(-1, 3), axis=0)) == 1

@@ -47,7 +47,7 @@ def test_resume(pairs: Path, run) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_of_the_same_name_is_kept_aside(pairs: Path, run) -> None:
+def test_a_run_of_the_same_name_is_archived(pairs: Path, run) -> None:
     path = write_options(pairs, teacher_options(2))
     assert run("train", "-opt", path).returncode == 0
     assert run("train", "-opt", path).returncode == 0
@@ -96,7 +96,7 @@ def test_resume_with_another_optimizer(pairs: Path, run) -> None:
     opt["train"]["total_iter"] = 3
     done = run("train", "-opt", write_options(pairs, opt), "--auto_resume")
     assert done.returncode == 1
-    assert "2.state: the state of a training with another optimizer" in done.stderr
+    assert "2.state: the state of a run with a different optimizer" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -113,7 +113,9 @@ def test_a_longer_schedule_is_followed(pairs: Path, train) -> None:
     assert rates[4:] == pytest.approx([0.0005, 0.000308658, 0.000146447, 3.80602e-05], rel=1e-5)
     text = log_of(pairs, "teacher")
     assert "another train.scheduler.periods: [8], was [4]" in text
-    assert "The state's learning rates go on, [[0.001]]; the options' are others, [[0.5]]." in text
+    assert (
+        "Continuing with the state's learning rates, [[0.001]], not the options', [[0.5]]." in text
+    )
 
 
 def test_another_kind_of_schedule_is_refused(pairs: Path, train, capfd) -> None:
@@ -126,7 +128,7 @@ def test_another_kind_of_schedule_is_refused(pairs: Path, train, capfd) -> None:
     capfd.readouterr()
     assert cli.main(["train", "-opt", str(write_options(pairs, opt)), "--auto_resume"]) == 1
     errors = capfd.readouterr().err
-    assert "2.state: the state of a training with another optimizer or scheduler" in errors
+    assert "2.state: the state of a run with a different optimizer or scheduler" in errors
 
 
 def test_resume_under_another_name(pairs: Path, run) -> None:

@@ -54,7 +54,7 @@ def test_below_the_threshold_nothing_is_trained(
     assert cli.main(["train", "-opt", str(write_options(pairs, opt))]) == 1
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
     assert not (pairs / "experiments").exists()
-    assert "this teacher does not reconstruct: " in line
+    assert "this teacher reconstructs poorly: " in line
     said = float(re.search(r"(\S+) dB on val", line).group(1))
     assert said == pytest.approx(found, abs=0.02)
     assert "train.teacher_min_psnr" in line

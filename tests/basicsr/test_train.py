@@ -229,7 +229,7 @@ def test_tensorboard_files(pairs: Path, run) -> None:
 
 
 @pytest.mark.slow
-def test_register_in_ones_own_script(pairs: Path, run) -> None:
+def test_register_in_a_custom_script(pairs: Path, run) -> None:
     script = """
 import json
 import ktdn_plugin

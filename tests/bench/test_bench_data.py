@@ -73,7 +73,7 @@ def test_a_reader_that_gives_something_else_is_refused(photos: Path) -> None:
     ("change", "message"),
     [
         ({"size": 0}, "size is 0; it must be at least 1"),
-        ({"size": 301}, "320 x 300 pixels are less than the crop; lower --crop-size 301"),
+        ({"size": 301}, "320 x 300 pixels are smaller than the crop; lower --crop-size 301"),
         ({"pairs": 0}, "pairs is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"workers": [0, -1]}, "workers is -1; it must be at least 0"),
@@ -100,7 +100,7 @@ def test_wrong_images(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(KTDNError, match=r"a\.png: not a readable image"):
         bench.run_bench_data(photos / "hazy", photos / "clear", **SMALL)
     write_noise(tmp_path / "others" / "z.png", 0)
-    with pytest.raises(KTDNError, match="no hazy image has a clear one"):
+    with pytest.raises(KTDNError, match="no hazy image has a clear partner"):
         bench.run_bench_data(photos / "hazy", tmp_path / "others", **SMALL)
 
 

@@ -90,11 +90,11 @@ def test_a_way_that_fails_is_a_row_and_an_error(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--sizes", "1600"], "--sizes: '1600' is no WIDTHxHEIGHT"),
-        (["--sizes", "0x5"], "--sizes: '0x5' is no WIDTHxHEIGHT"),
+        (["--sizes", "1600"], "--sizes: '1600' is not WIDTHxHEIGHT"),
+        (["--sizes", "0x5"], "--sizes: '0x5' is not WIDTHxHEIGHT"),
         (["--precisions", "fp16", "--device", "cpu"], "precision fp16 is for GPUs"),
         (["--precisions", "bf61", "--device", "cpu"], "did you mean 'bf16'?"),
-        (["--max-memory", "much"], "'much' is no size of memory"),
+        (["--max-memory", "much"], "'much' is not a memory size"),
         (["--steps", "0"], "steps is 0"),
         (["--device", "cuda:99"], "there is no device 'cuda:99' here"),
         (["--encoder", "test_resnt"], "did you mean 'test_resnet'?"),

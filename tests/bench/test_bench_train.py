@@ -98,7 +98,7 @@ def test_share_of_waiting_for_data(
     assert "test_convnext, batch 2, 48 x 48" in last
 
 
-def test_wrong_options_are_told_before_measuring(
+def test_wrong_options_are_reported_before_measuring(
     pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = write_options(pairs, {**student_options(), "modle_type": 1})

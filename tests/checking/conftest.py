@@ -41,7 +41,7 @@ def scenes() -> dict[str, Image]:
     return {name: np.ascontiguousarray(part) for name, part in parts.items()}
 
 
-def add_haze(clear: Image, seed: int, **haze: tuple[float, float]) -> Image:
+def haze_photos(clear: Image, seed: int, **haze: tuple[float, float]) -> Image:
     return np.rint(synthesize_haze(clear, seed, **haze).hazy * 255).astype(np.uint8)
 
 
@@ -61,7 +61,7 @@ def photos() -> dict[str, Image]:
 
 @pytest.fixture(scope="session")
 def hazy(photos: dict[str, Image]) -> dict[str, Image]:
-    return {name: add_haze(photo, seed) for seed, (name, photo) in enumerate(photos.items())}
+    return {name: haze_photos(photo, seed) for seed, (name, photo) in enumerate(photos.items())}
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from checking.conftest import Check, Image, add_haze, problems, read, write
+from checking.conftest import Check, Image, haze_photos, problems, read, write
 from helpers import one
 
 from ktdn_plugin.checking.duplicates import make_thumbnail
@@ -43,7 +43,7 @@ def test_a_healthy_set_is_silent(healthy: Path, run: Check):
     assert done.returncode == 0, done.stdout
     assert problems(done) == []
     assert "10 hazy and 10 clear images, 10 pairs" in done.stdout
-    assert "scenes of 10 pairs compared: nothing wrong" in done.stdout
+    assert "scenes of 10 pairs compared: no problems" in done.stdout
     assert "0 errors, 0 warnings" in done.stdout
     assert not (healthy.parent / "check.png").exists()
 
@@ -59,7 +59,7 @@ def test_swapped_names_are_found_with_the_right_ones(healthy: Path, check: Check
     assert len(lines) == 2
     for line, name, right in zip(lines, ("cat_0", "cat_1"), ("cat_1", "cat_0"), strict=True):
         assert line.startswith(f"error [scene] set/hazy/{name}.png and set/clear/{name}.png: not")
-        assert f"looks like the scene of set/clear/{right}.png" in line
+        assert f"seems to belong to set/clear/{right}.png" in line
     picture = cv2.imread(str(healthy.parent / "look.png"))
     assert picture is not None
     assert picture.shape[1] > 600
@@ -123,7 +123,7 @@ def test_a_pair_without_haze_is_found(healthy: Path, check: Check, quality: int 
     assert one(problems(check("set"))).startswith("error [no-haze]")
 
 
-def test_one_exchanged_pair_is_found(healthy: Path, check: Check):
+def test_one_swapped_pair_is_found(healthy: Path, check: Check):
     (healthy / "hazy" / NAME).rename(healthy / "x.png")
     (healthy / "clear" / NAME).rename(healthy / "hazy" / NAME)
     (healthy / "x.png").rename(healthy / "clear" / NAME)
@@ -132,13 +132,13 @@ def test_one_exchanged_pair_is_found(healthy: Path, check: Check):
     assert NAME in line
 
 
-def test_exchanged_folders_are_one_line(healthy: Path, check: Check):
+def test_swapped_folders_are_one_line(healthy: Path, check: Check):
     (healthy / "hazy").rename(healthy / "x")
     (healthy / "clear").rename(healthy / "hazy")
     (healthy / "x").rename(healthy / "clear")
     done = check("set")
     assert done.returncode == 1
-    assert "hazy and clear folders look exchanged" in one(problems(done))
+    assert "hazy and clear folders look swapped" in one(problems(done))
     assert "in 10 of 10 pairs" in done.stdout
 
 
@@ -162,7 +162,7 @@ def test_dense_haze_is_neither_accused_nor_a_hiding_place(
     names = list(photos)
     for number, name in enumerate(names):
         clear = photos[name]
-        thick = add_haze(clear, number, density=density, veil=(0.9, 0.9))
+        thick = haze_photos(clear, number, density=density, veil=(0.9, 0.9))
         hazy = np.rint(np.clip(thick + noise.randn(*thick.shape), 0, 255)).astype(np.uint8)
         own = ClearView(clear).compare(hazy, 0, 0)
         assert own.match.here >= SAME, name
@@ -205,7 +205,7 @@ def test_each_threshold_lies_between_what_it_tells_apart(photos: dict[str, Image
     good, wrong, shifted, likeness = [], [], [], []
     thumbnails = [_vector(make_thumbnail(clear, flat=1)) for clear in photos.values()]
     for number, clear in enumerate(photos.values()):
-        dense = add_haze(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
+        dense = haze_photos(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
         hazy = np.clip(dense + noise.randn(*dense.shape), 0, 255).astype(np.uint8)
         good.append(ClearView(clear).compare(hazy, 0, 0).match.here)
         other = cv2.resize(photos[names[number - 1]], clear.shape[1::-1])
@@ -237,9 +237,9 @@ def hard(tmp_path: Path, photos: dict[str, Image]) -> Path:
     noise = np.random.RandomState(0)
     for number, (name, clear) in enumerate(photos.items()):
         if name.startswith("rocket"):
-            hazy = add_haze(clear, number, density=(0.08, 0.08), tint=(0, 0))
+            hazy = haze_photos(clear, number, density=(0.08, 0.08), tint=(0, 0))
         else:
-            dense = add_haze(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
+            dense = haze_photos(clear, number, density=(4.5, 4.6), veil=(0.9, 0.9))
             noisy = dense + 3 * noise.randn(*dense.shape)
             hazy = np.clip(noisy, 0, 255).astype(np.uint8)
         write(tmp_path / "made/clear" / f"{name}.png", clear)
@@ -247,7 +247,7 @@ def hard(tmp_path: Path, photos: dict[str, Image]) -> Path:
     return tmp_path / "made"
 
 
-def test_the_hardest_made_pairs(hard: Path, tmp_path: Path, check: Check):
+def test_the_hardest_synthetic_pairs(hard: Path, tmp_path: Path, check: Check):
     check_silence_and_rotation(hard, tmp_path, check)
 
 
@@ -284,4 +284,4 @@ def check_silence_and_rotation(folder: Path, tmp_path: Path, check: Check) -> No
     lines = [line for line in problems(check("set")) if "[scene]" in line]
     assert len(lines) == len(pairs)
     for number, line in enumerate(lines):
-        assert f"the scene of set/clear/{pairs[number - 1][0].stem}." in line
+        assert f"seems to belong to set/clear/{pairs[number - 1][0].stem}." in line

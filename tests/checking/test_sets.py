@@ -43,11 +43,11 @@ def test_unpaired_files_are_named(healthy: Path, check: Check):
 
 
 VALUES = {
-    "one colour": ("error", lambda image: np.full_like(image, 90)),
+    "a single colour": ("error", lambda image: np.full_like(image, 90)),
     "nearly black": ("warning", lambda image: image // 16),
     "small part of the range": ("warning", lambda image: 100 + image // 8),
     "exactly white": ("warning", lambda image: np.clip(image.astype(int) * 9, 0, 255)),
-    "nothing but black": ("error", lambda image: image * 0),
+    "entirely black": ("error", lambda image: image * 0),
 }
 
 
@@ -64,7 +64,7 @@ def test_suspicious_values_are_found(healthy: Path, check: Check, words: str):
     assert done.returncode == (severity == "error" or len(problems(done)) > 1)
 
 
-def test_a_warning_is_an_error_if_strictness_is_wanted(tmp_path: Path, check: Check):
+def test_a_warning_is_an_error_with_strict(tmp_path: Path, check: Check):
     dark = np.random.RandomState(0).randint(0, 20, (40, 50, 3)).astype(np.uint8)
     write(tmp_path / "set/a.png", dark)
     assert check("set").returncode == 0
@@ -155,13 +155,13 @@ def test_clear_images_alone(healthy: Path, check: Check):
     [
         (("nowhere",), "nowhere: no such folder"),
         (("set", "set"), "set: given twice"),
-        (("set", "-o", "check.gif"), "check.gif: images are written as"),
-        (("set", "-o", "set"), "set: images are written as"),
-        (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; name another place"),
+        (("set", "-o", "check.gif"), "check.gif: images can be written as"),
+        (("set", "-o", "set"), "set: images can be written as"),
+        (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; choose another place"),
         (("set", "-o", "/proc/x/check.png"), "/proc/x/check.png: cannot be written ("),
         (("set", "-o", "set/clear/cat_0.png"), "set/clear/cat_0.png: is one of the images"),
         (("set", "--dataset", "nh-hase"), "did you mean 'nh-haze'"),
-        (("set", "--split", "a", "--split", "b"), "set: has one split only, which --split names"),
+        (("set", "--split", "a", "--split", "b"), "set: has only one split, which --split names"),
         (("set", "--split", "a", "--split", "a"), "--split a: given twice"),
     ],
 )
@@ -191,13 +191,13 @@ def test_the_output_is_the_same_each_time(healthy: Path, check: Check):
     assert len(problems(first)) == 3
 
 
-def test_an_older_picture_is_not_taken_for_this_checks(healthy: Path, check: Check):
+def test_an_older_picture_is_not_taken_for_a_new_one(healthy: Path, check: Check):
     Path("check.png").write_bytes(b"old")
     done = check("set", "-o", "new/x.png")
-    assert "No picture: there is nothing to look at\n" in done.stdout
+    assert "No picture: nothing to show\n" in done.stdout
     assert not Path("new").exists()
     done = check("set")
-    assert "nothing to look at; check.png is older, of another check\n" in done.stdout
+    assert "nothing to show; check.png is from an earlier check\n" in done.stdout
     assert Path("check.png").read_bytes() == b"old"
 
 
@@ -216,4 +216,4 @@ def test_basicsrs_lmdbs(tmp_path: Path, check: Check):
     assert "basicsr (folders/set): 1 hazy and 1 clear image, 1 pair" in check("basicsr").stdout
     done = check("basicsr/hazy.lmdb")
     assert done.returncode == 1
-    assert "whose clear ones lie beside; name basicsr" in one(done.stderr.splitlines())
+    assert "whose clear ones are beside it; give basicsr" in one(done.stderr.splitlines())

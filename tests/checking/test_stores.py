@@ -76,7 +76,7 @@ def small(tmp_path: Path, photos: dict[str, Image], hazy: dict[str, Image]) -> P
     return tmp_path / "set"
 
 
-def test_what_a_store_was_made_from_is_said(small: Path, check: Check):
+def test_what_a_store_was_made_from_is_reported(small: Path, check: Check):
     make_store(small, Path("a.store"), ["hazy/3.png is missing", "hazy/4.png is missing"])
     done = check("a.store")
     assert done.returncode == 0
@@ -103,7 +103,7 @@ def renamed(about: bytes) -> bytes:
     [
         (b"pairs", lambda pairs: pairs[8:] + pairs[:8], "its fingerprint is wrong"),
         (b"clear/00000001/about", renamed, "its fingerprint is wrong"),
-        (b"clear/sizes", transposed, "its table of clear sizes is wrong"),
+        (b"clear/sizes", transposed, "its table of clear sizes is damaged"),
         (b"hazy/00000000/about", lambda _: b'{"name": "x"}', "damaged (hazy image 0 has no 'he"),
     ],
 )
@@ -115,7 +115,7 @@ def test_tables_that_do_not_fit_are_an_error(
     assert done.returncode == 1
     line = one([line for line in problems(done) if "[store]" in line])
     assert line.startswith(f"error [store] a.store: {wanted}")
-    assert line.endswith("; make the store again")
+    assert line.endswith("; rebuild the store")
     assert "1 wrong in the store itself" in done.stdout
 
 

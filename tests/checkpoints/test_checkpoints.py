@@ -113,7 +113,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
     [
         (b"<!DOCTYPE html><html>404: not found</html>", "not a checkpoint file but a web page"),
         (b"\xef\xbb\xbf\n<HTML><head>", "open the link in a browser, and download the file"),
-        (LFS, "fetch the file itself by 'git lfs pull'"),
+        (LFS, "fetch the file itself with 'git lfs pull'"),
         (
             gzip.compress(b"net", mtime=0),
             "not a checkpoint file but an archive (gzip); give the file",
@@ -136,7 +136,7 @@ def test_something_else_than_a_checkpoint(
 def test_checkpoint_in_a_zip_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
         archive.writestr("weights/net_g.pth", written(weights()))
-    with one_line(tmp_path / "net.pth", "a zip archive with weights/net_g.pth in it; unpack it"):
+    with one_line(tmp_path / "net.pth", "a zip archive containing weights/net_g.pth; unpack it"):
         Checkpoint.read(tmp_path / "net.pth")
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
         archive.writestr("photo.jpg", b"")
@@ -257,7 +257,7 @@ def test_order_in_which_keys_are_looked_for(file: Path) -> None:
         del content[WEIGHT_KEYS[-1 - i]]
 
 
-def test_a_key_without_weights_is_passed_over(file: Path) -> None:
+def test_a_key_without_weights_is_skipped(file: Path) -> None:
     torch.save({"params_ema": None, "params": weights()}, file)
     assert_equal(Checkpoint.read(file).weights, weights())
     assert_equal(Checkpoint.read(file).select("params_ema"), weights())
@@ -289,21 +289,21 @@ def test_prefix_of_data_parallel_wrappers(key: str | None, file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([torch.ones(2)], "holds a list, not a network's weights"),
-        (torch.ones(2), "holds a Tensor, not a network's weights"),
-        ({}, "holds no network's weights"),
-        ({"params": {}}, "holds no network's weights"),
-        ({"params": 3}, "holds no network's weights"),
-        ({"params": None, "epoch": 3}, "holds no network's weights"),
-        ({"meta": {}, "state_dict": 3}, "holds no network's weights"),
+        ([torch.ones(2)], "contains a list, not a network's weights"),
+        (torch.ones(2), "contains a Tensor, not a network's weights"),
+        ({}, "contains no network weights"),
+        ({"params": {}}, "contains no network weights"),
+        ({"params": 3}, "contains no network weights"),
+        ({"params": None, "epoch": 3}, "contains no network weights"),
+        ({"meta": {}, "state_dict": 3}, "contains no network weights"),
         (
             {"meta": {}, "state_dict": {"a": torch.ones(1)}, "ema_state_dict": []},
-            "holds no network",
+            "contains no network",
         ),
-        ({"meta": {}, "state_dict": {0: torch.ones(1)}}, "holds no network's weights"),
+        ({"meta": {}, "state_dict": {0: torch.ones(1)}}, "contains no network weights"),
         ({"epoch": 3, "optimizers": []}, "(it has epoch, optimizers)"),
-        ({"params": {"a": torch.ones(1), "b": 3.0}}, "holds no network's weights"),
-        ({"params": {0: torch.ones(1)}}, "holds no network's weights"),
+        ({"params": {"a": torch.ones(1), "b": 3.0}}, "contains no network weights"),
+        ({"params": {0: torch.ones(1)}}, "contains no network weights"),
     ],
 )
 def test_files_without_weights(content: object, words: str, file: Path) -> None:
@@ -321,7 +321,7 @@ def test_compare_keys() -> None:
     found = {"c": torch.ones(2, 3), "d": torch.ones(1), "x": torch.ones(1)}
     assert compare_keys(ours, found) == (
         "2 of 4 entries are missing (such as a), 1 entries are unknown (such as x), "
-        "1 entries have another shape (such as c: (2, 3) instead of (3, 2))"
+        "1 entries have a different shape (such as c: (2, 3) instead of (3, 2))"
     )
     assert compare_keys(ours, ours | {"x": torch.ones(1)}).startswith("1 entries are unknown")
     assert compare_keys({}, {}) == ""
@@ -358,7 +358,7 @@ def test_a_networks_own_beginning_is_no_prefix(file: Path) -> None:
     [
         (
             {"weight": torch.zeros(2, 3, dtype=torch.int8), "bias": torch.zeros(2)},
-            "1 entries have another kind of numbers (such as weight: torch.int8 instead of",
+            "1 entries have a different dtype (such as weight: torch.int8 instead of",
         ),
         ({"weight": torch.zeros(2, 3)}, "1 of 2 entries are missing (such as bias)"),
         (
@@ -367,7 +367,7 @@ def test_a_networks_own_beginning_is_no_prefix(file: Path) -> None:
         ),
         (
             {"weight": torch.zeros(2, 3), "bias": torch.zeros(5)},
-            "another shape (such as bias: (5,) instead of (2,))",
+            "a different shape (such as bias: (5,) instead of (2,))",
         ),
     ],
 )
@@ -375,7 +375,7 @@ def test_load_weights_is_all_or_nothing(content: dict[str, Tensor], words: str, 
     network = nn.Linear(3, 2)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     torch.save(content, file)
-    with one_line(file, "another network than this Linear", words):
+    with one_line(file, "a different network than this Linear", words):
         load_weights(network, file)
     assert_equal(network.state_dict(), before)
 

@@ -175,32 +175,34 @@ def test_what_the_published_layout_has_no_room_for(
     metadata = {"network": {"type": "KTDN", **described}}
     torch.save({"params": made.state_dict(), "ktdn": metadata}, tmp_path / "net.pth")
     fails(
-        "net.pth: the published network is another one", words, "convert to ktdn, safetensors or",
+        "net.pth: the published network differs", words, "convert to ktdn, safetensors or",
         source=tmp_path / "net.pth", target=tmp_path / "new.pth", to="published",
     )  # fmt: skip
 
 
-def test_targets_that_will_not_do(tmp_path: Path) -> None:
+def test_invalid_targets(tmp_path: Path) -> None:
     source = with_metadata(tmp_path)
     other = tmp_path / "other.pth"
     other.write_bytes(b"mine")
     (tmp_path / "link.pth").symlink_to(source)
     (tmp_path / "folder.pth").mkdir()
     new = tmp_path / "new.pth"
-    fails("other.pth: exists already", "--overwrite", source=source, target=other)
+    fails("other.pth: already exists", "--overwrite", source=source, target=other)
     for same in (source, tmp_path / "link.pth", tmp_path / "folder.pth" / ".." / source.name):
         fails("is the source itself", source=source, target=same, overwrite=True)
     fails("is a folder", source=source, target=tmp_path / "folder.pth", overwrite=True)
     fails("cannot be saved", source=source, target=tmp_path / "none" / "new.pth")
-    fails("'.bin', names no layout", "--to ktdn", source=source, target=tmp_path / "new.bin")
-    fails("'', names no layout", source=source, target=tmp_path / "new")
-    fails("'safetensor' is none of", "did you mean 'safetensors'", source=source, target=new,
+    fails(
+        "'.bin', does not tell the layout", "--to ktdn", source=source, target=tmp_path / "new.bin"
+    )
+    fails("'', does not tell the layout", source=source, target=tmp_path / "new")
+    fails("'safetensor' is not one of", "did you mean 'safetensors'", source=source, target=new,
           to="safetensor")  # fmt: skip
-    fails("goes into a file of the suffix .safetensors", source=source, target=new,
+    fails("needs the suffix .safetensors", source=source, target=new,
           to="safetensors")  # fmt: skip
-    fails("goes into a file of the suffix .pth", source=source, to="mmengine",
+    fails("needs the suffix .pth", source=source, to="mmengine",
           target=tmp_path / "new.safetensors")  # fmt: skip
-    fails("'ema' is neither of", source=source, target=new, param_key="ema")
+    fails("'ema' is not one of", source=source, target=new, param_key="ema")
     torch.save({"params": network().state_dict()}, other)
     fails("has no 'params_ema', only params", source=other, target=new, param_key="params_ema")
     fails("a training state of iteration 40", source=training_state(tmp_path), target=new)
@@ -210,7 +212,7 @@ def test_targets_that_will_not_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_sources_that_will_not_do(name: str, tmp_path: Path) -> None:
+def test_invalid_sources(name: str, tmp_path: Path) -> None:
     source = bad_file(tmp_path, name)
     fails(f"{source}: ", BAD[name][1], source=source, target=tmp_path / "new.pth")
     assert not (tmp_path / "marker").exists()
@@ -220,7 +222,7 @@ def test_encoder_that_the_file_does_not_tell(tmp_path: Path) -> None:
     torch.save(network(encoder="test_efficientnet_ln").state_dict(), tmp_path / "net.pth")
     target = tmp_path / "new.safetensors"
     fails(
-        "none of the usual encoders has just these",
+        "none of the usual encoders has exactly these",
         "--encoder NAME",
         source=tmp_path / "net.pth",
         target=target,
@@ -231,7 +233,7 @@ def test_encoder_that_the_file_does_not_tell(tmp_path: Path) -> None:
     assert metadata_of(target)["found"] == [*OPTIONS[1:]]
 
 
-def test_what_was_found_is_said_and_warned_of(
+def test_inferred_values_are_reported_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.save(network(encoder="resnet18").state_dict(), tmp_path / "net.pth")
@@ -241,7 +243,7 @@ def test_what_was_found_is_said_and_warned_of(
     caplog.clear()
     assert load_network(tmp_path / "b.pth").encoder.name == "resnet18"
     (record,) = caplog.records
-    assert "resnet18 is taken, though resnetblur18 would fit as well" in record.getMessage()
+    assert "resnet18 is used, though resnetblur18 would fit as well" in record.getMessage()
     convert(tmp_path / "b.pth", tmp_path / "c.pth", encoder="resnetblur18")
     assert metadata_of(tmp_path / "c.pth")["found"] == [*OPTIONS[1:]]
     assert load_network(tmp_path / "c.pth").encoder.name == "resnetblur18"
@@ -281,5 +283,5 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     source = with_metadata(tmp_path)
     assert cli.main(["convert", str(source), str(source), "--overwrite"]) == 1
     assert capsys.readouterr().err == (
-        f"error: {source}: is the source itself; name another file to write\n"
+        f"error: {source}: is the source itself; choose another file\n"
     )

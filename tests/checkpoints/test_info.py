@@ -93,10 +93,10 @@ def test_the_published_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     found = {key: value.strip() for key, value in rows(out).items()}
     assert code == 0
     assert found["layout"] == "published (KTDN's authors'), params"
-    assert found["encoder"] == "res2net101d (found from the weights)"
+    assert found["encoder"] == "res2net101d (inferred from the weights)"
     assert found["parameters"] == "49,351,730"  # the published count less 200 that are never used
     assert found["mean"] == "0.64, 0.6, 0.58 (the default; the file has none)"
-    assert found["training"] == "the file tells nothing of it"
+    assert found["training"] == "not recorded in the file"
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -129,12 +129,14 @@ def test_numbers_that_json_has_no_name_for(tmp_path: Path, capsys: pytest.Captur
     assert "psnr inf, ssim nan" in info(capsys, tmp_path / "net.pth")[1]
 
 
-def test_an_encoder_that_cannot_be_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_encoder_that_cannot_be_identified(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     torch.save(network(encoder="test_efficientnet_ln").state_dict(), tmp_path / "net.pth")
     code, out, _ = info(capsys, tmp_path / "net.pth")
     assert code == 0
-    assert "encoder       unknown, see the note" in out
-    assert "none of the usual encoders has just these" in out
+    assert "encoder       unknown, see note" in out
+    assert "none of the usual encoders has exactly these" in out
     assert "--encoder NAME" in out
     assert describe_checkpoint(tmp_path / "net.pth")["network"]["encoder"] is None
 
@@ -171,7 +173,7 @@ def test_several_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
         {"toolbox": ["a"], "ktdn_plugin": 3.5, "something": {"else": True}},
     ],
 )
-def test_metadata_of_somebody_else(
+def test_metadata_of_another_program(
     metadata: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     torch.save({"params": network().state_dict(), "ktdn": metadata}, tmp_path / "net.pth")
@@ -201,13 +203,13 @@ def test_an_encoder_that_is_a_guess(tmp_path: Path, capsys: pytest.CaptureFixtur
         code, out, err = info(capsys, tmp_path / name)
         assert (code, err) == (0, [])
         found = {key: value.strip() for key, value in rows(out).items()}
-        assert found["encoder"] == "resnet18 (found from the weights)"
-        assert found["reduction"] == "8 (found from the weights)"
-        assert found["head"] == "tanh (found from the weights)"
+        assert found["encoder"] == "resnet18 (inferred from the weights)"
+        assert found["reduction"] == "8 (inferred from the weights)"
+        assert found["head"] == "tanh (inferred from the weights)"
         assert "widths" not in found
         assert found["mean"] == "0.64, 0.6, 0.58" + end
-        assert "resnet18 is taken, though resnetblur18 would fit as well" in found["note"]
-        assert found["training"] == "the file tells nothing of it"
+        assert "resnet18 is used, though resnetblur18 would fit as well" in found["note"]
+        assert found["training"] == "not recorded in the file"
         (told,) = json.loads(info(capsys, tmp_path / name, "--json")[1])
         assert told["from_metadata"] == []
         assert told["found"] == sorted(OPTIONS)

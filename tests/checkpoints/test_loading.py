@@ -12,7 +12,7 @@ from helpers import ENCODER
 
 from ktdn_plugin import KTDN, KTDNError, load_network, load_weights
 from ktdn_plugin.checkpoints.convert import convert
-from ktdn_plugin.checkpoints.networks import keep_settings
+from ktdn_plugin.checkpoints.networks import store_settings
 
 SHAPED = {"reduction": 4, "head": "affine", "widths": (64, 32, 36)}
 TOLD = {"encoder": ENCODER, "mean": (0.5, 0.25, 0.125), "std": (0.2, 0.3, 0.4), **SHAPED}
@@ -43,7 +43,7 @@ def test_settings(layout: str, tmp_path: Path) -> None:
         "ktdn_plugin.load_network(path)",
     )  # fmt: skip
     refused(network(**SHAPED), path, "mean [0.5", "; std [0.2, 0.3, 0.4], and this network has")
-    refused(network(**{**SHAPED, "reduction": 8}), path, "another network than this KTDN with")
+    refused(network(**{**SHAPED, "reduction": 8}), path, "a different network than this KTDN with")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_settings(layout: str, tmp_path: Path) -> None:
 )
 def test_another_head_or_widths(own: dict, other: dict, words: str, tmp_path: Path) -> None:
     torch.save({"params": network(**other).state_dict()}, tmp_path / "net.pth")
-    refused(network(**own), tmp_path / "net.pth", "another network than this KTDN with", words)
+    refused(network(**own), tmp_path / "net.pth", "a different network than this KTDN with", words)
 
 
 def test_what_a_file_says_wrongly_of_its_head_and_widths(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_reduction_that_the_weights_deny(tmp_path: Path) -> None:
     refused(network(), path, "it says reduction 2")
 
 
-def test_guesses_bind_nobody(tmp_path: Path) -> None:
+def test_guesses_are_not_binding(tmp_path: Path) -> None:
     """What a conversion has found is not the file's word."""
     torch.save(network(encoder="resnetblur18").state_dict(), tmp_path / "net.pth")
     convert(tmp_path / "net.pth", tmp_path / "a.pth")
@@ -99,7 +99,7 @@ def test_guesses_bind_nobody(tmp_path: Path) -> None:
 def test_settings_among_the_weights(tmp_path: Path) -> None:
     """Programs that save state dicts and no metadata keep them so."""
     trained = described_network()
-    keep_settings(trained)
+    store_settings(trained)
     path = tmp_path / "net.pth"
     torch.save({"params": trained.state_dict()}, path)
     load_weights(network(1, **TOLD), path)
@@ -127,7 +127,7 @@ def test_exported_networks(name: str, tmp_path: Path) -> None:
         torch.export.save(program, path if path.suffix == ".pt2" else tmp_path / "net.pt2")
         (tmp_path / "net.pt2").replace(path)
     kind = "ONNX" if path.suffix == ".onnx" else "torch.export"
-    words = rf": an exported network \({kind}.*the checkpoint that it was made from"
+    words = rf": an exported network \({kind}.*the checkpoint that it was exported from"
     with pytest.raises(KTDNError, match=re.escape(str(path)) + words) as caught:
         load_network(path)
     assert "\n" not in str(caught.value)

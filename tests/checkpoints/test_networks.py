@@ -132,9 +132,9 @@ def test_weights_of_another_kind(tmp_path: Path) -> None:
         fails(path, words, encoder=ENCODER)
     squeezed = "fam4.channel_attention.attention.0.weight"
     torch.save({"params": {**weights, squeezed: torch.zeros(0, 10**12, 1, 1)}}, path)
-    fails(path, f"'{squeezed}' has no numbers", encoder=ENCODER)
+    fails(path, f"'{squeezed}' has no values", encoder=ENCODER)
     torch.save({"params": {**weights, "mean": torch.zeros(10**6)}}, path)
-    fails(path, "its 'mean' is (1000000,), and not three numbers")
+    fails(path, "its 'mean' is (1000000,), not three numbers")
 
 
 def test_half_precision_becomes_single(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def fails(path: Path, *words: str, **options: object) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_files_that_hold_none(name: str, tmp_path: Path) -> None:
+def test_files_without_a_network(name: str, tmp_path: Path) -> None:
     fails(bad_file(tmp_path, name), BAD[name][1])
     assert not (tmp_path / "marker").exists()
 
@@ -242,7 +242,7 @@ def test_metadata_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     for large in ([0.5] * 2**21, "x" * 2**21, [["x" * 2**14] * 64] * 64):
         torch.save({"params": network().state_dict(), "ktdn": {"run": large}}, path)
-        fails(path, "what it has as 'ktdn' is no metadata")
+        fails(path, "what it has as 'ktdn' is not metadata")
     path = tmp_path / "net.safetensors"
     save_file(network().state_dict(), path, {"ktdn": json.dumps({"run": "x" * 2**21})})
     fails(path, "its metadata, 'ktdn', is too long")

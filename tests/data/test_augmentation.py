@@ -80,12 +80,12 @@ def test_scale_takes_more_or_less_of_the_image(seed: int, low: float, high: floa
 
 
 def test_image_smaller_than_the_crop() -> None:
-    with pytest.raises(KTDNError, match="90 x 60 pixels are less than the crop, gt_size: 61"):
+    with pytest.raises(KTDNError, match="90 x 60 pixels, smaller than the crop, gt_size: 61"):
         Augmentation(61).draw(60, 90)
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (2.0, 1.0), (1.0,), ("a", 1.0), 2, (1.0, 11.0)])
-def test_scale_that_is_none(scale: object) -> None:
+def test_invalid_scale(scale: object) -> None:
     with pytest.raises(KTDNError, match="use_scale: "):
         Augmentation(20, scale=scale)  # type: ignore[arg-type]
 
@@ -98,7 +98,7 @@ def test_scale_that_is_none(scale: object) -> None:
         ({"contrast": "much"}, "color_jitter.contrast: 'much' must be a number"),
     ],
 )
-def test_jitter_that_is_none(section: dict, part: str) -> None:
+def test_invalid_jitter(section: dict, part: str) -> None:
     with pytest.raises(KTDNError) as error:
         ColorJitter.of(section)
     assert part in str(error.value)

@@ -11,7 +11,7 @@ from helpers import write_png
 
 from ktdn_plugin.data.augmentation import Augmentation
 from ktdn_plugin.data.datasets import ClearDataset, PairedDataset, SyntheticHazeDataset
-from ktdn_plugin.data.order import Draw, SeededDataset
+from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.depth import DepthMaps
@@ -58,7 +58,7 @@ def test_crops_of_a_pair_are_of_one_place_and_the_store_gives_the_same(pairs: Pa
     seen = set()
     for turn in range(3):
         for index in range(6):
-            one, other = (dataset[Draw(turn, index)] for dataset in datasets)
+            one, other = (dataset[SampleDraw(turn, index)] for dataset in datasets)
             torch.testing.assert_close(one["hazy"], 1 - one["clear"], atol=1e-6, rtol=0)
             assert torch.equal(one["hazy"], other["hazy"])
             assert torch.equal(one["clear"], other["clear"])
@@ -77,7 +77,7 @@ def test_sizes_that_differ(pairs: Path) -> None:
 
 
 def test_clear_image_smaller_than_the_crop_is_named(pairs: Path) -> None:
-    with pytest.raises(KTDNError, match=r"02\.png: 80 x 64 pixels are less than the crop"):
+    with pytest.raises(KTDNError, match=r"02\.png: 80 x 64 pixels, smaller than the crop"):
         ClearDataset(files(pairs / "train/clear"), Augmentation(65))[2]
 
 
@@ -95,9 +95,9 @@ def test_validation_images_keep_their_haze_and_training_ones_do_not(pairs: Path)
         assert torch.equal(*whole)
     assert not torch.equal(whole[0], SyntheticHazeDataset(clear, seed=1)[1]["hazy"])
     dataset = SeededDataset(SyntheticHazeDataset(clear, CROP), 0)
-    first, second = (dataset[Draw(turn, 1)] for turn in range(2))
+    first, second = (dataset[SampleDraw(turn, 1)] for turn in range(2))
     assert not torch.equal(first["hazy"] - first["clear"], second["hazy"] - second["clear"])
-    assert torch.equal(first["hazy"], dataset[Draw(0, 1)]["hazy"])
+    assert torch.equal(first["hazy"], dataset[SampleDraw(0, 1)]["hazy"])
 
 
 def test_haze_of_a_crop_is_that_of_the_whole_image(pairs: Path, monkeypatch) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ktdn_plugin.data.decoding import Source, in_order
-from ktdn_plugin.data.interrupts import held_back
+from ktdn_plugin.data.interrupts import defer_interrupts
 
 
 def test_it_is_raised_where_it_is_asked_for_and_nowhere_else() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with held_back() as check:
+    with defer_interrupts() as check:
         check()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -25,7 +25,7 @@ def test_another_thread_does_not_touch_it() -> None:
     found = []
 
     def work() -> None:
-        with held_back() as check:
+        with defer_interrupts() as check:
             check()
             found.append(signal.getsignal(signal.SIGINT))
 

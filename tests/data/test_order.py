@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from ktdn_plugin.data.order import Draw, SeededDataset, TrainingOrder, seed_iteration
+from ktdn_plugin.data.order import SampleDraw, SeededDataset, TrainingOrder, seed_iteration
 
 
-def draws(count: int, **arguments: int) -> list[Draw]:
+def draws(count: int, **arguments: int) -> list[SampleDraw]:
     batches = islice(TrainingOrder(**arguments), count)
     return [draw for batch in batches for draw in batch]
 
@@ -24,9 +24,9 @@ def draws(count: int, **arguments: int) -> list[Draw]:
 def test_each_pass_has_each_sample_once(length: int, batch: int, seed: int) -> None:
     passes = 3
     taken = draws(-(-passes * length // batch), length=length, batch_size=batch, seed=seed)
-    for turn in range(passes):
-        part = taken[turn * length : (turn + 1) * length]
-        assert {draw.turn for draw in part} == {turn}
+    for epoch in range(passes):
+        part = taken[epoch * length : (epoch + 1) * length]
+        assert {draw.epoch for draw in part} == {epoch}
         assert sorted(draw.sample for draw in part) == list(range(length))
 
 
@@ -85,8 +85,8 @@ def test_samples_do_not_depend_on_the_workers(workers: int) -> None:
     assert torch.equal(alone, read(workers))
     # A sample of another pass, and of another seed, is drawn anew.
     assert len({tuple(row[1:].tolist()) for row in alone}) == len(alone)
-    other = SeededDataset(Noise(), 6)[Draw(0, 3)]
-    assert not torch.equal(other, SeededDataset(Noise(), 5)[Draw(0, 3)])
+    other = SeededDataset(Noise(), 6)[SampleDraw(0, 3)]
+    assert not torch.equal(other, SeededDataset(Noise(), 5)[SampleDraw(0, 3)])
 
 
 def test_iterations_and_processes_draw_differently() -> None:
@@ -101,6 +101,6 @@ def test_iterations_and_processes_draw_differently() -> None:
 
 
 def test_data_and_training_steps_do_not_draw_the_same_numbers() -> None:
-    of_sample = SeededDataset(Noise(), 1)[Draw(4, 2)][1:].tolist()
+    of_sample = SeededDataset(Noise(), 1)[SampleDraw(4, 2)][1:].tolist()
     seed_iteration(1, 4, 2)  # the same integers, for a step
     assert [random.random(), float(np.random.rand()), float(torch.rand(()))] != of_sample

@@ -103,7 +103,7 @@ def test_command_makes_a_store_of_a_published_size(tmp_path: Path, run) -> None:
     info = Store(tmp_path / "out/store").info
     assert f"fingerprint {info.fingerprint}" in done.stdout.splitlines()[-1]
     assert info.name == "nh-haze/challenge-test"
-    assert "exists already" in error_line(run(*words, "--split", "challenge-test"))
+    assert "already exists" in error_line(run(*words, "--split", "challenge-test"))
 
     (tmp_path / "NH-HAZE/53_GT.png").unlink()
     words = ("prepare", "NH-HAZE", "more", "--dataset", "nh-haze", "--split", "test-5")
@@ -145,7 +145,7 @@ def test_place_must_be_free_and_outside(place: str, photos: Path, tmp_path: Path
     (tmp_path / "file").touch()
     before = sorted(tmp_path.rglob("*"))
     message = refusal(photos, tmp_path / place)
-    assert "exists already" in message or "lies within" in message
+    assert "already exists" in message or "lies within" in message
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -167,7 +167,7 @@ def test_current_folder_is_not_replaced(
     before = sorted(tmp_path.rglob("*"))
     message = refusal(photos, name)
     assert "current folder" in message
-    assert "name a folder within it" in message
+    assert "choose a folder within it" in message
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -178,7 +178,7 @@ def test_mount_point_is_refused_before_anything_is_done(photos: Path, small_disk
     subprocess.run(bound, check=True)
     try:
         message = refusal(photos, small_disk / "a b")
-        assert f"name a folder within it, such as {small_disk / 'a b/store'}" in message
+        assert f"choose a folder within it, such as {small_disk / 'a b/store'}" in message
     finally:
         subprocess.run(["umount", str(small_disk / "a b")], check=True)
     for folder in ("a b", "within"):
@@ -195,24 +195,24 @@ def test_lmdb_is_no_folder_of_images(photos: Path, tmp_path: Path) -> None:
     prepare(photos, tmp_path / "store")
     for folder in ("bs/hazy.lmdb", "store"):
         message = refusal(tmp_path / folder, tmp_path / "more")
-        assert "an LMDB is no folder of images" in message
+        assert "an LMDB is not a folder of images" in message
         assert "io_backend" not in message
     message = refusal(photos, tmp_path / "more", clear=tmp_path / "bs/clear.lmdb")
-    assert "clear.lmdb: an LMDB is no folder" in message
+    assert "clear.lmdb: an LMDB is not a folder" in message
 
 
 def test_images_beside_the_chosen_folders_are_counted(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(photos, tmp_path / "whole")
-    assert "Leaves out" not in capsys.readouterr().out
+    assert "Ignoring" not in capsys.readouterr().out
     write(photos / "more.png", 1)
     write(photos / "notes/a/b.png", 1)
     prepare(photos, tmp_path / "store")
-    assert f"Leaves out 2 images of {photos} outside hazy and GT." in capsys.readouterr().out
+    assert f"Ignoring 2 images of {photos} outside hazy and GT." in capsys.readouterr().out
 
 
-def test_unusable_pairs_of_folders_are_told_at_once_and_left_out(
+def test_unusable_pairs_of_folders_are_reported_at_once_and_left_out(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "hazy/1.png").unlink()
@@ -246,7 +246,7 @@ def test_unusable_clear_images_alone_are_left_out(photos: Path, tmp_path: Path) 
     )
 
 
-def test_it_is_said_where_a_long_list_is_kept(
+def test_message_says_where_a_long_list_is_kept(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(20):
@@ -285,17 +285,17 @@ def test_bad_image_is_named_and_nothing_looks_whole(
     assert prepare(photos, tmp_path / "store").counts == {"hazy": 7, "clear": 7}
 
 
-def test_mended_image_is_all_that_is_done_again(
+def test_only_the_fixed_image_is_redone(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     victim = photos / "GT/5.jpg"  # the last of all
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-200])
-    assert "what is done so far is kept" in refusal(photos, tmp_path / "store", workers=1)
+    assert "finished images are kept" in refusal(photos, tmp_path / "store", workers=1)
     victim.write_bytes(whole)
     capsys.readouterr()
     prepare(photos, tmp_path / "store")
-    assert "Goes on: 11 of 12 images are there already." in capsys.readouterr().out
+    assert "Resuming: 11 of 12 images are already done." in capsys.readouterr().out
 
 
 def test_file_that_changed_meanwhile_is_done_again(photos: Path, tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_file_that_changed_meanwhile_is_done_again(photos: Path, tmp_path: Path)
     assert np.array_equal(Store(tmp_path / "store").pixels("hazy", 0), expected)
 
 
-def test_other_files_are_begun_with_anew(
+def test_other_files_start_over(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "GT/5.jpg").write_bytes((photos / "GT/5.jpg").read_bytes()[:-200])
@@ -318,8 +318,8 @@ def test_other_files_are_begun_with_anew(
     capsys.readouterr()
     prepare(photos, tmp_path / "store")
     printed = capsys.readouterr().out
-    assert "begins anew" in printed
-    assert "Goes on" not in printed
+    assert "starting over" in printed
+    assert "Resuming" not in printed
     assert Store(tmp_path / "store").name("hazy", 0) == "hazy/1.png"
 
 
@@ -351,7 +351,7 @@ def test_unreadable_image_is_named(photos: Path, tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(photos: Path, tmp_path: Path, run) -> None:
     with StoreWriter(tmp_path / "store", {}):
-        assert "another process is making it" in error_line(run("prepare", "photos", "store"))
+        assert "another process is writing it" in error_line(run("prepare", "photos", "store"))
     assert run("prepare", "photos", "store").returncode == 0
 
 
@@ -410,7 +410,7 @@ def test_killed_at_any_moment_it_ends_up_the_same(
             wait_for(process, draft, moment)
         process.kill()
         printed, _ = process.communicate()
-        went_on += "Goes on: " in printed
+        went_on += "Resuming: " in printed
         assert process.returncode in (-signal.SIGKILL, 0)
         if process.returncode == 0:
             break
@@ -419,7 +419,7 @@ def test_killed_at_any_moment_it_ends_up_the_same(
     if not (tmp_path / "store").exists():
         done = run("prepare", "many", "store")
         assert done.returncode == 0, done.stderr
-        assert "Goes on: " in done.stdout
+        assert "Resuming: " in done.stdout
     straight = prepare(tmp_path / "many", tmp_path / "straight")
     store = Store(tmp_path / "store")
     assert store.info.fingerprint == straight.fingerprint
@@ -428,7 +428,7 @@ def test_killed_at_any_moment_it_ends_up_the_same(
     assert not draft.exists()
 
 
-def test_interrupted_it_ends_at_once_and_goes_on(
+def test_interrupted_it_ends_at_once_and_resumes(
     long_work: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     command, draft = long_work
@@ -445,7 +445,7 @@ def test_interrupted_it_ends_at_once_and_goes_on(
     assert "Traceback" not in said
     assert not (tmp_path / "store").exists()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "Goes on: " in done.stdout
+    assert "Resuming: " in done.stdout
 
 
 @pytest.fixture
@@ -468,7 +468,7 @@ def test_too_small_a_disk_is_found_out_before_anything_is_done(
     long_work: tuple[list[str], Path], small_disk: Path, run
 ) -> None:
     message = error_line(run("prepare", "many", "disk/store"))
-    assert "are needed, 20.0 MiB are free" in message
+    assert "are needed, but only 20.0 MiB are free" in message
     assert list(small_disk.iterdir()) == []
 
 
@@ -487,12 +487,12 @@ def test_disk_that_fills_up_loses_nothing(
 ) -> None:
     message = error_line(run("prepare", "many", "disk/store", program=UNAWARE))
     assert "disk/store: cannot be written (the disk is full" in message
-    assert "the same command resumes" in message
+    assert "run the same command again to resume" in message
     assert not (small_disk / "store").exists()
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     done = run("prepare", "many", "disk/store")
     assert done.returncode == 0, done.stderr
-    assert "Goes on: " in done.stdout
+    assert "Resuming: " in done.stdout
     assert Store(small_disk / "store").info.counts == {"clear": 60}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktdn_plugin.data.order import Draw
+from ktdn_plugin.data.order import SampleDraw
 from ktdn_plugin.data.skipping import FAILURES, SkipCount, SkippingDataset
 from ktdn_plugin.errors import KTDNError
 
@@ -18,26 +18,26 @@ class Images:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, draw: Draw) -> dict:
+    def __getitem__(self, draw: SampleDraw) -> dict:
         if draw.sample in self.broken:
             raise KTDNError(f"{draw.sample:02}.png: two\nlines")
-        return {"turn": draw.turn, "sample": draw.sample}
+        return {"epoch": draw.epoch, "sample": draw.sample}
 
 
-def test_the_next_one_stands_in_and_all_that_were_passed_over_are_told() -> None:
+def test_the_next_one_stands_in_and_all_skipped_are_reported() -> None:
     dataset = SkippingDataset(Images(6, {1, 4, 5}))
     assert len(dataset) == 6
-    assert dataset[Draw(3, 2)] == {"turn": 3, "sample": 2, FAILURES: ""}
-    assert dataset[Draw(3, 1)] == {"turn": 3, "sample": 2, FAILURES: "1 01.png: two\\nlines"}
+    assert dataset[SampleDraw(3, 2)] == {"epoch": 3, "sample": 2, FAILURES: ""}
+    assert dataset[SampleDraw(3, 1)] == {"epoch": 3, "sample": 2, FAILURES: "1 01.png: two\\nlines"}
     failures = "4 04.png: two\\nlines\n5 05.png: two\\nlines"
-    assert dataset[Draw(3, 4)] == {"turn": 3, "sample": 0, FAILURES: failures}
+    assert dataset[SampleDraw(3, 4)] == {"epoch": 3, "sample": 0, FAILURES: failures}
 
 
 def test_it_gives_up_after_many_in_a_row() -> None:
     dataset = SkippingDataset(Images(100, set(range(30, 50))))
-    assert dataset[Draw(0, 31)]["sample"] == 50
+    assert dataset[SampleDraw(0, 31)]["sample"] == 50
     with pytest.raises(KTDNError, match=r"^20 images in a row cannot be read; the last one: 49"):
-        dataset[Draw(0, 30)]
+        dataset[SampleDraw(0, 30)]
 
 
 @pytest.mark.parametrize(

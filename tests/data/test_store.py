@@ -196,7 +196,7 @@ def test_changed_pixels_are_found(tmp_path: Path) -> None:
         Store(tmp_path / "store").verify("hazy", 3)
 
 
-def test_what_is_no_store_is_told_apart(tmp_path: Path) -> None:
+def test_non_stores_are_recognised(tmp_path: Path) -> None:
     assert "no store" in refusal(tmp_path / "absent")
     (tmp_path / "folder").mkdir()
     assert "no store" in refusal(tmp_path / "folder")
@@ -227,7 +227,7 @@ def test_draft_is_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         begin()
     with StoreWriter(tmp_path / "store", {"plan": 1}) as writer:
-        assert not writer.begun_anew
+        assert not writer.started_over
         assert writer.has("clear", 0, (1, 2))
         assert not writer.has("clear", 0, (1, 3))  # another version of the file
         assert not writer.has("clear", 1, (1, 2))
@@ -245,12 +245,12 @@ def test_images_do_not_pile_up(limit: str, tmp_path: Path, monkeypatch: pytest.M
         assert all(writer.has("clear", number) for number in range(3))
 
 
-def test_draft_of_another_plan_is_begun_anew(tmp_path: Path) -> None:
+def test_draft_of_another_plan_starts_over(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", {"plan": 1}) as writer:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         writer.flush()
     with StoreWriter(tmp_path / "store", {"plan": 2}) as writer:
-        assert writer.begun_anew
+        assert writer.started_over
         assert not writer.has("clear", 0)
 
 
@@ -259,31 +259,31 @@ def test_draft_that_was_complete_but_not_moved_keeps_its_plan(
 ) -> None:
     def write(plan: int) -> None:
         with StoreWriter(tmp_path / "store", {"plan": plan}) as writer:
-            begun_anew.append(writer.begun_anew)
+            started_over.append(writer.started_over)
             writer.add("clear", 0, random_image(0, 3, 4), "a")
             writer.finish(about({"clear": 1}), None)
 
-    begun_anew: list[bool] = []
+    started_over: list[bool] = []
     with monkeypatch.context() as patch:
         patch.setattr("ktdn_plugin.data.store_writer.move", lambda *_: 1 / 0)
         for plan in (1, 1, 2):
             with pytest.raises(ZeroDivisionError):
                 write(plan)
-    assert begun_anew == [False, False, True]
+    assert started_over == [False, False, True]
     with StoreWriter(tmp_path / "store", {"plan": 2}) as writer:
         writer.finish(about({"clear": 1}), None)
     assert Store(tmp_path / "store").info.counts == {"clear": 1}
 
 
 @pytest.mark.parametrize("content", [b"x", b"\0" * 4096, b"garbage" * 3000])
-def test_damaged_draft_is_begun_anew(content: bytes, tmp_path: Path) -> None:
+def test_damaged_draft_starts_over(content: bytes, tmp_path: Path) -> None:
     (tmp_path / ".store.part").mkdir()
     (tmp_path / ".store.part/data.mdb").write_bytes(content)
     write_store(tmp_path / "store")
     assert len(StoreImages(Store(tmp_path / "store"), "hazy")) == 4
 
 
-def test_draft_with_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
+def test_draft_with_a_damaged_page_starts_over(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", {}) as writer:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         writer.flush()
@@ -294,14 +294,14 @@ def test_draft_with_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
         content[leaf + 16 : leaf + 18] = b"\xff\xff"  # where LMDB would look for the first key
     file.write_bytes(content)
     with StoreWriter(tmp_path / "store", {}) as writer:
-        assert writer.begun_anew
+        assert writer.started_over
         assert not writer.has("clear", 0)
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with (
         StoreWriter(tmp_path / "store", {}),
-        pytest.raises(KTDNError, match="another process is making it"),
+        pytest.raises(KTDNError, match="another process is writing it"),
     ):
         StoreWriter(tmp_path / "store", {})
     write_store(tmp_path / "store")
@@ -311,14 +311,14 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     write_store(tmp_path / "store")
     (tmp_path / "file").touch()
     for name in ("store", "file"):
-        with pytest.raises(KTDNError, match="exists already"):
+        with pytest.raises(KTDNError, match="already exists"):
             StoreWriter(tmp_path / name, {})
     # Not even what came while it was written.
     with StoreWriter(tmp_path / "late", {}) as writer:
         writer.add("clear", 0, random_image(0, 3, 4), "a")
         (tmp_path / "late").mkdir()
         (tmp_path / "late/mine.txt").touch()
-        with pytest.raises(KTDNError, match="exists already"):
+        with pytest.raises(KTDNError, match="already exists"):
             writer.finish(about({"clear": 1}), None)
     assert [path.name for path in (tmp_path / "late").iterdir()] == ["mine.txt"]
 

@@ -31,9 +31,9 @@ WRONG = {
     ),
     "a folder that is not there": (["phtos"], ["phtos: no such", "did you mean 'photos'?"]),
     "an empty folder": (["empty"], ["empty: holds no image"]),
-    "a folder of videos": (["clips"], ["clips: holds no photo", "name them (", "x.mp4"]),
-    "the input's folder": (["photos", "-o", "photos"], ["is the input's folder"]),
-    "the input's folder, by a link": (["photos", "-o", "link"], ["is the input's folder"]),
+    "a folder of videos": (["clips"], ["clips: contains no photo", "give them by name (", "x.mp4"]),
+    "the input's folder": (["photos", "-o", "photos"], ["is the input folder"]),
+    "the input's folder, by a link": (["photos", "-o", "link"], ["is the input folder"]),
     "the input itself": (["photos/a.png", "-o", "photos"], ["would replace", "a.png"]),
     "the input itself, by its name": (
         ["photos/a.png", "-o", "photos/a.png", "--overwrite"],
@@ -56,17 +56,20 @@ WRONG = {
         ["photos/a.png", "other/a_compare.png", "--compare"],
         ["would both be written to"],
     ),
-    "a file for many": (["photos", "-o", "x.png"], ["-o x.png: is a file's name"]),
+    "a file for many": (["photos", "-o", "x.png"], ["-o x.png: is a file name"]),
     "a file for two": (
         ["photos/a.png", "photos/deeper/b.jpg", "-o", "x.png"],
-        ["-o x.png: is a file's name"],
+        ["-o x.png: is a file name"],
     ),
     "a format that is not written": (
         ["photos/a.png", "-o", "x.bmp"],
         ["-o x.bmp: photos are written as .png"],
     ),
     "a file that is no photo's": (["photos/a.png", "-o", "notes.txt"], ["notes.txt: photos are"]),
-    "two formats": (["photos/a.png", "-o", "x.png", "--format", "jpg"], ["no file of --format"]),
+    "two formats": (
+        ["photos/a.png", "-o", "x.png", "--format", "jpg"],
+        ["does not match --format"],
+    ),
     "below a file": (["photos", "-o", "notes.txt/out"], ["notes.txt is no folder"]),
     "strength": (["photos", "--strength", "3"], ["strength: 3.0 is not in [0, 2]; 0 leaves"]),
     "base size": (
@@ -137,7 +140,9 @@ def test_broken_photos(here: Path, dehaze: Command, kind: str) -> None:
     assert not Path("out").exists()
 
 
-def test_too_little_memory_names_the_photo_and_what_would_do(here: Path, dehaze: Command) -> None:
+def test_too_little_memory_names_the_photo_and_a_sufficient_limit(
+    here: Path, dehaze: Command
+) -> None:
     code, out, err = dehaze("photos/a.png", "-o", "out", "--max-memory", "2MB")
     assert (code, out) == (1, "")
     lines = err.splitlines()
@@ -154,4 +159,4 @@ def test_a_line_too_long_for_its_format_is_refused_before_the_work(
     Image.new("RGB", (100_000, 1)).save("line.png")
     code, _, err = dehaze("line.png", "-o", "out", "--format", "jpg")
     assert code == 1
-    assert "100000 x 1 pixels; JPEG has room for 65,535 at each edge" in err
+    assert "100000 x 1 pixels; JPEG allows at most 65,535 on each side" in err

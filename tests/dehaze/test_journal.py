@@ -56,7 +56,7 @@ def test_a_result_is_of_the_process_that_wrote_it_last(tmp_path: Path) -> None:
     assert read_record(tmp_path)["a.png"] == {"checkpoint": "old"}
 
 
-def test_a_line_that_was_not_finished_is_none(tmp_path: Path) -> None:
+def test_a_line_that_was_not_finished_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("a")
     journal = Journal(tmp_path)
     journal.append("a.png", {"checkpoint": "x"}, tmp_path / "a.png")

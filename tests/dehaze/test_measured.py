@@ -116,7 +116,7 @@ def test_a_store_knows_its_clear_images_and_its_split(
 
 def test_a_store_without_hazy_images(scenes: Path, capsys: pytest.CaptureFixture) -> None:
     prepare(Path("set"), Path("clear store"), clear_only=True)
-    with pytest.raises(KTDNError, match=r"clear store: .*clear images alone, none to dehaze"):
+    with pytest.raises(KTDNError, match=r"clear store: .*only clear images, none to dehaze"):
         dehaze_all([Path("clear store")], Path("out"), lambda: brighter)
 
 
@@ -135,7 +135,7 @@ def test_a_photo_without_ground_truth_is_named(scenes: Path, dehaze: Command) ->
     check(table("out/metrics.csv"), "unnamed split", "out/0{}_hazy.png")
 
 
-def test_ground_truth_of_none_is_told_of_before_the_work(scenes: Path, dehaze: Command) -> None:
+def test_ground_truth_of_none_is_reported_before_the_work(scenes: Path, dehaze: Command) -> None:
     Path("others").mkdir()
     Image.fromarray(data.coffee()[:40, :60]).save("others/cup.png")
     code, out, err = dehaze("set/hazy", "-o", "out", "--gt", "others")
@@ -154,7 +154,7 @@ def test_a_split_that_no_table_would_show(scenes: Path, dehaze: Command) -> None
         assert (code, err) == (
             1, "error: --split foo: a store knows its split, folders/val-3; leave it out\n"
         )  # fmt: skip
-    assert "--split foo: names the images in the table" in dehaze("set/hazy", "--split", "foo")[2]
+    assert "--split foo: only labels the table" in dehaze("set/hazy", "--split", "foo")[2]
     assert not Path("out").exists()
 
 

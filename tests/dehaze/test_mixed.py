@@ -122,7 +122,7 @@ def test_no_photo_is_its_own_ground_truth(mixed: None) -> None:
         run("nh/01_hazy.png", truth="hard", out="out2")
     for number in (1, 2):
         Path(f"nh/0{number}_hazy.png").unlink()
-    with pytest.raises(KTDNError, match=r"--gt nh: all that is to be dehazed is ground truth"):
+    with pytest.raises(KTDNError, match=r"--gt nh: everything to dehaze is ground truth"):
         run("nh", truth="nh", out="out3")
     assert not Path("out3").exists()
 

@@ -89,7 +89,7 @@ def test_16_bit_and_alpha_reach_the_network_and_the_file(here: Path, suffix: str
         assert out.pixels.dtype == np.uint8
 
 
-def test_what_a_format_does_not_keep_is_said(here: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_a_format_does_not_keep_is_reported(here: Path, capsys: pytest.CaptureFixture) -> None:
     cv2.imwrite("photos/d.png", np.full((20, 30, 4), 4000, np.uint16))
     dehaze_all([Path("photos")], Path("out"), lambda: inverted, form="jpg")
     said = capsys.readouterr().out.splitlines()
@@ -112,7 +112,7 @@ def test_a_phone_s_photograph_stands_upright_once(here: Path) -> None:
     assert upright[6:].mean() < 15
 
 
-def test_a_second_run_goes_on_where_the_first_stopped(here: Path, dehaze: Command) -> None:
+def test_a_second_run_resumes_where_the_first_stopped(here: Path, dehaze: Command) -> None:
     assert dehaze("photos", "-o", "out")[0] == 0
     Path("out/deeper/b.jpg").unlink()
     before = Path("out/a.png").stat().st_mtime_ns
@@ -195,7 +195,7 @@ def test_one_bad_file_does_not_stop_the_rest(here: Path, dehaze: Command) -> Non
     assert files("out") == ["a.png", "deeper/b.jpg", "deeper/c.webp"]
 
 
-def test_a_library_s_own_error_is_told_of_its_file(here: Path) -> None:
+def test_a_library_s_own_error_names_its_file(here: Path) -> None:
     def fail(image: np.ndarray) -> np.ndarray:
         raise RuntimeError("no kernel\nimage")
 
@@ -239,7 +239,7 @@ sys.exit(cli.main(["dehaze", "photos", "-o", "out", "--checkpoint", "x.pth"]))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")
-def test_interrupting_leaves_no_half_image_and_says_how_to_go_on(here: Path) -> None:
+def test_interrupting_leaves_no_half_image_and_says_how_to_resume(here: Path) -> None:
     for number in range(20):
         Image.fromarray(data.astronaut()).save(f"photos/n{number}.png")
     Path("x.pth").write_bytes(b"a network")

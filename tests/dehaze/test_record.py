@@ -59,7 +59,7 @@ def test_another_checkpoint_and_another_precision(
     assert "perhaps" not in out
 
 
-def test_one_photo_done_anew_leaves_the_others_what_they_are(
+def test_one_photo_redone_leaves_the_others_what_they_are(
     here: Path, dehaze: Command, other: Path
 ) -> None:
     assert dehaze("photos", "-o", "out")[0] == 0
@@ -148,7 +148,7 @@ def test_another_image_of_a_store(here: Path, dehaze: Command) -> None:
     assert (code, err, "1 of 1 was there already" in out) == (0, "", True)
 
 
-def test_results_of_unknown_make_are_told_of_before_they_are_measured(
+def test_results_of_unknown_origin_are_reported_before_they_are_measured(
     here: Path, dehaze: Command
 ) -> None:
     shutil.copytree("photos", "clear")
@@ -158,14 +158,14 @@ def test_results_of_unknown_make_are_told_of_before_they_are_measured(
     assert out.index("made earlier, perhaps") < out.index("hazy PSNR")
 
 
-def test_a_teacher_is_told_of(here: Path, dehaze: Command, checkpoint: Path) -> None:
+def test_a_teacher_is_reported(here: Path, dehaze: Command, checkpoint: Path) -> None:
     for stage in ("teacher", "student"):
         content = {**torch.load(checkpoint), "ktdn": {"run": {"stage": stage}}}
         torch.save(content, f"{stage}.pth")
     code, _, err = dehaze("photos/a.png", "-o", "out", "--checkpoint", "teacher.pth")
     assert (code, err) == (
         0,
-        "warning: teacher.pth is a teacher, which reconstructs clear images; the student of its "
-        "training dehazes\n",
+        "warning: teacher.pth is a teacher, which only reconstructs clear images; use the "
+        "student trained with it\n",
     )
     assert dehaze("photos/a.png", "-o", "out2", "--checkpoint", "student.pth")[::2] == (0, "")

@@ -87,7 +87,7 @@ def test_the_network_dehazes_a_video(here: Path, dehaze: Callable) -> None:
     assert (code, err.startswith("error: --format png: is of photos")) == (1, True)
 
 
-def test_odd_sizes_lose_a_line_and_it_is_said(here: Path, capsys: pytest.CaptureFixture) -> None:
+def test_odd_sizes_lose_a_line_with_a_note(here: Path, capsys: pytest.CaptureFixture) -> None:
     frames = [Image.fromarray(data.astronaut()[at : at + 65, :97]) for at in (0, 20, 40)]
     # OpenCV cannot write a video of such a size, but read one: FFmpeg goes by the content.
     frames[0].save("odd.mkv", "GIF", save_all=True, append_images=frames[1:], duration=40)
@@ -105,14 +105,16 @@ def test_a_truncated_video_is_an_error_and_leaves_nothing(here: Path, suffix: st
     write_video(f"clip{suffix}")
     whole = Path(f"clip{suffix}").read_bytes()
     Path(f"clip{suffix}").write_bytes(whole[: len(whole) * 6 // 10])
-    with pytest.raises(KTDNError, match=rf"clip\{suffix}: (ends early, after|not a video)"):
+    with pytest.raises(
+        KTDNError, match=rf"clip\{suffix}: (ends early, after|not a decodable video)"
+    ):
         dehaze_all([Path(f"clip{suffix}")], Path("out"), lambda: inverted)
     assert not Path("out").exists() or files("out") == []
 
 
-def test_what_is_no_video(here: Path) -> None:
+def test_not_a_video(here: Path) -> None:
     Path("clip.mp4").write_text("<html>")
-    with pytest.raises(KTDNError, match=r"clip\.mp4: not a video that can be decoded"):
+    with pytest.raises(KTDNError, match=r"clip\.mp4: not a decodable video"):
         dehaze_all([Path("clip.mp4")], Path("out"), lambda: inverted)
     write_video("real.mp4")
     with pytest.raises(KTDNError, match=r"-o x\.png: a video is written as \.mp4"):
@@ -145,7 +147,7 @@ def test_videos_in_folders_are_left_out_and_named(
     assert f"name them to dehaze them: {Path('photos/clip.mp4')}" in said
 
 
-def test_videos_are_neither_compared_nor_measured_and_it_is_said(
+def test_videos_are_neither_compared_nor_measured_with_a_note(
     here: Path, capsys: pytest.CaptureFixture
 ) -> None:
     write_video("clip.mp4")

@@ -39,7 +39,7 @@ def test_folders_that_are_not_there(refused) -> None:
     line = refused("--gt", "val/clear", "--hazy", "val/hazi", "--baseline", "hazy")
     assert line == f"{Path('val/hazi')}: no such folder; did you mean 'hazy'?"
     line = refused("ours/01_hazy_ktdn_test.png", "--gt", "val")
-    assert line.endswith("a file, not a folder; name its folder, or unpack it if it is an archive")
+    assert line.endswith("a file, not a folder; give its folder, or unpack it if it is an archive")
     assert f"{Path('nowhere/at/all')}: no such folder" in refused("a=nowhere/at/all", "--gt", "val")
     Path("empty").mkdir()
     assert refused("empty", "--gt", "val").startswith("empty: holds no image")
@@ -48,11 +48,13 @@ def test_folders_that_are_not_there(refused) -> None:
 def test_images_that_do_not_pair(refused) -> None:
     Path("ours/02_hazy_ktdn_test.png").unlink()
     line = refused("ours", "--gt", "val")
-    assert line.startswith("ours: has no image of '02_GT' of val; names must be equal, or begin so")
+    assert line.startswith(
+        "ours: has no image of '02_GT' of val; names must match, or start the same"
+    )
     Path("theirs/01.jpg").write_bytes(b"")
     line = refused("theirs", "--gt", "val")
     assert "01.jpg" in line
-    assert "01.png may all be the image of '01_GT'" in line
+    assert "01.png could all be the image of '01_GT'" in line
     line = refused("--gt", "val/clear", "--hazy", "ours", "--baseline", "dcp")
     clear = Path("val/clear")
     assert line.startswith(f"{clear}: not all images have a partner, 1 problem: 02_GT.png has no ")
@@ -63,26 +65,26 @@ def test_sizes_that_differ(refused) -> None:
     line = refused("theirs", "--gt", "val")
     assert line == (
         f"{Path('theirs/02.png')} is 64 x 47, its ground truth {Path('val/clear/02_GT.png')} "
-        "64 x 48; sizes must be equal, nothing is resized here"
+        "64 x 48; sizes must match, nothing is resized here"
     )
 
 
-def test_what_is_missing_or_said_twice(refused) -> None:
-    assert refused("--gt", "val").startswith("nothing to compare: name a folder of results")
+def test_missing_or_duplicate_options(refused) -> None:
+    assert refused("--gt", "val").startswith("nothing to compare: give a folder of results")
     line = refused("--gt", "val/clear", "--baseline", "dcp")
-    assert line == "--baseline dcp: needs hazy images, and there are none beside --gt; say --hazy"
+    assert line == "--baseline dcp: needs hazy images, and there are none beside --gt; give --hazy"
     assert refused("--gt", "val/clear", "--checkpoint", "x.pth").startswith("--checkpoint x.pth:")
     line = refused("ours", "ours=theirs", "--gt", "val")
-    assert line == "2 methods are called 'ours' (ours, theirs); say NAME=PATH for one"
-    assert "NAME=PATH is wanted" in refused("=ours", "--gt", "val")
-    assert "NAME=PATH is wanted" in refused("..=ours", "--gt", "val")
+    assert line == "2 methods are called 'ours' (ours, theirs); use NAME=PATH for one"
+    assert "must be NAME=PATH" in refused("=ours", "--gt", "val")
+    assert "must be NAME=PATH" in refused("..=ours", "--gt", "val")
 
 
 def test_what_does_not_fit(refused) -> None:
     prepare(Path("val"), Path("store"), split="part")
     assert "a store of hazy and clear images" in refused("store", "--gt", "val")
     line = refused("ours", "--gt", "store", "--split", "other")
-    assert line == "split: other is asked for, and store holds folders/part"
+    assert line == "split: other was requested, but store holds folders/part"
     line = refused("ours", "--gt", "val", "--dataset", "nh-hase")
     assert line.endswith("did you mean 'nh-haze'?")
     assert refused("--gt", "val", "--checkpoint", "no.pth").startswith("no.pth: no such checkpoint")
@@ -92,23 +94,26 @@ def test_what_does_not_fit(refused) -> None:
 
 def test_places_that_cannot_be_written(refused) -> None:
     line = refused("ours", "--gt", "val", "-o", "table.txt")
-    assert line == "-o table.txt: the table is written as .csv, with the same as .md beside it"
+    assert (
+        line
+        == "-o table.txt: the table is written as .csv (and .md beside it); use the suffix .csv"
+    )
     Path("taken.csv").mkdir()
     assert refused("ours", "--gt", "val", "-o", "taken.csv") == (
-        "-o taken.csv: a folder; name a file"
+        "-o taken.csv: a folder; give a file"
     )
     line = refused("ours", "--gt", "val", "-o", "ours/01_hazy_ktdn_test.png/x.csv")
-    assert line.endswith("is no folder; name another place")
+    assert line.endswith("is no folder; choose another place")
     line = refused("ours", "--gt", "val", "--save", "saved")
-    assert line.startswith("--save saved: no image is made here")
+    assert line.startswith("--save saved: there are no images to save")
     Path("file").touch()
     line = refused("--gt", "val", "--baseline", "dcp", "--save", "file")
-    assert line.endswith("is no folder; name another place")
+    assert line.endswith("is no folder; choose another place")
     (Path("val") / "dcp").symlink_to("hazy")
     for path in Path("val/hazy").iterdir():
         path.rename(path.with_name(path.name.replace("_hazy", "")))
     line = refused("--gt", "val", "--baseline", "dcp", "--save", "val", "--overwrite")
-    assert line == f"{Path('val/dcp/01.png')}: is one of the images; name another --save folder"
+    assert line == f"{Path('val/dcp/01.png')}: is one of the images; choose another --save folder"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -128,9 +133,9 @@ def test_broken_images_are_named_and_the_rest_is_measured(scenes, evaluate) -> N
         "or damaged PNG; copy or download it again, or remove it",
         f"error: ground truth: {Path('val/clear/03_GT.png')}: empty file (0 bytes); copy or "
         "download it again",
-        "2 problems; the rest is measured",
+        "2 problems; the rest was measured",
     ]
-    assert "psnr: the means are over 1 of 3 images, those that every method has" in out
+    assert "psnr: means are over 1 of 3 images, those that every method has" in out
     lines = Path("evaluation.csv").read_text().splitlines()
     cells = {tuple(line.split(",")[1:3]): line.split(",")[3:] for line in lines}
     assert cells["mean", "ours"] == cells["01", "ours"]
@@ -155,6 +160,6 @@ def test_images_too_small_for_a_measure(scenes, evaluate) -> None:
 
 
 @pytest.mark.usefixtures("scenes")
-def test_an_unknown_baseline_is_no_other_one() -> None:
-    with pytest.raises(KTDNError, match=r"'dpc' is no baseline .*did you mean 'dcp'"):
+def test_an_unknown_baseline_is_not_replaced_by_another() -> None:
+    with pytest.raises(KTDNError, match=r"'dpc' is not a baseline .*did you mean 'dcp'"):
         evaluate_methods([], Path("val"), Path("t.csv"), baselines=["dpc"])

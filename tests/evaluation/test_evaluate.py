@@ -24,14 +24,14 @@ def rows(path: str = "evaluation.csv") -> dict[tuple[str, str], dict[str, str]]:
         return {(row["image"], row["method"]): row for row in csv.DictReader(file)}
 
 
-def test_two_methods_and_the_baselines_as_a_person_would(scenes: Scenes, run: Callable) -> None:
+def test_two_methods_and_the_baselines_as_a_user_would(scenes: Scenes, run: Callable) -> None:
     done = run(
         "evaluate", "ours", "Theirs=theirs", "--gt", "val", "--baseline", "hazy", "dcp",
         "--split", "mine", "-o", "out/table.csv", "--y", "--save", "saved",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "split mine, 3 images; mean of each method"
+    assert lines[0] == "split mine, 3 images; mean per method"
     assert lines[1].split() == ["method", "psnr", "ssim", "psnr_y", "ssim_y"]
     assert [line.split()[0] for line in lines[2:6]] == ["hazy", "dcp", "ours", "Theirs"]
     assert lines[6:] == [
@@ -71,8 +71,8 @@ def test_stores_name_the_split_and_bring_the_hazy_images(scenes: Scenes, evaluat
     code, out, err = evaluate("ours", "--gt", "store", "--baseline", "hazy", "--per-image")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "ours: 1 further image is of no ground truth, left out: ours/notes.png"
-    assert lines[1] == "split folders/part, 3 images; mean of each method"
+    assert lines[0] == "ours: 1 further image is without ground truth, ignored: ours/notes.png"
+    assert lines[1] == "split folders/part, 3 images; mean per method"
     assert lines[6].split() == ["image", "method", "psnr", "ssim"]
     assert [line.split()[:2] for line in lines[7:9]] == [["01", "hazy"], ["01", "ours"]]
     assert rows()["01", "ours"]["split"] == "folders/part"
@@ -142,8 +142,8 @@ def test_a_checkpoint_runs_and_is_saved(scenes: Scenes, evaluate) -> None:
     torch.save({"params": KTDN(ENCODER).state_dict(), "ktdn": {"run": TEACHER}}, "net.pth")
     assert evaluate(*words, "--overwrite")[::2] == (
         0,
-        "warning: net.pth is a teacher, which reconstructs clear images; the student of its "
-        "training dehazes\n",
+        "warning: net.pth is a teacher, which only reconstructs clear images; use the "
+        "student trained with it\n",
     )
 
 

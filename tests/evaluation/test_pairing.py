@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.pairing import Scenes
+from ktdn_plugin.evaluation.pairing import SceneNames
 
 
 def paired(clear: list[str], names: list[str], hazy: list[str] | None = None) -> list[str]:
     """The names that the ground truths get, in their order."""
-    pairing = Scenes(clear, hazy, "gt").pair(names, "results")
+    pairing = SceneNames(clear, hazy, "gt").pair(names, "results")
     assert sorted([*pairing.numbers, *pairing.extra]) == list(range(len(names)))
     return [names[number] for number in pairing.numbers]
 
@@ -44,12 +44,12 @@ def test_usual_names_of_a_result(name: str) -> None:
 @pytest.mark.parametrize("name", ["011.png", "01_2.png", "1.png", "x01.png", "GT.png", "01x.png"])
 def test_names_of_something_else(name: str) -> None:
     line = refused(["01_GT.png"], [name])
-    assert line.startswith("results: has no image of '01_GT' of gt; names must be equal, or begin")
+    assert line.startswith("results: has no image for '01_GT' of gt; names must match, or start")
     assert "'01_dehazed'" in line
 
 
 def test_an_equal_name_goes_first() -> None:
-    scenes = Scenes(["01.png", "02.png"], None, "gt")
+    scenes = SceneNames(["01.png", "02.png"], None, "gt")
     pairing = scenes.pair(["01_attention.png", "02_out.png", "01.jpg", "notes.png"], "results")
     assert pairing.numbers == [2, 1]
     assert pairing.extra == [0, 3]
@@ -64,14 +64,14 @@ def test_the_longest_name_is_meant() -> None:
 def test_two_for_one_and_none_are_named() -> None:
     line = refused(["01_GT.png"], ["01_hazy.png", "01_dehazed.png"])
     assert line == (
-        "results: 01_hazy.png, 01_dehazed.png may all be the image of '01_GT' of gt; leave one of "
-        "them there"
+        "results: 01_hazy.png, 01_dehazed.png could all be the image of '01_GT' of gt; keep one "
+        "of them"
     )
     line = refused(["01.png"], ["a/01.png", "b/01.png"])
-    assert "a/01.png, b/01.png may all be the image of '01'" in line
+    assert "a/01.png, b/01.png could all be the image of '01'" in line
     line = refused([f"{number:02}.png" for number in range(9)], ["00.png", "x.png"])
-    assert "no image of '01' (nor of '02', '03'" not in line
-    assert "no image of '01' (nor of 02, 03, 04, 05, 06 and 2 more) of gt" in line
+    assert "no image for '01' (nor of '02', '03'" not in line
+    assert "no image for '01' (nor of 02, 03, 04, 05, 06 and 2 more) of gt" in line
     assert "did you mean 'kodim_01'" in refused(["kodim01.png"], ["kodim_01.png"])
 
 
@@ -86,7 +86,7 @@ def test_several_hazy_images_of_a_clear_one() -> None:
     clear, hazy = ["1400.png", "1400.png", "1401.png"], ["1400_1.png", "1400_2.png", "1401_1.png"]
     names = ["1401_1_out.png", "1400_2.png", "1400_1_out.png"]
     assert paired(clear, names, hazy) == [names[2], names[1], names[0]]
-    assert "no image of '1400_1' (nor of 1400_2)" in refused(
+    assert "no image for '1400_1' (nor of 1400_2)" in refused(
         clear, ["1400.png", "1401_1.png"], hazy
     )
 
@@ -95,14 +95,16 @@ def test_folders_count_where_names_alone_do_not_tell() -> None:
     clear = ["set/a/01.png", "set/b/01.png"]
     names = ["out/b/01_x.png", "out/a/01.png"]
     assert paired(clear, names) == [names[1], names[0]]
-    assert [scene.title for scene in Scenes(clear, None, "gt").scenes] == ["a/01", "b/01"]
+    assert [scene.title for scene in SceneNames(clear, None, "gt").scenes] == ["a/01", "b/01"]
     assert "several images are called a/01.png" in refused(["a/01.png", "a/01.jpg"], ["a/01.png"])
 
 
 def test_titles_are_short_and_differ() -> None:
-    scenes = Scenes(["x/01_GT.png", "x/02_GT.png"], ["y/01_hazy.png", "y/02_hazy.png"], "gt").scenes
+    scenes = SceneNames(
+        ["x/01_GT.png", "x/02_GT.png"], ["y/01_hazy.png", "y/02_hazy.png"], "gt"
+    ).scenes
     assert [scene.title for scene in scenes] == ["01", "02"]
-    scenes = Scenes(["01_GT.png", "01_clear.png"], None, "gt").scenes
+    scenes = SceneNames(["01_GT.png", "01_clear.png"], None, "gt").scenes
     assert [scene.title for scene in scenes] == ["01_GT", "01_clear"]
 
 

@@ -112,7 +112,7 @@ def test_figures_are_pyiqas(scenes, evaluate, pyiqa: ModuleType) -> None:
     [
         ("lpip", "has no such metric; did you mean 'lpips'?"),
         ("zzzz", "has no such metric, only afine_all, "),
-        ("fid", "measures sets of images or captions, not an image; leave it out"),
+        ("fid", "measures sets of images or captions, not single images; remove it"),
     ],
 )
 def test_what_pyiqa_does_not_have(
@@ -141,7 +141,7 @@ def test_weights_that_cannot_be_downloaded(
     assert line.startswith(f"error: --metrics {metric}: its weights cannot be downloaded (")
     assert "; fetch https://" in line
     assert f" elsewhere and put it at {tmp_path / 'cache'}" in line
-    assert line.endswith(f", or leave {metric} out")
+    assert line.endswith(f", or remove {metric}")
     assert not Path("evaluation.csv").exists()
 
 
@@ -163,7 +163,7 @@ def test_weights_that_would_run_code_are_refused(
     file.write_bytes(pickle.dumps({"params": Harm()}, protocol=2))
     code, _, err = evaluate("ours", "--gt", "val", "--metrics", "musiq")
     assert code == 1
-    assert "its weights are no plain tensors, and loading them could run code" in err
+    assert "its weights are not plain tensors, and loading them could run code" in err
     assert not Path("harmed").exists()
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
     evaluate("ours", "--gt", "val", "--metrics", "musiq")

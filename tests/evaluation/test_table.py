@@ -43,7 +43,7 @@ def test_means_are_over_what_every_method_has() -> None:
     assert made.mean("a", "psnr") == 10
     assert made.mean("b", "psnr") == 12
     assert made.mean("a", "lpips") == pytest.approx(0.6)
-    gap = "psnr: the means are over 1 of 2 images, those that every method has"
+    gap = "psnr: means are over 1 of 2 images, those that every method has"
     assert made.gaps() == [gap]
     assert gap in made.screen(False)
     assert gap in made.as_markdown()
@@ -76,7 +76,7 @@ def test_csv_has_each_image_and_the_means() -> None:
 def test_screen_has_images_on_request_and_says_what_is_better() -> None:
     made = table({"a": [(10, 0.5)]}, split="")
     assert made.screen(False) == [
-        "unnamed split, 1 image; mean of each method",
+        "unnamed split, 1 image; mean per method",
         "method   psnr   lpips",
         "a       10.00  0.5000",
         "lower is better: lpips",

@@ -238,7 +238,7 @@ def _serve(seed: int, number: int, folder: Path) -> None:
 def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
     from types import SimpleNamespace
 
-    from ktdn_plugin.basicsr.prepare import prepare, read_options_text
+    from ktdn_plugin.basicsr.startup import read_options_text, start_up
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.training import distributed
 
@@ -249,7 +249,7 @@ def _outcome(text: str, folder: Path, is_train: bool) -> tuple[str, str]:
     )
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            opt, state = prepare(flags, read_options_text(flags), folder, is_train)
+            opt, state = start_up(flags, read_options_text(flags), folder, is_train)
             _build(opt, state, str(path), is_train)
     except (KTDNError, OSError) as error:
         lines = error.lines if isinstance(error, KTDNError) else [str(error)]
@@ -274,10 +274,10 @@ def _build(opt: Any, state: Any, source: str, is_train: bool) -> None:
         _Run(opt, state, source)
     else:
         from ktdn_plugin.basicsr.test import _build as build
-        from ktdn_plugin.errors import explained
+        from ktdn_plugin.errors import error_context
 
         opt["val"] = {"save_img": True, "suffix": None, **(opt.get("val") or {})}
-        with explained(source):
+        with error_context(source):
             build(opt)
 
 

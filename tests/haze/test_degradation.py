@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ktdn_plugin.data.augmentation import Augmentation
-from ktdn_plugin.data.configured import configure_synthetic
 from ktdn_plugin.data.datasets import SyntheticHazeDataset
-from ktdn_plugin.data.order import Draw, SeededDataset
+from ktdn_plugin.data.options import configure_synthetic
+from ktdn_plugin.data.order import SampleDraw, SeededDataset
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.haze.degradation import OPERATIONS, Degradation, degrade
 from ktdn_plugin.haze.depth import DepthMaps
@@ -98,7 +98,7 @@ def test_airlight_is_neutral_in_its_share_and_else_bluish() -> None:
     assert all(light[0] < light[1] < light[2] for light in np.array(lights)[~neutral])
 
 
-def test_darkening_noise_and_the_cameras_doings() -> None:
+def test_darkening_noise_and_camera_effects() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     dark = unhazed(ramp, darkening={"share": 1, "gamma": [2, 2]})
     np.testing.assert_allclose(dark, np.rint((ramp / 255) ** 2 * 255), atol=1)
@@ -143,11 +143,11 @@ def test_samples_follow_from_their_seed_and_the_target_stays_clear(pairs: Path) 
         for change in ({"degradation": None}, {})
     )
     for turn in range(4):
-        sample, again = degraded[Draw(turn, 2)], degraded[Draw(turn, 2)]
+        sample, again = degraded[SampleDraw(turn, 2)], degraded[SampleDraw(turn, 2)]
         assert sample["hazy"].equal(again["hazy"])
         assert sample["hazy"].shape == (3, 32, 32)
-        assert sample["clear"].equal(plain[Draw(turn, 2)]["clear"])
-        assert not sample["hazy"].equal(degraded[Draw(turn + 1, 2)]["hazy"])
+        assert sample["clear"].equal(plain[SampleDraw(turn, 2)]["clear"])
+        assert not sample["hazy"].equal(degraded[SampleDraw(turn + 1, 2)]["hazy"])
     # Whole images keep the haze that follows from their names.
     first, second = (configure_synthetic(opt, False) for _ in range(2))
     random.seed(1)

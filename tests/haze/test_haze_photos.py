@@ -116,7 +116,7 @@ def test_existing_files_are_kept_unless_told_otherwise(folder: Path) -> None:
 def test_photos_themselves_are_never_replaced(folder: Path) -> None:
     write_png(folder / "photos" / "a_hazy.png", 4)
     line = refused([Path("photos")], Path("photos"), overwrite=True)
-    assert line == "photos/a_hazy.png: is one of the photos; name another folder with -o"
+    assert line == "photos/a_hazy.png: is one of the photos; choose another folder with -o"
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
@@ -182,8 +182,8 @@ def test_depth_makes_haze_thicker_where_it_is_brighter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("depth", "part"),
     [
-        (np.ones((40, 61), np.uint8), "is 61 x 40 pixels, its photo 60 x 40; bring it to"),
-        (np.zeros((40, 60), np.uint8), "is black; make it brighter where the scene is farther"),
+        (np.ones((40, 61), np.uint8), "is 61 x 40 pixels, its photo 60 x 40; resize it"),
+        (np.zeros((40, 60), np.uint8), "is black; it must be brighter where the scene is farther"),
         (np.ones((40, 60), np.float32), "far.tif: holds floating-point numbers"),
     ],
 )
@@ -196,7 +196,7 @@ def test_unfit_depth_is_refused(folder: Path, depth: np.ndarray, part: str) -> N
 
 def test_depth_fits_one_photo_only(folder: Path) -> None:
     line = refused([Path("photos")], Path("out"), depth=Path("photos/a.png"))
-    assert line == "--depth photos/a.png: fits one photo, got 3; give one"
+    assert line == "--depth photos/a.png: takes a single photo, got 3; give one"
 
 
 def test_help_tells_the_defaults(capsys: pytest.CaptureFixture) -> None:

@@ -9,7 +9,7 @@ from helpers import one, teacher_options, write_options
 
 from ktdn_plugin import cli
 from ktdn_plugin.basicsr.samples import read_training_samples
-from ktdn_plugin.data.configured import configure_synthetic
+from ktdn_plugin.data.options import configure_synthetic
 from ktdn_plugin.data.order import SeededDataset, TrainingOrder
 from ktdn_plugin.metrics import to_rgb8
 from ktdn_plugin.photos import read_rgb
@@ -89,21 +89,21 @@ def test_seed_and_both_toolboxes_give_the_same_samples(options: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--count 3", "--count: goes with -opt"),
-        ("", "nothing to do; name a photo, or an options file by -opt"),
-        ("-opt teacher.yml photo.png", "photo.png: not with -opt, whose file names"),
-        ("-opt teacher.yml --veil 0 1", "--veil: not with -opt, whose file says"),
-        ("-opt teacher.yml --depth d.png", "--depth: not with -opt"),
+        ("--count 3", "--count: only valid with -opt"),
+        ("", "nothing to do; give a photo, or an options file with -opt"),
+        ("-opt teacher.yml photo.png", "photo.png: not allowed with -opt, whose file lists"),
+        ("-opt teacher.yml --veil 0 1", "--veil: not allowed with -opt, whose file sets"),
+        ("-opt teacher.yml --depth d.png", "--depth: not allowed with -opt"),
         ("-opt teacher.yml --count 0", "--count 0: must lie in [1, 400]"),
-        ("-opt teacher.yml -o sheet", "sheet: images are written as .png, .jpg"),
+        ("-opt teacher.yml -o sheet", "sheet: images can be written as .png, .jpg"),
         ("-opt teacher.yml -o there.png", "there.png: exists; --overwrite replaces it"),
         ("-opt nowhere.yml", "nowhere.yml"),
         ("-opt nowhere.py", "nowhere.py: no such config file"),
-        ("-opt empty.py", "empty.py: has no train_dataloader; name a config that trains"),
+        ("-opt empty.py", "empty.py: has no train_dataloader; give a config that trains"),
         ("-opt wrong.yml", "wrong.yml: datasets.train: degradation.jpg: unknown key; did you"),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_line(
+def test_what_does_not_fit_is_reported_in_a_line(
     options: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
 ) -> None:
     if ".py" in arguments:

@@ -143,7 +143,7 @@ def test_strength() -> None:
 @pytest.mark.parametrize(
     "image", [None, 3, np.zeros((5, 5), np.uint8), torch.zeros(5, 5, 3), np.zeros((5, 5, 3))]
 )
-def test_what_is_no_image(image: object) -> None:
+def test_not_an_image(image: object) -> None:
     with pytest.raises(KTDNError):
         dehazer()(image)
     with pytest.raises(KTDNError):

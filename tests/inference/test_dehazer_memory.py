@@ -53,7 +53,9 @@ def test_a_batch_that_does_not_fit_runs_image_by_image(monkeypatch: pytest.Monke
     assert tensors.shape == (2, 3, 40, 40)
 
 
-def test_too_little_free_memory_is_said_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_free_memory_is_reported_without_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     one = Dehazer(network(), device="cpu", precision="bf16")
     monkeypatch.setattr(one._memory, "free", lambda: 3 * 10**6)
     with pytest.raises(
@@ -98,7 +100,7 @@ def test_out_of_memory_names_size_device_and_a_limit(error: Exception) -> None:
     with pytest.raises(
         KTDNError,
         match=r"^out of memory: 110 x 75 pixels on cpu in precision float32; give --max-memory "
-        r"([\d.]+[MG]B) \(max_memory=\), the least that does, if so much is free$",
+        r"([\d.]+[MG]B) \(max_memory=\), the least that is enough, if that much is free$",
     ) as raised:
         one(photo())
     assert raised.value.__cause__ is error
@@ -116,7 +118,7 @@ def test_another_network_that_runs_out_of_memory() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(KTDNError, match=r"110 x 75 pixels on cpu .* take smaller images"):
+    with pytest.raises(KTDNError, match=r"110 x 75 pixels on cpu .* use smaller images"):
         Dehazer(Greedy(), device="cpu")(photo())
 
 

@@ -45,7 +45,7 @@ def test_names_and_devices(gpus: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
-def test_what_is_not_here_is_not_replaced(no_gpu: None, name: str) -> None:
+def test_missing_parts_are_not_replaced(no_gpu: None, name: str) -> None:
     kind = name.split(":")[0]
     with pytest.raises(
         KTDNError,
@@ -62,7 +62,7 @@ def test_a_number_too_high(gpus: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "xpu", "meta", "CPU", None])
-def test_what_is_no_device(name: object) -> None:
+def test_invalid_device(name: object) -> None:
     with pytest.raises(KTDNError, match=f"device '{name}' is not one of auto, cpu, cuda, mps"):
         find_device(name)
     with pytest.raises(KTDNError, match="did you mean 'cuda'"):
@@ -90,14 +90,14 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_precisions_that_a_device_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KTDNError, match="fp16 is for GPUs; on a CPU take bf16, or float32"):
+    with pytest.raises(KTDNError, match="fp16 is for GPUs; on a CPU use bf16 or float32"):
         find_precision("fp16", CPU)
-    with pytest.raises(KTDNError, match="tf32: cpu has it not; take float32"):
+    with pytest.raises(KTDNError, match="tf32: cpu does not support it; use float32"):
         find_precision("tf32", CPU)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    with pytest.raises(KTDNError, match="tf32: cuda has it not"):
+    with pytest.raises(KTDNError, match="tf32: cuda does not support it"):
         find_precision("tf32", CUDA)
-    with pytest.raises(KTDNError, match="bf16: cuda is too old for it; take fp16"):
+    with pytest.raises(KTDNError, match="bf16: cuda is too old for it; use fp16"):
         find_precision("bf16", CUDA)
     with pytest.raises(KTDNError, match="'bf32' is not one of float32, tf32, bf16, fp16; did you"):
         find_precision("bf32", CPU)

@@ -231,5 +231,5 @@ def test_weights_that_are_no_numbers_are_named(name: str) -> None:
     network = copy.deepcopy(networks("test_resnet")[0])
     check_finite(network)
     network.state_dict()[name].view(-1)[0] = float("inf")
-    with pytest.raises(KTDNError, match=rf"'{name}' holds values that are not finite"):
+    with pytest.raises(KTDNError, match=rf"'{name}' contains NaN or infinity"):
         Engine(network, CPU, torch.float32)

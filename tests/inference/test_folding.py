@@ -258,7 +258,7 @@ def test_an_error_inside_restores_as_well() -> None:
     assert_equal(network.state_dict(), state)
 
 
-def test_what_is_not_finite_is_refused() -> None:
+def test_nan_and_infinity_are_refused() -> None:
     network = used(Net(listened_to))
     network.norm.running_var[1] = float("nan")
     state = copy.deepcopy(network.state_dict())

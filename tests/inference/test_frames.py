@@ -186,7 +186,7 @@ def test_rows_below_the_image_are_not_written() -> None:
         (None, "not a NoneType"),
     ],
 )
-def test_what_is_no_image(images: object, message: str) -> None:
+def test_not_an_image(images: object, message: str) -> None:
     with pytest.raises(KTDNError, match=message) as raised:
         check_images(images)
     assert "\n" not in str(raised.value)

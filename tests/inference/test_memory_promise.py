@@ -133,14 +133,14 @@ def test_the_process_stays_below_the_limit(checkpoint: Path, asked: dict[str, An
     assert abs(got["digest"] - asked["digest"]) < 0.01
 
 
-def test_too_small_a_limit_is_refused_with_one_that_will_do(
+def test_too_small_a_limit_is_refused_with_one_that_is_enough(
     checkpoint: Path, asked: dict[str, Any]
 ) -> None:
     got = in_a_process(REFUSED, checkpoint)
     assert got["ran"] == 0
     assert re.fullmatch(
         r"1600 x 1200 pixels do not fit into max memory 100MB in precision float32; \d+MB is "
-        r"enough, of which \d+MB are held already",
+        r"enough, of which \d+MB is already in use",
         got["message"],
     )
     assert got["peak"] < got["limit"] < asked["fast"]

@@ -203,7 +203,7 @@ def test_missing_features_are_named(lacking: str) -> None:
         "teacher": {"stage2": feature(1, 1, 2, 2)},
     }
     features[lacking] = {"stage_2": feature(1, 1, 2, 2)}
-    words = f"the {lacking} gave no feature 'stage2', only stage_2; did you mean 'stage_2'?"
+    words = f"the {lacking} has no feature 'stage2', only stage_2; did you mean 'stage_2'?"
     with pytest.raises(ValueError, match=re.escape(words)):
         KnowledgeTransferLoss(features="stage2")(**features)
 

@@ -29,7 +29,7 @@ def truncate(path: Path) -> None:
         (lambda at: None, "teacher.pth: no such checkpoint file"),
         (lambda at: (at / "teacher.pth").mkdir(), "teacher.pth: no such checkpoint file"),
         (lambda at: (at / "teacher.pth").write_text("hello"), "teacher.pth: "),
-        (lambda at: teacher_file(at, OTHER_ENCODER), "another network than this KTDN"),
+        (lambda at: teacher_file(at, OTHER_ENCODER), "a different network than this KTDN"),
         (lambda at: truncate(teacher_file(at)), "teacher.pth: truncated or damaged"),
     ],
     ids=["missing", "folder", "text", "another", "truncated"],
@@ -46,10 +46,10 @@ def test_teacher(fails, pairs: Path, prepare: Prepare, expected: str) -> None:
     ("prepare", "expected"),
     [
         (lambda at: None, "no such checkpoint file"),
-        (lambda at: teacher_file(at, OTHER_ENCODER), "another network than this KTDN"),
+        (lambda at: teacher_file(at, OTHER_ENCODER), "a different network than this KTDN"),
         (lambda at: truncate(teacher_file(at)), "truncated or damaged"),
         (lambda at: torch.save([1, 2], at / "teacher.pth"), "not a network's weights"),
-        (lambda at: torch.save({"a": 1}, at / "teacher.pth"), "holds no network's weights"),
+        (lambda at: torch.save({"a": 1}, at / "teacher.pth"), "contains no network weights"),
     ],
     ids=["missing", "another", "truncated", "list", "no-weights"],
 )
@@ -95,24 +95,19 @@ def remove(name: str) -> Prepare:
         (lambda at: write_png(at / "val/hazy/01.png", 1, (60, 80)), "01.png differ in size"),
         (
             lambda at: [write_png(at / f"train/{kind}/03.png", 1, (40, 80)) for kind in KINDS],
-            "80 x 40 pixels are less than the crop, gt_size: 48",
+            "80 x 40 pixels, smaller than the crop, gt_size: 48",
         ),
         (lambda at: (at / "train/hazy/00.png").write_bytes(b""), "00.png: empty file"),
-        (
-            lambda at: [write_png(at / f"val/{kind}/01.png", 1, (10, 80)) for kind in KINDS],
-            "01.png is too small to be measured",
-        ),
     ],
     ids=[
         "no-clear", "no-hazy", "empty", "unequal", "size", "validation-size", "crop", "corrupt",
-        "small",
     ],
 )  # fmt: skip
 def test_data(fails, pairs: Path, prepare: Prepare, expected: str) -> None:
     teacher_file(pairs)
     prepare(pairs)
     line = one(fails(student_config()))
-    assert "_dataloader.dataset: " in line or "_evaluator: " in line
+    assert "_dataloader.dataset: " in line
     assert expected in line
 
 
@@ -138,7 +133,7 @@ def measured_on(folder: str) -> dict:
 
 def test_on_error_is_misspelt(fails) -> None:
     cfg = teacher_config(train_dataloader__dataset__on_error="skp")
-    assert "on_error: 'skp' is neither of raise, skip; did you mean 'skip'?" in one(fails(cfg))
+    assert "on_error: 'skp' is not one of raise, skip; did you mean 'skip'?" in one(fails(cfg))
 
 
 def cut_pixels(path: Path) -> None:
@@ -187,10 +182,10 @@ def test_too_many_unreadable_images(breaks, pairs: Path) -> None:
     assert "2 of 9 training images cannot be read, more than skip_at_most: 0.2 allows" in line
 
 
-def test_skipping_wants_the_loop_that_counts(breaks, pairs: Path) -> None:
+def test_skipping_needs_the_loop_that_counts(breaks, pairs: Path) -> None:
     cfg = skipping()
     cfg["train_cfg"] = {"type": "IterBasedTrainLoop", "max_iters": 2}
-    assert "take it, or on_error='raise'" in one(breaks(cfg))
+    assert "use it, or on_error='raise'" in one(breaks(cfg))
 
 
 def test_work_directory_that_holds_what_the_run_needs(fails, pairs: Path) -> None:

@@ -87,7 +87,7 @@ def test_teacher_that_reconstructs(mmengine_run, pairs: Path) -> None:
 def test_teacher_that_does_not_reconstruct(breaks, pairs: Path) -> None:
     teacher_file(pairs)
     line = one(breaks(checked(min_psnr=60)))
-    assert "this teacher does not reconstruct: " in line
+    assert "this teacher reconstructs poorly: " in line
     assert "less than TeacherCheckHook's min_psnr: 60" in line
     assert not list(WORK.glob("*.pth"))
 
@@ -206,7 +206,7 @@ def test_checkpoint_of_other_settings_is_refused(prefix: str) -> None:
 def test_checkpoint_of_another_encoder_is_refused(fails, pairs: Path) -> None:
     torch.save({"params": KTDN("test_resnet").state_dict()}, pairs / "other.pth")
     line = one(fails(teacher_config(load_from="other.pth")))
-    assert "load_from: other.pth: the checkpoint of another network than this KTDN with" in line
+    assert "load_from: other.pth: a checkpoint of a different network than this KTDN with" in line
 
 
 @METRICS.register_module(force=True)
@@ -233,7 +233,7 @@ class Fails(BaseMetric):
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        ("process", "Fails: no value of 2 of 2 images, val/clear/00.png and 1 more (LinAlgError:"),
+        ("process", "Fails: no value for 2 of 2 images, val/clear/00.png and 1 more (LinAlgError:"),
         ("compute", "Fails: no figure (ZeroDivisionError: "),
         ("nan", "Fails is nan: it is not logged"),
     ],

@@ -128,7 +128,7 @@ def test_five_student_steps_are_the_same(
         assert moved > 1e-4  # or it would be no wonder
 
 
-def test_basicsr_goes_on_from_mmengines_checkpoints(mmengine_run: Callable, pairs: Path) -> None:
+def test_basicsr_resumes_from_mmengines_checkpoints(mmengine_run: Callable, pairs: Path) -> None:
     cfg = teacher_config(custom_hooks=[AVERAGE, {"type": "CheckpointLayoutHook"}])
     assert mmengine_run("train", cfg) == 0
     saved = pairs / "work_dirs/config/iter_4.pth"
@@ -145,7 +145,7 @@ def test_basicsr_goes_on_from_mmengines_checkpoints(mmengine_run: Callable, pair
     assert cli.main(["test", "-opt", str(write_options(pairs, evaluation_options(saved)))]) == 0
 
 
-def test_mmengine_goes_on_from_basicsrs_checkpoints(mmengine_run: Callable, pairs: Path) -> None:
+def test_mmengine_resumes_from_basicsrs_checkpoints(mmengine_run: Callable, pairs: Path) -> None:
     assert cli.main(["train", "-opt", str(write_options(pairs, teacher_options()))]) == 0
     saved = models(pairs, "teacher") / "net_g_4.pth"
     (*_, last) = (row for row in records_of(pairs, "teacher") if row["kind"] == "val")

@@ -196,7 +196,7 @@ def test_the_teacher_goes_where_the_model_goes(saved: None) -> None:
     ("changes", "message"),
     [
         ({"student_features": {"inner": "bdy"}}, "no module 'bdy'; did you mean 'body'"),
-        ({"student_features": None}, "PlainRestorer gives no features"),
+        ({"student_features": None}, "PlainRestorer has no named features"),
         ({"teacher_features": {"inner": "body", "more": "tail"}}, "does not compare 'more'"),
         (
             {"teacher_features": {"iner": "body"}},
@@ -209,7 +209,7 @@ def test_the_teacher_goes_where_the_model_goes(saved: None) -> None:
         ({"teacher": {"type": "PlainRestorer", "width": 7}}, "plain.pth: .* another network"),
     ],
 )
-def test_what_does_not_fit_is_said(saved: None, changes: dict, message: str) -> None:
+def test_what_does_not_fit_is_reported(saved: None, changes: dict, message: str) -> None:
     with pytest.raises(KTDNError, match=message) as caught:
         distiller(**changes)
     assert "\n" not in str(caught.value)

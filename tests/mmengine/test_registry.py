@@ -69,7 +69,7 @@ for owner, name in (
     )
 
 
-def test_what_is_registered_is_the_core_and_nothing_twice(tmp_path: Path) -> None:
+def test_core_is_registered_exactly_once(tmp_path: Path) -> None:
     run_program(
         """
 from collections import Counter

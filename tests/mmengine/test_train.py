@@ -172,7 +172,7 @@ def test_signal_saves_a_checkpoint_to_resume_from(run, mmengine_run: Callable, p
     assert_same(state_of(pairs / "cut/iter_30.pth"), state_of(pairs / "straight/iter_30.pth"))
 
 
-def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
+def test_killed_it_resumes_as_if_uninterrupted(run, pairs: Path) -> None:
     teacher_file(pairs)
     cfg = student_config(
         train_cfg__max_iters=8,
@@ -191,7 +191,7 @@ def test_killed_it_goes_on_as_if_nothing_had_been(run, pairs: Path) -> None:
     (pairs / "work_dirs/run/iter_7.pth").write_bytes(b"PK\x03\x04 cut off")
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    assert "Passed over while looking for a checkpoint to resume" in done.stdout
+    assert "Skipped while looking for a checkpoint to resume" in done.stdout
     assert re.search(r"resumed epoch: 0, iter: [4-7]\b", done.stdout)
     done = run(*words, "--work-dir", "straight")
     assert done.returncode == 0, done.stderr
@@ -212,7 +212,7 @@ class InterruptedValidation(Hook):
 
 
 @pytest.mark.parametrize("at", [2, 4])
-def test_a_validation_that_was_cut_off_is_made_up_for(
+def test_a_validation_that_was_cut_off_is_repeated(
     mmengine_run: Callable, pairs: Path, at: int
 ) -> None:
     cfg = teacher_config()
@@ -267,9 +267,11 @@ def test_a_changed_schedule_is_followed(mmengine_run: Callable, pairs: Path) -> 
     rates = [re.findall(r"Iter\(train\) \[(\d)/\d\] +lr: (\S+)", log) for log in logs]
     assert len(rates[0]) == 6
     assert rates[0][2:] == rates[1][2:]
-    changed = "Resuming with another param_scheduler.T_max: 8, was 2; the learning rate goes on by"
+    changed = "Resuming with a different param_scheduler.T_max: 8, was 2; the learning rate follows"
     assert logs[1].count(changed) == 1
-    said = "The state's learning rates go on, [[0.001], [0.001]]; the options' are others, [[0.5]"
+    said = (
+        "Continuing with the state's learning rates, [[0.001], [0.001]], not the options', [[0.5]"
+    )
     assert logs[1].count(said) == 1
 
 
@@ -283,10 +285,10 @@ def test_another_kind_of_schedule_is_not_resumed(
     capfd.readouterr()
     assert mmengine_run("train", cfg, "--resume") == 1
     (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
-    assert "another optimizer or scheduler (param_scheduler); change them back" in line
+    assert "a different optimizer or scheduler (param_scheduler); change them back" in line
 
 
-def test_a_changed_batch_goes_on_where_the_samples_were(
+def test_a_changed_batch_continues_where_the_samples_were(
     mmengine_run: Callable, pairs: Path
 ) -> None:
     cfg = teacher_config(train_cfg__max_iters=2)
@@ -295,8 +297,8 @@ def test_a_changed_batch_goes_on_where_the_samples_were(
     cfg["train_dataloader"]["batch_size"] = 1
     assert mmengine_run("train", cfg, "--resume") == 0
     log = log_of(pairs)
-    assert "Resuming with another samples an iteration: 1, was 2." in log
-    assert "Not exact any more: batches are made of other samples." in log
+    assert "Resuming with changed samples per iteration: 1, was 2." in log
+    assert "No longer exact: batches contain different samples." in log
     samples = [
         Checkpoint.read(pairs / f"work_dirs/config/iter_{number}.pth").content["message_hub"][
             "runtime_info"
@@ -314,7 +316,7 @@ def test_another_models_training_is_not_resumed(
     capfd.readouterr()
     assert mmengine_run("train", cfg, "--resume", "teacher/iter_4.pth") == 1
     (line,) = (one for one in capfd.readouterr().err.splitlines() if one.startswith("error: "))
-    assert "the training of another model than this KTDNDistiller" in line
+    assert "the training of a different model than this KTDNDistiller" in line
     assert not (pairs / "work_dirs").exists()
 
 

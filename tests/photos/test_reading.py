@@ -131,23 +131,23 @@ def test_tiff_of_16_bit_grey_lzw_and_premultiplied(tmp_path: Path) -> None:
     assert (photo.alpha == 32768).all()
 
 
-def test_cmyk_becomes_srgb_and_is_said(tmp_path: Path) -> None:
+def test_cmyk_becomes_srgb_with_a_note(tmp_path: Path) -> None:
     photo = Image.fromarray(data.astronaut()[:64, :80])
     path = tmp_path / "x.jpg"
     photo.convert("CMYK").save(path, quality=98)
     read = read_photo(path)
-    assert read.notes == ["CMYK became sRGB"]
+    assert read.notes == ["CMYK converted to sRGB"]
     assert np.abs(read.pixels.astype(int) - np.array(photo)).mean() < 4
 
 
-def test_profiles_that_do_not_describe_rgb_are_left_out_and_said(tmp_path: Path) -> None:
+def test_profiles_that_do_not_describe_rgb_are_dropped_with_a_note(tmp_path: Path) -> None:
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[16:20] = b"GRAY"
     path = tmp_path / "x.png"
     Image.fromarray(data.astronaut()[:9, :9]).convert("L").save(path, icc_profile=bytes(profile))
     photo = read_photo(path)
     assert photo.metadata.icc == b""
-    assert photo.notes == ["its colour profile is not one of RGB and is left out"]
+    assert photo.notes == ["its colour profile is not for RGB and was dropped"]
 
 
 def test_the_first_of_several_pictures(tmp_path: Path) -> None:
@@ -158,10 +158,10 @@ def test_the_first_of_several_pictures(tmp_path: Path) -> None:
             pictures[0], tmp_path / name, save_all=True, append_images=pictures[1:], **options
         )
         assert np.array_equal(photo.pixels, np.array(pictures[0])), name
-        assert photo.notes == ["the first of its 3 pictures was taken"]
+        assert photo.notes == ["used the first of its 3 images"]
     path = tmp_path / "phone.jpg"
     pictures[0].save(path, "MPO", save_all=True, append_images=pictures[1:])
-    assert read_photo(path).notes == ["left out: 2 further pictures"]
+    assert read_photo(path).notes == ["dropped: 2 more images"]
     assert read_photo(path).pixels.shape == (30, 40, 3)
 
 
@@ -221,7 +221,7 @@ def test_truncated_files_of_every_kind(tmp_path: Path, name: str) -> None:
     assert read_photo(tmp_path / name).pixels.shape == (40, 56, 3)
 
 
-def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+def test_unsupported_samples_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, np.zeros((9, 9, 3), np.uint32), photometric="rgb")
     with pytest.raises(KTDNError, match=r"x\.tif: .*8 or 16 bit|32 bit"):

@@ -10,17 +10,17 @@ from PIL import Image
     ("words", "wrong"),
     [
         (["nowhere"], "nowhere: there is no such folder; expected a training run"),
-        (["empty"], "empty: holds neither a run nor an image; expected"),
+        (["empty"], "empty: contains neither a run nor an image; expected"),
         (["student"], "did you mean 'experiments/student'?"),
         (["experiments/studnet"], "did you mean 'student'?"),
-        (["experiments"], "no run itself; give one or several of: experiments/student"),
-        (["."], "no run itself; give one or several of: experiments/student, results/test"),
+        (["experiments"], "not a run itself; give one or more of: experiments/student"),
+        (["."], "not a run itself; give one or more of: experiments/student, results/test"),
         (["experiments/student/visualization"], "lies inside a run; give the run's folder: "),
         (["experiments/student/run.json"], "is a file; expected"),
         (["experiments/student", "./experiments/student"], "given twice"),
         (["results/test", "--gt", "nowhere"], "nowhere: no such folder"),
         (["results/test", "--hazy", "empty"], "empty: holds no image"),
-        (["results/test", "--hazy", "val/hazy", "--gt", "others"], "no hazy image has a clear one"),
+        (["results/test", "--hazy", "val/hazy", "--gt", "others"], "no hazy image has a clear"),
         (["results/test", "--max-width", "3"], "--max-width 3: must be 16 or more"),
         (["results/test", "--photos", "-1"], "--photos -1: must be 0 or more"),
         (["broken"], "metrics.csv, line 3: 2 cells for 3 columns"),
@@ -41,9 +41,9 @@ def test_bad_input(project, refused, words: list[str], wrong: str) -> None:
 @pytest.mark.parametrize(
     ("output", "wrong"),
     [
-        ("page.pdf", "-o page.pdf: a page is written as .html"),
+        ("page.pdf", "-o page.pdf: the report is written as .html"),
         ("folder.html", "-o folder.html: is a folder"),
-        ("file/page.html", "file is no folder; name another place"),
+        ("file/page.html", "file is no folder; choose another place"),
     ],
 )
 def test_unwritable_output(project, refused, output: str, wrong: str) -> None:
@@ -74,6 +74,6 @@ def test_full_disk_leaves_the_old_page(project, refused, monkeypatch) -> None:
 def test_run_that_has_logged_nothing(project, refused) -> None:
     folder = project.training()
     (folder / "metrics.jsonl").write_text("")
-    assert "the run has logged nothing yet" in refused(folder)
+    assert "the run has not logged anything yet" in refused(folder)
     (folder / "metrics.jsonl").write_text('{"kind": "val"}\n')
     assert "metrics.jsonl, line 1" in refused(folder)

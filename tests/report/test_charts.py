@@ -55,7 +55,7 @@ def test_gaps_and_broken_values(tmp_path: Path) -> None:
     assert [one.text for one in chart.legend] == ["run", "run: NaN or infinite @ 3"]
 
 
-def test_teacher_far_above_is_told_and_not_drawn(tmp_path: Path) -> None:
+def test_teacher_far_above_is_stated_and_not_drawn(tmp_path: Path) -> None:
     teacher = {"kind": "teacher", "iter": 0, "set": "s", "psnr": 40.0}
     rows = [{"kind": "val", "iter": i, "set": "s", "psnr": 10.0 + i} for i in (1, 2)]
     (chart,) = charts_of(tmp_path, teacher, *rows)

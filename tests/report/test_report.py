@@ -160,7 +160,7 @@ def test_ground_truth_may_be_a_folder_with_both(project, report) -> None:
     labels = [one["data-label"] for one in page.all("figure", **{"class": "layer"})]
     assert labels == ["hazy", "dehazed", "clear", "difference"] * 2
     page, out, _ = report(folder, "--hazy", "val/hazy")
-    assert "no clear image: difference is not shown" in out
+    assert "no clear image: no difference" in out
     labels = [one["data-label"] for one in page.all("figure", **{"class": "layer"})]
     assert labels == ["hazy", "dehazed"] * 2
 
@@ -219,7 +219,9 @@ def test_runs_of_earlier_versions(project, report, refused) -> None:
     (folder / "run.json").unlink()
     page, out, _ = report(folder)
     assert "18.25 at 20" in page.visible
-    assert "run.json is missing, which earlier versions did not write); name them by --hazy" in out
+    assert (
+        "run.json is missing, which earlier versions did not write); give them with --hazy" in out
+    )
     log = project.root / "work_dirs/old/20260101_000000/vis_data/scalars.json"
     log.parent.mkdir(parents=True)
     log.touch()
@@ -231,7 +233,7 @@ def test_broken_description_is_named(project, refused) -> None:
     folder = project.training()
     for text in ("{", "[]", "{}", '{"data": 3}'):
         (folder / "run.json").write_text(text)
-        assert refused(folder).startswith(f"{folder}/run.json: not what a run writes there")
+        assert refused(folder).startswith(f"{folder}/run.json: not written by a run")
 
 
 def test_demo(project, report) -> None:
@@ -247,20 +249,20 @@ def test_demo(project, report) -> None:
     project.table(project.root / "metrics.csv", [head], rows)
     page, out, _ = report(project.root)
     assert "1 run, 2 photographs" in out
-    assert "student: no pictures are in the run's folder" in out
+    assert "student: no images in the run's folder" in out
     assert {(r["image"], r["psnr"]) for r in figures_of(page)} == {
         ("hazy", "9.5"),
         ("dehazed", "19.5"),
     }
 
 
-def test_what_is_missing_is_said(project, report) -> None:
+def test_what_is_missing_is_reported(project, report) -> None:
     folder = project.results()
     (project.root / "val").rename(project.root / "moved")
     page, out, _ = report(folder)
     assert "its hazy and clear images are not shown" in out
     assert "--hazy and --gt" in out
-    assert "2 photographs: no clear image: difference is not shown" in out
+    assert "2 photographs: no clear image: no difference" in out
     assert "2 photographs: no hazy image" in out
     for line in out.splitlines():
         if line.startswith("Not shown: "):
@@ -277,13 +279,15 @@ def test_other_size_and_unreadable_images(project, report) -> None:
     Image.new("RGB", (50, 50)).save(folder / "harbour.png")
     (folder / f"{project.names[1]}.png").write_bytes(b"no image")
     page, out, _ = report(folder, "--gt", "val/clear", "--hazy", "val/hazy")
-    assert "harbour: dehazed is 50 x 50 and clear 96 x 64: no difference is shown" in out
-    assert f"{project.names[1]}: left out (" in out
+    assert (
+        "harbour: dehazed is 50 x 50 and clear 96 x 64: no difference or metrics are shown" in out
+    )
+    assert f"{project.names[1]}: skipped (" in out
     labels = [one["data-label"] for one in page.all("figure", **{"class": "layer"})]
     assert labels == ["hazy", "dehazed", "clear"]
 
 
-def test_size_is_bounded_and_told(project, report, monkeypatch) -> None:
+def test_size_is_bounded_and_reported(project, report, monkeypatch) -> None:
     folder = project.images()
     page, out, _ = report(folder, "--max-width", 48, "--photos", 1, "--gt", "val/clear")
     assert decoded(page.all("img")[0]["src"]).shape == (32, 48, 3)

@@ -36,7 +36,7 @@ def test_tables_of_all_commands(tmp_path: Path) -> None:
     ]
 
 
-def test_anyones_table(tmp_path: Path) -> None:
+def test_any_table(tmp_path: Path) -> None:
     text = "\ufeffFile , PSNR ,Seconds,Note\r\nx\\01.final.PNG, inf ,3,good\r\n\r\n02.b,-,4,\r\n"
     rows = read_table(table(tmp_path, text)).rows
     assert [row.image for row in rows] == ["x/01.final", "02.b"]
@@ -47,12 +47,12 @@ def test_anyones_table(tmp_path: Path) -> None:
     ("text", "wrong"),
     [
         (b"\xff\xfe\x00", "not a text file"),
-        ("", "no table of figures"),
-        ("image,value\na,1\n", "no table of figures"),
+        ("", "not a table of metrics"),
+        ("image,value\na,1\n", "not a table of metrics"),
         ("image,pnsr\na,1\n", "did you mean 'psnr'?"),
-        ("image,psnr\n", "without a row"),
+        ("image,psnr\n", "without rows"),
         ("image,psnr\na,1\nb\n", "line 3: 1 cells for 2 columns"),
-        ("image,psnr\na,1\nb,good\n", "line 3: psnr is 'good', no number"),
+        ("image,psnr\na,1\nb,good\n", "line 3: psnr is 'good', not a number"),
         ('image,psnr\n"a,1\n', "broken CSV"),
     ],
 )

@@ -27,7 +27,7 @@ def test_what_is_left_out_of_a_folder_is_counted_by_its_kind(
     (tmp_path / "x").mkdir()
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(KTDNError, match=r"no image that can be read, but 2 HEIC, .*; save them as"):
+    with pytest.raises(KTDNError, match=r"no readable image, only 2 HEIC, .*; save them as"):
         list_images(tmp_path)
     for name in taken:
         (tmp_path / name).touch()
@@ -35,13 +35,13 @@ def test_what_is_left_out_of_a_folder_is_counted_by_its_kind(
         assert list_images(tmp_path) == sorted(tmp_path / name for name in taken)
     (line,) = [record.getMessage() for record in caplog.records]
     said, _, cure = line.removeprefix(
-        f"{tmp_path}: left out, since they cannot be read: "
+        f"{tmp_path}: skipped, since they cannot be read: "
     ).partition("; ")
     assert sorted(said.split(", ")) == ["1 AVIF", "1 DNG", "1 GIF", "1 JPEG 2000", "2 HEIC"]
     assert cure == "save them as PNG, JPEG, WebP or TIFF first"
 
 
-def test_a_folder_that_cannot_be_read_is_named_not_passed_over(
+def test_a_folder_that_cannot_be_read_is_reported_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "closed").mkdir()

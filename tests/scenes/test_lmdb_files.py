@@ -113,7 +113,7 @@ def test_value_on_another_page_of_the_file(path: Path) -> None:
     leaf = pages(content, 2)[0]
     struct.pack_into("<Q", content, first_long_value(content, leaf), leaf // PAGE)
     (path / "data.mdb").write_bytes(content)
-    with pytest.raises(KTDNError, match=f"page {leaf // PAGE} is none of a value"):
+    with pytest.raises(KTDNError, match=f"page {leaf // PAGE} is not part of a value"):
         [LmdbFile(path).get(f"{n:04}".encode()) for n in range(COUNT)]
 
 
@@ -121,11 +121,11 @@ def test_value_on_another_page_of_the_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("offset", "form", "value", "part"),
     [
-        (0, "<Q", 77, "is none of the tree"),  # a page's own number
-        (10, "<H", 0x22, "is none of the tree"),  # its kind
-        (12, "<H", 0xFFFE, "is none of the tree"),  # how many nodes there are
-        (12, "<H", 16, "is none of the tree"),
-        (14, "<H", 0xFFFF, "is none of the tree"),  # where they begin
+        (0, "<Q", 77, "is not part of the tree"),  # a page's own number
+        (10, "<H", 0x22, "is not part of the tree"),  # its kind
+        (12, "<H", 0xFFFE, "is not part of the tree"),  # how many nodes there are
+        (12, "<H", 16, "is not part of the tree"),
+        (14, "<H", 0xFFFF, "is not part of the tree"),  # where they begin
         (16, "<H", PAGE - 2, "is outside of it"),  # where the first one is
         (16, "<H", 16, "is outside of it"),
     ],
@@ -154,7 +154,7 @@ def test_damaged_node(field: int, value: int, part: str, path: Path) -> None:
     assert all(part in said for said in refusal(path))
 
 
-def test_tree_that_bites_its_tail(path: Path) -> None:
+def test_tree_with_a_cycle(path: Path) -> None:
     content = bytearray((path / "data.mdb").read_bytes())
     (branch,) = pages(content, 1)
     offsets = struct.unpack_from("<2H", content, branch + 16)
@@ -166,17 +166,17 @@ def test_tree_that_bites_its_tail(path: Path) -> None:
     content[first : first + 6] = struct.pack("<HHH", branch // PAGE, 0, 0)
     (path / "data.mdb").write_bytes(content)
     read, checked = refusal(path)
-    assert f"page {branch // PAGE} is none of the tree" in read
+    assert f"page {branch // PAGE} is not part of the tree" in read
     assert f"page {branch // PAGE} is in the tree twice" in checked
 
 
 @pytest.mark.parametrize(
     ("offset", "form", "value", "part"),
     [
-        (16, "<I", 1, "is none of an LMDB's first"),
+        (16, "<I", 1, "is not an LMDB meta page"),
         (20, "<I", 2, "version 2 of the format"),
         (40, "<I", 0, "pages of 0 bytes"),
-        (40, "<I", 2048, "is none of an LMDB's first"),
+        (40, "<I", 2048, "is not an LMDB meta page"),
         (92, "<H", 4, "another kind of tree"),  # several values for a key
         (94, "<H", 33, "another kind of tree"),  # levels
         (136, "<Q", 2**50, "truncated"),  # the last page
@@ -192,7 +192,7 @@ def test_damaged_first_page(offset: int, form: str, value: int, part: str, path:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(PAGE), bytes(4 * PAGE), b"garbage" * 3000])
-def test_what_is_no_lmdb(content: bytes, tmp_path: Path) -> None:
+def test_not_an_lmdb(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(content)
     with pytest.raises(KTDNError, match="not a readable LMDB"):
         LmdbFile(tmp_path)

@@ -98,6 +98,6 @@ def test_clear_images_beside_hazy_ones_in_folders() -> None:
     assert clear_beside_hazy(keys) == {"GT/01", "s/gt/2"}
 
 
-def test_sheets_are_told_by_what_lies_beside_them() -> None:
+def test_sheets_are_recognised_by_their_neighbours() -> None:
     images = dict.fromkeys(["01", "01_compare", "02_compare", "comparison", "curves"])
     assert list(without_comparisons(images)) == ["01", "02_compare"]

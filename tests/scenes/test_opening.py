@@ -156,7 +156,7 @@ def test_clear_images_alone(copies) -> None:
     assert "01_hazy.png is missing" in refusal(root, "nh-haze", "train-50")
 
 
-def test_several_splits_want_a_choice(copies) -> None:
+def test_several_splits_need_a_choice(copies) -> None:
     message = refusal(copies("nh-haze"), "nh-haze")
     for split in SPLITS["nh-haze"]:
         assert split in message
@@ -287,9 +287,9 @@ def test_whole_its_is_listed(tmp_path: Path) -> None:
     )
 
 
-def test_another_dataset_is_not_taken_for_this_one(copies, tmp_path: Path) -> None:
+def test_another_dataset_is_not_mistaken_for_this_one(copies, tmp_path: Path) -> None:
     message = refusal(copies("o-haze"), "i-haze", "all")
-    assert "holds no image of i-haze/all" in message
+    assert "contains no image of i-haze/all" in message
     assert DATASETS["i-haze"].page in message
     assert "no such folder" in refusal(tmp_path / "absent", "nh-haze", "all")
     archive = tmp_path / "NH-HAZE.zip"
@@ -371,14 +371,17 @@ def test_unpaired_images_are_named(tmp_path: Path) -> None:
     [
         (
             ("train/hazy/a.png", "train/clear/a.png", "val/hazy/a.png", "val/clear/a.png"),
-            "hazy images lie deeper",
+            "hazy images are in subfolders",
         ),
         (("train/hazy/a.png", "clear/a.png"), "no folder of clear ones"),
-        (("hazy/a.png", "gt/a.png", "clear/a.png"), "'clear' and 'gt' may both hold clear images"),
+        (
+            ("hazy/a.png", "gt/a.png", "clear/a.png"),
+            "'clear' and 'gt' could both hold the clear images",
+        ),
         (("hazy/a.png", "other/a.png"), "no folder of clear ones"),
-        (("a.png", "a.jpg"), "a.jpg and a.png are the same image to us"),
+        (("a.png", "a.jpg"), "a.jpg and a.png count as the same image"),
         (("hazy/a.png", "clear/b.png"), "not all images have a partner"),
-        (("hazy/a.png", "hazy/a.jpg", "clear/a.png"), "hazy/a.jpg and hazy/a.png may both be"),
+        (("hazy/a.png", "hazy/a.jpg", "clear/a.png"), "hazy/a.jpg and hazy/a.png could both be"),
         (("notes.txt",), "holds no image"),
     ],
 )
@@ -408,7 +411,7 @@ def test_split_of_folders_is_named_after_its_folder(
         ("i-haze", "# I-HAZY/hazy/{:02}_indoor_hazy.jpg", "# I-HAZY/GT/{:02}_indoor_GT.jpg"),
     ],
 )
-def test_all_that_is_wrong_is_told_at_once(name: str, hazy: str, clear: str, copies) -> None:
+def test_all_that_is_wrong_is_reported_at_once(name: str, hazy: str, clear: str, copies) -> None:
     root = copies(name)
     write(root / hazy.format(2), 1, (9, 8))
     (root / clear.format(3)).unlink()

@@ -40,8 +40,8 @@ def test_a_number_of_its_own_is_no_haze_level_where_the_scene_has_its_hazy_image
 @pytest.mark.parametrize(
     ("hazy", "clear", "problem"),
     [
-        (["1_hazy"], ["1_GT", "1_clear"], "<1_GT> and <1_clear> may both be the clear image of"),
-        (["1", "1_hazy"], ["1_GT"], "<1> and <1_hazy> may both be the hazy image of <1_GT>"),
+        (["1_hazy"], ["1_GT", "1_clear"], "<1_GT> and <1_clear> could both be the clear image of"),
+        (["1", "1_hazy"], ["1_GT"], "<1> and <1_hazy> could both be the hazy image of <1_GT>"),
         (["a/1"], ["b/1"], "<a/1> has no clear image"),
         (["a/1", "b/1"], ["1"], "<a/1> has no clear image"),
         (["011"], ["01"], "<011> has no clear image"),

@@ -117,7 +117,7 @@ ARRAYS = {
 """An array's shape, type and content, and what torch.load makes of it."""
 
 
-def test_arrays_of_numpy_are_made_by_nobody(tmp_path: Path) -> None:
+def test_arrays_of_numpy_are_never_built(tmp_path: Path) -> None:
     """Numpy's own constructors, which believe all this, are called by no loader."""
     for name, (shape, code, content, _) in ARRAYS.items():
         path = _archive(tmp_path / f"{name}.pth", _array(shape, code, content))
@@ -160,5 +160,5 @@ def test_prefixes_of_the_models_that_train_it() -> None:
 
 def test_a_file_without_weights(tmp_path: Path) -> None:
     torch.save({"meta": {}, "state_dict": {}}, tmp_path / "empty.pth")
-    with pytest.raises(KTDNError, match="holds no network's weights"):
+    with pytest.raises(KTDNError, match="contains no network weights"):
         Checkpoint.read(tmp_path / "empty.pth").select()

@@ -154,7 +154,7 @@ def test_a_changed_number_is_seen(file: Path) -> None:
     torch.save({"a": WEIGHT}, file)
     content = file.read_bytes()
     file.write_bytes(content.replace(struct.pack("<f", 7), struct.pack("<f", 8)))
-    with refused(file, "another check sum"):
+    with refused(file, "a wrong checksum"):
         load_tensors(file)
 
 
@@ -336,7 +336,7 @@ def test_pipes_and_devices(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes on this system")
-def test_no_command_waits_for_a_pipe(tmp_path: Path) -> None:
+def test_no_command_hangs_on_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")
     Image.new("RGB", (32, 32)).save(tmp_path / "hazy.png")
     code = (
@@ -349,7 +349,7 @@ def test_no_command_waits_for_a_pipe(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("net.pth: a pipe or a device, no checkpoint file") == 4
+    assert done.stderr.count("net.pth: a pipe or a device, not a checkpoint file") == 4
 
 
 def test_a_header_without_end(tmp_path: Path) -> None:

@@ -289,10 +289,10 @@ def test_of_several_calls_the_last_counts(image: Tensor) -> None:
     [
         ({"mid": "boddy"}, "feature 'mid': Plain has no module 'boddy'; did you mean 'body'?"),
         ({"mid": "bdy.2.conv1"}, "did you mean 'body.2.conv1'?"),
-        ({"mid": "x"}, "Plain has no module 'x' (its outermost are first, body, after"),
+        ({"mid": "x"}, "Plain has no module 'x' (its top-level modules are first, body, after"),
         ({"mid": ""}, "has no module ''"),
         ({"mid": 3}, "has no module 3"),
-        ({}, "Plain gives no features; name modules of it"),
+        ({}, "Plain has no named features; choose some of its modules"),
     ],
 )
 def test_wrong_modules(plain: Plain, modules: dict, expected: str) -> None:
@@ -305,8 +305,8 @@ def test_wrong_modules(plain: Plain, modules: dict, expected: str) -> None:
     ("path", "expected"),
     [
         ("idle", "feature 'mid': module 'idle' of Plain is not called in the forward pass"),
-        ("flat", "'flat' of Plain gives a tensor (2, 384), not one tensor (n, c, h, w)"),
-        ("pair", "'pair' of Plain gives tuple, not one tensor"),
+        ("flat", "'flat' of Plain gives a tensor (2, 384), not a single tensor (n, c, h, w)"),
+        ("pair", "'pair' of Plain gives tuple, not a single tensor"),
     ],
 )
 @pytest.mark.parametrize("compiles", [False, True])
@@ -347,12 +347,12 @@ def test_gradient_checkpointing(image: Tensor, reentrant: bool) -> None:
 
 
 def test_unknown_features(named: nn.Module, image: Tensor) -> None:
-    expected = re.escape("Plain has no feature 'mdi'; did you mean 'mid'? (named are mid, early")
+    expected = re.escape("Plain has no feature 'mdi'; did you mean 'mid'? (it has mid, early")
     with pytest.raises(KTDNError, match=expected):
         named.feature_extractor(["mdi"])
     with pytest.raises(KTDNError, match=expected):
         named(image, return_features=["mdi"])
-    with pytest.raises(KTDNError, match="no feature is named; Plain has mid, early, late"):
+    with pytest.raises(KTDNError, match="no features requested; Plain has mid, early, late"):
         named.feature_extractor([])
 
 

@@ -32,7 +32,7 @@ def trained(channels_last: bool, state: dict | None, fused: bool) -> tuple[nn.Mo
 
 
 @pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
-def test_fused_optimizer_goes_on_in_another_layout(before: bool, after: bool) -> None:
+def test_fused_optimizer_continues_in_another_layout(before: bool, after: bool) -> None:
     _, state = trained(before, None, fused=True)
     expected, _ = trained(before, state, fused=True)
     network, _ = trained(after, state, fused=True)
@@ -43,7 +43,7 @@ def test_fused_optimizer_goes_on_in_another_layout(before: bool, after: bool) ->
 def test_a_state_of_another_network_is_refused(fused: bool) -> None:
     _, state = trained(False, None, fused=fused)
     state["state"][0]["exp_avg"] = torch.zeros(1)
-    with pytest.raises(KTDNError, match=r"another network: exp_avg of shape \(1,\) for a weight"):
+    with pytest.raises(KTDNError, match=r"different network: exp_avg of shape \(1,\) for a"):
         trained(False, state, fused=fused)
 
 

@@ -19,18 +19,18 @@ TERMS = {"processes": 2, "batch": 8, "seed": 3, "images": 50}
     [
         ({}, 24, ""),
         ({"processes": 1}, 24, "number of processes: 1, was 2|the last digits of sums"),
-        ({"batch": 4}, 24, "samples an iteration: 4, was 8|batches are made of other samples"),
+        ({"batch": 4}, 24, "samples per iteration: 4, was 8|batches contain different samples"),
         (
             {"batch": 4, "processes": 1},
             24,
-            "processes: 1, was 2|iteration: 4, was 8|batches are made of other samples",
+            "processes: 1, was 2|iteration: 4, was 8|batches contain different samples",
         ),
-        ({"seed": 4}, 24, "manual_seed: 4, was 3|the order of the samples starts anew"),
-        ({"images": 49}, 0, "training images: 49, was 50|the order of the samples starts anew"),
+        ({"seed": 4}, 24, "manual_seed: 4, was 3|the order of the samples restarts"),
+        ({"images": 49}, 0, "training images: 49, was 50|the order of the samples restarts"),
         (
             {"images": 49, "processes": 1},
             0,
-            "processes: 1, was 2|images: 49, was 50|the order of the samples starts anew",
+            "processes: 1, was 2|images: 49, was 50|the order of the samples restarts",
         ),
     ],
 )
@@ -42,7 +42,7 @@ def test_the_data(changes: dict[str, int], goes_on_after: int, said: str) -> Non
     parts = said.split("|") if said else []
     assert len(lines) == len(parts)
     assert all(part in line for part, line in zip(parts, lines, strict=True)), lines
-    assert not lines or lines[-1].startswith("Not exact any more: ")
+    assert not lines or lines[-1].startswith("No longer exact: ")
 
 
 def test_schedules() -> None:
@@ -50,7 +50,7 @@ def test_schedules() -> None:
     saved = {"milestones": [2, 4], "gamma": 0.1, "last_epoch": 9, "base_lrs": [0.2]}
     assert schedule_plan(state) == {"milestones": (2, 4), "gamma": 0.5}
     changes = list(schedule_changes(schedule_plan(state), saved))
-    assert changes == [("gamma", "0.5, was 0.1; the learning rate goes on by the new one.")]
+    assert changes == [("gamma", "0.5, was 0.1; the learning rate follows the new one.")]
 
 
 def test_learning_rates() -> None:
@@ -58,4 +58,6 @@ def test_learning_rates() -> None:
     compare_rates([[0.1]], [[0.1]], lines.append)
     assert lines == []
     compare_rates([[0.1]], [[0.2]], lines.append)
-    assert lines == ["The state's learning rates go on, [[0.2]]; the options' are others, [[0.1]]."]
+    assert lines == [
+        "Continuing with the state's learning rates, [[0.2]], not the options', [[0.1]]."
+    ]

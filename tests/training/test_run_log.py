@@ -196,5 +196,5 @@ def test_without_a_description(tmp_path: Path) -> None:
     assert read_description(tmp_path) is None
     assert read_sets(tmp_path) is None
     (tmp_path / RUN).write_text("{")
-    with pytest.raises(KTDNError, match=r"run\.json: not what a run writes there; remove it"):
+    with pytest.raises(KTDNError, match=r"run\.json: not written by a run; remove it"):
         read_sets(tmp_path)

@@ -258,5 +258,5 @@ def test_networks_run_in_the_precision_asked_for_and_image_losses_in_float32(
 
 
 def test_a_teacher_with_an_affine_head_is_refused() -> None:
-    with pytest.raises(KTDNError, match=r"network\.head: a teacher with the head affine"):
+    with pytest.raises(KTDNError, match=r"network\.head: a teacher with an affine head"):
         FrozenTeacher(KTDN("test_resnet", head="affine"))

@@ -32,7 +32,7 @@ from ktdn_plugin.errors import did_you_mean
 
 SECTION = "a section of 'key: value' lines"
 OLD_CHECKPOINT = "pretrain_model_"
-"""Of the keys that BasicSR's first versions read, and today's passes over without a word."""
+"""Of the keys that BasicSR's first versions read, and today's passes over silently."""
 
 
 def check(opt: Options, is_train: bool) -> tuple[Section | None, list[str]]:
@@ -54,7 +54,7 @@ def check(opt: Options, is_train: bool) -> tuple[Section | None, list[str]]:
     model = str(opt.get("model_type"))
     section, problems = check_section(OptionsFile, read, model)
     if is_train and opt.get("train") is None:
-        problems.append("train: missing; it says how to train")
+        problems.append("train: missing; it sets how to train")
     is_other = opt.get("model_type") is not None and model not in STOCK_MODELS
     problems += unknown_keys(read, model, is_other)
     problems += [*_check_path(opt, is_train), *_check_val(opt, is_train)]
@@ -100,7 +100,7 @@ def _line(section: type[Section], values: Any, kind: str, loc: tuple[Any, ...]) 
     if kind == "missing":
         meaning = re.sub(r"(?<!\.)\.$", "", node["description"])
         return f"{name}: missing ({meaning[0].lower()}{meaning[1:]})"
-    return f"{name}: {_shown(values)} must be {wanted(node)}"
+    return f"{name}: {_shown(values)} must be {expected(node)}"
 
 
 def _node_below(node: dict[str, Any], part: Any, definitions: dict[str, Any]) -> Any:
@@ -122,8 +122,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def wanted(node: dict[str, Any]) -> str:
-    """Returns what a value has to be, in words for what the JSON schema says.
+def expected(node: dict[str, Any]) -> str:
+    """Describes in words the values that the JSON schema allows.
 
     Args:
         node: A key's part of the schema.
@@ -131,7 +131,7 @@ def wanted(node: dict[str, Any]) -> str:
     if WANTED in node:
         return str(node[WANTED])
     if "anyOf" in node:
-        kinds = [wanted(one) for one in node["anyOf"] if one.get("type") != "null"]
+        kinds = [expected(one) for one in node["anyOf"] if one.get("type") != "null"]
         return ", or ".join(kinds)
     if "const" in node:
         return str(node["const"])
@@ -153,8 +153,8 @@ def wanted(node: dict[str, Any]) -> str:
         comma = "," if limits and limits[0].startswith("at ") else ""
         return " ".join([number + comma, " and ".join(limits)]).rstrip()
     if node.get("type") == "array":
-        return f"a list, each {wanted(node['items'])}"
-    return {"boolean": "true or false", "string": "a text"}.get(node.get("type", ""), SECTION)
+        return f"a list, each {expected(node['items'])}"
+    return {"boolean": "true or false", "string": "a string"}.get(node.get("type", ""), SECTION)
 
 
 def keys_are_text(section: Any, where: str = "", depth: int = 4) -> list[str]:
@@ -168,7 +168,7 @@ def keys_are_text(section: Any, where: str = "", depth: int = 4) -> list[str]:
     if not isinstance(section, dict) or not depth:
         return []
     problems = [
-        f"{where}{key}: a key must be a text; put it in quotes"
+        f"{where}{key}: a key must be a string; quote it"
         for key in section
         if not isinstance(key, str)
     ]
@@ -205,7 +205,7 @@ def unknown_keys(
             is_authors = one.takes_more(key, kind) or key.startswith(OLD_CHECKPOINT)
             if key in known or (is_authors and one is not Train):
                 continue
-            # A person's own losses may have any names, but for those that others have misspelt.
+            # The user's own losses may have any names, but for those that others have misspelt.
             lenient = is_authors or (only_mistyped and one is not Dataset)
             if not lenient or _is_mistyped(key, known):
                 problems.append(f"{place}{key}: unknown key{did_you_mean(key, known)}")
@@ -231,21 +231,22 @@ def _check_path(opt: Options, is_train: bool) -> Iterator[str]:
         if key.startswith(OLD_CHECKPOINT):
             meant = key.replace("model", "network", 1)
             yield (
-                f"path.{key}: BasicSR ignores this key of its first versions; did you mean "
+                f"path.{key}: BasicSR ignores this key, which only its first versions read; did "
+                "you mean "
                 f"'{meant}'?"
             )
     if is_train and path.get("strict_load_t") is False:
-        yield "path.strict_load_t: a teacher that is loaded in part teaches nothing; leave it out"
+        yield "path.strict_load_t: a partly loaded teacher is useless; remove this key"
 
 
 def _check_val(opt: Options, is_train: bool) -> Iterator[str]:
     logger, metrics = _section(opt, "logger"), _section(opt, "val", "metrics")
     if _section(logger, "wandb").get("project") and not logger.get("use_tb_logger"):
-        yield "logger.wandb: needs logger.use_tb_logger: true, whose values it sends on"
+        yield "logger.wandb: needs logger.use_tb_logger: true"
     best = _section(opt, "val").get("best_metric")
     if isinstance(best, str) and best not in metrics:
         hint = did_you_mean(best, map(str, metrics))
-        yield f"val.best_metric: '{best}' is none of val.metrics{hint}"
+        yield f"val.best_metric: '{best}' is not one of val.metrics{hint}"
     validated = opt.get("val") is not None and any(
         phase.startswith("val")
         and _section(opt, "datasets", phase).get("type") not in (None, HAZY_ALONE)
@@ -263,10 +264,10 @@ def _check_datasets(datasets: dict[str, Any], is_train: bool) -> Iterator[str]:
     if is_train and "train" not in sets:
         yield "datasets.train: missing"
     if not is_train and not any(phase != "train" for phase in sets):
-        yield "datasets: nothing to test; give test, test_2, ..."
+        yield "datasets: nothing to test; add test, test_2, ..."
     names = [str(_section(sets, phase).get("name") or phase) for phase in sets]
     for name in {name for name in names if names.count(name) > 1}:
-        yield f"datasets: two are named '{name}'; their results would share a folder"
+        yield f"datasets: two have the name '{name}'; their results would share a folder"
     for phase in sets:
         where = f"datasets.{phase}"
         if phase.split("_")[0] not in ("train", "val", "test"):
@@ -301,13 +302,13 @@ def _check_dataset(dataset: dict[str, Any], is_train: bool) -> Iterator[str]:
             if key != "type":
                 yield f"io_backend.{key}: unknown key{did_you_mean(key, ('type',))}"
     if is_train and kind == HAZY_ALONE:
-        yield f"type: {HAZY_ALONE} has no clear images to learn from"
+        yield f"type: {HAZY_ALONE} has no clear images to train on"
     for key in dataset if not is_train else ():
         if key in ("on_error", "skip_at_most"):
-            yield f"{key}: only training may leave images out; figures must be of all"
+            yield f"{key}: only training may skip images; metrics must cover all of them"
         if key in ("use_scale", "color_jitter"):
-            yield f"{key}: only training changes its images; leave it out"
+            yield f"{key}: only allowed in training; remove this key"
     if dataset.get("allow_incomplete") and "layout" not in dataset:
-        yield "allow_incomplete: needs a layout, which says what is missing"
+        yield "allow_incomplete: needs a layout, to know what is missing"
     if is_train and "skip_at_most" in dataset and dataset.get("on_error") != "skip":
         yield "skip_at_most: needs on_error: skip"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.basicsr.dry_run import build_to_look_at
+from ktdn_plugin.basicsr.dry_run import build_for_inspection
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.checkpoints.loading import fit_weights
@@ -40,8 +40,8 @@ def check_checkpoints(opt: Options, is_train: bool) -> list[str]:
         )
     if not is_train and not path.get("pretrain_network_g"):
         problems.append(
-            "path.pretrain_network_g: missing; it names the checkpoint to test (a network with "
-            "random weights tells nothing)"
+            "path.pretrain_network_g: missing; it names the checkpoint to test (testing "
+            "random weights is pointless)"
         )
     if path.get("resume_state"):
         try:
@@ -58,7 +58,7 @@ def _check_checkpoint(path: Path, network: dict[str, Any] | None, param_key: str
         return
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    built = build_to_look_at(network, ARCH_REGISTRY)
+    built = build_for_inspection(network, ARCH_REGISTRY)
     if built is None:
         return
     if isinstance(built, KTDN):

@@ -38,8 +38,8 @@ def _check_gpus(opt: Options) -> list[str]:
     problems = []
     if opt["num_gpu"] > there:
         problems.append(
-            f"num_gpu: {opt['num_gpu']} asked for, but torch sees {there} here; use num_gpu: auto "
-            "(all there are, or the CPU) or 0 (the CPU)"
+            f"num_gpu: {opt['num_gpu']} requested, but torch sees {there} here; use num_gpu: auto "
+            "(all there are, or the CPU) or 0 (CPU)"
         )
     train = opt.get("train") or {}
     if opt["num_gpu"] > 1 and not opt["dist"]:
@@ -52,12 +52,12 @@ def _check_gpus(opt: Options) -> list[str]:
                 )
     if train.get("compile") and not _has_compiler():
         problems.append(
-            "train.compile: torch.compile needs a C++ compiler, and there is none here; install "
-            "g++ (or set CXX), or leave it out"
+            "train.compile: torch.compile needs a C++ compiler, and none was found; install "
+            "g++ (or set CXX), or remove this key"
         )
     for phase, dataset in opt["datasets"].items():
         if dataset.get("prefetch_mode") == "cuda" and not opt["num_gpu"]:
-            problems.append(f"datasets.{phase}.prefetch_mode: cuda needs a GPU; leave it out")
+            problems.append(f"datasets.{phase}.prefetch_mode: cuda needs a GPU; remove this key")
     return problems
 
 

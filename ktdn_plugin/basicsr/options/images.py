@@ -9,7 +9,7 @@ from typing import Any
 
 from ktdn_plugin.basicsr.datasets import DATASETS
 from ktdn_plugin.basicsr.options.schema import OUR_DATASETS, ROOTS
-from ktdn_plugin.data.preflight import check_depth, check_sides
+from ktdn_plugin.data.preflight import check_depth, check_names, check_sides
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.images import FileImages, Images
 from ktdn_plugin.scenes.meta_info import read_meta_info
@@ -48,6 +48,8 @@ def check_images(
         if crop is not None or kind == "SingleImageDataset":  # nothing is measured on it
             border = ("", 0)
         check_sides(sides, crop, skips=skips, scale=dataset["scale"], border=border)
+        if crop is None:
+            check_names(sides[0])
     except KTDNError as error:
         return [f"{where}: {error}"]
     return []
@@ -63,7 +65,7 @@ def _stock_lmdbs(dataset: dict[str, Any], roots: Sequence[str]) -> list[Images]:
     if dataset.get("meta_info_file") and distributed.rank() == 0:
         _logger.warning(
             f"{dataset['name']}: {dataset['type']} reads every image of an LMDB; what "
-            f"meta_info_file names, {dataset['meta_info_file']}, is not looked at."
+            f"meta_info_file names, {dataset['meta_info_file']}, is ignored."
         )
     images = open_lmdbs({key: Path(dataset[key]) for key in reversed(roots)})
     for one in images:
@@ -115,7 +117,7 @@ def _pairs(dataset: dict[str, Any], hazy: list[Path], clear: list[Path]) -> list
         if spare:
             parts.append(f"no clear partner of {some(spare)} in {dataset['dataroot_gt']}")
         raise KTDNError(
-            f"hazy and clear images do not pair: {'; '.join(parts)} (names must be equal, or "
+            f"hazy and clear images do not pair: {'; '.join(parts)} (names must match, or "
             "follow filename_tmpl)"
         )
     return [(Path(dataset["dataroot_lq"]) / name, path) for name, path in partners.items()]

@@ -69,20 +69,20 @@ def load_options(path: str | Path) -> Options:
     """Loads an options file.
 
     Raises:
-        KTDNError: If it cannot be read, is no YAML mapping, or wants Python objects built.
+        KTDNError: If it cannot be read, is not YAML mapping, or asks for Python objects.
     """
     return parse_options(read_text(path, LARGEST_YAML), str(path))
 
 
 def parse_options(text: str, source: str) -> Options:
-    """Parses an options file's text.
+    """Parses the text of an options file.
 
     Args:
         text: The text.
         source: The file, for messages.
 
     Raises:
-        KTDNError: If it is no YAML mapping, or wants Python objects built.
+        KTDNError: If it is not YAML mapping, or asks for Python objects.
     """
     content = parse_yaml(text, source)
     if not isinstance(content, dict):
@@ -116,7 +116,7 @@ def apply_overrides(opt: Options, entries: Sequence[str]) -> None:
 
 
 def complete(opt: Options, section: Section) -> None:
-    """Fills in the defaults, in place, and brings what can be written in several ways to one.
+    """Fills in the defaults, in place, and normalizes what can be written in several ways.
 
     A key without a value (``~``) is one that is not given; what other plugins read stays without.
 
@@ -242,7 +242,7 @@ def _expanded(path: Any, where: str) -> Any:
     try:
         return str(Path(path).expanduser()) if isinstance(path, str) else path
     except RuntimeError as error:
-        raise KTDNError(f"{where}: {path}: there is no such home folder") from error
+        raise KTDNError(f"{where}: {path}: no such home folder") from error
 
 
 def skip_needless_downloads(opt: Options) -> None:

@@ -36,7 +36,7 @@ BASICSR_DATASETS = ("PairedImageDataset", HAZY_ALONE)
 KNOWN_DATASETS = (*OUR_DATASETS, *BASICSR_DATASETS)
 """The datasets whose keys are all known."""
 ROOTS = {
-    **dict.fromkeys(OUR_DATASETS, ("dataroot_gt",)),  # dataroot_lq as well where it is no store
+    **dict.fromkeys(OUR_DATASETS, ("dataroot_gt",)),  # dataroot_lq as well where it is not a store
     "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
     HAZY_ALONE: ("dataroot_lq",),
 }
@@ -87,7 +87,7 @@ def _whole(value: Any) -> Any:
 
 
 def _without_empty(value: Any) -> Any:
-    """Leaves out what has no value (``~``): it is as if it were not there."""
+    """Drops what has no value (``~``), as if it were not there."""
     if not isinstance(value, dict):
         return value
     return {name: inner for name, inner in value.items() if inner is not None}
@@ -103,7 +103,7 @@ class Section(BaseModel):
     """A section of an options file, whose keys are all known.
 
     Attributes:
-        MORE: Pattern of further keys, whose names are the author's.
+        MORE: Pattern of other keys, which the author names.
         MORE_OF: The models that read such keys; without any, all.
     """
 
@@ -152,7 +152,7 @@ class Section(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Adds the pattern by which further keys are named."""
+        """Adds the pattern by which other keys are named."""
         schema: dict[str, Any] = handler.resolve_ref_schema(handler(core_schema))
         if cls.MORE:
             schema["patternProperties"] = {cls.MORE: schema["additionalProperties"]}
@@ -180,25 +180,25 @@ def section_of(field: FieldInfo | type) -> type[Section] | None:
 
 
 class Named(Section):
-    """Something by its ``type``; further keys are its constructor's."""
+    """Something by its ``type``; other keys are its constructor's."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: Text = key("The name it is registered by.", ...)
+    type: Text = key("Its name in the registry.", ...)
 
 
 class Network(Named):
-    """A network of BasicSR's registry; further keys are its arguments."""
+    """A network of BasicSR's registry; other keys are its arguments."""
 
-    type: Text = key("The network: KTDN, or another one that is registered.", ...)
+    type: Text = key("The network: KTDN, or another registered one.", ...)
     pretrained: bool | Text | None = key(
-        "Pretrained weights of the encoder: true downloads them, a path takes a file.",
+        "Pretrained weights of the encoder: true downloads them, a path loads a file.",
         wanted="true, false or a path",
     )
 
 
 class Scheduler(Named):
-    """A schedule of the learning rate; further keys are its arguments."""
+    """A schedule of the learning rate; other keys are its arguments."""
 
     type: Text = key("CosineAnnealingRestartLR or MultiStepLR.", ...)
     periods: list[int] | None = key("Steps of each cosine; together at least total_iter.")
@@ -207,7 +207,7 @@ class Scheduler(Named):
 
 
 class Optimizer(Named):
-    """An optimiser of torch or timm; further keys are its arguments."""
+    """An optimiser of torch or timm; other keys are its arguments."""
 
     type: Text = key("Any optimiser of torch (Adam, AdamW, ...) or timm (lion, adan, ...).", ...)
     lr: Positive = key("Learning rate.", ...)
@@ -215,10 +215,10 @@ class Optimizer(Named):
 
 
 class Metric(Named):
-    """A metric of BasicSR's registry; further keys are its arguments."""
+    """A metric of BasicSR's registry; other keys are its arguments."""
 
     type: Text = key("The metric: calculate_psnr, calculate_ssim, ...", ...)
-    crop_border: int | None = key("Width of the border to leave out, in pixels.", ge=0)
+    crop_border: int | None = key("Width of the border to ignore, in pixels.", ge=0)
     better: Literal["higher", "lower"] | None = key("Which values are better.")
 
 
@@ -232,7 +232,7 @@ class Dataset(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Allows datasets of other plugins further keys."""
+        """Allows other keys for datasets of other plugins."""
         schema = super().__get_pydantic_json_schema__(core_schema, handler)
         del schema["additionalProperties"]
         schema["if"] = {"properties": {"type": {"enum": list(KNOWN_DATASETS)}}}
@@ -242,29 +242,31 @@ class Dataset(Section):
     name: str | None = key(
         "Its name in logs and folders; default: the phase.",
         pattern=FOLDER_NAME,
-        wanted="the name of a folder: no slashes, no dot in front, at most 150 characters",
+        wanted="the name of a folder: no slashes, no leading dot, at most 150 characters",
     )
     type: Text = key("The dataset's class: PairedHazeDataset, ClearImageDataset, ...", ...)
     phase: Text | None = key("Filled in: train, val or test.")
     scale: int | None = key("Filled in: the run's scale.")
     dataroot_gt: Text | None = key(
-        "The clear images: a folder, an LMDB, a store, or a dataset as it is unpacked (layout).",
+        "The clear images: a folder, an LMDB, a store, or a dataset as unpacked (layout).",
         of=(*OUR_DATASETS, "PairedImageDataset"),
     )
     dataroot_lq: Text | None = key(
         "The hazy images: a folder or an LMDB.", of=("PairedHazeDataset", *BASICSR_DATASETS)
     )
     dataroot_depth: Text | None = key(
-        "A folder of depth maps, brighter where it is farther, of equal names.", of=SYNTHETIC
+        "A folder of depth maps with the images' names, brighter where farther.", of=SYNTHETIC
     )
     layout: Literal[tuple(LAYOUTS)] | None = key(  # type: ignore[valid-type]
-        "How the dataset in dataroot_gt is unpacked.",
+        "How the dataset in dataroot_gt is laid out.",
         of=OUR_DATASETS,
         wanted=f"one of {', '.join(LAYOUTS)}",
     )
-    split: Text | None = key("The split of the layout, named with every figure.", of=OUR_DATASETS)
+    split: Text | None = key(
+        "The split of the layout, reported with every metric.", of=OUR_DATASETS
+    )
     allow_incomplete: bool = key(
-        "Accept a copy of the layout that lacks images, and name what is missing.",
+        "Accept an incomplete copy of the layout, and report what is missing.",
         False,
         of=OUR_DATASETS,
     )
@@ -279,16 +281,14 @@ class Dataset(Section):
     color: Text | None = key("y for luminance only; KTDN needs RGB.", of=BASICSR_DATASETS)
     mean: list[float] | None = key("Channel means to subtract.", of=BASICSR_DATASETS)
     std: list[float] | None = key("Channel standard deviations to divide by.", of=BASICSR_DATASETS)
-    haze: dict[str, Any] | None = key(
-        "Ranges from which the haze of each image is drawn.", of=SYNTHETIC
-    )
+    haze: dict[str, Any] | None = key("Ranges from which each image's haze is drawn.", of=SYNTHETIC)
     degradation: dict[str, Any] | None = key(
         "Other kinds of haze, and camera degradations.", of=SYNTHETIC
     )
     gt_size: int | None = key("Height and width of the crops, in pixels.", ge=1, le=2**14)
     use_hflip: bool = key("Flip crops horizontally at random.", True, training=True)
     use_rot: bool = key("Flip crops vertically and transpose them at random.", True, training=True)
-    use_scale: list[float] | None = key("Random scaling, [from, to].", of=OUR_DATASETS)
+    use_scale: list[float] | None = key("Random scaling, [min, max].", of=OUR_DATASETS)
     color_jitter: dict[str, Any] | None = key(
         "Random brightness, contrast, saturation and hue.", of=OUR_DATASETS
     )
@@ -297,7 +297,11 @@ class Dataset(Section):
         "Data-loading processes per GPU.", 4, training=True, ge=0, le=1024
     )
     dataset_enlarge_ratio: int = key(
-        "Passes over the images that count as one epoch.", 1, training=True, ge=1, le=10**6
+        "Passes over the images that count as one epoch.",
+        1,
+        training=True,
+        ge=1,
+        le=10**6,
     )
     pin_memory: bool = key("Copy batches to the GPU from pinned memory.", False, training=True)
     persistent_workers: bool = key(
@@ -307,18 +311,18 @@ class Dataset(Section):
         "In BasicSR's own loop: shuffle; ours always does.", True, training=True
     )
     prefetch_mode: Literal["cuda"] | None = key(
-        "cuda copies a batch to the GPU while the one before is worked on.",
-        wanted="cuda, or left out: workers read ahead anyway, and the other mode waits for ever "
+        "cuda copies the next batch to the GPU during the current step.",
+        wanted="cuda, or omitted: workers prefetch anyway, and the other mode hangs "
         "when a file cannot be read",
     )
     on_error: Literal["raise", "skip"] = key(
-        "An image that cannot be read: raise stops, skip takes the next one.",
+        "What to do with an unreadable image: raise stops, skip uses the next one.",
         "raise",
         of=KNOWN_DATASETS,
         training=True,
     )
     skip_at_most: float = key(
-        "Share of the images that on_error: skip may leave out.",
+        "Share of the images that on_error: skip may skip.",
         AT_MOST,
         of=KNOWN_DATASETS,
         training=True,
@@ -340,10 +344,10 @@ class Paths(Section):
         "Require that the checkpoint's weights match the network exactly.", True
     )
     strict_load_t: bool = key("The same for the teacher.", True)
-    param_key_g: Text | None = key("Which weights of it: params_ema (averaged) or params.")
-    param_key_t: Text = key("Which weights of it: params_ema (averaged) or params.", "params_ema")
+    param_key_g: Text | None = key("Which of its weights: params_ema (averaged) or params.")
+    param_key_t: Text = key("Which of its weights: params_ema (averaged) or params.", "params_ema")
     resume_state: Text | None = key("A training state to resume from; see also --auto_resume.")
-    ignore_resume_networks: list[Text] | None = key("Networks that resume_state does not replace.")
+    ignore_resume_networks: list[Text] | None = key("Networks that resume_state does not load.")
     experiments_root: Text | None = key("The training's folder; default: experiments/NAME.")
     results_root: Text | None = key("The results' folder; default: results/NAME.")
 
@@ -384,8 +388,12 @@ class Train(Section):
     transfer_opt: Named | None = key(
         "Loss on the teacher's features: {type: KnowledgeTransferLoss}.", of=STUDENT
     )
-    features_g: dict[str, str] | None = key("The student's modules that give features.", **MODULES)
-    features_t: dict[str, str] | None = key("The teacher's modules that give features.", **MODULES)
+    features_g: dict[str, str] | None = key(
+        "The student's modules whose outputs are compared.", **MODULES
+    )
+    features_t: dict[str, str] | None = key(
+        "The teacher's modules whose outputs are compared.", **MODULES
+    )
     teacher_min_psnr: Positive | None = key(
         "PSNR (dB) that the teacher's reconstruction must reach before training.", of=STUDENT
     )
@@ -399,11 +407,16 @@ class Train(Section):
     )
     compile: bool = key("Compile the networks with torch.compile.", False, of=STEP_MODELS)
     grad_accum_steps: int = key(
-        "Batches whose gradients are added up for one step.", 1, of=STEP_MODELS, ge=1, le=2**16
+        "Number of parts of a batch whose gradients are accumulated.",
+        1,
+        of=STEP_MODELS,
+        ge=1,
+        le=2**16,
     )
     clip_grad: Positive | None = key("Clip the gradient to this norm.", of=STEP_MODELS)
     freeze_bn: bool | Annotated[int, Field(ge=0)] = key(
-        "The step after which batch norm's statistics stay; true: from the start; false: never.",
+        "The step after which batch norm statistics are frozen; true: from the start; false: "
+        "never.",
         _frozen_after,
         of=STEP_MODELS,
         wanted="true, false, or the iteration after which batch statistics are frozen",
@@ -424,9 +437,9 @@ class Val(Section):
         "Suffix of the saved images' names; default: the run's name.",
         "",
         pattern=f"^$|{FOLDER_NAME}",
-        wanted="a text without slashes (it ends the results' names)",
+        wanted="a string without slashes (the suffix of the results' names)",
     )
-    metrics: dict[str, Metric] | None = key("Metrics, by names of your choice.")
+    metrics: dict[str, Metric] | None = key("Metrics, under names of your choice.")
     best_metric: Text | None = key(
         "The metric that decides which network is net_g_best.pth; default: the first."
     )
@@ -436,7 +449,7 @@ class Val(Section):
 class Wandb(Section):
     """Weights & Biases."""
 
-    project: Text | None = key("The project; without one it is off.")
+    project: Text | None = key("The project; omitted: off.")
     resume_id: Text | None = key("The run to resume.")
 
 
@@ -454,8 +467,8 @@ class Distributed(Section):
     """Several processes that train together."""
 
     backend: Text | None = key("In BasicSR's own loop: nccl or gloo; ours chooses by device.")
-    port: int | None = key("The port at which processes meet under Slurm.", ge=1, lt=2**16)
-    timeout: Positive = key("Seconds that a process waits for the others.", TIMEOUT)
+    port: int | None = key("The rendezvous port under Slurm.", ge=1, lt=2**16)
+    timeout: Positive = key("Seconds that a process waits for the other ranks.", TIMEOUT)
 
 
 class OptionsFile(Section):
@@ -469,7 +482,7 @@ class OptionsFile(Section):
         "The run's name, and its folder's: experiments/NAME, results/NAME.",
         ...,
         pattern=FOLDER_NAME,
-        wanted="the name of a folder: no slashes, no dot in front, at most 150 characters",
+        wanted="the name of a folder: no slashes, no leading dot, at most 150 characters",
     )
     model_type: Text = key("The training stage: KTDNModel, KTDNTeacherModel, SRModel, ...", ...)
     scale: int = key("Output size relative to the input; 1 for dehazing.", 1, ge=1, le=64)
@@ -480,7 +493,7 @@ class OptionsFile(Section):
         "Random seed; default: a different one for each run.", ge=0, lt=2**32 - 10_000
     )
     find_unused_parameters: bool = key(
-        "For distributed training of networks whose weights are not all used.", False
+        "For distributed training of networks with unused weights.", False
     )
     datasets: Annotated[dict[str, Dataset], BeforeValidator(_without_empty)] = key(
         "Images by phase: train, val, val_2, test, ...", ...
@@ -488,7 +501,7 @@ class OptionsFile(Section):
     network_g: Network = key("The network that is trained or tested.", ...)
     network_t: Network | None = key("The teacher; default: the same as network_g.")
     path: Paths = key("Checkpoints to load, and folders to write to.", Paths)
-    train: Train | None = key("How to train; a test needs none.")
+    train: Train | None = key("How to train; not needed for tests.")
     val: Val | None = key("When and how to validate.")
     logger: Logger = key("What is logged and saved when.", Logger)
     dist_params: Distributed = key("Training in several processes.", Distributed)

@@ -67,10 +67,10 @@ def _network(path: Path, version: tuple[int, int]) -> KTDN:
 
 
 class KTDNDehaze:
-    """The node "Dehaze (KTDN)": whole images, of any size, within the memory that is there."""
+    """The node "Dehaze (KTDN)": whole images, of any size, within the available memory."""
 
     CATEGORY = "image/restoration"
-    DESCRIPTION = "Removes haze by a trained KTDN. Large images are worked on in stripes, exactly."
+    DESCRIPTION = "Removes haze with a trained KTDN. Large images are processed in exact stripes."
     FUNCTION = "dehaze"
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
@@ -83,17 +83,17 @@ class KTDNDehaze:
             "min": 0.0,
             "max": 1024.0,
             "step": 0.01,
-            "tooltip": "most memory that ComfyUI may hold meanwhile, in GB: on a GPU its tensors, "
-            "on a CPU the whole process; 0: what is free",
+            "tooltip": "memory limit for ComfyUI in GB: on a GPU for its tensors, "
+            "on a CPU for the whole process; 0: all that is free",
         }
         strength = {
             "default": 1.0,
             "min": 0.0,
             "max": STRONGEST,
             "step": 0.05,
-            "tooltip": "how much of the network's change is applied: 0.7 leaves some of the haze",
+            "tooltip": "how much of the haze to remove: 0.7 leaves some, 1 is the full change",
         }
-        text = "one that comes with ktdn-plugin, or one in models/ktdn or models/upscale_models"
+        text = "one shipped with ktdn-plugin, or one in models/ktdn or models/upscale_models"
         return {
             "required": {
                 "image": ("IMAGE",),
@@ -142,7 +142,8 @@ class KTDNDehaze:
             The images, of the same shape.
 
         Raises:
-            KTDNError: If there is no such checkpoint, it is no KTDN's, or the memory is too little.
+            KTDNError: If there is no such checkpoint, it is not a KTDN's, or the memory is too
+                little.
         """
         import torch
         from comfy import model_management, utils
@@ -152,10 +153,10 @@ class KTDNDehaze:
         if path is None:
             raise KTDNError(
                 f"{checkpoint}: no such checkpoint in models/{' or models/'.join(FOLDERS)}; put it "
-                "there, and reload the page"
+                "there and reload the page"
             )
         if image.ndim != 4 or image.shape[-1] not in (3, 4):
-            raise KTDNError(f"IMAGE: (n, h, w, 3) is wanted, this one is {tuple(image.shape)}")
+            raise KTDNError(f"IMAGE: expected (n, h, w, 3), got {tuple(image.shape)}")
         place = model_management.get_torch_device() if device == "auto" else torch.device(device)
         limit = round(max_memory * GB) or None
         # Other networks wait outside of the device; ComfyUI brings them back when they are due.

@@ -88,8 +88,9 @@ def fit_model(model: Any, checkpoint: Checkpoint, *, resumes: bool) -> dict[str,
     if resumes:
         problem = compare_keys(wanted, own) if isinstance(own, Mapping) else "no state_dict"
         raise KTDNError(
-            f"{source}: the training of another model than this {type(model).__name__}: {problem}; "
-            "resume one of its own, or start from these weights by load_from alone"
+            f"{source}: the training of a different model than this {type(model).__name__}: "
+            f"{problem}; "
+            "resume one of its own, or start from these weights with load_from alone"
         )
     weights = {f"{prefix}{key}": value for key, value in fit_weights(part, checkpoint).items()}
     if prefix:
@@ -99,5 +100,5 @@ def fit_model(model: Any, checkpoint: Checkpoint, *, resumes: bool) -> dict[str,
     problem = compare_keys(wanted, weights)
     if problem:
         name = type(model).__name__
-        raise KTDNError(f"{source}: the checkpoint of another model than this {name}: {problem}")
+        raise KTDNError(f"{source}: a checkpoint of a different model than this {name}: {problem}")
     return weights

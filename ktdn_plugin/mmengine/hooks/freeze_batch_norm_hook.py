@@ -24,7 +24,7 @@ class FreezeBatchNormHook(Hook):
         after: Iterations that are trained before; 0 freezes from the start.
 
     Raises:
-        KTDNError: If that is no whole number.
+        KTDNError: If that is not a complete number.
     """
 
     def __init__(self, after: int) -> None:
@@ -33,7 +33,7 @@ class FreezeBatchNormHook(Hook):
         self.after = after
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Freezes, each time anew: loops set the whole model to train before an iteration."""
+        """Freezes again each time: loops set the whole model to train before an iteration."""
         if runner.iter >= self.after:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
             freeze(batch_norms(model))

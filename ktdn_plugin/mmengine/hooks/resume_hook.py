@@ -19,9 +19,9 @@ from ktdn_plugin.training.resuming import compare_rates, schedule_changes, sched
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Goes on by the config's schedule where it is another one than the checkpoint's.
+    """Continues with the config's schedule where it is another one than the checkpoint's.
 
-    mmengine takes the checkpoint's without a word: a cosine that was 3 iterations long would stay
+    mmengine takes the checkpoint's silently: a cosine that was 3 iterations long would stay
     at its end. The learning rates that schedules begin with are the checkpoint's, as on BasicSR's
     side. ``ktdn mmengine train --resume`` and ``build_runner`` add this hook by themselves.
     """
@@ -59,7 +59,7 @@ class ResumeHook(Hook):
             reason = "param_scheduler"
         if reason:
             raise KTDNError(
-                f"{runner._load_from}: the state of a training with another optimizer or scheduler "
+                f"{runner._load_from}: the state of a run with a different optimizer or scheduler "
                 f"({reason}); change them back, or start from its weights by load_from without "
                 "--resume"
             )
@@ -70,7 +70,7 @@ class ResumeHook(Hook):
         changed = False
         for state, saved in zip(self._states, self._saved, strict=False):
             for key, change in schedule_changes(schedule_plan(state), saved):
-                warn(f"Resuming with another param_scheduler.{key}: {change}")
+                warn(f"Resuming with a different param_scheduler.{key}: {change}")
                 changed = True
         rates, before = (
             [one["base_values"] for one in states] for states in (self._states, self._saved)

@@ -20,7 +20,7 @@ from ktdn_plugin.mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
-    """Measures how well the teacher gives back the validation's clear images, before training.
+    """Measures how well the teacher reconstructs the validation's clear images, before training.
 
     A resumed training's teacher was measured when it began.
 
@@ -29,8 +29,13 @@ class TeacherCheckHook(Hook):
             stops. None only measures and logs.
 
     Raises:
-        KTDNError: If that is no number.
+        KTDNError: If that is not a number.
     """
+
+    NO_IMAGES = (
+        "TeacherCheckHook: there is no val_dataloader with clear images to measure the teacher on; "
+        "name one, or leave the hook out"
+    )
 
     def __init__(self, min_psnr: float | None = None) -> None:
         if isinstance(min_psnr, bool) or not isinstance(min_psnr, (int, float, type(None))):
@@ -48,10 +53,7 @@ class TeacherCheckHook(Hook):
         if runner.iter > 0 or getattr(model, "teacher", None) is None:
             return
         if runner.val_loop is None:
-            raise KTDNError(
-                "TeacherCheckHook: there is no val_dataloader with clear images to measure the "
-                "teacher on; name one, or leave the hook out"
-            )
+            raise KTDNError(self.NO_IMAGES)
         network = model.load_teacher_network().to(get_device())
         values = []
         shown = runner.rank == 0 and sys.stderr.isatty()
@@ -70,7 +72,7 @@ class TeacherCheckHook(Hook):
         runner.logger.info(f"The teacher reconstructs the validation set at {mean[0]:.2f} dB.")
         if self.min_psnr is not None and not mean[0] >= self.min_psnr:
             raise KTDNError(
-                f"teacher_checkpoint: this teacher does not reconstruct: {mean[0]:.2f} dB, less "
-                f"than TeacherCheckHook's min_psnr: {self.min_psnr}; train it longer, or look "
-                "whether it is the right checkpoint"
+                f"teacher_checkpoint: this teacher reconstructs poorly: {mean[0]:.2f} dB, less "
+                f"than TeacherCheckHook's min_psnr: {self.min_psnr}; train it longer, or check "
+                "that it is the right checkpoint"
             )

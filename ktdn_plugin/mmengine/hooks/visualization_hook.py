@@ -15,7 +15,7 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.metrics import SSIM_WINDOW, measure, to_rgb8
 from ktdn_plugin.mmengine.registry import HOOKS
 from ktdn_plugin.photos import write_rgb
-from ktdn_plugin.pictures import comparison_sheet
+from ktdn_plugin.sheets import comparison_sheet
 
 
 @HOOKS.register_module()

@@ -1,18 +1,18 @@
-# NH-HAZE as it is unpacked. PNGs take their time to decode: a store is a hundred times as fast.
-# Make one of each split by 'ktdn prepare', and name it as dataroot_gt; the rest may stay.
-# Other datasets: layout='o-haze', 'dense-haze', ... (see README). Your own: folders of equal
+# NH-HAZE as unpacked. PNGs are slow to decode: a store is a hundred times as fast.
+# Create one per split with 'ktdn prepare' and set dataroot_gt to it; the rest may stay.
+# Other datasets: layout='o-haze', 'dense-haze', ... (see README). Your own: folders with equal file
 # names, dataroot_gt='.../clear', dataroot_lq='.../hazy', and no layout.
 train_set = dict(
     type="PairedHazeDataset",
     dataroot_gt="datasets/NH-HAZE",
     layout="nh-haze",
-    split="challenge-train",  # goes with every figure; those of other splits do not compare
+    split="challenge-train",  # reported with every metric; splits do not compare
     gt_size=256,  # crop
     use_hflip=True,
     use_rot=True,  # upside down and transposed: with use_hflip, all quarter turns
-    use_scale=(1.0, 1.0),  # random enlargement, from .. to
+    use_scale=(1.0, 1.0),  # random scale, min and max
     color_jitter=None,  # dict(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02)
-    on_error="raise",  # 'skip': leave unreadable images out, as long as they are few
+    on_error="raise",  # 'skip': skip unreadable images, as long as they are few
 )
 val_set = dict(
     type="PairedHazeDataset",
@@ -48,6 +48,6 @@ test_dataloader = dict(
     dataset=test_set,
 )
 
-# On RGB, full resolution, no border cut off.
+# On RGB, full resolution, no border cropped.
 val_evaluator = [dict(type="PSNR"), dict(type="SSIM")]
 test_evaluator = val_evaluator

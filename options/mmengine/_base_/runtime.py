@@ -1,4 +1,4 @@
-# What all runs share: hooks, checkpoints, logs.
+# Shared by all runs: hooks, checkpoints, logs.
 default_scope = "ktdn_plugin"  # short names are ours first, then mmengine's
 
 default_hooks = dict(
@@ -35,8 +35,8 @@ log_level = "INFO"
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl", timeout=1800),  # without GPUs gloo is taken by itself
+    dist_cfg=dict(backend="nccl", timeout=1800),  # without GPUs gloo is used
 )
 randomness = dict(seed=0)  # order, augmentation, initial weights
 load_from = None  # a checkpoint to start from
-resume = False  # True goes on with load_from; --resume with the newest of the work directory
+resume = False  # True resumes load_from; --resume the newest in the work directory

@@ -101,15 +101,15 @@ PROBLEMS: dict[str, tuple[list[str], str]] = {
     ),
     "two clear ones": (
         ["hazy/1_hazy.png", "clear/1_GT.png", "clear/1_clean.png"],
-        " may both be the clear image of ",
+        " could both be the clear image of ",
     ),
     "two hazy ones": (
         ["hazy/1.png", "hazy/1_hazy.png", "clear/1_GT.png"],
-        " may both be the hazy image of ",
+        " could both be the hazy image of ",
     ),
     "two folders of clear ones": (
         ["hazy/1.png", "gt/1.png", "clear/1.png"],
-        "'clear' and 'gt' may both hold clear images; say which: --gt",
+        "'clear' and 'gt' could both hold the clear images; say which: --gt",
     ),
     "no folder of clear ones": (
         ["hazy/1.png", "other/1.png"],
@@ -258,7 +258,7 @@ def test_one_folder_of_clear_images_for_both_sides(root: Path) -> None:
         lambda: by_bench(root, root),
         lambda: by_prepare(root, hazy=root, clear=root),
     ):
-        with pytest.raises(KTDNError, match=r"neither folders nor names tell which are which"):
+        with pytest.raises(KTDNError, match=r"neither folders nor names tell which is which"):
             finder()
 
 
@@ -277,7 +277,9 @@ def test_lmdbs(layout: str, root: Path) -> None:
         assert finder(place, split=None) == finder(clear, dataroot_lq=hazy) == wanted
     found = photographs_of_flags(None, place).photographs
     assert {(name, name) for name in found} == wanted
-    with pytest.raises(KTDNError, match=r"hazy images, whose clear ones lie beside; name .*lmdbs"):
+    with pytest.raises(
+        KTDNError, match=r"hazy images, whose clear ones are beside it; give .*lmdbs"
+    ):
         open_scenes(hazy)
 
 
@@ -297,7 +299,7 @@ def test_a_store_is_ground_truth_of_the_folder_it_was_made_from(root: Path) -> N
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_what_is_wrong_is_said_alike(problem: str, root: Path) -> None:
+def test_what_is_wrong_is_reported_alike(problem: str, root: Path) -> None:
     files, words = PROBLEMS[problem]
     write(root, files)
     for finder in (*FINDERS.values(), by_prepare):
@@ -313,7 +315,9 @@ def test_sets_that_lie_in_several_folders(root: Path) -> None:
         if finder is by_check:  # which checks each as a set of its own
             assert [len(found.pairs) for found in open_sets([root], None, ())] == [1, 1]
             continue
-        with pytest.raises(KTDNError, match=r"hazy images lie deeper, in .*a and .*b; name one of"):
+        with pytest.raises(
+            KTDNError, match=r"hazy images are in subfolders, .*a and .*b; give one of"
+        ):
             finder(root)
 
 

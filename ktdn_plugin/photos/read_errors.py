@@ -14,8 +14,8 @@ _SAMPLES = {1: "integers", 2: "signed integers", 3: "floating-point numbers"}  #
 _AGAIN = "copy or download it again, or remove it"
 
 
-def reason_of(content: bytes, error: Exception) -> str:
-    """Returns why a file's content cannot be read, as what follows the file's name in a message.
+def read_failure_reason(content: bytes, error: Exception) -> str:
+    """Says why a file cannot be read, as the part of a message after its name.
 
     Args:
         content: The file.
@@ -33,7 +33,7 @@ def reason_of(content: bytes, error: Exception) -> str:
     if kind == "TIFF" and (found := _tiff_oddity(content)):
         return found
     if "nsupported" in str(error) or isinstance(error, NotImplementedError):
-        return f"a {kind} of a kind that is not read ({error}); {cure_of(kind)}"
+        return f"an unsupported variant of {kind} ({error}); {cure_of(kind)}"
     return f"not a readable image, but a truncated or damaged {kind}; {_AGAIN}"
 
 
@@ -42,7 +42,7 @@ def depth_error(bits: Collection[int], formats: Iterable[int] = ()) -> str | Non
 
     Args:
         bits: The bits of each channel.
-        formats: A TIFF's formats of samples, by their numbers; unsigned integers where absent.
+        formats: A TIFF's formats of samples, by their numbers; unsigned integers by default.
 
     Returns:
         What follows the file's name in a message; None where the samples can be read.
@@ -52,10 +52,7 @@ def depth_error(bits: Collection[int], formats: Iterable[int] = ()) -> str | Non
         return None
     what = _SAMPLES.get(odd[0], "numbers") if odd else _SAMPLES[1]
     depths = " and ".join(map(str, sorted(set(bits))))
-    return (
-        f"holds {what} of {depths} bit; unsigned ones of 8 or 16 bit can be read: convert it to "
-        "those"
-    )
+    return f"holds {what} of {depths} bit; only unsigned 8 or 16 bit is supported: convert it"
 
 
 def _tiff_oddity(content: bytes) -> str | None:
@@ -66,8 +63,8 @@ def _tiff_oddity(content: bytes) -> str | None:
             page: Any = file.pages[0]
             if page.samplesperpixel > 4:
                 return (
-                    f"has {page.samplesperpixel} bands of {page.bitspersample} bit; save it with "
-                    "RGB, or RGB and alpha"
+                    f"has {page.samplesperpixel} bands of {page.bitspersample} bit; save it as "
+                    "RGB or RGBA"
                 )
             bits, samples, compression = page.bitspersample, page.sampleformat, page.compression
     # What it raises about damaged files is of many kinds.
@@ -78,5 +75,7 @@ def _tiff_oddity(content: bytes) -> str | None:
     found = depth_error(depths, formats) if depths else None
     if found is None and int(compression) not in TiffImagePlugin.COMPRESSION_INFO:
         name = getattr(compression, "name", compression)
-        return f"a TIFF compressed by {name}, which is not read; save it compressed by ZIP"
+        return (
+            f"a TIFF with {name} compression, which is not supported; save it with ZIP compression"
+        )
     return found

@@ -30,7 +30,7 @@ class BasicSRFlags:
 
 
 def train(flags: BasicSRFlags) -> None:
-    """Train a network as an options file says.
+    """Train a network from an options file.
 
     --debug is BasicSR's debug run as well, which logs, saves and validates
     every few iterations.

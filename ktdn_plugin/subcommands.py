@@ -1,4 +1,4 @@
-"""Runs ``ktdn``'s own commands as a person would, each in a process of its own."""
+"""Runs ``ktdn``'s own commands as a user would, each in its own process."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _LAUNCHERS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
 _LAUNCHERS |= {"SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
 
 
-def run_own_command(words: Sequence[str], folder: Path | None = None) -> None:
-    """Prints a command, and runs it; what it prints is seen.
+def run_subcommand(words: Sequence[str], folder: Path | None = None) -> None:
+    """Prints a command and runs it, showing its output.
 
     Args:
         words: The words after ``ktdn``.
         folder: The folder to run it in; by default this one.
 
     Raises:
-        KTDNError: If it fails. Why, it has printed.
+        KTDNError: If it fails. It has printed why.
     """
     line = shlex.join(["ktdn", *words])
     print_lines(f"$ cd {shlex.quote(str(folder))} && {line}" if folder else f"$ {line}")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin import pictures
-from ktdn_plugin.pictures import comparison_sheet
+from ktdn_plugin import sheets
+from ktdn_plugin.sheets import comparison_sheet
 
 RED, GREEN, BLUE = (230, 10, 10), (10, 230, 10), (10, 10, 230)
 
@@ -45,15 +45,15 @@ def test_header_above_and_captions_below_each_image() -> None:
 
 
 def test_text_is_smooth() -> None:
-    sheet = comparison_sheet([[(plain(pictures.PAPER), "hazy")]], ["hazy"])
+    sheet = comparison_sheet([[(plain(sheets.PAPER), "hazy")]], ["hazy"])
     assert len(np.unique(sheet)) > 10
 
 
 def test_margins_are_neutral_and_empty() -> None:
     sheet = comparison_sheet([[(plain(RED), "a" * 200)], [(plain(BLUE, 5, 3), "b")]], ["c" * 200])
-    gap = pictures.GAP
+    gap = sheets.GAP
     for edge in (sheet[:gap], sheet[-gap:], sheet[:, :gap], sheet[:, -gap:]):
-        assert (edge == pictures.PAPER).all()
+        assert (edge == sheets.PAPER).all()
 
 
 def test_large_images_shrink_to_the_cell_and_keep_their_shape() -> None:
@@ -89,7 +89,7 @@ def test_caption_wider_than_its_image_widens_the_column() -> None:
 
 def test_endless_caption_is_cut_to_the_cell() -> None:
     sheet = comparison_sheet([[(plain(RED), "w" * 500)]], ["hazy"], max_cell_width=250)
-    assert sheet.shape[1] <= 250 + 2 * pictures.GAP
+    assert sheet.shape[1] <= 250 + 2 * sheets.GAP
 
 
 def test_unusual_captions_are_drawn() -> None:
@@ -104,7 +104,7 @@ def test_unusual_captions_are_drawn() -> None:
 def test_any_image_sizes_fit(sizes: list[tuple[int, int]], cell: int) -> None:
     row = [(plain(RED, *size), "caption") for size in sizes]
     sheet = comparison_sheet([row], "ab", max_cell_width=cell)
-    assert sheet.shape[1] <= 2 * cell + 3 * pictures.GAP
+    assert sheet.shape[1] <= 2 * cell + 3 * sheets.GAP
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from helpers import write_png
 COMMANDS = """
 from pathlib import Path
 from ktdn_plugin.cli import main
-from ktdn_plugin.data.configured import configure_paired
+from ktdn_plugin.data.options import configure_paired
 from ktdn_plugin.dehaze import dehaze_all
 main(["prepare", "prepared", "store"])
 main(["check-data", "checked"])  # refused: hazy and clear are too much alike
@@ -37,9 +37,9 @@ def test_every_command_says_what_of_a_folder_it_leaves_out(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    left_out = [line for line in done.stderr.splitlines() if "left out" in line]
-    assert left_out == [
-        f"{Path(folder, 'hazy')}: left out, since they cannot be read: 2 HEIC, 1 GIF; save them as "
+    skipped = [line for line in done.stderr.splitlines() if "skipped, since" in line]
+    assert skipped == [
+        f"{Path(folder, 'hazy')}: skipped, since they cannot be read: 2 HEIC, 1 GIF; save them as "
         "PNG, JPEG, WebP or TIFF first"
         for folder in ("prepared", "checked", "trained", "dehazed")
     ]

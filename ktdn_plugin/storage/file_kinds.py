@@ -1,4 +1,4 @@
-"""What a file is that is given for a checkpoint and is none, and what to do with it."""
+"""What a file is that is not a checkpoint, and what to do with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 
 
 def check_regular(path: Path) -> int:
-    """Checks that a file is there, and is one that ends.
+    """Checks that a regular file is there.
 
     Returns:
         Its size in bytes.
@@ -41,7 +41,7 @@ def check_regular(path: Path) -> int:
     if stat.S_ISDIR(found.st_mode):
         raise KTDNError(f"{path}: no such checkpoint file (it is a folder)")
     if not stat.S_ISREG(found.st_mode):
-        raise KTDNError(f"{path}: a pipe or a device, no checkpoint file; copy it into a file")
+        raise KTDNError(f"{path}: a pipe or a device, not a checkpoint file; copy it into a file")
     return found.st_size
 
 
@@ -54,7 +54,7 @@ def _beside(path: Path) -> list[str]:
 
 
 def describe(path: Path) -> str:
-    """Returns a text that says what a file is that begins like no checkpoint.
+    """Describes a file that does not start like a checkpoint.
 
     Returns:
         What to print behind the file's name.
@@ -64,8 +64,8 @@ def describe(path: Path) -> str:
         text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         if start.startswith(b"version https://git-lfs"):
             return (
-                "not a checkpoint file but the pointer that git-lfs puts in its place; fetch the "
-                "file itself by 'git lfs pull', or download it from the repository's page"
+                "not a checkpoint file but a git-lfs pointer; fetch the "
+                "file itself with 'git lfs pull', or download it from the repository's page"
             )
         if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
             return (
@@ -83,7 +83,7 @@ def describe(path: Path) -> str:
 
 
 def describe_archive(names: Iterable[str]) -> str:
-    """Returns a text that says what a zip archive is that torch has not written.
+    """Describes a zip archive that torch did not write.
 
     Args:
         names: Of the files in it.
@@ -91,12 +91,12 @@ def describe_archive(names: Iterable[str]) -> str:
     inside = [name for name in names if name.lower().endswith(_SUFFIXES)]
     if inside:
         shown = ", ".join(inside[:3])[:200]
-        return f"not a checkpoint file but a zip archive with {shown} in it; unpack it"
+        return f"not a checkpoint file but a zip archive containing {shown}; unpack it"
     return "not a checkpoint file but some other zip archive"
 
 
 def exported_as(path: Path) -> str | None:
-    """Finds out whether a file is a network in a form to run, which is no checkpoint.
+    """Finds out whether a file is a network in a form to run, which is not a checkpoint.
 
     Returns:
         What it is, for a message; None where it is none.
@@ -106,7 +106,7 @@ def exported_as(path: Path) -> str | None:
         return None
     return (
         f"an exported network ({kind}), which runs without this package; give the checkpoint "
-        "that it was made from"
+        "that it was exported from"
     )
 
 

@@ -22,13 +22,13 @@ from ktdn_plugin.basicsr.options.loading import (
 )
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
 from ktdn_plugin.basicsr.run_folder import check_folder
-from ktdn_plugin.errors import explained
+from ktdn_plugin.errors import error_context
 from ktdn_plugin.text_files import LARGEST_YAML, read_text
 from ktdn_plugin.training import distributed
 
 
 def read_options_text(arguments: SimpleNamespace) -> str:
-    """Reads the options' text, once: what a shell composes by ``<(command)`` comes no second time.
+    """Reads the options' text, once: a shell's ``<(command)`` cannot be read twice.
 
     It may also lie in an earlier run's folder, which is renamed later.
 
@@ -38,7 +38,7 @@ def read_options_text(arguments: SimpleNamespace) -> str:
     return read_text(arguments.opt, LARGEST_YAML, may_be_pipe=True)
 
 
-def prepare(
+def start_up(
     arguments: SimpleNamespace, text: str, root: Path, is_train: bool
 ) -> tuple[Options, State | None]:
     """Parses, completes and checks options, joins the other processes, seeds.
@@ -46,7 +46,7 @@ def prepare(
     Nothing has been written when this raises.
 
     Args:
-        arguments: The command's flags, see :mod:`ktdn_plugin.commands.toolbox`.
+        arguments: The command's flags, see :mod:`ktdn_plugin.commands.train`.
         text: The options' text, see :func:`read_options_text`.
         root: The project's root; runs go to ``experiments`` and ``results`` in it.
         is_train: Whether to train or to test.
@@ -69,7 +69,7 @@ def prepare(
     set_folders(opt, root, is_train)
     opt["is_train"] = is_train
     opt["root_path"] = str(root)
-    # A launcher that starts a run again wants it to go on.
+    # A launcher that starts a run again wants it to continue.
     restarted = distributed.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
@@ -82,7 +82,7 @@ def prepare(
     with distributed.fail_on_all_ranks():
         state = find_resume_state(opt) if is_train else None
         skip_needless_downloads(opt)
-        with explained(source):
+        with error_context(source):
             _check(source, opt, state, is_train)
     agree(opt, state)
 

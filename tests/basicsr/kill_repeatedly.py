@@ -1,6 +1,6 @@
 """Kills a training at random moments and starts it again, until it is through.
 
-    python kill_again_and_again.py OPTIONS SEED KILLS
+    python kill_repeatedly.py OPTIONS SEED KILLS
 
 Every attempt is a process of its own that runs the command line; it is forked from one that has
 loaded torch and BasicSR already, so that thirty attempts take a minute. The report, a JSON object,

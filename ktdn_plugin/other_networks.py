@@ -1,4 +1,4 @@
-"""Networks that are not ours, and cannot take an image of just any size."""
+"""Networks that are not ours, and may not accept every image size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ktdn_plugin.errors import KTDNError, is_out_of_memory
 
 
 @contextmanager
-def explaining_sizes(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
-    """Returns the message that a network cannot take an image, as many cannot take any size.
+def size_failures_as_errors(network: nn.Module, images: Tensor, name: str) -> Iterator[None]:
+    """Turns a network's failure on an image into one line: many do not accept every size.
 
     Args:
         network: The network; what goes wrong in one of ours is a defect, and stays as it is.
@@ -31,5 +31,5 @@ def explaining_sizes(network: nn.Module, images: Tensor, name: str) -> Iterator[
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise KTDNError(
             f"{name}: {type(network).__name__} cannot take an image of {width} x {height} pixels "
-            f"({first}); crop the images to sizes that it takes"
+            f"({first}); crop the images to a size that it accepts"
         ) from error

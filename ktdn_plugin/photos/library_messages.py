@@ -1,4 +1,4 @@
-"""Keeping libraries' own lines about odd files off the terminal: ours name the file."""
+"""Suppresses libraries' own messages about odd files: ours name the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _inside = 0
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_library_messages() -> Iterator[None]:
     """Turns off Pillow's warnings and OpenCV's log while any thread is inside."""
     global _inside
     with _lock:

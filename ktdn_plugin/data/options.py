@@ -1,4 +1,4 @@
-"""Datasets out of options, which are named alike on every toolbox's side."""
+"""Builds datasets from their options, which have the same names in both toolboxes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Configured(NamedTuple):
     Attributes:
         dataset: The dataset.
         images: Its images.
-        split: Name of the split that its figures are of, empty where nobody has named it.
+        split: Name of the split that its figures are of, empty where it was not named.
     """
 
     dataset: ClearDataset

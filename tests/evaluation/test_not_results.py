@@ -27,8 +27,8 @@ def test_ground_truth_among_results(scenes, evaluate) -> None:
     assert (code, out) == (1, "")
     assert err == (
         f"error: theirs: {Path('theirs/01_GT.png')} is a copy of the ground truth "
-        f"{Path('val/clear/01_GT.png')}, and {Path('theirs/01.png')} lies beside it; leave results "
-        "alone there\n"
+        f"{Path('val/clear/01_GT.png')}, and {Path('theirs/01.png')} lies beside it; keep only "
+        "results there\n"
     )
     assert not Path("evaluation.csv").exists()
     # A result of the ground truth's name is taken all the same.
@@ -59,7 +59,7 @@ def test_comparison_sheets_are_left_out(scenes, evaluate) -> None:
     assert out.splitlines()[2].split()[:2] == ["theirs", f"{mean:.2f}"]
 
 
-def test_a_device_that_is_none_without_a_checkpoint(scenes, evaluate) -> None:
+def test_an_invalid_device_without_a_checkpoint(scenes, evaluate) -> None:
     code, _, err = evaluate("ours", "--gt", "val", "--device", "nonsense")
     assert (code, err.startswith("error: device 'nonsense' is not one of")) == (1, True)
 

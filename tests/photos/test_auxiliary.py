@@ -11,7 +11,7 @@ from odd_images import RGB, saved
 from PIL import Image
 
 from ktdn_plugin.photos import Photo, read_photo, write_photo
-from ktdn_plugin.photos.companions import without_claims
+from ktdn_plugin.photos.auxiliary import strip_auxiliary_references
 
 SPACES = (
     'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" '
@@ -47,19 +47,19 @@ MOTION = 'cam:MotionPhoto="1" cam:MotionPhotoVersion="1" cam:BurstID="7"'
 FILES = {
     "ultra-hdr": (
         saved(PICTURE, "JPEG", xmp=packet(GAIN, CONTAINER)) + saved(PICTURE.convert("L"), "JPEG"),
-        "left out: its HDR gain map",
+        "dropped: its HDR gain map",
     ),
     "iso-gain-map": (
         saved(PICTURE, "JPEG", extra=segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0\0")),
-        "left out: its HDR gain map",
+        "dropped: its HDR gain map",
     ),
     "motion-photo": (
         saved(PICTURE, "JPEG", xmp=packet(MOTION, CONTAINER)) + VIDEO,
-        "left out: the video of its motion photo",
+        "dropped: the video of its motion photo",
     ),
     "video-alone": (
         saved(PICTURE, "JPEG") + b"MotionPhoto_Data" + VIDEO,
-        "left out: the video of its motion photo",
+        "dropped: the video of its motion photo",
     ),
     "further-xmp": (
         saved(
@@ -68,18 +68,18 @@ FILES = {
             xmp=packet('xmpNote:HasExtendedXMP="0123456789ABCDEF"'),
             extra=segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60)),
         ),
-        "left out: further XMP",
+        "dropped: extended XMP",
     ),
     "two-pictures": (
         saved(PICTURE, "MPO", save_all=True, append_images=[PICTURE, PICTURE]),
-        "left out: 2 further pictures",
+        "dropped: 2 more images",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_they_are_named_and_not_claimed_any_more(tmp_path: Path, name: str, suffix: str) -> None:
+def test_they_are_named_and_no_longer_claimed(tmp_path: Path, name: str, suffix: str) -> None:
     content, note = FILES[name]
     (tmp_path / "x.jpg").write_bytes(content)
     photo = read_photo(tmp_path / "x.jpg")
@@ -96,7 +96,7 @@ def test_they_are_named_and_not_claimed_any_more(tmp_path: Path, name: str, suff
         assert b'cam:BurstID="7"' in written  # which is still true
 
 
-def test_previews_of_a_camera_are_no_further_pictures(tmp_path: Path) -> None:
+def test_previews_of_a_camera_are_not_additional_images(tmp_path: Path) -> None:
     content = FILES["two-pictures"][0]
     undefined, preview = (0x000000).to_bytes(4, "little"), (0x010001).to_bytes(4, "little")
     at = content.index(b"MPF\0")
@@ -112,14 +112,14 @@ def test_previews_of_a_camera_are_no_further_pictures(tmp_path: Path) -> None:
 
 def test_a_packet_without_such_claims_stays_to_the_byte() -> None:
     for whole in (packet('cam:BurstID="1"'), packet('cam:MotionPhoto="0"'), b"no XML <", b""):
-        assert without_claims(whole) == (whole, [])
+        assert strip_auxiliary_references(whole) == (whole, [])
 
 
 def test_a_damaged_packet_or_one_nested_without_end_is_left_out_and_named() -> None:
     deep = b"<a>" * 100_000 + b"</a>" * 100_000
     for part in (b"<broken", packet(GAIN)[:-9], packet(GAIN, deep.decode())):
         whole = part if part.startswith(b"<?") else part + packet(GAIN)
-        found, words = without_claims(whole)
+        found, words = strip_auxiliary_references(whole)
         assert b"hdrgm:Version" not in found
         assert words in (["a damaged XMP packet"], ["its HDR gain map"])
 

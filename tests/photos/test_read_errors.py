@@ -50,21 +50,21 @@ def depths() -> dict[str, bytes]:
 
 
 DEPTHS = {
-    words: (f"x{number}.tif", content, f"holds {words}; unsigned ones of 8 or 16 bit can be read")
+    words: (f"x{number}.tif", content, f"holds {words}; only unsigned 8 or 16 bit is supported")
     for number, (words, content) in enumerate(depths().items())
 }
 UNREAD = {
     "heic": ("x.heic", box(b"heic"), "but an HEIC; save it as PNG, JPEG, WebP or TIFF first"),
     "heif": ("x.jpg", box(b"mif1"), "but an HEIC; save it"),
     "avif": ("x.avif", box(b"avif"), "but an AVIF; save it"),
-    "video": ("x.jpg", box(b"isom"), r"but a video \(MP4\); give it the suffix of a video"),
+    "video": ("x.jpg", box(b"isom"), r"but a video \(MP4\); rename it with a video suffix"),
     "gif": ("x.jpg", saved(PICTURE, "GIF"), "but a GIF; save it as PNG"),
     "jpeg-2000": ("x.jp2", saved(PICTURE, "JPEG2000"), "but a JPEG 2000; save it"),
     "web-page": ("x.png", b"\n<!DOCTYPE html><p>gone</p>", "but a web page; open its address"),
     "lfs": ("x.png", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "raw": ("x.raf", b"FUJIFILMCCD-RAW 0201", r"but a camera raw \(RAF\); develop it to TIFF"),
-    "dng": ("x.dng", tiff(RGB, subfiletype=1), "is a preview, as in a camera's raw files; develop"),
-    "bitfields": ("x.bmp", bitfields(), r"a BMP of a kind that is not read \(Unsupported BMP"),
+    "dng": ("x.dng", tiff(RGB, subfiletype=1), "is a preview, as in camera raw files; develop"),
+    "bitfields": ("x.bmp", bitfields(), r"an unsupported variant of BMP \(Unsupported BMP"),
     "bands": (
         "x.tif",
         tiff(np.zeros((5, 5, 7), np.uint16), planarconfig="contig"),
@@ -77,7 +77,7 @@ UNREAD = {
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_is_not_read_is_named(tmp_path: Path, name: str) -> None:
+def test_unsupported_files_are_reported(tmp_path: Path, name: str) -> None:
     file, content, said = UNREAD[name]
     path = tmp_path / file
     path.write_bytes(content)
@@ -141,8 +141,8 @@ def test_a_png_with_a_long_profile_and_long_texts_is_read_and_written(tmp_path: 
 def test_what_is_too_long_to_be_read_again_is_not_written_and_named(tmp_path: Path) -> None:
     long = Metadata(icc=profile(MOST_TEXT), text={"Notes": "x" * (MOST_TEXT + 1)})
     photo = Photo(RGB, None, long)
-    assert set(not_kept(tmp_path / "x.png", photo)) == {"PNG texts", "so long a colour profile"}
-    assert set(not_kept(tmp_path / "x.jpg", photo)) == {"PNG texts", "so long a colour profile"}
+    assert set(not_kept(tmp_path / "x.png", photo)) == {"PNG texts", "such a long colour profile"}
+    assert set(not_kept(tmp_path / "x.jpg", photo)) == {"PNG texts", "such a long colour profile"}
     for suffix in (".png", ".jpg"):
         write_photo(tmp_path / f"x{suffix}", photo)
         assert read_photo(tmp_path / f"x{suffix}").metadata.icc == b""
@@ -160,7 +160,7 @@ def test_bands_beyond_alpha_are_named(tmp_path: Path) -> None:
     )
     photo = read_photo(path)
     assert np.array_equal(photo.pixels, RGB)
-    assert photo.notes == ["3 of its bands are left out"]
+    assert photo.notes == ["3 of its bands were dropped"]
     for dtype in (np.uint8, np.uint16):  # a single one is kept, whatever it is
         values = np.dstack((RGB, RGB[..., 0])).astype(dtype)
         tifffile.imwrite(path, values, photometric="rgb", extrasamples=[0], metadata=None)

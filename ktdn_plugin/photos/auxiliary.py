@@ -1,6 +1,6 @@
-"""What phones put into a photograph's file beside the picture, which is left out, and said so.
+"""What phones add to a photograph's file: auxiliary data, which is dropped with a note.
 
-Gain maps of HDR, videos of motion photos and further pictures do not fit a dehazed one. Nor must
+HDR gain maps, motion-photo videos and additional images do not match a dehazed image. Nor may
 its metadata go on to say that they are there: some viewers would not show it, or show it wrongly.
 """
 
@@ -21,8 +21,8 @@ _CLAIMS = {
     "http://ns.google.com/photos/1.0/container/": "",
     "http://ns.google.com/photos/1.0/container/item/": "",
     "http://ns.google.com/photos/1.0/depthmap/": "its depth map",
-    "http://ns.google.com/photos/1.0/image/": "its second picture",
-    _NOTE: "further XMP",
+    "http://ns.google.com/photos/1.0/image/": "its second image",
+    _NOTE: "extended XMP",
     _CAMERA: "the video of its motion photo",
 }
 _NAMES = {_NOTE: ("HasExtendedXMP",), _CAMERA: ("MotionPhoto", "MicroVideo")}
@@ -32,8 +32,8 @@ _BRANDS = (b"mp4", b"iso", b"qt  ", b"avc1", b"MSNV", b"3gp")  # of videos
 _PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
 
 
-def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, list[str]]:
-    """Finds what of a file is left out.
+def drop_auxiliary(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, list[str]]:
+    """Lists a file's auxiliary data, and removes references to it from its XMP.
 
     Args:
         image: The opened image.
@@ -43,23 +43,23 @@ def left_out(image: Image.Image, content: bytes, xmp: bytes) -> tuple[bytes, lis
     Returns:
         The packet without what it says of that, and a few words on each.
     """
-    xmp, found = without_claims(xmp)
+    xmp, found = strip_auxiliary_references(xmp)
     if image.format in ("JPEG", "MPO"):
         segments = [bytes(data) for _, data in getattr(image, "applist", ())]
         if any(data.startswith(_EXTENSION) for data in segments):
-            found.append("further XMP")
+            found.append("extended XMP")
         if any(data.startswith(_GAIN_MAP) for data in segments):
             found.append("its HDR gain map")
         if _has_video(content):
             found.append("the video of its motion photo")
         count = _further(image)
         if count and "its HDR gain map" not in found:
-            found.append(f"{count} further picture{'s' if count > 1 else ''}")
+            found.append(f"{count} more image{'s' if count > 1 else ''}")
     return xmp, list(dict.fromkeys(found))
 
 
-def without_claims(xmp: bytes) -> tuple[bytes, list[str]]:
-    """Takes out of an XMP packet what it says of things that are left out.
+def strip_auxiliary_references(xmp: bytes) -> tuple[bytes, list[str]]:
+    """Removes from an XMP packet what refers to dropped auxiliary data.
 
     Returns:
         The packet, empty where it is damaged, and a few words on each.
@@ -98,7 +98,7 @@ def _elements(document: Any) -> Iterator[Any]:
 
 
 def _is_claim(node: Any) -> bool:
-    """Returns whether an element or attribute says that something is there that is left out."""
+    """Returns whether an element or attribute refers to dropped auxiliary data."""
     space = node.namespaceURI
     names = _NAMES.get(space, ("",))
     # A camera says of photographs without a video, too, that they have none.
@@ -107,7 +107,7 @@ def _is_claim(node: Any) -> bool:
 
 
 def _has_video(content: bytes) -> bool:
-    """Returns whether a phone has put a video behind a picture."""
+    """Returns whether a motion photo's video follows the image."""
     if b"MotionPhoto_Data" in content:
         return True
     at = content.find(b"ftyp")  # much quicker than a regular expression
@@ -119,7 +119,7 @@ def _has_video(content: bytes) -> bool:
 
 
 def _further(image: Any) -> int:
-    """Counts an MPO's further pictures; previews of the first are none."""
+    """Counts an MPO's additional images, previews of the first excluded."""
     entries = (getattr(image, "mpinfo", None) or {}).get(0xB002, ())
     kinds = [entry.get("Attribute", {}).get("MPType") for entry in list(entries)[1:]]
     return sum(kind not in _PREVIEWS for kind in kinds)
