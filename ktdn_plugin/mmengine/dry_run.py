@@ -122,6 +122,8 @@ class DryRun(Runner):
 
     def _build_environment(self) -> None:
         cfg = self.cfg
+        with self.part("", {}):
+            str(cfg.pretty_text)  # which a run's log begins with
         self.attempt("randomness", cfg.get("randomness", {"seed": None}), self._seed_generators)
         self.attempt("env_cfg", cfg.get("env_cfg", {}), self._set_up)
         level = cfg.get("log_level", "INFO")

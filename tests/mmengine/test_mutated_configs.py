@@ -97,6 +97,7 @@ def outcome_of(path: Path, seed: int) -> tuple[str, str]:
             lines = check_config(cfg, training=training, warn=lambda line: None)
     except (KTDNError, OSError) as error:
         lines = getattr(error, "lines", [str(error)])
+        # A number of so many digits cannot even be shown, by mmengine neither.
         if "--debug" in str(error) and "(4300 digits)" not in str(error):
             return "error in the check", str(error)
     if lines:
