@@ -87,6 +87,8 @@ class DryRun(Runner):
             self._build_model()
             if training:
                 self._build_training()
+            if self.model is not None:
+                self._build_averages()
 
     def of(self, kind: type[Any]) -> dict[str, Any]:
         """Returns the parts of a kind, by their keys."""
@@ -292,6 +294,8 @@ class DryRun(Runner):
                 )
             if self._train_loop is not None:
                 self._build_schedules()
+
+    def _build_averages(self) -> None:
         for where, hook in self.of(EMAHook).items():
             if type(hook) is EMAHook and not _is_foreign(hook.ema_cfg):
                 with self.part(where, dict(parts_of(self.cfg._cfg_dict))[where]):
