@@ -87,6 +87,8 @@ class DryRun(Runner):
             self._build_model()
             if training:
                 self._build_training()
+            if self.model is not None:
+                self._build_averages()
 
     def of(self, kind: type[Any]) -> dict[str, Any]:
         """Returns the parts of a kind, by their keys."""
@@ -122,6 +124,8 @@ class DryRun(Runner):
 
     def _build_environment(self) -> None:
         cfg = self.cfg
+        with self.part("", {}):
+            str(cfg.pretty_text)  # which a run's log begins with
         self.attempt("randomness", cfg.get("randomness", {"seed": None}), self._seed_generators)
         self.attempt("env_cfg", cfg.get("env_cfg", {}), self._set_up)
         level = cfg.get("log_level", "INFO")
@@ -290,6 +294,8 @@ class DryRun(Runner):
                 )
             if self._train_loop is not None:
                 self._build_schedules()
+
+    def _build_averages(self) -> None:
         for where, hook in self.of(EMAHook).items():
             if type(hook) is EMAHook and not _is_foreign(hook.ema_cfg):
                 with self.part(where, dict(parts_of(self.cfg._cfg_dict))[where]):

@@ -61,11 +61,11 @@ def test_mutations(folder: Path, name: str) -> None:
         if "*a9" in text:
             continue  # a config is a program: it may be larger than any memory
         Path("config.yml").write_text(text, encoding="utf-8", errors="surrogatepass")
-        outcome, line = outcome_of(Path("config.yml"), seed)
+        builds = (outcomes["taken"] + outcomes["built"]) % 5 == 0
+        outcome, line = outcome_of(Path("config.yml"), training=seed % 4 > 0, builds=builds)
         outcomes[outcome] += 1
         assert outcome in ("taken", "built", "refused"), f"seed {seed}: {said}: {line}"
     assert outcomes["refused"]
-    assert outcomes["taken"]
     assert outcomes["built"]
 
 
@@ -86,10 +86,9 @@ def loaded(path: Path, training: bool) -> Config:
     return cfg
 
 
-def outcome_of(path: Path, seed: int) -> tuple[str, str]:
+def outcome_of(path: Path, *, training: bool, builds: bool) -> tuple[str, str]:
     """Does with a config what the command does before the first iteration."""
     lines: list[str] = []
-    training = seed % 4 > 0
     try:
         cfg = loaded(path, training)
         with explaining_parts("config.yml", cfg):
@@ -97,12 +96,13 @@ def outcome_of(path: Path, seed: int) -> tuple[str, str]:
             lines = check_config(cfg, training=training, warn=lambda line: None)
     except (KTDNError, OSError) as error:
         lines = getattr(error, "lines", [str(error)])
+        # A number of so many digits cannot even be shown, by mmengine neither.
         if "--debug" in str(error) and "(4300 digits)" not in str(error):
             return "error in the check", str(error)
     if lines:
         is_plain = all("\n" not in line and ": " in line for line in lines)
         return ("refused" if is_plain else "unreadable"), " | ".join(lines)
-    if seed % 5:
+    if not builds:
         return "taken", ""
     try:
         built = Runner.from_cfg(cfg)
