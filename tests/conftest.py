@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 from helpers import FRESH, write_png
 from preloaded import Command, together
 
-from ktdn_plugin import own_commands
+from ktdn_plugin import subcommands
 
 Runner = Callable[..., subprocess.CompletedProcess]
 
@@ -117,4 +117,4 @@ def preloaded_commands(monkeypatch: pytest.MonkeyPatch) -> None:
         os.write(2, done.stderr.encode())
         return done
 
-    monkeypatch.setattr(own_commands, "subprocess", SimpleNamespace(run=start))
+    monkeypatch.setattr(subcommands, "subprocess", SimpleNamespace(run=start))
