@@ -10,7 +10,8 @@ import platform
 from collections.abc import Mapping
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # as <malloc.h> of glibc has them
-SMALL_BLOCK, SMALLEST_BLOCK = 2**20, 2**17
+BLOCK = 2**20
+"""Larger blocks are separate, and go back whole."""
 _MMAP_MAX = 65536  # glibc's own
 
 
@@ -19,8 +20,7 @@ def keep_freed_memory() -> bool:
 
     Each training step frees what the next one allocates again. By default glibc gives large blocks
     back to the system, which zeroes every page before its next use: about a twelfth of a step. The
-        process
-    holds its peak from then on. Data workers that it forks do so too.
+    process holds its peak from then on. Data workers that it forks do so too.
 
     Returns:
         Whether anything has changed: only glibc, on Linux, has such settings.
@@ -28,56 +28,26 @@ def keep_freed_memory() -> bool:
     return _set_allocator({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})
 
 
-# fmt: off
-_MALLOC_INFO = (
-    "arena", "ordblks", "smblks", "hblks", "hblkhd",
-    "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-)
-# fmt: on
-
-
-class _MallocInfo(ctypes.Structure):
-    """What glibc's ``mallinfo2`` gives, see <malloc.h>."""
-
-    _fields_ = tuple((name, ctypes.c_size_t) for name in _MALLOC_INFO)
-
-
-def return_freed_memory(block: int = SMALL_BLOCK) -> bool:
+def return_freed_memory() -> bool:
     """Lets this process give back at once what it frees, where its memory is bounded.
 
     By default glibc keeps blocks of up to 32 MiB for later, in pieces that may fit nothing: a
     process then holds up to a fifth more than its tensors. Takes a tenth of the time more. What
-    has been freed before is given back now, see :func:`freed_in_pieces`.
-
-    Args:
-        block: Blocks of this many bytes lie apart, and go back whole. Less keeps the memory in
-            fewer pieces, and takes more time.
+    was freed before is given back now.
 
     Returns:
         Whether anything has changed: only glibc, on Linux, has such settings.
     """
     settings = {
-        _M_MMAP_MAX: _MMAP_MAX,  # in case that it was to be kept before
-        _M_MMAP_THRESHOLD: block,
-        _M_TRIM_THRESHOLD: block,
+        _M_MMAP_MAX: _MMAP_MAX,  # in case keep_freed_memory was called before
+        _M_MMAP_THRESHOLD: BLOCK,
+        _M_TRIM_THRESHOLD: BLOCK,
     }
-    if not _set_allocator(settings):
-        return False
-    freed_in_pieces()
-    return True
-
-
-def freed_in_pieces() -> int:
-    """Returns the bytes that were freed between blocks in use, and will be filled again.
-
-    They are given back to the system now, but go on to belong to this process.
-    """
     libc = _find_glibc()
-    if libc is None or not hasattr(libc, "mallinfo2"):  # of glibc 2.33
-        return 0
+    if libc is None or not _set_allocator(settings):
+        return False
     libc.malloc_trim(0)
-    libc.mallinfo2.restype = _MallocInfo
-    return int(libc.mallinfo2().fordblks)
+    return True
 
 
 def _set_allocator(settings: Mapping[int, int]) -> bool:

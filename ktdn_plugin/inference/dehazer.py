@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ktdn_plugin.allocator import SMALLEST_BLOCK, return_freed_memory
+from ktdn_plugin.allocator import return_freed_memory
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.errors import KTDNError, is_out_of_memory
 from ktdn_plugin.inference.base_layer import SMALLEST, replace_base, shrink_images, small_size
@@ -30,7 +30,6 @@ from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
 from ktdn_plugin.inference.planning import Plan, Planner
 from ktdn_plugin.model_zoo.weights import DEFAULT
-from ktdn_plugin.system_memory import peak_resident
 
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 """Runs on a device wait for each other: each is planned for the memory that is free."""
@@ -105,9 +104,7 @@ class Dehazer:
         limit = None if max_memory is None else parse_memory(max_memory)
         self.strength = strength
         if limit is not None and self.device.type == "cpu":
-            # Loading leaves holes between small weights otherwise, which runs would fill.
-            return_freed_memory(SMALLEST_BLOCK)
-        before = peak_resident() or 0
+            return_freed_memory()  # from before the loading, which frees much
         is_file = not isinstance(checkpoint, nn.Module)
         if not is_file and encoder is not None:
             raise KTDNError("encoder: goes with a checkpoint's path; a network has its own")
@@ -132,9 +129,6 @@ class Dehazer:
         if self._base_size == "auto" and not is_affine:
             self._base_size = "off"
         del network  # before the memory is looked at
-        built = peak_resident() or 0
-        # Where the process had held more before, what building took is not known, nor matters.
-        self._built = built if built > before and self.device.type == "cpu" else 0
         self.max_memory = limit
 
     @property
@@ -155,11 +149,7 @@ class Dehazer:
 
     @property
     def max_memory(self) -> int | None:
-        """Most bytes to take, None for what is free; a text such as ``"4GB"`` may be assigned.
-
-        On a CPU, less is needed where there was one from the start: a network that was loaded
-        without one lies in more pieces, which cannot all be given back.
-        """
+        """Most bytes to take, None for what is free; a text such as ``"4GB"`` may be assigned."""
         return self._memory.limit
 
     @max_memory.setter
@@ -319,8 +309,6 @@ class Dehazer:
 
     def _plan(self, planner: Planner, frames: Frames, count: int) -> Plan | None:
         """Plans a run; None where none fits."""
-        if self._memory.limit is not None and self._memory.limit < self._built:
-            return None
         budget = self._budget(frames)
         # Meters on tensors without content work outside of inference mode only.
         with torch.inference_mode(False):
@@ -345,7 +333,7 @@ class Dehazer:
 
     def _total(self, held: int, frames: Frames, peak: int) -> int:
         """Bytes at the peak of a run, as ``max_memory`` counts them."""
-        return int(max(held + self._waiting(frames) + peak, self._built) * _JITTER)
+        return int((held + self._waiting(frames) + peak) * _JITTER)
 
     def _too_little(self, planner: Planner, frames: Frames) -> str:
         with torch.inference_mode(False):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from ktdn_plugin.allocator import freed_in_pieces
 from ktdn_plugin.system_memory import available, peak_resident, resident
 
 SHARE = 0.95
@@ -25,15 +24,13 @@ class Memory:
         self.limit = limit
 
     def held(self) -> int:
-        """Returns the bytes that are held now; on a CPU, what is not needed is given back first."""
+        """Returns the bytes that are held now."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
         if self.device.type == "mps":
             return torch.mps.current_allocated_memory()
-        # Runs fill these pieces besides what they newly allocate.
-        pieces = freed_in_pieces()
         # Where the system does not tell, at least what it was at most.
-        return (resident() or peak_resident() or 0) + pieces
+        return resident() or peak_resident() or 0
 
     def free(self) -> int | None:
         """Returns the bytes that may be taken in addition; None where it is not known."""

@@ -23,7 +23,7 @@ def test_a_limit_may_be_set_and_lifted() -> None:
     one.max_memory = 1000
     with pytest.raises(KTDNError, match=r"110 x 75 pixels do not fit into max memory 1MB in"):
         one(photo())
-    with pytest.raises(KTDNError, match="no size"):
+    with pytest.raises(KTDNError, match="is not a memory size"):
         one.max_memory = "much"
     assert one.max_memory == 1000
     one.max_memory = None
