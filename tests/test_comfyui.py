@@ -194,7 +194,7 @@ def test_what_is_wrong_is_one_line(loaded: ComfyUI) -> None:
         ("gone.pth", _images(), "gone.pth: no such checkpoint in models/ktdn or"),
         ("haze.pth", _images(channels=1), "got (2, 37, 50, 1)"),
         ("note.pth", _images(), "note.pth: not a checkpoint file"),
-        ("other.pth", _images(), "another network than KTDN"),
+        ("other.pth", _images(), "a different network than KTDN"),
         ("haze.pth", _images(1), "50 x 37 pixels do not fit into max memory 1MB"),
     ):
         with pytest.raises(KTDNError) as caught:

@@ -598,7 +598,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 def test_folder_without_log(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     text = message([tmp_path / "results"], tmp_path)
-    assert text == f"{tmp_path / 'results'}: holds no metrics.jsonl; {EXPECTED}"
+    assert text == f"{tmp_path / 'results'}: has no metrics.jsonl; {EXPECTED}"
 
 
 def test_file_outside_of_a_run(tmp_path: Path) -> None:
@@ -663,4 +663,4 @@ def test_run_that_mmengine_alone_has_logged_is_refused(tmp_path: Path) -> None:
     log.parent.mkdir(parents=True)
     log.write_text('{"lr": 0.1, "loss_rec": 3.0, "step": 1}\n')
     folder = tmp_path / "work_dirs" / "run"
-    assert message([folder], tmp_path).startswith(f"{folder}: holds no metrics.jsonl: a run of an")
+    assert message([folder], tmp_path).startswith(f"{folder}: has no metrics.jsonl: a run of an")

@@ -177,7 +177,7 @@ BAD = {
     "yet another": (["-o", "net.pt2", "--onnx"], "--onnx writes files that end in .onnx"),
     "there": (["-o", "old.pt2"], "old.pt2: already exists; --overwrite replaces it"),
     "folder": (["-o", "folder.pt2", "--overwrite"], "folder.pt2: is a folder"),
-    "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is no folder; choose another place"),
+    "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is not a folder; choose another place"),
     "closed folder": (["-o", "/proc/x.pt2"], "/proc/x.pt2: cannot be written (No such file or"),
     "itself": (["-o", "self.pt2", "--overwrite"], "self.pt2: is the checkpoint itself"),
     "not there": (["-o", "new.pt2"], "missing.pth: no such checkpoint file"),

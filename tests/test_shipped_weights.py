@@ -190,7 +190,9 @@ def test_weights_that_are_missing(
     for file in installed.glob("ktdn_small-*"):
         file.unlink()
     line = said(capsys, "dehaze", "photo.png")
-    assert line.startswith(f"error: ktdn_small: its weights are missing from {installed}; install ")
+    assert line.startswith(
+        f"error: ktdn_small: its weights are missing from {installed}; reinstall "
+    )
     assert not Path("dehazed").exists()
     assert main(["dehaze", "photo.png", "--checkpoint", "ktdn_tiny"]) == 0
 

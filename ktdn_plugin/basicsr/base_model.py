@@ -108,7 +108,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
             options = self.opt["train"]
             net = net.to(self.device)
             if options["sync_bn"] and options["freeze_bn"] is not True and self.opt["dist"]:
-                net = synchronize(net, "train.sync_bn")
+                net = synchronize(net, "train.sync_bn", get_root_logger().warning)
             net = apply_speed_options(
                 net,
                 channels_last=options["channels_last"],

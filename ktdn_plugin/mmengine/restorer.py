@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ class Restorer(BaseModel):
         super().__init__(data_preprocessor or PREPROCESSOR)
         built = MODELS.build(network)
         if sync_bn and dist.is_available() and dist.is_initialized():
-            built = synchronize(built.to(get_device()), "model.sync_bn")
+            warn = MMLogger.get_current_instance().warning
+            built = synchronize(built.to(get_device()), "model.sync_bn", warn)
         setattr(self, self.NETWORK, apply_speed_options(built, channels_last=channels_last))
         self.clamp_output = clamp_output
         given = {_log_name(type(self), key): options for key, options in losses.items() if options}

@@ -275,7 +275,7 @@ def test_store_of_a_newer_format(fails, pairs: Path) -> None:
         transaction.put(b"info", json.dumps(info).encode())
     (pairs / "val_store/lock.mdb").unlink()
     line = one(fails(paired(pairs, dataroot_gt="{}_store")))
-    assert "val_store: a store of format 2, made by ktdn-plugin 9.0" in line
+    assert "val_store: a store of format 2, created by ktdn-plugin 9.0" in line
     assert "upgrade" in line
 
 

@@ -112,7 +112,7 @@ def test_a_longer_schedule_is_followed(pairs: Path, train) -> None:
     assert rates[:4] == pytest.approx([0.001, 0.000853553, 0.0005, 0.000146447], rel=1e-5)
     assert rates[4:] == pytest.approx([0.0005, 0.000308658, 0.000146447, 3.80602e-05], rel=1e-5)
     text = log_of(pairs, "teacher")
-    assert "another train.scheduler.periods: [8], was [4]" in text
+    assert "different train.scheduler.periods: [8], was [4]" in text
     assert (
         "Continuing with the state's learning rates, [[0.001]], not the options', [[0.5]]." in text
     )

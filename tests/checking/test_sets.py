@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from checking.conftest import Check, Image, problems, read, write
-from helpers import one
+from helpers import make_lmdbs, one
 
 from ktdn_plugin.checking.values import judge_values, values_of
-from ktdn_plugin.cli import main
 
 NAME = "cat_1.png"
 
@@ -157,7 +156,10 @@ def test_clear_images_alone(healthy: Path, check: Check):
         (("set", "set"), "set: given twice"),
         (("set", "-o", "check.gif"), "check.gif: images can be written as"),
         (("set", "-o", "set"), "set: images can be written as"),
-        (("set", "-o", "set/hazy/cat_0.png/x.png"), "cat_0.png is no folder; choose another place"),
+        (
+            ("set", "-o", "set/hazy/cat_0.png/x.png"),
+            "cat_0.png is not a folder; choose another place",
+        ),
         (("set", "-o", "/proc/x/check.png"), "/proc/x/check.png: cannot be written ("),
         (("set", "-o", "set/clear/cat_0.png"), "set/clear/cat_0.png: is one of the images"),
         (("set", "--dataset", "nh-hase"), "did you mean 'nh-haze'"),
@@ -212,8 +214,8 @@ def test_basicsrs_lmdbs(tmp_path: Path, check: Check):
     noise = np.random.RandomState(0).randint(0, 256, (24, 24, 3)).astype(np.uint8)
     for side in ("hazy", "clear"):
         write(tmp_path / "set" / side / "a.png", noise)
-    assert main(["prepare", "set", "basicsr", "--format", "basicsr"]) == 0
-    assert "basicsr (folders/set): 1 hazy and 1 clear image, 1 pair" in check("basicsr").stdout
+    make_lmdbs(tmp_path / "set", tmp_path / "basicsr")
+    assert "basicsr: 1 hazy and 1 clear image, 1 pair" in check("basicsr").stdout
     done = check("basicsr/hazy.lmdb")
     assert done.returncode == 1
     assert "whose clear ones are beside it; give basicsr" in one(done.stderr.splitlines())

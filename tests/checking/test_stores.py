@@ -87,7 +87,7 @@ def test_what_a_store_was_made_from_is_reported(small: Path, check: Check):
         "a.store: folders/train (incomplete: 2 missing), from 4 files of 1,234 bytes; "
     )
     assert " MB of pixels; fingerprint " in line
-    assert "; made by ktdn-plugin " in line
+    assert "; created by ktdn-plugin " in line
 
 
 def transposed(sizes: bytes) -> bytes:

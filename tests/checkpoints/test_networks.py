@@ -116,7 +116,7 @@ def test_names_below_one_prefix(published: bool, tmp_path: Path) -> None:
     torch.save(compiled, path)
     load_network(path, ENCODER)
     torch.save({f"student.{k}": v for k, v in weights.items()} | {"teacher.x": torch.ones(1)}, path)
-    fails(path, "another network than KTDN")
+    fails(path, "a different network than KTDN")
 
 
 def test_weights_of_another_kind(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_values_that_cannot_be(described: dict, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     metadata = {"network": {"type": "KTDN", **described}}
     torch.save({"params": network().state_dict(), "ktdn": metadata}, path)
-    fails(path, f"its metadata says {next(iter(described))}: ", "which cannot be")
+    fails(path, f"its metadata says {next(iter(described))}: ", "which is impossible")
     with pytest.raises(KTDNError) as caught:
         load_network(path)
     assert len(str(caught.value)) < len(str(path)) + 200

@@ -164,7 +164,7 @@ def test_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     newer = {**values, "format": FORMAT + 1, "tool": "ktdn-plugin 9.0", "unheard of": 1}
     change(tmp_path / "store", INFO_KEY, json.dumps(newer).encode())
     message = refusal(tmp_path / "store")
-    assert "format 2, made by ktdn-plugin 9.0" in message
+    assert "format 2, created by ktdn-plugin 9.0" in message
     assert "upgrade" in message
 
 
@@ -197,11 +197,11 @@ def test_changed_pixels_are_found(tmp_path: Path) -> None:
 
 
 def test_non_stores_are_recognised(tmp_path: Path) -> None:
-    assert "no store" in refusal(tmp_path / "absent")
+    assert "not a store" in refusal(tmp_path / "absent")
     (tmp_path / "folder").mkdir()
-    assert "no store" in refusal(tmp_path / "folder")
+    assert "not a store" in refusal(tmp_path / "folder")
     lmdb.open(str(tmp_path / "other")).close()
-    assert "no store" in refusal(tmp_path / "other")
+    assert "not a store" in refusal(tmp_path / "other")
     assert not is_store(tmp_path / "other")
     (tmp_path / "folder/data.mdb").write_bytes(b"not an LMDB" * 1000)
     assert "not a readable LMDB" in refusal(tmp_path / "folder")

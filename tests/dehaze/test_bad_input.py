@@ -70,7 +70,7 @@ WRONG = {
         ["photos/a.png", "-o", "x.png", "--format", "jpg"],
         ["does not match --format"],
     ),
-    "below a file": (["photos", "-o", "notes.txt/out"], ["notes.txt is no folder"]),
+    "below a file": (["photos", "-o", "notes.txt/out"], ["notes.txt is not a folder"]),
     "strength": (["photos", "--strength", "3"], ["strength: 3.0 is not in [0, 2]; 0 leaves"]),
     "base size": (
         ["photos", "--base-size", "half"],

@@ -152,7 +152,7 @@ def test_a_split_that_no_table_would_show(scenes: Path, dehaze: Command) -> None
     for words in (("a store",), ("set/hazy", "--gt", "a store")):
         code, _, err = dehaze(*words, "-o", "out", "--split", "foo")
         assert (code, err) == (
-            1, "error: --split foo: a store knows its split, folders/val-3; leave it out\n"
+            1, "error: --split foo: a store knows its split, folders/val-3; remove it\n"
         )  # fmt: skip
     assert "--split foo: only labels the table" in dehaze("set/hazy", "--split", "foo")[2]
     assert not Path("out").exists()

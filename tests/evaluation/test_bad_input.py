@@ -49,7 +49,7 @@ def test_images_that_do_not_pair(refused) -> None:
     Path("ours/02_hazy_ktdn_test.png").unlink()
     line = refused("ours", "--gt", "val")
     assert line.startswith(
-        "ours: has no image of '02_GT' of val; names must match, or start the same"
+        "ours: has no image for '02_GT' of val; names must match, or start the same"
     )
     Path("theirs/01.jpg").write_bytes(b"")
     line = refused("theirs", "--gt", "val")
@@ -103,12 +103,12 @@ def test_places_that_cannot_be_written(refused) -> None:
         "-o taken.csv: a folder; give a file"
     )
     line = refused("ours", "--gt", "val", "-o", "ours/01_hazy_ktdn_test.png/x.csv")
-    assert line.endswith("is no folder; choose another place")
+    assert line.endswith("is not a folder; choose another place")
     line = refused("ours", "--gt", "val", "--save", "saved")
     assert line.startswith("--save saved: there are no images to save")
     Path("file").touch()
     line = refused("--gt", "val", "--baseline", "dcp", "--save", "file")
-    assert line.endswith("is no folder; choose another place")
+    assert line.endswith("is not a folder; choose another place")
     (Path("val") / "dcp").symlink_to("hazy")
     for path in Path("val/hazy").iterdir():
         path.rename(path.with_name(path.name.replace("_hazy", "")))

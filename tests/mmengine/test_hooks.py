@@ -234,7 +234,7 @@ class Fails(BaseMetric):
     ("how", "expected"),
     [
         ("process", "Fails: no value for 2 of 2 images, val/clear/00.png and 1 more (LinAlgError:"),
-        ("compute", "Fails: no figure (ZeroDivisionError: "),
+        ("compute", "Fails: no value (ZeroDivisionError: "),
         ("nan", "Fails is nan: it is not logged"),
     ],
 )

@@ -109,7 +109,7 @@ def test_images_without_a_figure_are_named() -> None:
     (psnr_line,) = (line for line in lines if line.startswith("PSNR: no value"))
     assert "PSNR: no value for 1 of 3 images, val/04.png (images of " in psnr_line
     (ssim_line,) = (line for line in lines if line.startswith("SSIM: no value"))
-    assert "of 2 of 3 images, val/03.png and 1 more (an image of 40 x 10 pixels is" in ssim_line
+    assert "for 2 of 3 images, val/03.png and 1 more (an image of 40 x 10 pixels is" in ssim_line
     assert ssim_line.endswith("; the mean is over the others")
     assert measure(evaluator_of(), [other]) == {"PSNR": None, "SSIM": None}
     assert lines[-1].endswith("; there is no mean")

@@ -206,7 +206,7 @@ def test_the_teacher_goes_where_the_model_goes(saved: None) -> None:
         ({"pixel_loss": None}, "no image loss is given"),
         ({"teacher_checkpoint": None}, "teacher_checkpoint: .* is missing"),
         ({"teacher_checkpoint": "none.pth"}, "none.pth: no such checkpoint file"),
-        ({"teacher": {"type": "PlainRestorer", "width": 7}}, "plain.pth: .* another network"),
+        ({"teacher": {"type": "PlainRestorer", "width": 7}}, "plain.pth: .*a different network"),
     ],
 )
 def test_what_does_not_fit_is_reported(saved: None, changes: dict, message: str) -> None:

@@ -43,7 +43,7 @@ def test_bad_input(project, refused, words: list[str], wrong: str) -> None:
     [
         ("page.pdf", "-o page.pdf: the report is written as .html"),
         ("folder.html", "-o folder.html: is a folder"),
-        ("file/page.html", "file is no folder; choose another place"),
+        ("file/page.html", "file is not a folder; choose another place"),
     ],
 )
 def test_unwritable_output(project, refused, output: str, wrong: str) -> None:
@@ -56,7 +56,7 @@ def test_unwritable_output(project, refused, output: str, wrong: str) -> None:
 def test_place_that_refuses_files_is_found_before_any_work(project, refused, monkeypatch) -> None:
     monkeypatch.setattr("ktdn_plugin.report.gather", lambda *_: pytest.fail("it has begun"))
     said = refused(project.images(), output="/proc/page.html")
-    assert "-o /proc/page.html: cannot be written (No such file or directory); name" in said
+    assert "-o /proc/page.html: cannot be written (No such file or directory); choose" in said
 
 
 def test_full_disk_leaves_the_old_page(project, refused, monkeypatch) -> None:

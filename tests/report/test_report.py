@@ -226,7 +226,7 @@ def test_runs_of_earlier_versions(project, report, refused) -> None:
     log.parent.mkdir(parents=True)
     log.touch()
     line = refused("work_dirs/old")
-    assert line.startswith("work_dirs/old: holds no metrics.jsonl: a run of an earlier version")
+    assert line.startswith("work_dirs/old: has no metrics.jsonl: a run of an earlier version")
 
 
 def test_broken_description_is_named(project, refused) -> None:

@@ -384,7 +384,7 @@ def test_command_lines(tmp_path: Path, run: Callable) -> None:
         for words in COMMANDS
     }, done.stderr
     assert "4 hazy and 2 clear images, 4 pairs; all read" in done.stdout
-    assert "Made store: folders/set, 4 hazy and 2 clear images" in done.stdout
+    assert "Created store: folders/set, 4 hazy and 2 clear images" in done.stdout
     assert "1 run" not in done.stdout
     assert "4 photographs" in done.stdout
     stems = {Path(name).stem for name in pairs}

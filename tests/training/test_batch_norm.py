@@ -7,7 +7,6 @@ import timm
 import torch
 from torch import nn
 
-from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.training.batch_norm import batch_norms, freeze, synchronize
 
 
@@ -24,7 +23,7 @@ def test_torchs_synchronised_norms_with_timms_activations() -> None:
     with torch.device("meta"):
         network = timm.create_model("test_efficientnet", features_only=True)
         state = network.state_dict().keys()
-    synchronised = synchronize(network, "sync_bn")
+    synchronised = synchronize(network, "sync_bn", pytest.fail)
     norms = batch_norms(synchronised)
     assert norms
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
@@ -32,11 +31,15 @@ def test_torchs_synchronised_norms_with_timms_activations() -> None:
     assert synchronised.state_dict().keys() == state
 
 
-def test_on_a_cpu_they_are_refused() -> None:
-    with pytest.raises(KTDNError, match=r"^train\.sync_bn: .* on GPUs alone.* set it to false"):
-        synchronize(build(), "train.sync_bn")
+def test_on_a_cpu_they_stay_with_a_warning() -> None:
+    warnings: list[str] = []
+    network = build()
+    assert synchronize(network, "train.sync_bn", warnings.append) is network
+    assert not any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(network))
+    (line,) = warnings
+    assert line.startswith("train.sync_bn: batch norms are synchronised only on GPUs")
     convolution = nn.Sequential(nn.Conv2d(3, 6, 3))
-    assert synchronize(convolution, "train.sync_bn") is convolution
+    assert synchronize(convolution, "train.sync_bn", pytest.fail) is convolution
 
 
 def test_frozen_statistics_stay_and_scales_learn() -> None:
