@@ -34,10 +34,11 @@ def find_doubts(run: DryRun) -> Iterator[str]:
     cfg = run.cfg
     yield from _misspelt(cfg, CONFIG_KEYS, "", 0.85)
     yield from _misspelt(cfg.get("env_cfg"), KEYS_OF_ENVIRONMENT, "env_cfg.", 0.6)
-    hooks = cfg.get("default_hooks") or {}
-    # Anything else under a misspelt name is a problem already.
-    built = {name: hook for name, hook in hooks.items() if isinstance(hook, Mapping)}
-    yield from _misspelt(built, DEFAULT_HOOKS, "default_hooks.", 0.85)
+    hooks = cfg.get("default_hooks")
+    if isinstance(hooks, Mapping):
+        # Anything else under a misspelt name is a problem already.
+        built = {name: hook for name, hook in hooks.items() if isinstance(hook, Mapping)}
+        yield from _misspelt(built, DEFAULT_HOOKS, "default_hooks.", 0.85)
     yield from _unmatched_parameters(run)
     for where, hook in run.of(CheckpointHook).items():
         if hook.max_keep_ckpts == 1:

@@ -278,10 +278,10 @@ def test_no_process_hangs_on_a_silent_one(pairs: Path) -> None:
 
 
 def test_torchrun_restarts_a_killed_process(pairs: Path, run) -> None:
-    opt = teacher_options(16)
+    opt = teacher_options(18)
     opt["datasets"]["train"]["num_worker_per_gpu"] = 1
     opt["logger"]["save_checkpoint_freq"] = 3
-    opt["val"]["val_freq"] = 8
+    opt["val"]["val_freq"] = 6
     path = write_options(pairs, opt)
     done = run("train", "-opt", path, processes=2)
     assert done.returncode == 0, done.stderr
@@ -302,8 +302,8 @@ def test_torchrun_restarts_a_killed_process(pairs: Path, run) -> None:
         assert len(ranks) == 2
         os.kill(ranks[1], signal.SIGKILL)
         assert process.wait(timeout=200) == 0, (pairs / "restarted.log").read_text()
-    assert "of 16 done" in log_of(pairs, "teacher")
-    for name in ("models/net_g_latest.pth", "training_states/16.state"):
+    assert "of 18 done" in log_of(pairs, "teacher")
+    for name in ("models/net_g_latest.pth", "training_states/18.state"):
         one, other = (
             torch.load(base / name, weights_only=True)
             for base in (pairs / "whole", pairs / "experiments/teacher")
