@@ -1,4 +1,4 @@
-"""Dehazing images of any size with a trained network, within the given memory."""
+"""Dehazing images of any size with a trained network, within a memory limit."""
 
 from ktdn_plugin.inference.dehazer import Dehazer
 

@@ -1,9 +1,9 @@
 """The base layer of a large photograph's result, taken from a small copy of the photograph.
 
-A network sees some hundred pixels around each. Of a large photograph that is a wall or a piece of
-sky, of which nobody could tell how much of its brightness is haze; of a small copy it is the scene.
-So what is larger than the copy's pixels comes from the copy, and the detail from the photograph
-itself: two levels of a Laplacian pyramid (Burt and Adelson, 1983), each from where it is best.
+A network sees some hundred pixels around each pixel. In a large photograph that is a wall or a
+patch of sky, and nobody could tell how much of its brightness is haze; in a small copy it is the
+scene. So the coarse content comes from the copy and the detail from the photograph: two
+levels of a Laplacian pyramid (Burt and Adelson, 1983), each taken from where it is best.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from torch.nn import functional as F
 from ktdn_plugin.inference.frames import Frames
 
 STRIP = 256
-"""Rows that are worked on at once, so that no floating-point copy of the whole is made."""
+"""Rows processed at once, to avoid a floating-point copy of the whole image."""
 
 SMALLEST = 32
-"""Least longer side of the copy, KTDN's own least."""
+"""Minimum longer side of the copy, which is KTDN's minimum size."""
 
 
 def small_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    """Returns the height and width of an image whose longer side is scaled to that many pixels."""
+    """Returns an image's height and width once its longer side is scaled to ``longer_side``."""
     scale = longer_side / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def shrink(read: Callable[[int, int], Tensor], height: int, size: tuple[int, int]) -> Tensor:
-    """Returns images made smaller, with antialiasing.
+    """Downscales images with antialiasing.
 
     Args:
-        read: Gives rows from one number to before another, (n, 3, ., w) of floating point.
-        height: How many rows there are.
-        size: Height and width to scale to, not above the images'.
+        read: Returns rows ``top`` up to but excluding ``bottom``, (n, 3, ., w), floating point.
+        height: Number of rows.
+        size: Height and width to scale to, at most the images' own.
     """
-    # First the columns, some rows at a time, then the rows: antialiasing is separable.
+    # Columns first, a strip of rows at a time, then rows: the antialiasing filter is separable.
     narrow = [
         F.interpolate(read(top, bottom), (bottom - top, size[1]), mode="bilinear", antialias=True)
         for top, bottom in _strips(height)
@@ -46,23 +46,23 @@ def shrink(read: Callable[[int, int], Tensor], height: int, size: tuple[int, int
 
 
 def shrink_images(frames: Frames, size: tuple[int, int]) -> Tensor:
-    """Returns the images that are to be dehazed, smaller, (n, 3, h, w) in [0, 1]."""
+    """Returns downscaled copies of the images to dehaze, (n, 3, h, w) in [0, 1]."""
     return shrink(
         lambda top, bottom: frames.read(top, bottom)[..., : frames.width], frames.height, size
     )
 
 
 def replace_base(frames: Frames, base: Tensor) -> None:
-    """Gives results the base layer of smaller ones, and leaves them their detail.
+    """Replaces the base layer of results with that of smaller results, keeping their detail.
 
     Args:
-        frames: Images whose results are written.
-        base: The results of smaller copies, (n, 3, h, w) in [0, 1].
+        frames: Images whose results have been written.
+        base: The results for the small copies, (n, 3, h, w) in [0, 1].
     """
     rows = base.shape[2]
     change = base - shrink(frames.read_result, frames.height, (rows, base.shape[3]))
     for top, bottom in _strips(frames.height):
-        # Bilinear interpolation of these rows alone, as F.interpolate does it for all.
+        # Bilinear interpolation of these rows only, matching F.interpolate over all of them.
         place = (torch.arange(top, bottom, device=base.device) + 0.5) * (rows / frames.height) - 0.5
         place = place.clamp_(0, rows - 1)
         above = place.long()

@@ -1,4 +1,4 @@
-"""Dehazing images with a trained network: images of many kinds in, the same kind out."""
+"""Dehazing images with a trained network: many kinds of image in, the same kind out."""
 
 from __future__ import annotations
 
@@ -32,51 +32,50 @@ from ktdn_plugin.inference.planning import Plan, Planner
 from ktdn_plugin.model_zoo.weights import DEFAULT
 
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-"""Runs on a device wait for each other: each is planned for the memory that is free."""
+"""Serialises runs on a device, as each is planned for the free memory."""
 
 BASE_SIZES = (320, 768)
-"""Bounds of the small copy's longer side: photographs of this size are what we trained on."""
+"""Bounds of the small copy's longer side: we trained on photographs of this size."""
 
 STRONGEST = 2.0
-"""Largest ``strength``: beyond it, the noise of haze that is taken away drowns the scene."""
+"""Largest ``strength``: beyond it, noise amplified by removing haze drowns the scene."""
 
-_JITTER = 1.02  # what a process holds is not the same to the byte each time
+_JITTER = 1.02  # a process's memory varies slightly from run to run
 
 
 class Dehazer:
-    """Dehazes images of any size with a trained KTDN, within the memory that is given.
+    """Dehazes images of any size with a trained KTDN, within a memory limit.
 
-    What is too large for the memory is run in stripes that give the result of the whole image:
-    batch norms are folded, and what follows from all of an image is computed over all of it. The
-    difference from the plain network is that of rounding. Networks with the head ``affine``, those
-    that come with the package among them, are run on a small copy of a large image as well, see
-    ``base_size``.
+    Images too large for the memory are run in stripes that give the same result as the whole image:
+    batch norms are folded, and global statistics are computed over the whole image. Only rounding
+    differs from the plain network. Networks with the ``affine`` head, including the bundled ones,
+    are also run on a small copy of a large image, see ``base_size``.
 
     Args:
-        checkpoint: ``ktdn_small`` or ``ktdn_tiny``, which come with the package; or a
+        checkpoint: ``ktdn_small`` or ``ktdn_tiny``, which are bundled with the package; or a
             checkpoint's path, see :func:`~ktdn_plugin.checkpoints.networks.load_network`; or a
-            network. One that is not KTDN has to map images (n, 3, h, w) in [0, 1] to such images,
-            and is run on the whole.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            network. A network other than KTDN must map images (n, 3, h, w) in [0, 1] to such
+            images, and is run on the whole image.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32``, ``tf32``, ``bf16`` or ``fp16``.
-        max_memory: Most memory to take, in bytes or as ``"4GB"``: on a CPU by the whole process,
-            on a GPU by its tensors. Without it, what is free. Only for KTDN. On a CPU, under
-            glibc, the process then gives back at once what it frees, from here on.
-        encoder: The network's timm backbone, where the file does not tell.
-        strength: How much of the network's change is applied, in [0, 2]: 0 leaves an image as it
-            is, 1 gives what the network gives, 2 doubles the change.
-        base_size: Longer side in pixels of a small copy, from which an image that is larger gets
-            its colours and what is left of the haze; its detail comes from the image itself, see
-            :mod:`~ktdn_plugin.inference.base_layer`. ``off``: what the network gives for the
-            whole image, as in the paper. ``auto``: for the head ``affine`` half the image's longer
-            side, but at least 320 and at most 768 pixels; else ``off``.
+        max_memory: Memory limit, in bytes or as ``"4GB"``: for the whole process on a CPU, for
+            tensors on a GPU. Defaults to the free memory. KTDN only. On a CPU with glibc, setting
+            it makes the process return freed memory immediately from then on.
+        encoder: The network's timm backbone, if the file does not specify it.
+        strength: How much of the network's change is applied, in [0, 2]: 0 leaves an image
+            unchanged, 1 gives the network's output, 2 doubles the change.
+        base_size: Longer side in pixels of a small copy that gives a larger image its colours and
+            remaining haze, while the detail comes from the image itself, see
+            :mod:`~ktdn_plugin.inference.base_layer`. ``off``: the network's output for the whole
+            image, as in the paper. ``auto``: for the ``affine`` head half the image's longer
+            side, clamped to 320 to 768 pixels; otherwise ``off``.
 
-    A network that is given stays as it is: what runs is a copy, in eval mode. Calls from several
-    threads wait for each other.
+    A network passed in is left unchanged: a copy is run, in eval mode. Concurrent calls from
+    several threads are serialised.
 
     Raises:
-        KTDNError: If the checkpoint cannot be loaded, its weights are not finite, or device,
-            precision or memory cannot be had.
+        KTDNError: If the checkpoint cannot be loaded, its weights are not finite, or the device,
+            precision or memory is not available.
 
     Example:
         >>> dehaze = Dehazer()  # ktdn_small
@@ -100,11 +99,11 @@ class Dehazer:
         self.device = find_device(device)
         self.precision = precision
         dtype = find_precision(precision, self.device)
-        # What cannot be had is said before a file is read.
+        # Report what is unavailable before reading a file.
         limit = None if max_memory is None else parse_memory(max_memory)
         self.strength = strength
         if limit is not None and self.device.type == "cpu":
-            return_freed_memory()  # from before the loading, which frees much
+            return_freed_memory()  # before loading, which frees a lot
         is_file = not isinstance(checkpoint, nn.Module)
         if not is_file and encoder is not None:
             raise KTDNError("encoder: goes with a checkpoint's path; a network has its own")
@@ -128,7 +127,7 @@ class Dehazer:
         is_affine = isinstance(network, KTDN) and network.head == "affine"
         if self._base_size == "auto" and not is_affine:
             self._base_size = "off"
-        del network  # before the memory is looked at
+        del network  # before memory is measured
         self.max_memory = limit
 
     @property
@@ -138,7 +137,7 @@ class Dehazer:
 
     @strength.setter
     def strength(self, strength: float) -> None:
-        # Written so that NaN fails it too.
+        # Written so that NaN fails too.
         is_number = isinstance(strength, Real) and not isinstance(strength, bool)
         if not is_number or not 0 <= strength <= STRONGEST:
             raise KTDNError(
@@ -149,7 +148,7 @@ class Dehazer:
 
     @property
     def max_memory(self) -> int | None:
-        """Most bytes to take, None for what is free; a text such as ``"4GB"`` may be assigned."""
+        """Memory limit in bytes, None for the free memory; accepts strings such as ``"4GB"``."""
         return self._memory.limit
 
     @max_memory.setter
@@ -161,23 +160,23 @@ class Dehazer:
             return_freed_memory()
 
     def __call__(self, image: Any) -> Any:
-        """Dehazes.
+        """Dehazes an image or several.
 
         Args:
             image: One of
 
                 - a file's path;
                 - an RGB array (h, w, 3) or (n, h, w, 3) of uint8, uint16, or float32 in [0, 1];
-                - a tensor (3, h, w) or (n, 3, h, w) of floating point, RGB in [0, 1];
-                - an image of Pillow's, of 8 or 16 bit, which becomes RGB of 8 bit;
+                - a floating-point tensor (3, h, w) or (n, 3, h, w), RGB in [0, 1];
+                - an 8-bit or 16-bit Pillow image, which becomes 8-bit RGB;
                 - a list or tuple of these.
 
         Returns:
-            The same: kind, type and shape; of a path the RGB array (h, w, 3), 8 or 16 bit as the
-            file has it; a list of a list. Values are clamped to the type's range.
+            The same kind, type and shape; for a path an RGB array (h, w, 3) with the file's bit
+            depth (8 or 16); for a list a list. Values are clamped to the type's range.
 
         Raises:
-            KTDNError: If it is nothing of that kind, or the memory does not suffice.
+            KTDNError: If it is none of these, or there is not enough memory.
         """
         if isinstance(image, (str, Path)):
             from ktdn_plugin.photos import read_photo
@@ -195,18 +194,18 @@ class Dehazer:
         return self._run(image[None])[0]
 
     def needs(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the memory that an image of some size takes.
+        """Returns the memory needed for an image of a given size.
 
         Args:
-            height: Its height.
-            width: Its width.
+            height: The image's height.
+            width: The image's width.
 
         Returns:
-            Bytes of the fastest run, and of the most frugal one, as ``max_memory`` counts them:
-            with all that is held now, and so without the image itself unless it is there already.
+            Bytes needed by the fastest run and by the most frugal one, as ``max_memory`` counts
+            them: including everything held now, and so the image itself only if already loaded.
 
         Raises:
-            KTDNError: If there is no such size, or the network is not KTDN.
+            KTDNError: If the size is invalid, or the network is not KTDN.
         """
         if height < 1 or width < 1:
             raise KTDNError(f"there is no image of {width} x {height} pixels")
@@ -216,11 +215,11 @@ class Dehazer:
         with torch.inference_mode(False):
             fast, least = (self._planner.plan(1, frames.size, budget).peak for budget in (None, 0))
             if small := self._small_size(frames):
-                copies = 12 * (height * small[1] + 3 * small[0] * small[1])  # what shrinking holds
+                copies = 12 * (height * small[1] + 3 * small[0] * small[1])  # held while shrinking
                 padded = len(padding(small[0])), len(padding(small[1]))
                 least = max(least, self._planner.plan(1, padded, 0).peak + copies)
                 fast = max(fast, least)
-        held = self._memory.held()  # after the planning, which looks into the network
+        held = self._memory.held()  # after planning, which probes the network
         return self._total(held, frames, fast), self._total(held, frames, least)
 
     def _run(self, images: NDArray[Any] | Tensor) -> Any:
@@ -234,7 +233,7 @@ class Dehazer:
         return frames.result
 
     def _small_size(self, frames: Frames) -> tuple[int, int] | None:
-        """Returns the height and width of the copy that gives the base layer; None without one."""
+        """Returns the height and width of the copy for the base layer, None if there is none."""
         if self._base_size == "off":
             return None
         longer = max(frames.height, frames.width)
@@ -244,15 +243,15 @@ class Dehazer:
         return small_size(frames.height, frames.width, size) if longer > size else None
 
     def run(self, frames: Frames) -> None:
-        """Dehazes images as the network does, without a base layer of its own.
+        """Dehazes images with the network alone, without replacing the base layer.
 
-        They are read and written some rows at a time.
+        Images are read and written a few rows at a time.
 
         Args:
             frames: The images; on :attr:`device`.
 
         Raises:
-            KTDNError: As a call does.
+            KTDNError: As for :meth:`__call__`.
         """
         place = f"{self.device.type}:{self.device.index or 0}"
         with _BUSY[place], computing(self.precision), self._explaining(frames):
@@ -308,31 +307,31 @@ class Dehazer:
             )
 
     def _plan(self, planner: Planner, frames: Frames, count: int) -> Plan | None:
-        """Plans a run; None where none fits."""
+        """Plans a run; returns None if none fits."""
         budget = self._budget(frames)
-        # Meters on tensors without content work outside of inference mode only.
+        # Metering on meta tensors only works outside inference mode.
         with torch.inference_mode(False):
             plan = planner.plan(count, frames.size, budget)
-            # The first plan of a size looks into the network, which takes some memory to keep.
+            # The first plan for a size probes the network, which keeps some memory.
             budget = self._budget(frames)
             if budget is not None and plan.peak > budget:
                 plan = planner.plan(count, frames.size, budget)
         return plan if budget is None or plan.peak <= budget else None
 
     def _budget(self, frames: Frames) -> int | None:
-        """Bytes that a run may take, None where it is not known."""
+        """Returns the bytes that a run may take, None if unknown."""
         free = self._memory.free()
         return None if free is None else free - self._waiting(frames)
 
     def _waiting(self, frames: Frames) -> int:
-        """Bytes of the result, which fill up while it is written."""
+        """Returns the bytes of the result that will only be touched as it is written."""
         result = frames.result
         if isinstance(result, Tensor):
             return 0 if self.device.type == "cuda" else result.nbytes
         return int(result.nbytes) if self.device.type == "cpu" else 0
 
     def _total(self, held: int, frames: Frames, peak: int) -> int:
-        """Bytes at the peak of a run, as ``max_memory`` counts them."""
+        """Returns the bytes at the peak of a run, as ``max_memory`` counts them."""
         return int((held + self._waiting(frames) + peak) * _JITTER)
 
     def _too_little(self, planner: Planner, frames: Frames) -> str:
@@ -351,13 +350,13 @@ class Dehazer:
 
     @contextmanager
     def _explaining(self, frames: Frames) -> Iterator[None]:
-        """Returns a message on what a device says that has no memory left."""
+        """Turns a device's out-of-memory error into one that explains it."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            # It holds on to what the run had taken, and would for as long as it is handled.
+            # The traceback would keep the run's memory alive for as long as it is handled.
             traceback.clear_frames(error.__traceback__)
             needed = None
             if self._planner is not None:
@@ -368,7 +367,7 @@ class Dehazer:
 
 
 def parse_base_size(base_size: int | str) -> int | str:
-    """Returns ``auto``, ``off`` or a number of pixels, which may be given as a text.
+    """Returns ``auto``, ``off`` or a number of pixels, which may be given as a string.
 
     Raises:
         KTDNError: If it is none of these, or the number is below 32.
@@ -385,9 +384,9 @@ def parse_base_size(base_size: int | str) -> int | str:
 
 
 def _load(path: str | Path, encoder: str | None) -> KTDN:
-    # Imported late: it knows all of a checkpoint's layouts.
+    # Imported late: it pulls in every checkpoint layout.
     from ktdn_plugin.checkpoints.networks import load_network
 
-    # Some programs, ComfyUI among them, run all in inference mode.
+    # Some programs, such as ComfyUI, run everything in inference mode.
     with torch.inference_mode(False):
         return load_network(path, encoder)

@@ -1,4 +1,4 @@
-"""Where to compute and in which precision, asked for by name; nothing else is taken instead."""
+"""Looks up devices and precisions by name, without falling back to another."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-"""Names of precisions to the type that weights and features have."""
+"""The dtype of weights and features by the precision's name."""
 
 
 def find_device(name: str | torch.device, kinds: Sequence[str] = KINDS) -> torch.device:
-    """Returns the device that a name means.
+    """Returns the device of a given name.
 
     Args:
-        name: One of ``kinds``, perhaps with a number (``cuda:1``), or ``auto``: a GPU where there
+        name: One of ``kinds``, optionally with an index (``cuda:1``), or ``auto``: a GPU if there
             is one.
-        kinds: The kinds of device that will do.
+        kinds: The acceptable kinds of device.
 
     Raises:
-        KTDNError: If there is no such device here.
+        KTDNError: If there is no such device on this machine.
     """
     if name == "auto":
         there = [kind for kind in ("cuda", "mps") if kind in kinds and _count(kind)]
@@ -58,15 +58,15 @@ def _count(kind: str) -> int:
 
 
 def find_precision(name: str, device: torch.device) -> torch.dtype:
-    """Returns the type that a precision's name means.
+    """Returns the dtype of a named precision.
 
     Args:
-        name: ``float32``; ``tf32``, float32 whose products are rounded, of Nvidia's GPUs since
-            Ampere; ``bf16``; ``fp16``, for GPUs.
+        name: ``float32``; ``tf32``, float32 with rounded products, for Nvidia GPUs since Ampere;
+            ``bf16``; ``fp16``, for GPUs.
         device: Where to compute.
 
     Raises:
-        KTDNError: If there is no such precision, or the device has it not.
+        KTDNError: If there is no such precision, or the device does not support it.
     """
     if name not in PRECISIONS:
         raise KTDNError(
@@ -85,7 +85,7 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def computing(precision: str) -> Iterator[None]:
-    """Computes without gradients, and in full float32 unless the precision is another one."""
+    """Disables gradients, and TF32 unless the precision asks for it."""
     # cuDNN rounds float32 to TF32 unless told otherwise.
     with (
         torch.inference_mode(),
@@ -102,10 +102,10 @@ def computing(precision: str) -> Iterator[None]:
 
 @contextmanager
 def _multiplying(precision: str) -> Iterator[None]:
-    """Multiplies matrices in a precision as torch names them."""
+    """Sets torch's float32 matmul precision."""
     try:
         before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # set one by one, by the names that torch 2.9 brought: as it was meant
+    except RuntimeError:  # set individually through the API added in torch 2.9: respect that
         before = precision
     if before == precision:
         yield

@@ -1,9 +1,9 @@
 """KTDN for inference: batch norms folded, channels last, deep parts whole, wide ones in stripes.
 
-What :class:`~ktdn_plugin.archs.KTDN` computes of an image at once, this computes in phases, each of
-which holds as little as it can. The result is the same but for rounding: stripes bring the rows
-that convolutions look at beyond them, and what an image has one value of (the averages of channel
-attention, the enhancing module's pools) is made of the whole image before it is used.
+What :class:`~ktdn_plugin.archs.KTDN` computes in one go, this computes in phases, each holding as
+little as possible. The result is the same up to rounding: stripes carry the extra rows in the
+convolutions' receptive field, and global values (the averages of channel attention, the enhancing
+module's pools) are computed over the whole image before they are used.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ktdn_plugin.inference.preparation import check_finite, fold, split
 from ktdn_plugin.inference.stripes import Halo, Rows, empty, find_halo, run_striped, stripes
 
 CELL = max(POOL_SIZES)
-"""Stripes of the decoder are a multiple of the largest pooling cell high."""
+"""The decoder's stripe heights are multiples of the largest pooling cell."""
 
-_LOOK = 4  # rows around a pixel that the last two convolutions, 3x3 and 7x7, look at
-_REFINE = 2  # rows around a pixel that the enhancing module's first two look at
+_LOOK = 4  # rows on either side seen by the last two convolutions, 3x3 and 7x7
+_REFINE = 2  # rows on either side seen by the enhancing module's first two
 
 Emit = Callable[[int, int, Tensor], None]
-"""Takes the result's rows from one number to before another, (n, 3, ., W), not clamped."""
+"""Receives the result's rows ``top`` up to but excluding ``bottom``, (n, 3, ., W), not clamped."""
 
 
 @dataclass(frozen=True)
 class Heights:
-    """Rows of the image in a stripe of each phase; None runs the phase on the whole.
+    """Height of each phase's stripes in image rows; None runs the phase on the whole image.
 
     Attributes:
         stage1: The encoder up to stride 4.
         stage2: The encoder from stride 4 to 8.
-        decoder: From stride 4 on to the image; a multiple of ``CELL``.
+        decoder: From stride 4 to the image; a multiple of ``CELL``.
     """
 
     stage1: int | None = None
@@ -53,10 +53,10 @@ class Engine(nn.Module):
     """A network ready to dehaze.
 
     Args:
-        network: The network; it is copied, and stays as it is.
+        network: The network; it is copied and left unchanged.
         device: Where to run.
-        dtype: What to compute in.
-        uses_up: Takes the network itself instead of a copy; nobody else may use it anymore.
+        dtype: The dtype to compute in.
+        uses_up: Takes over the network itself instead of a copy; it must not be used afterwards.
 
     Raises:
         KTDNError: If a weight is not finite.
@@ -72,7 +72,7 @@ class Engine(nn.Module):
         check_finite(network)
         if not uses_up:
             network = copy.deepcopy(network)
-        # Weights in a narrower format are folded in float32: rounded once, not twice.
+        # Fold reduced-precision weights in float32, so that they are rounded once, not twice.
         network.eval().requires_grad_(False).float()
         fold(network)
         self.register_buffer("mean", network.mean, persistent=False)
@@ -86,18 +86,18 @@ class Engine(nn.Module):
         self.tail = network.tail
         self.head = network.head
         self.dtype = dtype
-        # Mean and std stay in float32: the image is brought into the network's range there.
+        # Mean and std stay in float32: the image is normalised in it.
         for module in self.children():
             module.to(device, dtype)
         self.to(device)
         for parameter in self.parameters():
-            if parameter.ndim == 4:  # nn.Module.to fails at encoders that have others of 5
+            if parameter.ndim == 4:  # nn.Module.to fails on encoders with 5-D parameters
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.parts = split(self.encoder)
         self._halos: dict[int, Halo | None] = {}
 
     def halo(self, number: int) -> Halo | None:
-        """Returns how far the encoder's first or second part (0, 1) looks; None if everywhere."""
+        """Returns the halo of the encoder's first or second part (0, 1); None if it is global."""
         if self.parts is None:
             return None
         if number not in self._halos:
@@ -106,17 +106,17 @@ class Engine(nn.Module):
         return self._halos[number]
 
     def adopt_halos(self, other: Engine) -> None:
-        """Takes over what a twin of this network has found out."""
+        """Takes over the halos found with a twin of this network."""
         self._halos.update(other._halos)
 
     def run(self, image: Rows, size: tuple[int, int], emit: Emit, heights: Heights) -> None:
-        """Dehazes; to be called without gradients.
+        """Dehazes images; must be called with gradients disabled.
 
         Args:
-            image: Gives rows of RGB images (n, 3, ., W) in [0, 1], float32, on the device.
+            image: Returns rows of RGB images (n, 3, ., W) in [0, 1], float32, on the device.
             size: Height and width H, W of the padded images: multiples of 16, at least 32.
-            emit: Takes the result, from top to bottom.
-            heights: Stripes of the phases.
+            emit: Receives the result, from top to bottom.
+            heights: Stripe heights of the phases.
         """
         stage1, stage2, up8 = self.encode(image, size, heights)
         self.decode(stage1, stage2, up8, image, emit, heights.decoder)
@@ -166,9 +166,9 @@ class Engine(nn.Module):
         emit: Emit,
         height: int | None,
     ) -> None:
-        """Makes the result out of what :meth:`encode` gives, in stripes of that many rows.
+        """Decodes the output of :meth:`encode` in stripes of ``height`` rows.
 
-        The head ``affine`` takes the image's rows as well.
+        The ``affine`` head also reads the image's rows.
         """
         rows4 = stage1.shape[2]
         height = 4 * rows4 if height is None else height
@@ -181,7 +181,7 @@ class Engine(nn.Module):
 
         def full(top: int, bottom: int) -> Tensor:
             """Returns the enhancing module's input."""
-            # Two rows more: the shuffled feature comes in pairs of rows.
+            # Two extra rows: pixel shuffle yields rows in pairs.
             first, last = max(top // 4 // 2 * 2, 0), min(-(-bottom // 8) * 2, rows4)
             attended = residual[:, :, first:last] * factor
             attended.mul_(self.fam4.pixel_attention.attention(attended))
@@ -192,7 +192,7 @@ class Engine(nn.Module):
             return both[:, :, top - 4 * first : bottom - 4 * first]
 
         def finish(top: int, bottom: int, values: Tensor) -> None:
-            # The image stays in float32, whatever the gain is computed in.
+            # The image stays in float32, whatever dtype the gain has.
             is_affine = self.head == "affine"
             emit(top, bottom, apply_affine(image(top, bottom), values) if is_affine else values)
 
@@ -202,8 +202,8 @@ class Engine(nn.Module):
         """Runs the third FAM up to its channel attention.
 
         Returns:
-            Its second convolution's result, and the factor of each channel (n, c, 1, 1), which
-            follows from the averages over the whole image.
+            The output of its second convolution, and the channel factors (n, c, 1, 1), computed
+            from averages over the whole image.
         """
         whole: Tensor | None = None
         total: Tensor | None = None
@@ -229,8 +229,8 @@ class Engine(nn.Module):
     def _enhance(self, full: Rows, rows: int, width: int, height: int, emit: Emit) -> None:
         """Runs the enhancing module and the last convolution.
 
-        Each stripe's cells are pooled before anything of it is made into an image: a pixel looks
-        at cells of its own stripe and of those above alone.
+        Each stripe's cells are pooled before any of its pixels are produced: a pixel depends only
+        on cells of its own stripe and of those above.
         """
         em = self.em
         pooled = [Pool(cell, rows, width) for cell in POOL_SIZES]
@@ -272,7 +272,7 @@ def convolve_fam(fam: FAM, x: Tensor) -> Tensor:
 
 
 def run_fam(fam: FAM, x: Tensor) -> Tensor:
-    """Runs a FAM, holding three features at most."""
+    """Runs a FAM, holding at most three features at a time."""
     residual = convolve_fam(fam, x)
     mean = residual.mean((2, 3), keepdim=True, dtype=torch.float32).to(x.dtype)
     residual.mul_(fam.channel_attention.attention(mean))

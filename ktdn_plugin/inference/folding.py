@@ -1,7 +1,7 @@
-"""Folding batch norms into the convolutions in front of them, for networks that only infer.
+"""Folding batch norms into the preceding convolutions, for inference.
 
-In eval mode a batch norm scales and shifts each channel by constants, and a convolution in front
-of it can do both by itself: one pass over the feature less for each of them.
+In eval mode a batch norm scales and shifts each channel by constants, which the preceding
+convolution can absorb: this saves one pass over the feature per batch norm.
 """
 
 from __future__ import annotations
@@ -18,43 +18,42 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ktdn_plugin.errors import KTDNError
 
 TOLERANCE = 1e-9
-"""Largest difference in float64, relative to the output's largest value, that is rounding."""
+"""Largest float64 difference, relative to the output's largest value, that counts as rounding."""
 
 _Dtypes = list[tuple[nn.Module, str, torch.dtype]]
 _Undo = list[tuple[nn.Module, str, Any]]
 
 _EXAMPLE_SIZE = 64
-# Subclasses may do more than normalise: these are known not to.
+# Subclasses may do more than normalise; these do not.
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d, SyncBatchNormAct)
 
 
 def fold_batch_norms(network: nn.Module, example: Tensor | None = None) -> int:
-    """Folds eval-mode batch norms into the convolutions in front of them, in place.
+    """Folds eval-mode batch norms into the convolutions that precede them, in place.
 
-    The network is run once to see which batch norm takes exactly what a convolution gave. Those
-    are replaced by the activation that they carry, or by nothing; the convolutions get new
-    weights, and a bias where they had none. All others stay: where something else uses the
-    convolution's output as well, where either module runs more than once, is reached under
-    several names or carries hooks, where the convolution derives its weights from others, and
-    where no convolution precedes.
+    The network is run once to find the batch norms whose input is exactly a convolution's output.
+    These are replaced by the activation they include, or by an identity; the convolutions get new
+    weights, and a bias if they had none. A batch norm is left alone where something else also uses
+    the convolution's output, where either module runs more than once, is registered under several
+    names or has hooks, where the convolution derives its weights from others, and where no
+    convolution precedes it.
 
     Weights are folded in float64, and the network's outputs before and after are compared in
-    float64 too, so that a mistake cannot pass for rounding; then in the network's own format,
-    where the folded one must be as near the truth as the other was. The names of the network's
+    float64 too, so that a mistake cannot pass for rounding; then in the network's own dtype, where
+    the folded network must be about as accurate as the original. The names of the network's
     weights change: fold after loading, not before.
 
     Args:
         network: The network, in eval mode, on any device.
-        example: What to run it on: images (n, 3, h, w) in [0, 1]. Random ones of 64 x 64 by
-            default.
+        example: Images (n, 3, h, w) in [0, 1] to run it on. Random 64 x 64 images by default.
 
     Returns:
-        How many batch norms were folded.
+        The number of batch norms folded.
 
     Raises:
         ValueError: If the network is not in eval mode.
         KTDNError: If the outputs before and after differ by more than rounding, or are not
-            finite. The network is as it was then.
+            finite. The network is then left unchanged.
     """
     if any(module.training for module in network.modules()):
         raise ValueError("batch norms are folded in eval mode: call network.eval() first")
@@ -64,12 +63,12 @@ def fold_batch_norms(network: nn.Module, example: Tensor | None = None) -> int:
     home = next((value.device for value in network.parameters()), torch.device("cpu"))
     dtypes = _list_dtypes(network)
     undo: _Undo = []
-    # New weights have to be ordinary tensors, whatever the caller is in.
+    # New weights must be ordinary tensors, even if the caller is in inference mode.
     with torch.inference_mode(False), torch.no_grad():
         example = example.clone()
         rough_before = _run(network, example)
         try:
-            # Apple's GPUs know no float64.
+            # Apple GPUs do not support float64.
             network.to(torch.device("cpu") if home.type == "mps" else home)
             _cast((module, name, torch.float64) for module, name, _ in dtypes)
             recorder = _Recorder(network)
@@ -95,7 +94,7 @@ def fold_batch_norms(network: nn.Module, example: Tensor | None = None) -> int:
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees which convolution made what a batch norm takes, and who else takes it."""
+    """Records which convolution produced each batch norm's input, and what else uses it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -111,7 +110,7 @@ class _Recorder(TorchDispatchMode):
             for name, child in parent.named_children():
                 if paths[id(child)] == 1 and not _has_hooks(child):
                     self.parents[child] = (parent, name)
-        # Several convolutions may share one weight; which of them runs is known by the module.
+        # Several convolutions may share one weight; the running module tells them apart.
         self._convs = [m for m in self.parents if isinstance(m, nn.Conv2d)]
         self._norms = [m for m in self.parents if type(m) in _NORMS and _is_constant(m)]
 
@@ -127,14 +126,14 @@ class _Recorder(TorchDispatchMode):
             hook.remove()
 
     def pairs(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
-        """Returns the convolutions and batch norms that can be folded."""
+        """Yields the pairs of convolution and batch norm that can be folded."""
         for norm, key in self._takers:
             conv, _ = self._makers[key]
             if key not in self._other_uses and self.calls[norm] == self.calls[conv] == 1:
                 yield conv, norm
 
     def note_uses(self, value: Any) -> None:
-        """Notes that others than batch norms use the tensors in a value."""
+        """Notes that something other than a batch norm uses the tensors in a value."""
         self._other_uses.update(id(tensor) for tensor in _tensors(value))
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -153,21 +152,21 @@ class _Recorder(TorchDispatchMode):
         running = self._running
         if not (running in self.calls and not isinstance(running, nn.Conv2d)):
             self.note_uses([args, kwargs])
-        # Some modules convolve with weights that they work out from their own.
+        # Some modules convolve with weights computed from their own.
         if (
             func is torch.ops.aten.convolution.default
             and isinstance(running, nn.Conv2d)
             and args[1] is running.weight
             and args[2] is running.bias
         ):
-            # The tensor is kept alive: no later one can get its id.
+            # Keep the tensor alive, so that no later one can reuse its id.
             self._makers[id(output)] = (running, output)
             self._other_uses.discard(id(output))
         return output
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    # Whoever listens here wants what the module gives today.
+    # Hooks expect the module's current output.
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
@@ -193,7 +192,7 @@ def _fold(
     dtypes: _Dtypes,
     undo: _Undo,
 ) -> bool:
-    """Folds one batch norm; says whether its weights fit into the network's number format."""
+    """Folds one batch norm; returns whether the new weights fit the network's dtype."""
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight
@@ -210,8 +209,7 @@ def _fold(
     learns = conv.weight.requires_grad
     if conv.bias is None:
         dtypes.append((conv, "bias", dtype))
-    # The layout in memory is the old one's, for convolutions that are fast in another than the
-    # usual.
+    # Keep the memory layout, such as channels last for fast convolutions.
     conv.weight = nn.Parameter(weight, learns)
     conv.bias = nn.Parameter(shift, learns)
     setattr(*place, _what_is_left(norm))
@@ -226,7 +224,7 @@ def _what_is_left(norm: Any) -> nn.Module:
 
 
 def _list_dtypes(network: nn.Module) -> _Dtypes:
-    """Lists the formats of a network's floating-point weights and buffers."""
+    """Lists the dtypes of a network's floating-point weights and buffers."""
     return [
         (module, name, value.dtype)
         for module in network.modules()
@@ -237,7 +235,7 @@ def _list_dtypes(network: nn.Module) -> _Dtypes:
 
 
 def _cast(dtypes: Iterable[tuple[nn.Module, str, torch.dtype]]) -> None:
-    # To float64 and back again: no narrower format loses anything by that.
+    # To float64 and back: lossless for any narrower dtype.
     for module, name, dtype in dtypes:
         value = getattr(module, name)
         if value is not None:
@@ -245,7 +243,7 @@ def _cast(dtypes: Iterable[tuple[nn.Module, str, torch.dtype]]) -> None:
 
 
 def _run(network: nn.Module, example: Tensor) -> list[Tensor]:
-    """Runs a network in the format that its weights are in."""
+    """Runs a network in its weights' dtype."""
     like = next(network.parameters(), example)
     return _tensors(network(example.to(like.device, like.dtype)))
 
@@ -259,10 +257,10 @@ def _distance(one: Tensor, other: Tensor) -> float:
 
 
 def _allowances(truth: list[Tensor], rough: list[Tensor]) -> list[float]:
-    """Returns a text that says how far from the truth a folded network may be in a narrower format.
+    """Returns how far from the truth a folded network may be in reduced precision.
 
-    The unfolded one's own distance tells, with room for luck: of two roundings, one may hit what
-    the layers behind it magnify.
+    This is based on the unfolded network's own error, with a generous margin: of two roundings,
+    one may hit values that later layers amplify.
     """
     return [
         100 * max(_distance(one, other), torch.finfo(other.dtype).eps * _peak(one))
@@ -283,7 +281,7 @@ def _compare(
                 "damaged, or no training has set them"
             )
         difference = _distance(one, other)
-        # Not the other way round: what is not a number is no small difference.
+        # Not the other way round, so that NaN fails too.
         if not difference <= allowance:
             raise KTDNError(
                 f"{name}: folding its batch norms would change its output by {difference:.1e}, "

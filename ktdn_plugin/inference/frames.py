@@ -1,7 +1,7 @@
-"""Images on their way into a network and out of it again, some rows at a time.
+"""Feeds images to a network and collects its results, a few rows at a time.
 
-Nothing here makes a floating-point copy of a whole image: an 8K photograph stays as it is, and its
-result is written where it belongs as it comes.
+Nothing here makes a floating-point copy of a whole image: an 8K photograph keeps its own format,
+and its result is written into place as it is computed.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
 from ktdn_plugin.errors import KTDNError
 
 LARGEST = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-"""The value that is 1.0 to the network, by the arrays' types."""
+"""The value that corresponds to the network's 1.0, by array dtype."""
 
 BEYOND = 1.0
-"""How far beyond [0, 1] floating point may reach before it is no mistake of rounding."""
+"""How far outside [0, 1] floating-point values may be before they are considered a mistake."""
 
 
 class Frames:
     """Images to dehaze, padded as :func:`~ktdn_plugin.archs.ktdn_arch.pad_to_multiple` does.
 
     Args:
-        images: An array (n, h, w, 3) of uint8, uint16 or float32 in [0, 1], or a tensor
-            (n, 3, h, w) of floating point in [0, 1].
-        device: Where the network is.
-        strength: How much of the network's change :meth:`write` applies: 0 none, 1 all, more
-            extrapolates.
+        images: An array (n, h, w, 3) of uint8, uint16 or float32 in [0, 1], or a floating-point
+            tensor (n, 3, h, w) in [0, 1].
+        device: The network's device.
+        strength: How much of the network's change :meth:`write` applies: 0 none, 1 all; larger
+            values extrapolate.
 
     Attributes:
-        size: Height and width with the padding.
-        result: What :meth:`write` has written; of the images' kind, type and shape.
+        size: Height and width including the padding.
+        result: What :meth:`write` has written; same kind, type and shape as the images.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Frames:
     def read(self, top: int, bottom: int) -> Tensor:
         """Returns rows of the padded images, (n, 3, bottom - top, W), float32 in [0, 1].
 
-        They may be the caller's own memory: to be read alone.
+        They may share the caller's memory, so they must not be modified.
         """
         axis = 2 if isinstance(self.images, Tensor) else 1
         return self._to_float(self._cut(self.images, top, bottom, axis))
 
     def read_result(self, top: int, bottom: int) -> Tensor:
-        """Returns rows of what is written, (n, 3, bottom - top, w), float32 in [0, 1]."""
+        """Returns rows of the written result, (n, 3, bottom - top, w), float32 in [0, 1]."""
         rows = slice(top, bottom)
         is_tensor = isinstance(self.result, Tensor)
         return self._to_float(self.result[:, :, rows] if is_tensor else self.result[:, rows])
@@ -71,12 +71,12 @@ class Frames:
     def _to_float(self, part: Any) -> Tensor:
         if isinstance(part, Tensor):
             return part.to(self.device, torch.float32)
-        # What torch takes: no other byte order (of 16-bit files), no read-only memory (of PIL).
+        # torch takes neither a foreign byte order (16-bit files) nor read-only memory (PIL).
         part = np.require(part, part.dtype.newbyteorder("="), ["C", "W"])
-        # The device gets the small numbers, and makes floating point of them.
+        # Transfer the compact integers, and convert to floating point on the device.
         values = torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2).to(torch.float32)
         largest = LARGEST[part.dtype.name]
-        # Those that are floating point already may still be the caller's own.
+        # Images that are already floating point may still share the caller's memory.
         return values.div_(largest) if largest > 1 else values
 
     def _cut(self, images: Any, top: int, bottom: int, axis: int) -> Any:
@@ -88,21 +88,21 @@ class Frames:
         return part
 
     def write(self, top: int, bottom: int, values: Tensor) -> None:
-        """Takes rows of the result (n, 3, bottom - top, W); clamps, and rounds where it has to."""
+        """Writes rows of the network's output (n, 3, bottom - top, W), clamped and rounded."""
         bottom = min(bottom, self.height)
         if top >= bottom:
             return
         values = values[:, :, : bottom - top, : self.width].float()
         if self.strength != 1:
-            # Before the clamping, which would take away what less or more of the change needs.
+            # Before clamping, which would cut off part of the change to be scaled.
             hazy = self.read(top, bottom)[..., : self.width]
             values = torch.lerp(hazy, values, self.strength)
         self.write_result(top, bottom, values)
 
     def write_result(self, top: int, bottom: int, values: Tensor) -> None:
-        """Takes rows of the result as they are to be, (n, 3, bottom - top, w), float32.
+        """Writes final rows of the result, (n, 3, bottom - top, w), float32.
 
-        They are used up.
+        The rows are modified in place.
         """
         values = values.clamp_(0, 1)
         if isinstance(self.result, Tensor):
@@ -111,20 +111,20 @@ class Frames:
         largest = LARGEST[self.result.dtype.name]
         if largest > 1:
             values = values.mul_(largest).round_()
-            # torch has few operations on 16 bit without sign; int32 holds both.
+            # torch supports few operations on uint16; int32 holds its range.
             values = values.to(torch.uint8 if largest < 256 else torch.int32)
         self.result[:, top:bottom] = values.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def check_images(images: Any) -> None:
-    """Checks that something is an image, or several, that a network can be given.
+    """Checks that something is an image, or several, fit for a network.
 
     Args:
         images: An array (h, w, 3) or (n, h, w, 3), or a tensor (3, h, w) or (n, 3, h, w), of the
             types that :class:`Frames` takes.
 
     Raises:
-        KTDNError: If it is not, or if floating point reaches far beyond [0, 1].
+        KTDNError: If it is not, or if floating-point values are far outside [0, 1].
     """
     if isinstance(images, Tensor):
         kind, channels = "a tensor is (3, h, w) or (n, 3, h, w)", -3
@@ -143,7 +143,7 @@ def check_images(images: Any) -> None:
         return
     values = images.detach() if isinstance(images, Tensor) else images
     least, most = float(values.min()), float(values.max())
-    # A little beyond is what resizing leaves. The comparison also finds what is not a number.
+    # Resizing may overshoot slightly. The comparison also catches NaN.
     if not (least >= -BEYOND and most <= 1 + BEYOND):
         raise KTDNError(
             f"an image in floating point is in [0, 1]; this one has values from {least:.4g} to "
@@ -152,10 +152,10 @@ def check_images(images: Any) -> None:
 
 
 def padding(size: int) -> NDArray[np.int64]:
-    """Returns which pixel each position of a padded axis shows.
+    """Returns the source pixel of each position along a padded axis.
 
-    As :func:`~ktdn_plugin.archs.ktdn_arch.pad_to_multiple` pads: reflected at the end, or its last
-    pixel repeated where the axis is too short for that.
+    Padding follows :func:`~ktdn_plugin.archs.ktdn_arch.pad_to_multiple`: reflected at the end, or
+    with the last pixel repeated if the axis is too short for that.
     """
     wanted = max(-(-size // MULTIPLE) * MULTIPLE, MINIMUM)
     positions = np.arange(wanted)

@@ -1,4 +1,4 @@
-"""How much memory there is for a run."""
+"""How much memory is available for a run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import torch
 from ktdn_plugin.system_memory import available, peak_resident, resident
 
 SHARE = 0.95
-"""How much of what is free is taken where no limit is given."""
+"""Share of the free memory that is used if no limit is given."""
 
 
 class Memory:
-    """What a device holds, and what it may.
+    """Memory use of a device, and its limit.
 
     Args:
-        device: The device. Of a CPU the whole process counts, with all its libraries; of a GPU
-            the tensors.
-        limit: Most bytes; without it, what is free.
+        device: The device. On a CPU the whole process counts, with all its libraries; on a GPU
+            only tensors do.
+        limit: Limit in bytes; the free memory if None.
     """
 
     def __init__(self, device: torch.device, limit: int | None) -> None:
@@ -24,16 +24,16 @@ class Memory:
         self.limit = limit
 
     def held(self) -> int:
-        """Returns the bytes that are held now."""
+        """Returns the bytes currently held."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
         if self.device.type == "mps":
             return torch.mps.current_allocated_memory()
-        # Where the system does not tell, at least what it was at most.
+        # If the system does not report current use, fall back to the peak.
         return resident() or peak_resident() or 0
 
     def free(self) -> int | None:
-        """Returns the bytes that may be taken in addition; None where it is not known."""
+        """Returns how many more bytes may be taken; None if unknown."""
         if self.limit is not None:
             return self.limit - self.held()
         if self.device.type == "cuda":

@@ -16,22 +16,22 @@ UNITS = {
 
 
 def parse_memory(size: int | str) -> int:
-    """Reads a size of memory.
+    """Parses a memory size.
 
     Args:
-        size: Bytes, or a text such as ``4GB``, ``2G``, ``800 MB`` or ``1.5GiB``; GB and G are
-            1000**3 bytes, GiB 1024**3. A text has a unit.
+        size: Bytes, or a string such as ``4GB``, ``2G``, ``800 MB`` or ``1.5GiB``; GB and G are
+            1000**3 bytes, GiB 1024**3. A string must have a unit.
 
     Returns:
         Bytes, at least 1.
 
     Raises:
-        KTDNError: If it is not such a size.
+        KTDNError: If it is not a valid size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", str(size))
     letters = found.group(2).upper() if found else ""
     if found and not letters and isinstance(size, str):
-        # Who writes 10 means gigabytes, hardly bytes.
+        # Someone who writes 10 hardly means bytes.
         raise KTDNError(f"max memory: '{size}' has no unit; write it as 4GB or 800MB")
     unit = UNITS.get(letters or "B")
     if isinstance(size, bool) or not found or unit is None:
@@ -43,8 +43,8 @@ def parse_memory(size: int | str) -> int:
 
 
 def format_memory(size: int) -> str:
-    """Writes a size, rounded up so that it is enough when ``parse_memory`` reads it."""
-    # Rounded up: to give what a message asks for must do.
+    """Formats a size, rounded up so that it is still enough when ``parse_memory`` reads it."""
+    # Rounded up: passing the amount a message asks for must work.
     if size >= 10**9:
         return f"{-(-size // 10**7) / 100:.2f}GB"
     return f"{max(-(-size // 10**6), 1)}MB"

@@ -1,4 +1,4 @@
-"""Messages for too little memory: before a run, and when a run runs out of it."""
+"""Messages for insufficient memory, before and during a run."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from ktdn_plugin.inference.memory_sizes import format_memory
 
 
 def word_too_little(frames: Frames, given: str, precision: str, needed: int, held: int = 0) -> str:
-    """Returns the message that images do not fit, and how much memory is enough.
+    """Returns the message that images do not fit, and how much memory would be enough.
 
     Args:
         frames: The images.
-        given: What there is, in words.
-        precision: What would be computed in.
-        needed: Bytes that suffice.
-        held: Bytes of them that are held already.
+        given: The available memory, in words.
+        precision: The precision of the planned run.
+        needed: Bytes that would be enough.
+        held: How many of these are already held.
     """
     parts = f", of which {format_memory(held)} is already in use" if held else ""
-    # Of a small image there is little that another precision could halve.
+    # For a small image, another precision could halve only a small share.
     is_halved = precision not in ("bf16", "fp16") and needed - held > needed // 3
     return (
         f"{_size(frames)} do not fit into {given} in precision {precision}; "
@@ -30,8 +30,8 @@ def word_out_of_memory(frames: Frames, precision: str, needed: int | None) -> st
 
     Args:
         frames: The images.
-        precision: What was computed in.
-        needed: Bytes that the most frugal run takes; None for networks that are not KTDN.
+        precision: The precision of the run.
+        needed: Bytes that the most frugal run takes; None for networks other than KTDN.
     """
     advice = (
         "use smaller images"

@@ -1,4 +1,4 @@
-"""Choosing how a photograph is cut into stripes, so that its run fits into the memory."""
+"""Choosing how to cut a photograph into stripes so that its run fits into memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktdn_plugin.inference.rehearsal import metering, without_content
 
 Try = TypeVar("Try", bound=Hashable)
 
-# Tried one after another. Lower stripes of the encoder compute more rows twice.
+# Tried in order. Lower encoder stripes compute more rows twice.
 ENCODER = (
     (None, None),
     (1024, None),
@@ -24,11 +24,11 @@ ENCODER = (
     (64, 128),
     (32, 64),
 )
-# On a CPU low stripes stay in its caches; a GPU wants much to do at once.
+# On a CPU low stripes stay in cache; a GPU needs a lot of work at once.
 DECODER_ON_CPU = (2 * CELL, CELL)
 DECODER = (None, 32 * CELL, 16 * CELL, 8 * CELL, 4 * CELL, 2 * CELL, CELL)
 
-# What the meter does not see: small tensors, what libraries keep for themselves.
+# What the meter misses: small tensors, and memory that libraries keep for themselves.
 SHARE = 1.03
 CONSTANT = 24 * 2**20
 
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     """How to run.
 
     Attributes:
-        heights: The stripes.
+        heights: Stripe heights.
         peak: Bytes that the run takes beyond the network and the images.
     """
 
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 class Planner:
-    """Plans runs of a network; what it found out of a size it keeps.
+    """Plans runs of a network, caching what it finds out about each size.
 
     Args:
         engine: The network.
@@ -61,19 +61,19 @@ class Planner:
         """Plans a run.
 
         Args:
-            count: How many images at once.
+            count: Number of images at once.
             size: Their padded height and width.
             budget: Bytes that the run may take.
 
         Returns:
-            The fastest plan that fits; the one that takes least where none does, which the
-            caller has to compare.
+            The fastest plan that fits; if none does, the one with the lowest peak, which the
+            caller must compare with the budget.
         """
         key = (count, *size)
         known = self._known.get(key)
         if known is None:
-            # Photographs of the same size come in rows; of all different ones nothing is to be
-            # gained.
+            # Photographs of the same size tend to come together; when all sizes differ, caching
+            # gains nothing.
             if len(self._known) >= 64:
                 self._known.clear()
             known = self._known[key] = _Size(self, count, size)
@@ -86,14 +86,14 @@ class Planner:
 
     @property
     def twin(self) -> Engine:
-        """The network without content."""
+        """A twin of the network on the meta device."""
         if self._twin is None:
             self._twin = without_content(self._engine)
         return self._twin
 
 
 class _Size:
-    """What runs of one size take."""
+    """Memory needed by runs of one size."""
 
     def __init__(self, planner: Planner, count: int, size: tuple[int, int]) -> None:
         self._planner = planner
@@ -111,7 +111,7 @@ class _Size:
         engine = self._planner.engine
         yield ENCODER[0]
         for stage1, stage2 in ENCODER[1:]:
-            # A part that looks at everything cannot be cut; its halo is looked for only now.
+            # A global part cannot be cut; its halo is determined only now.
             yield (
                 stage1 if self._is_cut(stage1) and engine.halo(0) is not None else None,
                 stage2 if self._is_cut(stage2) and engine.halo(1) is not None else None,
@@ -127,7 +127,7 @@ class _Size:
 
     def _encode(self, heights: tuple[int | None, int | None]) -> int:
         if heights not in self._encoded:
-            twin = self._planner.twin  # made outside of the meter, which would count its weights
+            twin = self._planner.twin  # created outside the meter, which would count its weights
             with metering() as meter:
                 self._rehearse_encoder(twin, Heights(*heights))
             self._encoded[heights] = _with_margin(meter.peak)
@@ -154,7 +154,7 @@ class _Size:
 def _first_that_fits(
     tries: Iterable[Try], peak_of: Callable[[Try], int], budget: int | None
 ) -> Try:
-    """Returns the first one whose peak fits, or the one that takes least."""
+    """Returns the first candidate whose peak fits, or the one with the lowest peak."""
     peaks: dict[Try, int] = {}
     for one in tries:
         peaks[one] = peak_of(one)

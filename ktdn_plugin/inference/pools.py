@@ -1,4 +1,4 @@
-"""The enhancing module's pools, filled and read some rows at a time."""
+"""The enhancing module's pools, filled and read a few rows at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Pool:
-    """The enhancing module's averages over cells of one size, and their spreading back.
+    """The enhancing module's averages over cells of one size, and their upsampling.
 
     Args:
         cell: Height and width of a cell in pixels.
@@ -23,8 +23,8 @@ class Pool:
         self.values: Tensor | None = None
 
     def add(self, feature: Tensor, top: int, reduce: nn.Module) -> None:
-        """Pools a stripe, which begins at a cell."""
-        if feature.shape[2] < self.cell:  # what is left at the bottom is dropped
+        """Pools a stripe, which must start on a cell boundary."""
+        if feature.shape[2] < self.cell:  # the remainder at the bottom is dropped
             return
         values = reduce(F.avg_pool2d(feature, self.cell))
         if self.values is None:
@@ -38,14 +38,14 @@ class Pool:
         self.values[:, :, at : at + values.shape[2]] = values
 
     def spread(self, top: int, bottom: int) -> Tensor:
-        """Returns each pixel of some rows its cell's value."""
+        """Returns rows in which each pixel has its cell's value."""
         assert self.values is not None
         rows, columns = self._indices
         return self.values.index_select(2, rows[top:bottom]).index_select(3, columns)
 
 
 def nearest(count: int, size: int, device: torch.device) -> Tensor:
-    """Returns which of so many cells each position takes, as nearest-neighbour upsampling does."""
-    # Asked of torch itself, which computes it in float32.
+    """Returns which of ``count`` cells nearest-neighbour upsampling picks at each position."""
+    # Let torch itself tell, as it computes this in float32.
     cells = torch.arange(count, dtype=torch.float32).view(1, 1, count)
     return F.interpolate(cells, size=size, mode="nearest").view(size).to(device, torch.int64)

@@ -1,4 +1,4 @@
-"""Making a trained network ready for inference: checked, folded, cut into parts."""
+"""Preparing a trained network for inference: checking, folding, splitting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ktdn_plugin.inference.folding import fold_batch_norms
 def fold(network: KTDN) -> None:
     """Folds batch norms into convolutions, in place.
 
-    They are all in the encoder; the rest need not be in float64 meanwhile, which folding takes.
+    All of them are in the encoder, so only that has to be in float64 for folding.
     """
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     image = (image - network.mean.cpu()) / network.std.cpu()
@@ -22,10 +22,10 @@ def fold(network: KTDN) -> None:
 
 
 def check_finite(network: nn.Module) -> None:
-    """Checks that all weights are numbers.
+    """Checks that all weights are finite.
 
     Raises:
-        KTDNError: If one is not; the first such one is named.
+        KTDNError: If one is not, naming the first.
     """
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
@@ -36,7 +36,7 @@ def check_finite(network: nn.Module) -> None:
 
 
 def split(encoder: Encoder) -> list[nn.Sequential] | None:
-    """Cuts a timm backbone behind its first and second feature, where it is a row of modules."""
+    """Splits a timm backbone after its first and second feature if it is a sequence of modules."""
     body = encoder.body
     if not isinstance(body, FeatureDictNet) or body.concat or encoder.is_channels_last:
         return None

@@ -1,4 +1,4 @@
-"""How much memory a run takes, found out by rehearsing it on tensors without content."""
+"""Measuring a run's memory by rehearsing it on meta tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten._convolution.
 
 
 def without_content(module: Module) -> Module:
-    """Returns a module's twin on the device 'meta': shapes alone, no memory."""
+    """Returns a module's twin on the 'meta' device, with shapes but no memory."""
     tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
     memo: dict[int, Any] = {}
     for tensor in tensors:
@@ -31,13 +31,13 @@ def without_content(module: Module) -> Module:
 
 
 class Meter(TorchDispatchMode):
-    """Adds up the bytes of the tensors that are alive at once.
+    """Adds up the bytes of all tensors alive at the same time.
 
-    Views are counted with what they look at. A convolution counts its weights a second time: the
-    library that computes it brings them into an order of its own, for the time it takes.
+    Views count as the storage they share. A convolution's weights count twice while it runs: the
+    backend library reorders them into its own layout.
 
     Attributes:
-        peak: Most bytes so far.
+        peak: Peak bytes so far.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Meter(TorchDispatchMode):
         self._alive[StorageWeakRef(storage)] = storage.nbytes()
 
     def held(self) -> int:
-        """Returns the bytes that are alive now."""
+        """Returns the bytes currently alive."""
         for reference in [one for one in self._alive if one.expired()]:
             del self._alive[reference]
         return sum(self._alive.values())
@@ -68,7 +68,7 @@ class Meter(TorchDispatchMode):
 
 @contextmanager
 def metering() -> Iterator[Meter]:
-    """Meters what is computed inside it, without gradients."""
-    # Not inference_mode, whose tensors a dispatch mode does not see.
+    """Meters what is computed in its context, without gradients."""
+    # Not inference_mode, whose tensors bypass dispatch modes.
     with torch.no_grad(), Meter() as meter:
         yield meter

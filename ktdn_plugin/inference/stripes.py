@@ -1,7 +1,7 @@
 """Running local parts of a network on stripes of rows, exactly.
 
-A part is local where a row of its result follows from few rows of its input. Run on a stripe with
-so many rows more at either side, and cut off again, it gives what it gives on the whole.
+A part is local if each row of its output depends on only a few rows of its input. Run on a stripe
+with that many extra rows on either side, which are then cut off, it gives the same as on the whole.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ktdn_plugin.errors import is_out_of_memory
 from ktdn_plugin.inference.devices import computing
 
 Rows = Callable[[int, int], Tensor]
-"""Returns the rows from one number to before another, of a feature or image (n, c, ., w)."""
+"""Returns rows ``top`` up to but excluding ``bottom`` of a feature or image, (n, c, ., w)."""
 
-PROBE_COLUMNS = 4  # of the result
-PROBE_ROWS = (64, 192, 512)  # of the result, tried one after another
+PROBE_COLUMNS = 4  # of the output
+PROBE_ROWS = (64, 192, 512)  # of the output, tried in order
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Halo:
-    """How far a local part looks.
+    """The extent of a local part's receptive field.
 
     Attributes:
-        stride: Rows of the input for one of the result.
-        above: Rows of the input that a row of the result looks up, a multiple of the stride.
-        below: Rows that it looks down beyond its own ones, likewise.
+        stride: Input rows per output row.
+        above: Input rows that an output row needs above its own, a multiple of the stride.
+        below: Input rows that it needs below its own, also a multiple of the stride.
     """
 
     stride: int
@@ -40,17 +40,17 @@ class Halo:
 
 
 def stripes(rows: int, height: int) -> Iterator[tuple[int, int]]:
-    """Cuts rows into stripes from top to bottom; the last one may be lower."""
+    """Cuts rows into stripes from top to bottom; the last one may be shorter."""
     for top in range(0, rows, height):
         yield top, min(top + height, rows)
 
 
 def find_halo(part: nn.Module, channels: int, stride: int) -> Halo | None:
-    """Finds out by trying how far a part looks.
+    """Determines the extent of a part's receptive field by probing.
 
-    One row of an input is made NaN: where the result is NaN as well, it looks at that row. What
-    this cannot tell (a part that depends on where in the image it is) is found by a comparison of
-    a result in stripes with one of the whole.
+    One input row is set to NaN: output rows that become NaN depend on it. What this cannot detect
+    (a part that depends on the position in the image) is found by comparing a striped result with
+    that of the whole.
 
     Args:
         part: Maps (n, channels, h, w) to (n, c, h / stride, w / stride).
@@ -58,9 +58,9 @@ def find_halo(part: nn.Module, channels: int, stride: int) -> Halo | None:
         stride: Its stride.
 
     Returns:
-        The halo; None where the part looks at everything, or at more than a third of
-        ``PROBE_ROWS[-1]`` rows, depends on where in the image it is, overwrites its input, or
-        does not take images of every size.
+        The halo; None if the part is global, looks at more than a third of ``PROBE_ROWS[-1]``
+        rows, depends on the position in the image, overwrites its input, or does not take images
+        of every size.
     """
     reference = next(part.parameters())
     if reference.dtype != torch.float32:  # whose rounding would hide differences
@@ -75,19 +75,19 @@ def find_halo(part: nn.Module, channels: int, stride: int) -> Halo | None:
         try:
             for image in images:
                 halo = _look(part, image.to(reference.device), stride)
-                # The largest shows also what looks past a smaller one's edges.
+                # The largest also reveals what reaches beyond a smaller one's edges.
                 if halo is not None and _is_exact(part, largest, halo):
                     return halo
         except (RuntimeError, AssertionError, ValueError) as error:
             if is_out_of_memory(error):
                 raise
-            # It needs images of a certain size: stripes are not.
+            # It needs images of a certain size, which stripes do not have.
             return None
     return None
 
 
 def _look(part: nn.Module, image: Tensor, stride: int) -> Halo | None:
-    """Returns the halo where it is no wider than a third of the image."""
+    """Returns the halo, None if it is wider than a third of the image."""
     middle = image.shape[2] // stride // 2 * stride
     above = below = 0
     for row in range(middle, middle + stride):
@@ -105,7 +105,7 @@ def _look(part: nn.Module, image: Tensor, stride: int) -> Halo | None:
 
 
 def _is_exact(part: nn.Module, image: Tensor, halo: Halo) -> bool:
-    # A part that overwrites its input finds rows overwritten that neighbouring stripes share.
+    # A part that overwrites its input would corrupt rows that neighbouring stripes share.
     whole = part(image.clone())
     rows = whole.shape[2]
     striped = run_striped(part, lambda a, b: image[:, :, a:b], rows, rows // 3, halo)
@@ -118,13 +118,13 @@ def run_striped(part: nn.Module, rows_of: Rows, rows: int, height: int, halo: Ha
 
     Args:
         part: Maps (n, c, h, w) to (n, c', h / stride, w / stride).
-        rows_of: Gives rows of its input.
-        rows: Rows of the whole result.
-        height: Rows of the result in a stripe.
-        halo: How far the part looks.
+        rows_of: Returns rows of its input.
+        rows: Rows of the whole output.
+        height: Output rows per stripe.
+        halo: The extent of the part's receptive field.
 
     Returns:
-        The whole result, as the part gives it for the whole input.
+        The whole output, as the part gives it for the whole input.
     """
     result: Tensor | None = None
     for top, bottom in stripes(rows, height):
@@ -144,7 +144,7 @@ def run_striped(part: nn.Module, rows_of: Rows, rows: int, height: int, halo: Ha
 
 
 def empty(like: Tensor, rows: int) -> Tensor:
-    """Returns memory for a feature of as many rows, channels last."""
+    """Returns an uninitialised feature like another, with the given rows, channels last."""
     n, channels, _, width = like.shape
     return torch.empty(
         (n, channels, rows, width),
