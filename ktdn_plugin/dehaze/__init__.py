@@ -1,4 +1,4 @@
-"""``ktdn dehaze``: photographs and videos in, the same without haze out."""
+"""``ktdn dehaze``: hazy photographs and videos in, dehazed ones out."""
 
 from ktdn_plugin.dehaze.checkpoint import dehaze_with
 from ktdn_plugin.dehaze.run import dehaze_all

@@ -19,19 +19,19 @@ def dehaze_with(
     strength: float = 1.0,
     **options: Any,
 ) -> None:
-    """Dehazes photographs and videos with a trained network, loaded if there is anything to do.
+    """Dehazes photographs and videos with a trained network, loaded only if there is work to do.
 
     Args:
-        checkpoint: A file, or a name of the weights that come with the package.
+        checkpoint: A file, or the name of bundled weights.
         inputs: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
-        output: Likewise.
+        output: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
         network: How :class:`~ktdn_plugin.Dehazer` runs it: device, precision, max_memory, encoder,
             base_size.
         strength: How much of the network's change is applied.
-        options: Of :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
+        options: Passed to :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
 
     Raises:
-        KTDNError: As :func:`~ktdn_plugin.dehaze.run.dehaze_all`, or if there is no such
+        KTDNError: As for :func:`~ktdn_plugin.dehaze.run.dehaze_all`, or if there is no such
             checkpoint.
     """
     path = resolve_checkpoint(checkpoint)

@@ -10,18 +10,18 @@ from PIL import Image, ImageDraw, ImageFont
 from ktdn_plugin.sheets import INK, PAPER, Pixels
 
 LEAST_TEXT = 17  # pixels
-TEXT_SHARE = 1 / 35  # of the edge of a square as large: legible when the whole is shown
-GAP_SHARE = 0.6  # of the text's size
+TEXT_SHARE = 1 / 35  # of the side of a square of equal area: legible when shown whole
+GAP_SHARE = 0.6  # of the text size
 
 
 def side_by_side(columns: Sequence[tuple[str, Pixels]]) -> Pixels:
-    """Puts photographs of the same size beside each other, each under its name.
+    """Puts photographs of the same size side by side, each under its name.
 
     Args:
         columns: Names, and photographs (h, w, 3), RGB, 0 to 255.
 
     Returns:
-        The picture, (H, W, 3), with each photograph pixel for pixel in it.
+        The picture, (H, W, 3), containing each photograph pixel for pixel.
     """
     height, width = columns[0][1].shape[:2]
     size = max(LEAST_TEXT, round((height * width) ** 0.5 * TEXT_SHARE))

@@ -1,4 +1,4 @@
-"""What there is to dehaze: photographs in files, folders and stores, and videos."""
+"""Finds what to dehaze: photographs in files, folders and stores, and videos."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Source:
     """Something to dehaze.
 
     Attributes:
-        name: Its path within the output folder, with the suffix that it has where it comes from.
-        label: What people find it by.
+        name: Its path within the output folder, with its original suffix.
+        label: A name that lets users find it.
     """
 
     name: Path
@@ -38,7 +38,7 @@ class FileSource(Source):
 
     Attributes:
         path: The file.
-        is_of_folder: Whether its folder was named, not the file itself.
+        is_of_folder: Whether its folder was given, not the file itself.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class FileSource(Source):
 
     @property
     def is_video(self) -> bool:
-        """Whether its suffix is a video's."""
+        """Whether it has a video's suffix."""
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
     def read(self) -> Photo:
@@ -60,8 +60,8 @@ class StoreSource(Source):
 
     Attributes:
         store: The store.
-        number: Which hazy image.
-        clear: Which clear image is its ground truth; None where the store has none.
+        number: The hazy image's index.
+        clear: The index of its ground truth; None if the store has none.
     """
 
     store: Store
@@ -69,7 +69,7 @@ class StoreSource(Source):
     clear: int | None
 
     def read(self) -> Photo:
-        """Returns the image as it lies in the store."""
+        """Returns the image as it is in the store."""
         return Photo(np.array(self.store.pixels("hazy", self.number)))
 
 
@@ -77,7 +77,7 @@ AnySource = FileSource | StoreSource
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Returns what a path leads to, through links of either kind; None where nothing is there."""
+    """Returns what a path resolves to, through hard and symbolic links; None if nothing exists."""
     try:
         status = path.stat()
     except OSError:
@@ -90,13 +90,13 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource],
 
     Args:
         inputs: Photographs, videos, folders of photographs, and stores.
-        output: The folder that results go to; what lies in it is no input of a folder's.
+        output: The folder that results go to; its contents never count as a folder's inputs.
 
     Returns:
-        What there is, and the videos in folders, which are left out.
+        What to dehaze, and the videos found in folders, which are left out.
 
     Raises:
-        KTDNError: If one is not there, a folder holds nothing to dehaze or cannot be read, or a
+        KTDNError: If one does not exist, a folder holds nothing to dehaze or cannot be read, or a
             store has no hazy images.
     """
     sources: list[AnySource] = []
@@ -121,7 +121,7 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource],
 
 
 def _near(path: Path) -> str:
-    """Suggests a name beside one that is not there."""
+    """Suggests an existing name similar to a missing one."""
     try:
         names = [sibling.name for sibling in path.absolute().parent.iterdir()]
     except OSError:
@@ -150,7 +150,7 @@ def _of_folder(folder: Path, output: Path) -> tuple[list[FileSource], list[Path]
 
 
 def _outside(paths: Iterable[Path], folder: Path, output: Path) -> Iterable[Path]:
-    """Drops what an earlier run has written, if the output lies within the input."""
+    """Drops what an earlier run wrote, if the output is inside the input."""
     place = output.resolve()
     if not place.is_relative_to(folder.resolve()):
         return paths

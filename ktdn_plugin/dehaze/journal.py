@@ -1,9 +1,9 @@
-"""Records what a folder's results were made with and from: files that processes append to.
+"""Records the settings and sources of a folder's results, in files that processes append to.
 
-Each process that writes results has a file of its own, ``.ktdn-dehaze/*.jsonl`` in the output
-folder, with one JSON object per line for each result: several can write at once, on a file system
-that machines share as well. A line is written before its result takes its place, and has the
-result's checksum: which of several lines is true, the file itself says.
+Each process that writes results has its own file, ``.ktdn-dehaze/*.jsonl`` in the output folder,
+with one line of JSON per result, so several can write at once, even on a file system shared between
+machines. A line is written before its result is moved into place, and has the result's checksum:
+the file itself tells which of several lines is true.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ktdn_plugin.storage.atomic import digest_of
 
 FOLDER = ".ktdn-dehaze"
 RECORD = ".ktdn-dehaze.json"
-"""What earlier versions wrote, one file for all; it is still read."""
+"""The single file that earlier versions wrote; it is still read."""
 
 Entry = dict[str, Any]
 
 
 class Journal:
-    """The file in which this process writes what it makes of a folder's results.
+    """The file in which this process records the results it writes to a folder.
 
     Args:
         folder: The output folder.
@@ -37,12 +37,12 @@ class Journal:
         self.path = folder / FOLDER / f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
 
     def append(self, name: str, entry: Entry, result: Path) -> None:
-        """Writes what a result is made with, and from.
+        """Records a result's settings and source.
 
         Args:
             name: The result's path within the folder.
-            entry: What is to be known of it.
-            result: Its file, which is not yet in its place.
+            entry: What to record about it.
+            result: Its file, not yet moved into place.
 
         Raises:
             KTDNError: If it cannot be written.
@@ -52,9 +52,9 @@ class Journal:
             self.path.parent.mkdir(exist_ok=True)
             with self.path.open("ab", buffering=0) as file:
                 end = file.tell()
-                if file.write(line.encode()) != len(line):  # ASCII: a byte for each letter
+                if file.write(line.encode()) != len(line):  # ASCII: one byte per character
                     file.truncate(end)
-                    file.write(line.encode())  # which says why, such as a disk that is full
+                    file.write(line.encode())  # raises the reason, such as a full disk
                 os.fsync(file.fileno())
         except OSError as error:
             raise KTDNError(
@@ -64,11 +64,11 @@ class Journal:
 
 
 def read_record(folder: Path) -> dict[str, Entry]:
-    """Reads what a folder's results were made with.
+    """Reads the settings and sources of a folder's results.
 
     Returns:
-        Entries by the results' paths within the folder, as the class ``Record`` has them. Where
-        several differ, the one whose checksum is the result's; none where no one's is.
+        Entries by the results' paths within the folder, as defined by the class ``Record``. Where
+        several differ, the one whose checksum matches the result; none if no checksum does.
 
     Raises:
         KTDNError: If a file cannot be read or is broken.
@@ -92,7 +92,7 @@ def _choose(result: Path, entries: list[Entry]) -> Entry | None:
     except OSError:
         return None
     for one, entry in zip(reversed(entries), reversed(kept), strict=True):
-        # Those of earlier versions have no checksum, and come last.
+        # Entries of earlier versions have no checksum, and come last.
         if one.get("result", digest) == digest:
             return entry
     return None
@@ -100,7 +100,7 @@ def _choose(result: Path, entries: list[Entry]) -> Entry | None:
 
 def _read_lines(path: Path) -> list[Entry]:
     try:
-        # Behind the last line end is nothing, or what a process that was killed did not finish.
+        # After the last newline there is nothing, or what a killed process left unfinished.
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         rows = [json.loads(line) for line in lines]
         if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
@@ -118,7 +118,7 @@ def _read_earlier(path: Path) -> dict[str, Entry]:
         if not all(isinstance(entry, dict) for entry in results.values()):
             raise TypeError("no entries")
     except (FileNotFoundError, NotADirectoryError):
-        return {}  # that a file is in the way is reported where it is to be written
+        return {}  # a file in the way is reported on writing
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Where results go: planned for all inputs, and refused, before anything is written."""
+"""Plans where the results of all inputs go, and refuses bad plans before writing anything."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ktdn_plugin.scenes.names import COMPARE
 from ktdn_plugin.storage.writable import check_writable
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-"""What ``--format`` takes, and the suffixes it gives."""
+"""Values of ``--format``, and their suffixes."""
 
-# Nobody means a folder by them.
+# Nobody names a folder like this.
 _FILE_SUFFIXES = frozenset((*READ_SUFFIXES, *OTHER_SUFFIXES, *VIDEO_SUFFIXES, ".pdf"))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is dehazed, and where to.
+    """What to dehaze, and where the result goes.
 
     Attributes:
-        source: What.
+        source: What to dehaze.
         output: The result's file.
-        compare: The file that shows it beside the input, None where there is to be none.
+        compare: The file that shows it beside the input, None if none is wanted.
     """
 
     source: AnySource
@@ -46,9 +46,9 @@ class Plan(NamedTuple):
     """What is written where.
 
     Attributes:
-        jobs: What is to be done.
-        clashes: A line for each place that several would be written to.
-        left_out: How many these are; none of them is in ``jobs``.
+        jobs: What to do.
+        clashes: One line for each path that several results would be written to.
+        left_out: The number of clashing jobs; none of them is in ``jobs``.
     """
 
     jobs: list[Job]
@@ -57,14 +57,15 @@ class Plan(NamedTuple):
 
 
 def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
-    """Returns whether the output names the one result's file, not a folder.
+    """Returns whether the output names a single result's file, not a folder.
 
     Args:
-        inputs: What is to be dehazed.
-        output: What the results are to be called.
+        inputs: What to dehaze.
+        output: Where the results go.
 
     Raises:
-        KTDNError: If it names a file, and there may be several results, or no such file is written.
+        KTDNError: If it names a file, and there may be several results, or its format cannot be
+            written.
     """
     suffix = output.suffix.lower()
     if output.is_dir() or (suffix not in _FILE_SUFFIXES and not output.is_file()):
@@ -81,10 +82,10 @@ def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
 
 
 def check_apart(inputs: Sequence[Path], output: Path) -> None:
-    """Refuses to write results among the inputs, whatever they would be called.
+    """Refuses to write results into an input folder, whatever their names.
 
     Raises:
-        KTDNError: If the output is an input's folder, also through a link.
+        KTDNError: If the output is an input folder, directly or through a link.
     """
     for path in inputs:
         if path.is_dir() and output.is_dir() and path.samefile(output):
@@ -102,25 +103,25 @@ def plan(
     """Plans what is written where.
 
     Args:
-        sources: What is to be dehazed.
-        output: The folder, or the one result's file.
-        one_file: Which of the two it is.
-        form: One of :data:`FORMATS`; each photograph's own format by default, PNG for those
-            in others and for those of stores.
-        compare: Whether a comparison is drawn of each photograph.
+        sources: What to dehaze.
+        output: The folder, or the single result's file.
+        one_file: Whether ``output`` is that file.
+        form: One of :data:`FORMATS`; by default each photograph's own format, or PNG for other
+            formats and for stores.
+        compare: Whether to draw a comparison of each photograph.
 
     Raises:
-        KTDNError: If the format is not the file's.
+        KTDNError: If the format does not match the file's suffix.
     """
     if one_file and form:
         kind = PHOTO_SUFFIXES.get(
             output.suffix.lower()
-        )  # none of a video, which --format is not for
+        )  # None for a video, which --format does not apply to
         if kind not in (None, PHOTO_SUFFIXES[FORMATS[form]]):
             raise KTDNError(f"-o {output}: does not match --format {form}; remove one of them")
     jobs = []
     taken: defaultdict[str, list[Job]] = defaultdict(list)
-    for source in dict.fromkeys(sources):  # each of them once
+    for source in dict.fromkeys(sources):  # each one once
         path = output if one_file else output / source.name.with_suffix(_suffix(source, form))
         job = Job(source, path, None)
         if compare and not job.is_video:
@@ -129,7 +130,7 @@ def plan(
         for written in (job.output, job.compare):
             if (place := _folded(written)) is not None:
                 taken[place].append(job)
-    # Which of them was meant nobody knows: none is done.
+    # There is no telling which one was meant, so none is done.
     clashes = {tuple(there): place for place, there in reversed(taken.items()) if len(there) > 1}
     left_out = {job for there in clashes for job in there}
     return Plan(
@@ -149,7 +150,7 @@ def _clash(there: Sequence[Job], place: str) -> str:
 
 
 def _folded(path: Path | None) -> str | None:
-    """Returns a path as some file systems take it, for which case makes no difference."""
+    """Returns a path as a case-insensitive file system sees it."""
     return None if path is None else str(path).casefold()
 
 
@@ -158,7 +159,7 @@ def _suffix(source: AnySource, form: str | None) -> str:
     if isinstance(source, FileSource) and source.is_video:
         return own if own.lower() in VIDEO_CODECS else ".mp4"
     if form is None:
-        # What lies in a store has no format anymore; to compress it again would cost quality.
+        # Stored images no longer have a format; compressing them again would cost quality.
         if not isinstance(source, FileSource):
             return ".png"
         if own.lower() in PHOTO_SUFFIXES:
@@ -169,16 +170,16 @@ def _suffix(source: AnySource, form: str | None) -> str:
 
 
 def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> None:
-    """Refuses to write over what is read, and places where nothing can be written.
+    """Refuses to overwrite files that are read, and to write where that is impossible.
 
     Args:
         jobs: What is written where.
-        output: The folder, or the one result's file.
-        truths: Files of ground truth.
+        output: The folder, or the single result's file.
+        truths: Ground truth files.
 
     Raises:
-        KTDNError: If a result would replace an input or the ground truth, also through a link, or
-            nothing can be written there.
+        KTDNError: If a result would replace an input or the ground truth, even through a link, or
+            the output is not writable.
     """
     if output.is_file() and [job.output for job in jobs] != [output]:
         raise KTDNError(f"-o {output}: is a file; give a folder")

@@ -1,4 +1,4 @@
-"""What results of a folder were made with and from, so that those of others are not kept."""
+"""Records the settings and sources of a folder's results, so that other ones are not kept."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ktdn_plugin.storage.file_kinds import check_regular
 
 
 class Record:
-    """What the output folder says its results were made with, and from.
+    """The output folder's record of its results' settings and sources.
 
-    Each result's entry has ``checkpoint`` (its file's name), ``sha256`` (the checkpoint's),
-    ``precision``, ``strength`` where it is not 1, ``base_size`` where it is not ``auto``, for JPEG
-    and WebP ``quality``, and ``source``: see :func:`describe_source`.
+    Each result's entry has ``checkpoint`` (its file name), ``sha256`` (the checkpoint's),
+    ``precision``, ``strength`` unless it is 1, ``base_size`` unless it is ``auto``, for JPEG and
+    WebP ``quality``, and ``source``: see :func:`describe_source`.
 
     Args:
-        folder: The output folder; None where the output is a file, beside which none is left.
+        folder: The output folder; None if the output is a file, in which case nothing is recorded.
         checkpoint: The network's file.
-        precision: Of the computation.
-        quality: Of JPEG and WebP; the usual one where absent.
+        precision: The precision of the computation.
+        quality: JPEG and WebP quality; the default if None.
         strength: How much of the network's change is applied.
         base_size: See :class:`~ktdn_plugin.Dehazer`.
 
@@ -58,13 +58,13 @@ class Record:
         self._journal = None if folder is None else Journal(folder)
 
     def check(self, there: Iterable[Job]) -> list[Job]:
-        """Compares results that are there with what is to be made now.
+        """Compares existing results with what would be made now.
 
         Returns:
-            Those of which not all is known.
+            Those whose settings or source are not fully known.
 
         Raises:
-            KTDNError: If one was made from another photo or video, or with something else.
+            KTDNError: If one was made from another photo or video, or with other settings.
         """
         unknown = []
         jobs = list(there)
@@ -98,11 +98,11 @@ class Record:
         return unknown
 
     def add(self, job: Job, result: Path) -> None:
-        """Writes what a result is made with, and from.
+        """Records a result's settings and source.
 
         Args:
-            job: The result's.
-            result: Its file, which is whole and not yet in its place.
+            job: The result's job.
+            result: Its file, complete but not yet moved into place.
 
         Raises:
             KTDNError: If it cannot be written.
@@ -130,11 +130,11 @@ class Record:
 
 
 def describe_source(source: AnySource) -> dict[str, Any]:
-    """Returns what a result is made from.
+    """Describes what a result is made from.
 
     Returns:
-        ``path``, absolute, and of a file ``sha256``, None where it cannot be read; of a store's
-        image the store's ``fingerprint`` and the image's ``number``.
+        The absolute ``path``, and for a file its ``sha256``, None if it cannot be read; for a
+        store's image the store's ``fingerprint`` and the image's ``number``.
     """
     if isinstance(source, StoreSource):
         store = source.store
@@ -147,7 +147,7 @@ def describe_source(source: AnySource) -> dict[str, Any]:
 
 
 def without_path(source: dict[str, Any]) -> dict[str, Any]:
-    """Returns what tells a source from others, wherever it lies."""
+    """Returns what identifies a source regardless of its location."""
     return {key: value for key, value in source.items() if key != "path"}
 
 
@@ -156,7 +156,7 @@ def _is_known(*sources: Any) -> bool:
 
 
 def _shown(source: dict[str, Any], now: dict[str, Any]) -> str:
-    """Names what a result was made from, in a refusal."""
+    """Names a result's source for an error message."""
     path = Path(str(source.get("path")))
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())

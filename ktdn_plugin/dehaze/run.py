@@ -35,7 +35,7 @@ from ktdn_plugin.photos import (
 from ktdn_plugin.scenes.problems import some
 
 OUTPUT = Path("dehazed")
-_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fare no better
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fail too
 
 Network = Callable[[Any], Any]
 
@@ -57,37 +57,36 @@ def dehaze_all(
     overwrite: bool = False,
     stop_at_errors: bool = False,
 ) -> None:
-    """Dehazes photographs and videos, goes on where an earlier run stopped, and says what came out.
+    """Dehazes photographs and videos, resuming an earlier run, and reports the results.
 
-    Results that exist are skipped: each is there whole or not at all. Those of another checkpoint
-    or another photo are refused, see :mod:`ktdn_plugin.dehaze.record`. Photographs keep their
+    Existing results are skipped, as they are always complete. Those of another checkpoint or
+    another photo are refused, see :mod:`ktdn_plugin.dehaze.record`. Photographs keep their bit
     depth, alpha and metadata, see :mod:`ktdn_plugin.photos`.
 
     Args:
-        inputs: Photographs, videos, folders (searched on all levels, whose structure is kept),
-            and stores, whose hazy images are taken.
-        output: Folder to write to, or for one file the result's; ``dehazed`` where absent.
-        load: Gives what dehazes an RGB image (h, w, 3), uint8 or uint16; called if there is
-            anything to do.
-        checkpoint: The file of what ``load`` gives; None keeps no record.
-        precision: That of what ``load`` gives.
-        strength: That of what ``load`` gives.
-        base_size: That of what ``load`` gives.
-        ground_truth: Folder or store of clear images, found by the hazy ones' names; PSNR and SSIM
-            of hazy and dehazed photographs are printed and written to ``metrics.csv``. A store
-            that is dehazed is measured against its own clear images where this is absent.
-        split: What to call the split that the photographs are; stores know theirs.
+        inputs: Photographs, videos, folders (searched recursively, keeping their structure), and
+            stores, whose hazy images are dehazed.
+        output: Folder to write to, or for a single input the result's file; ``dehazed`` by default.
+        load: Returns a function that dehazes an RGB image (h, w, 3), uint8 or uint16; called only
+            if there is anything to do.
+        checkpoint: The file of the network that ``load`` returns; None keeps no record.
+        precision: That network's precision.
+        strength: That network's strength.
+        base_size: That network's base size.
+        ground_truth: Folder or store of clear images, matched to the hazy ones by name; PSNR and
+            SSIM of hazy and dehazed photographs are printed and written to ``metrics.csv``. Without
+            it, stores are measured against their own clear images.
+        split: Name of the photographs' split; stores know theirs.
         compare: Write ``NAME_compare.png`` too: hazy, dehazed, and clear, at full size.
-        form: ``png``, ``jpg``, ``webp`` or ``tiff``; each photograph's own where absent.
-        quality: Of JPEG and WebP, 1 to 100.
+        form: ``png``, ``jpg``, ``webp`` or ``tiff``; by default each photograph's own format.
+        quality: JPEG and WebP quality, 1 to 100.
         overwrite: Redo existing results.
-        stop_at_errors: Raise the first error instead of going on with the other files.
+        stop_at_errors: Raise the first error instead of continuing with the other files.
 
     Raises:
-        KTDNError: If an input is missing, results that are there were made with or from something
-            else,
-            or would replace inputs or one another or cannot be written; and at the end, if some
-            could not be dehazed or measured: a line each.
+        KTDNError: If an input is missing, or existing results were made with other settings or from
+            another source, or results would replace inputs or one another or cannot be written; and
+            at the end, if some could not be dehazed or measured, with one line for each.
     """
     if quality is not None and not 1 <= quality <= 100:
         raise KTDNError(f"--quality must be 1 to 100, got {quality}")
@@ -133,7 +132,7 @@ def dehaze_all(
 
 
 def _check_options(jobs: Sequence[Job], form: str | None, quality: int | None) -> None:
-    """Refuses what no result would follow."""
+    """Refuses options that would affect no result."""
     if form and all(job.is_video for job in jobs):
         raise KTDNError(
             f"--format {form}: is of photos, and here are videos alone; -o NAME.mkv, for "
@@ -148,7 +147,7 @@ def _check_options(jobs: Sequence[Job], form: str | None, quality: int | None) -
 
 
 class _Run:
-    """The work, and what there is to say of it in the end."""
+    """The work, and what to report about it at the end."""
 
     def __init__(
         self,
@@ -176,7 +175,7 @@ class _Run:
         self.unmeasured: list[str] = []
 
     def work(self, stop_at_errors: bool) -> None:
-        """Does all jobs, one after the other."""
+        """Runs all jobs in sequence."""
         for job in tqdm(self.jobs, "Dehazing", unit="photo", disable=None, leave=False):
             try:
                 self._do(job)
@@ -185,7 +184,7 @@ class _Run:
                     raise
                 if isinstance(error, KTDNError):
                     self.failed.append(str(error))
-                else:  # whatever the file has led a library to: the others are not to blame
+                else:  # whatever a library raised on this file, the others may be fine
                     text = " ".join(str(error).split())
                     what = f"{type(error).__name__}: {text}; --debug shows where"
                     self.failed.append(f"{job.source.label}: {what}")
@@ -211,19 +210,19 @@ class _Run:
             self.done += 1
 
     def _recording(self, job: Job) -> Callable[[Path], None] | None:
-        """Returns what records a result, given its file before it takes its place."""
+        """Returns a function that records a result, given its file before it moves into place."""
         record = self.record
         return None if record is None else lambda written: record.add(job, written)
 
     def _dehazed(self, label: str, pixels: Any) -> Any:
-        assert self.network is not None  # else there is nothing to do
+        assert self.network is not None  # otherwise there is nothing to do
         try:
             return self.network(pixels)
         except KTDNError as error:  # such as too little memory for its size
             raise KTDNError(f"{label}: {error}") from error
 
     def _do_photo(self, job: Job) -> RGB8 | None:
-        """Dehazes a photograph; gives the hazy one where it is still wanted."""
+        """Dehazes a photograph; returns the hazy one if it is still needed."""
         photo = job.source.read()
         check_size(job.output, *photo.pixels.shape[:2])  # before minutes are spent on it
         result = Photo(self._dehazed(job.source.label, photo.pixels), photo.alpha, photo.metadata)
@@ -236,7 +235,7 @@ class _Run:
         return to_8_bit(photo.pixels) if job.compare or self.truth.is_of(job.source) else None
 
     def _show(self, job: Job, hazy: RGB8 | None) -> None:
-        """Measures a result, and draws it beside the input, as it lies in its file."""
+        """Measures a result as it is in its file, and draws it beside the input."""
         wants_picture = job.compare and not (job in self.there and job.compare.exists())
         if not wants_picture and not self.truth.is_of(job.source):
             return
@@ -270,10 +269,10 @@ class _Run:
         return pixels
 
     def report(self, output: Path, table: Path) -> None:
-        """Prints what came out, and writes the table.
+        """Prints a summary, and writes the table.
 
         Raises:
-            KTDNError: If some could not be dehazed or measured: a line each.
+            KTDNError: If some could not be dehazed or measured, with one line for each.
         """
         count = len(self.jobs) + self.planned.left_out
         rows = with_means(self.rows)

@@ -1,4 +1,4 @@
-"""How near hazy and dehazed photographs are to the ground truth: on screen and as CSV."""
+"""How close hazy and dehazed photographs are to the ground truth, on screen and as CSV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("split", "image", "hazy_psnr", "hazy_ssim", "dehazed_psnr", "dehazed_
 
 
 class Row(NamedTuple):
-    """A photograph's figures, before and after."""
+    """A photograph's figures before and after dehazing."""
 
     split: str
     name: str
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def with_means(rows: Sequence[Row]) -> list[Row]:
-    """Puts behind the rows of each split their mean: figures of two splits do not mix."""
+    """Appends to each split's rows their mean, as figures of different splits do not compare."""
     found = []
     for split in dict.fromkeys(row.split for row in rows):
         of_split = [row for row in rows if row.split == split]
@@ -38,10 +38,10 @@ def with_means(rows: Sequence[Row]) -> list[Row]:
 
 
 def format_table(rows: Sequence[Row]) -> list[str]:
-    """Formats the table for a terminal, a part for each split.
+    """Formats the table for a terminal, with one part per split.
 
     Args:
-        rows: With their means.
+        rows: The rows, including their means.
     """
     cells = [
         (row.name, *(f"{one.psnr:.2f} / {one.ssim:.3f}" for one in (row.hazy, row.dehazed)))
@@ -56,11 +56,11 @@ def format_table(rows: Sequence[Row]) -> list[str]:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Writes the table as CSV, whole or not at all.
+    """Writes the table as CSV, atomically.
 
     Args:
-        path: The file; its folder is there.
-        rows: With their means.
+        path: The file; its folder must exist.
+        rows: The rows, including their means.
 
     Raises:
         KTDNError: If it cannot be written.

@@ -27,10 +27,10 @@ class Clear(NamedTuple):
     """A clear image.
 
     Attributes:
-        label: What people find it by.
-        split: The name of the split that it belongs to, empty where it has none.
-        read: Gives its pixels, RGB, (h, w, 3), 0 to 255.
-        path: The file that it is, None in a store.
+        label: A name that lets users find it.
+        split: The name of its split, empty if it has none.
+        read: Returns its pixels, RGB, (h, w, 3), 0 to 255.
+        path: Its file, None in a store.
     """
 
     label: str
@@ -40,23 +40,23 @@ class Clear(NamedTuple):
 
 
 class Truth:
-    """The clear images of a folder or a store, found by the names of the hazy ones.
+    """The clear images of a folder or a store, matched to the hazy ones by name.
 
-    Where a folder holds hazy and clear images of the same scenes, the clear ones are meant.
+    Where a folder holds hazy and clear images of the same scenes, the clear ones are used.
 
     Args:
-        place: The folder or store; None where stores that are dehazed know their own alone.
-        split: What to call the split that they are; a store's own name counts before.
-        sources: What is there to be dehazed; see :attr:`sources`.
+        place: The folder or store; None to use only the own clear images of the stores dehazed.
+        split: Name of their split; a store's own name takes precedence.
+        sources: The candidates for dehazing; see :attr:`sources`.
 
     Attributes:
-        sources: Those that are to be dehazed.
-        left: Those of the sources that are clear images: they are left as they are.
-        files: Files of ground truth.
+        sources: Those to dehaze.
+        left: Those that are clear images, which are left alone.
+        files: Ground truth files.
 
     Raises:
-        KTDNError: If the place is not there, or holds no clear image or all that is given, or
-            the split is named where it would name nothing.
+        KTDNError: If the place does not exist, holds no clear image or everything to be dehazed,
+            or a split is named where it would have no effect.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Truth:
         if is_lmdb(place) or holds_lmdbs(place):
             scenes = open_scenes(place)
             return scenes if scenes.dataset else replace(scenes, split=self.split)
-        # Their partners are looked for among what is dehazed, not among what lies beside them.
+        # Partners are searched for among the sources, not among neighbouring files.
         scenes = open_scenes(
             place, split=self.split or None, clear_only=True, allow_incomplete=True
         )
         return self._apart(scenes)
 
     def _check_split(self, scenes: SceneSet | None) -> None:
-        """Refuses a split's name that no table would show."""
+        """Refuses a split name that no table would show."""
         if not self.split or (scenes is not None and scenes.split == self.split):
             return
         of_stores = [source.store for source in self.sources if isinstance(source, StoreSource)]
@@ -111,10 +111,10 @@ class Truth:
         raise KTDNError(f"--split {self.split}: {place} knows its split, {title}; remove it")
 
     def check_any(self) -> None:
-        """Refuses ground truth of which none is any photograph's, before there is work done.
+        """Refuses ground truth that matches no photograph, before any work is done.
 
         Raises:
-            KTDNError: If there is none for any.
+            KTDNError: If no photograph has its ground truth.
         """
         photos = list(self._number)
         if self.place is None or not photos:
@@ -134,7 +134,7 @@ class Truth:
         return None if number is None else self._clear[number]
 
     def _is_itself(self, source: AnySource) -> bool:
-        """Returns whether what is found for a hazy image is that image."""
+        """Returns whether the ground truth found for a hazy image is that image itself."""
         clear = self._found(source)
         return bool(
             isinstance(source, FileSource)
@@ -144,14 +144,15 @@ class Truth:
         )
 
     def _apart(self, scenes: SceneSet) -> SceneSet:
-        """Leaves out of the sources those that are clear images, and of those the hazy ones."""
+        """Removes clear images from the sources, and hazy ones from the clear images."""
         files = [source for source in self.sources if isinstance(source, FileSource)]
         numbers = {identity(path): number for number, path in enumerate(scenes.files("clear"))}
         clear = clear_beside_hazy(key_of(source.name) for source in files)
         left = {source for source in files if key_of(source.name) in clear}
         here = {source: identity(source.path) for source in files if source not in left}
         both = {source for source in here if source.is_of_folder and here[source] in numbers}
-        # Of a folder within that of the ground truth, all is hazy; else what is in both is clear.
+        # In a folder inside the ground truth's, all images are hazy; otherwise, what is in both
+        # is clear.
         within = scenes.place.resolve()
         hazy = {source for source in both if within in _root(source).resolve().parents}
         left |= both - hazy
@@ -168,7 +169,7 @@ class Truth:
         return scenes.only([n for n, path in enumerate(paths) if identity(path) not in gone])
 
     def is_of(self, source: AnySource) -> bool:
-        """Returns whether there is to be ground truth for something."""
+        """Returns whether a source should have ground truth."""
         if self.place is None:
             return isinstance(source, StoreSource) and source.clear is not None
         return True
@@ -177,10 +178,10 @@ class Truth:
         """Finds the clear image of a hazy one.
 
         Returns:
-            None where there is to be none, see :meth:`is_of`.
+            The clear image; None if there should be none, see :meth:`is_of`.
 
         Raises:
-            KTDNError: If there is none, or more than one, of its name, or it is that itself.
+            KTDNError: If no image or several match its name, or the match is the image itself.
         """
         if self.place is None:
             if isinstance(source, StoreSource) and source.clear is not None:
@@ -203,7 +204,7 @@ class Truth:
 
 
 def _keys(source: AnySource) -> list[str]:
-    """Returns names within the folder that was given, and within that of hazy images in it."""
+    """Returns the names relative to the given folder, and to a folder of hazy images in it."""
     key = key_of(source.name)
     return list(dict.fromkeys((key, within_side(key))))
 
@@ -213,12 +214,12 @@ def _is_video(source: AnySource) -> bool:
 
 
 def _root(source: FileSource) -> Path:
-    """Returns the folder that was named, of a photograph in it."""
+    """Returns the given folder that a photograph was found in."""
     return source.path.parents[len(source.name.parts) - 1]
 
 
 def read_clear(clear: Clear, shape: tuple[int, ...], label: str) -> RGB8:
-    """Reads a clear image that has to have the hazy one's size.
+    """Reads a clear image, which must have the hazy one's size.
 
     Raises:
         KTDNError: If it cannot be read or has another size.

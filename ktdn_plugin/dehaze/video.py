@@ -17,16 +17,16 @@ from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.storage.atomic import temporary_beside
 
 VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-"""Suffixes that videos are written with, and the codecs: what every OpenCV has."""
+"""Suffixes of written videos, and codecs that every OpenCV build has."""
 
 MISSING_AT_MOST = 0.01
-"""Share of the frames that a file may have fewer than it says: many only estimate the number."""
+"""Share of the declared frames that may be missing: many files only estimate the number."""
 
 Frame = NDArray[np.uint8]
 
 
 class Shape(NamedTuple):
-    """What a video's file says of it; the number of frames is 0 where it says none."""
+    """What a video file says about itself; the number of frames is 0 if unknown."""
 
     width: int
     height: int
@@ -40,16 +40,16 @@ def dehaze_video(
     dehaze: Callable[[Frame], Frame],
     before_move: Callable[[Path], Any] | None = None,
 ) -> str:
-    """Dehazes a video; the result is there whole, or as it was before.
+    """Dehazes a video, replacing the output only once the result is complete.
 
     Args:
         path: The video.
         output: The file to write, with one of the suffixes of :data:`VIDEO_CODECS`.
-        dehaze: Gives for an RGB image (h, w, 3), 0 to 255, another one.
-        before_move: Called with the whole result, before it takes the place of ``output``.
+        dehaze: Maps an RGB image (h, w, 3), 0 to 255, to another one.
+        before_move: Called with the complete result, before it is moved to ``output``.
 
     Returns:
-        What the result lacks, in a line.
+        A line saying what the result lacks.
 
     Raises:
         KTDNError: If the video cannot be decoded or ends before it should, or the result cannot
@@ -97,7 +97,7 @@ def _convert(
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
-    # FFmpeg says of a broken file what the line below says better.
+    # On a broken file FFmpeg logs what the error below says better.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     video = cv2.VideoCapture(str(path))
     try:
@@ -121,7 +121,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
 
 @contextlib.contextmanager
 def _drafted(output: Path, before_move: Callable[[Path], Any] | None) -> Iterator[Path]:
-    """Returns a name beside the output, whose file moves there if nothing goes wrong."""
+    """Yields a path beside the output, whose file replaces it if nothing goes wrong."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with temporary_beside(output, output.suffix.lower()) as draft:
@@ -134,7 +134,7 @@ def _drafted(output: Path, before_move: Callable[[Path], Any] | None) -> Iterato
 
 
 def _check_written(draft: Path, output: Path, count: int) -> None:
-    """Counts what can be read again: a full disk does not stop OpenCV from writing."""
+    """Counts the frames that can be read back, as OpenCV ignores a full disk when writing."""
     video = cv2.VideoCapture(str(draft))
     try:
         found = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
@@ -147,7 +147,7 @@ def _check_written(draft: Path, output: Path, count: int) -> None:
 
 
 def _cut_edge(shape: Shape) -> str:
-    """Returns what of an odd size is lost: the codecs' halved colours want even ones."""
+    """Says what is cropped from an odd size: chroma subsampling needs even ones."""
     if shape.width % 2 == 0 and shape.height % 2 == 0:
         return ""
     size = f"{shape.width} x {shape.height}"
