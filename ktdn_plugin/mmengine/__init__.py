@@ -2,7 +2,7 @@
 
 With ``default_scope = 'ktdn_plugin'`` in a config, or ``type='ktdn_plugin.KTDNDistiller'``, nothing
 has to be imported. The command ``ktdn mmengine`` and :func:`build_runner` add what mmengine lacks
-for machines without a GPU, and words for what is wrong with a config.
+for machines without a GPU, and clear messages for config errors.
 """
 
 from __future__ import annotations

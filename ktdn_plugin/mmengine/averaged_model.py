@@ -1,4 +1,4 @@
-"""The average of a model's weights, as on BasicSR's side."""
+"""An average of a model's weights, the same as on BasicSR's side."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ktdn_plugin.training.ema import update_ema
 
 @MODELS.register_module()
 class WeightAverage(BaseAveragedModel):
-    """Exponential average that begins with the initial weights; batch statistics are copied.
+    """Exponential average starting from the initial weights; batch statistics are copied.
 
-    mmengine's ``ExponentialMovingAverage`` begins with those after the first iteration, so that its
-    average is never that of BasicSR's side.
+    mmengine's ``ExponentialMovingAverage`` starts from the weights after the first iteration, so
+    its average never equals that of BasicSR's side.
 
     Args:
         model: The model.
-        momentum: What comes in of the trained weights at each update, above 0, at most 1: 1 less
+        momentum: Weight of the trained weights in each update, in (0, 1]: one minus
             ``ema_decay``.
-        interval: Iterations between two updates.
+        interval: Iterations between updates.
 
     Raises:
         KTDNError: If the momentum is out of range.
@@ -40,5 +40,5 @@ class WeightAverage(BaseAveragedModel):
         self.steps += 1
 
     def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
-        """Averages one tensor, in place; for code that calls it by itself."""
+        """Averages one tensor in place, for code that calls this directly."""
         averaged_param.lerp_(source_param, self.momentum)

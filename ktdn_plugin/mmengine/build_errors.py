@@ -1,4 +1,4 @@
-"""Turns what goes wrong while a config's parts are built into lines that name their keys."""
+"""Turns errors in building a config's parts into lines that name their keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmengine.runner import BaseLoop
 from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean, is_out_of_memory
 
 BUILDING: Any = (Exception, SystemExit)
-"""What building a part may raise: anything, for a ``type`` can be any callable."""
+"""What building a part may raise: anything, as a ``type`` can be any callable."""
 
 LONGEST = 300
 UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '([^']+)'")
@@ -26,9 +26,9 @@ MISSING = re.compile(r"\(\) missing \d+ required (?:positional|keyword-only) arg
 
 
 def find(section: Mapping[str, Any], registry: Registry, key: str = "type") -> Any:
-    """Returns what a section's type stands for in its scope; None where it is unknown."""
+    """Returns what a section's type refers to in its scope, None if unknown."""
     name = section.get(key)
-    if not isinstance(name, str):  # configs that import their classes name them so
+    if not isinstance(name, str):  # configs in the pure Python style hold the classes themselves
         return name if callable(name) else None
     scope = section.get("_scope_")
     with contextlib.suppress(*BUILDING), registry.switch_scope_and_registry(scope) as scoped:
@@ -37,7 +37,7 @@ def find(section: Mapping[str, Any], registry: Registry, key: str = "type") -> A
 
 
 def parts_of(section: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields a section and all that is in it, each after its key."""
+    """Yields a section and everything in it, each with its key."""
     yield where, section
     items: Any = ()
     if isinstance(section, Mapping):
@@ -50,7 +50,7 @@ def parts_of(section: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def explaining_parts(source: str, cfg: Config) -> Iterator[None]:
-    """Turns what goes wrong before the first iteration into lines that name the file and the key.
+    """Turns errors before the first iteration into lines that name the file and the key.
 
     Args:
         source: The config file.
@@ -103,7 +103,7 @@ def explain(error: BaseException, section: Any, where: str) -> list[str]:
         return lines
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
         text = error.args[0]
-        # What mmengine takes out of a section without asking whether it is there.
+        # A key that mmengine takes from a section without checking that it exists.
         if text.isidentifier() and text not in [*part.section, *part.section.values()]:
             return [_line(_join(part.where, text), "missing")]
     texts = [key for key, value in part.section.items() if isinstance(value, str) and key != "type"]
@@ -129,7 +129,7 @@ def _innermost(frames: list[FrameType], section: Any, where: str) -> _Part:
             continue
         given, registry = (frame.f_locals[name] for name in ("cfg", "registry"))
         places = [place for place, one in parts_of(part.section) if _is_part(given, one)]
-        # What a class puts together itself is in the config under other keys.
+        # What a class assembles itself is in the config under other keys.
         place = min(places, key=lambda place: place.count("."), default=None)
         name, item = frame.f_locals.get("obj_type"), frame.f_locals.get("obj_cls")
         part = _Part(
@@ -143,7 +143,7 @@ def _innermost(frames: list[FrameType], section: Any, where: str) -> _Part:
 
 
 def _is_part(built: Any, part: Any) -> bool:
-    """Returns whether something was built from a part; mmengine may have added keys to a copy."""
+    """Returns whether something was built from a part, of which mmengine may extend a copy."""
     if not isinstance(built, Mapping):
         return built is part
     if not isinstance(part, Mapping) or (built and not part):
@@ -152,7 +152,7 @@ def _is_part(built: Any, part: Any) -> bool:
 
 
 def _unknown_type(part: _Part) -> str:
-    # A hook may hand the name of a further class on under another key.
+    # A hook may pass on the name of another class under a different key.
     key = next((key for key, value in part.section.items() if value == part.unknown), "type")
     assert part.registry is not None
     hint = _suggest_type(str(part.unknown), part.registry)
@@ -160,7 +160,7 @@ def _unknown_type(part: _Part) -> str:
 
 
 def _suggest_type(name: str, registry: Registry) -> str:
-    """Suggests by the name itself, whichever scope it is in: first those that need no scope."""
+    """Suggests similar names from any scope, those that need no scope first."""
     names: list[str] = []
     known: Registry | None = registry
     while known is not None:
@@ -195,13 +195,13 @@ def _wrong_arguments(text: str, part: _Part, frames: list[FrameType]) -> Iterato
 
 
 def arguments(item: Any) -> list[str]:
-    """Lists the arguments that a class, with those it is derived from, or a function takes."""
+    """Lists the arguments of a function, or of a class and its bases."""
     known = list(getattr(item, "OPTIONS", ()))
     makers = [item]
     if inspect.isclass(item):
         makers = [vars(base)["__init__"] for base in item.__mro__[:-1] if "__init__" in vars(base)]
     for maker in makers:
-        with contextlib.suppress(ValueError, TypeError):  # built in
+        with contextlib.suppress(ValueError, TypeError):  # built-ins
             known += [name for name in inspect.signature(maker).parameters if name != "self"]
     return known
 

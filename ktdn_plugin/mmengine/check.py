@@ -34,7 +34,7 @@ GROUPS = {
     "val": ("val_dataloader", "val_cfg", "val_evaluator"),
     "test": ("test_dataloader", "test_cfg", "test_evaluator"),
 }
-"""Keys that are given together or not at all."""
+"""Keys that must be given together or not at all."""
 
 RESUMABLE = {"meta", "optimizer", "message_hub"}
 
@@ -44,13 +44,13 @@ Warn = Callable[[str], object]
 def check_config(cfg: Config, *, training: bool, warn: Warn = lambda line: None) -> list[str]:
     """Checks a config, and the files that it names.
 
-    What mmengine's own Runner would run is not refused, but for a ``load_from`` that it would read
-    and take nothing from. What is probably a mistake is warned of.
+    Whatever mmengine's own Runner would run is accepted, except a ``load_from`` from which nothing
+    would be loaded. Probable mistakes give a warning.
 
     Args:
         cfg: The config.
-        training: Whether it is to be trained by; tested if not.
-        warn: Called with one line for each thing that has no effect, or a bad one.
+        training: Whether to train with it, or to test.
+        warn: Called with one line for each setting that has no effect, or a bad one.
 
     Returns:
         One line for each problem, without the file's name.
@@ -75,7 +75,7 @@ def check_config(cfg: Config, *, training: bool, warn: Warn = lambda line: None)
 
 @contextmanager
 def scope_of(cfg: Config) -> Iterator[None]:
-    """Looks short names up as a run of the config does."""
+    """Resolves short names as a run of the config does."""
     scope = cfg.get("default_scope")
     with DefaultScope.overwrite_default_scope(scope if isinstance(scope, str) else "mmengine"):
         yield
@@ -94,7 +94,7 @@ def _missing_keys(cfg: Config, training: bool) -> Iterator[str]:
 
 
 def _blame_scope(cfg: Config, problems: list[str]) -> list[str]:
-    """Says of the scope what would else be said of every name that is not found in it."""
+    """Reports a wrong scope once instead of every name that is not found in it."""
     scope = cfg.get("default_scope")
     lost = [line for line in problems if f"; did you mean '{SCOPE}." in line]
     if scope is None or isinstance(scope, str):
@@ -108,7 +108,7 @@ def _blame_scope(cfg: Config, problems: list[str]) -> list[str]:
 
 
 def _check_images(run: DryRun, where: str, loader: DataLoader, warn: Warn) -> None:
-    """Looks at the images of one of our datasets."""
+    """Checks the images of one of our datasets."""
     dataset = loader.dataset
     assert isinstance(dataset, ClearImageDataset)
     check_depth(dataset.dataset)
@@ -118,7 +118,7 @@ def _check_images(run: DryRun, where: str, loader: DataLoader, warn: Warn) -> No
             check_names(dataset.images.sides[0])
         except KTDNError as error:
             warn(f"{where}.dataset: {error}")
-    # Others may bring images of several sizes together.
+    # Other preprocessors may batch images of different sizes.
     is_stacked = type(getattr(run.model, "data_preprocessor", None)) is DehazingDataPreprocessor
     if dataset.crop is not None or (loader.batch_size or 1) == 1 or not is_stacked:
         return
@@ -133,12 +133,12 @@ def _check_images(run: DryRun, where: str, loader: DataLoader, warn: Warn) -> No
 
 
 def _check_hooks(run: DryRun) -> None:
-    """Finds what hooks would stumble over when a run is under way."""
+    """Finds what would make hooks fail later in a run."""
     has_teacher = getattr(run.model, "teacher", None) is not None
     if has_teacher and run.of(TeacherCheckHook) and run.cfg.get("val_cfg") is None:
         run.problems.append(f"custom_hooks: {TeacherCheckHook.NO_IMAGES}")
     if run.foreign or any(line.startswith("val_evaluator") for line in run.problems):
-        return  # others may measure more
+        return  # other metrics may report more
     metrics = [*run.of(ImageMetric).values()]
     for evaluator in run.of(Evaluator).values():
         metrics += evaluator.metrics
@@ -158,10 +158,10 @@ def _check_hooks(run: DryRun) -> None:
 
 
 def _check_load_from(run: DryRun, warn: Warn) -> None:
-    """Compares a checkpoint with the model: mmengine loads what fits, and warns of the rest.
+    """Compares a checkpoint with the model: mmengine loads what fits, and warns about the rest.
 
     Raises:
-        KTDNError: If there is none, or nothing of it would be loaded.
+        KTDNError: If it does not exist, or nothing in it would be loaded.
     """
     path, model = run.cfg.get("load_from"), run.model
     if not path or CheckpointLoader._get_checkpoint_loader(path).__name__ != "load_from_local":
@@ -190,7 +190,7 @@ def _check_load_from(run: DryRun, warn: Warn) -> None:
         problem = str(error)
     weights = checkpoint.content.get("state_dict", checkpoint.content)
     if problem and any(hook.startswith("custom_hooks") for hook in run.foreign):
-        return  # one of them may change it
+        return  # one of them may change the checkpoint
     if problem and not set(weights) & set(model.state_dict()):
         raise KTDNError(problem)
     if problem:
@@ -198,7 +198,7 @@ def _check_load_from(run: DryRun, warn: Warn) -> None:
 
 
 def _try_step(run: DryRun) -> None:
-    """Runs one of our models on a black crop: what does not fit shows here."""
+    """Runs one of our models on a black crop to find mismatches."""
     model, loader = run.model, run.parts.get("train_dataloader")
     crop = getattr(getattr(loader, "dataset", None), "crop", None)
     if not isinstance(model, Restorer) or not isinstance(crop, int):
@@ -207,7 +207,7 @@ def _try_step(run: DryRun) -> None:
     if getattr(model, "teacher", None) is not None:
         modules += model.teacher.modules()
     if {maker_of(type(one)) for one in modules} - {*MAKERS, "timm"}:
-        return  # others may need a GPU, or more than one image
+        return  # other models may need a GPU, or more than one image
     with quiet(), run.part("model", run.cfg.model), torch.no_grad():
         image = torch.zeros(1, 3, crop, crop)
         model.eval().step(image, image)

@@ -1,4 +1,4 @@
-"""What mmengine needs to read and write its checkpoints safely on today's torch."""
+"""Lets mmengine read and write its checkpoints safely with current torch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WHOLE_FILES = "ktdn_whole_files"
 
 
 class WholeFilesBackend(LocalBackend):
-    """Local files that are written whole or not at all, whatever happens meanwhile.
+    """A local file backend with atomic writes.
 
-    mmengine writes a checkpoint in place: a run that is killed, or a full disk, leaves half of it.
+    mmengine writes checkpoints in place: a killed run or a full disk leaves a truncated file.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -33,7 +33,7 @@ class WholeFilesBackend(LocalBackend):
         write_whole(filepath, lambda file: file.write(obj))
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
-        """Writes a text, such as the name of the last checkpoint.
+        """Writes text, such as the name of the last checkpoint.
 
         Raises:
             KTDNError: If it cannot be written.
@@ -42,7 +42,7 @@ class WholeFilesBackend(LocalBackend):
 
 
 class _Array:
-    """Stands for an array of numpy's while a file is read: its numbers, if it is a row of them."""
+    """Stands in for a numpy array while a file is read, keeping the numbers if it is 1-D."""
 
     numbers: tuple[Any, ...] = ()
 
@@ -52,12 +52,12 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, _, content = state
         if len(shape) == 1 and isinstance(kind, NumpyType) and kind.code is not None:
-            # As many as are said to be there, or an error.
+            # Fails if there are not as many as the shape says.
             self.numbers = struct.unpack(f"{kind.order}{int(*shape)}{kind.code}", content)
 
 
 class _History(HistoryBuffer):
-    """Becomes one of mmengine's own logs when its numbers have been read."""
+    """Becomes an mmengine ``HistoryBuffer`` once its numbers have been read."""
 
     def __setstate__(self, state: Any) -> None:
         logs, counts = state["_log_history"], state["_count_history"]
@@ -66,14 +66,14 @@ class _History(HistoryBuffer):
 
 
 def _method(*_: Any) -> None:
-    """Stands for ``getattr``: a log names its class' methods, which every new one has anyway."""
+    """Stands in for ``getattr``: a log names its class's methods, which any new one has anyway."""
 
 
 def apply() -> None:
-    """Lets torch's restricted unpickler read mmengine's checkpoints; ``weights_only`` stays on.
+    """Lets torch's restricted unpickler read mmengine's checkpoints, keeping ``weights_only`` on.
 
-    What is let through are none of the functions that a file names: numpy's own, given a file's
-    numbers, read and write wherever these say.
+    None of the functions that a file names are allowed through: numpy's own, given a file's
+    numbers, read and write wherever these point.
     """
     history = f"{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}"
     torch.serialization.add_safe_globals(

@@ -1,4 +1,4 @@
-"""Loads a config file, and changes it as flags say."""
+"""Loads a config file, and applies the flags' changes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mmengine.runner import Runner
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
 
-LONGEST = 300  # letters of what is wrong with a config
+LONGEST = 300  # characters of a config's error message
 RUNNER_KEYS = tuple(inspect.signature(Runner).parameters)
 CONFIG_KEYS = (
     *RUNNER_KEYS, "model_wrapper_cfg", "sync_bn", "compile", "activation_checkpointing",
     "efficient_conv_bn_eval", "custom_imports", "find_unused_parameters",
 )  # fmt: skip
-"""What a Runner looks for in its config: its own arguments, and more."""
+"""Keys that a Runner looks for in its config: its own arguments, and more."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Loads a config file of mmengine's.
+    """Loads an mmengine config file.
 
-    Configs are Python or YAML files; Python ones are run, as mmengine does.
+    Configs are Python or YAML files; Python ones are executed, as in mmengine.
 
     Args:
         path: The file.
@@ -34,13 +34,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         The config.
 
     Raises:
-        KTDNError: If it cannot be read or run, or a change goes to a section that is not there.
+        KTDNError: If it cannot be read or run, or a change targets a section that does not exist.
     """
     if not Path(path).is_file():
         raise KTDNError(f"{path}: no such config file")
     try:
         cfg = Config.fromfile(str(path))
-    except (Exception, SystemExit) as error:  # a config is a program: anything at all
+    except (Exception, SystemExit) as error:  # a config is a program and may raise anything
         message = shorten(str(error), LONGEST, placeholder=" ...")
         raise KTDNError(
             f"{path}: not a config that can be loaded ({type(error).__name__}: {message})"
@@ -52,7 +52,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _check_path(cfg, key)
         try:
             cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
-        except Exception as error:  # of what a value may be, mmengine's merging checks little
+        except Exception as error:  # mmengine's merging hardly validates values
             reason = shorten(f"{type(error).__name__}: {error}", LONGEST, placeholder=" ...")
             text = shorten(text, LONGEST, placeholder=" ...")
             raise KTDNError(f"--cfg-options: '{text}' cannot be set ({reason})") from error
@@ -60,9 +60,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _check_path(cfg: Config, key: str) -> None:
-    """A section that nobody asks for would be made, and have no effect.
+    """Refuses a key whose section mmengine would create, to no effect.
 
-    What is wrong further in is found when the config is checked.
+    Errors deeper inside are found when the config is checked.
     """
     section, *inner = key.split(".")
     known = (*cfg, *CONFIG_KEYS)

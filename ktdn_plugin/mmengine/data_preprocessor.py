@@ -1,4 +1,4 @@
-"""From what a data loader gives to a batch on the device."""
+"""Turns a data loader's output into a batch on the device."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ktdn_plugin.mmengine.registry import MODELS
 class DehazingDataPreprocessor(BaseDataPreprocessor):
     """Makes a batch of images, and moves it to the device.
 
-    The network subtracts its means itself, so nothing is normalised here.
+    The network normalises its input itself, so nothing is normalised here.
 
     Args:
-        non_blocking: Copy to the GPU while the CPU continues; wants ``pin_memory``.
+        non_blocking: Copy to the GPU while the CPU continues; requires ``pin_memory``.
     """
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Takes what mmengine's collate functions make of samples.
+        """Batches the output of mmengine's collate functions.
 
         Args:
             data: ``inputs``, RGB images (3, h, w) in [0, 1], floating point or uint8, stacked or
-                in a list; ``data_samples``, a list of data elements, where there are any.
-            training: Not used: augmentation belongs to the dataset.
+                in a list; ``data_samples``, a list of data elements, if there are any.
+            training: Unused, as augmentation belongs to the dataset.
 
         Returns:
             ``inputs`` (n, 3, h, w), and ``data_samples``.
 
         Raises:
-            KTDNError: If the images are of several sizes, or unreadable ones were skipped and
-                nobody counts them.
+            KTDNError: If the images differ in size, or unreadable ones were skipped without
+                anything counting them.
         """
         data = dict(data)
         if FAILURES in data:

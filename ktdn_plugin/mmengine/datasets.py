@@ -1,4 +1,4 @@
-"""mmengine's side of the datasets: the core's, with mmengine's samples."""
+"""mmengine's side of the datasets: the core's datasets, giving mmengine's samples."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ ON_ERROR = ("raise", "skip")
 
 @DATASETS.register_module()
 class ClearImageDataset(Dataset):
-    """Clear images, which are input and target at once, for the teacher's stage.
+    """Clear images, which are both input and target, for the teacher's stage.
 
-    The options are those of BasicSR's side, so a dataset is described in one way.
+    The options are those of BasicSR's side, so a dataset is described in one way only.
 
     Args:
         dataroot_gt: A store, a public dataset's folder with ``layout``, a folder of clear images,
             or a BasicSR LMDB, see :func:`ktdn_plugin.scenes.options.scenes_of_options`.
         **options:
 
-            - ``layout``: which public dataset the folder is, as it is unpacked; ``split``: which
-              part of it, or for other images a name that goes with the figures;
-              ``allow_incomplete``: go on with an incomplete copy;
-            - ``meta_info_file``: a file that names the images, BasicSR's way;
-            - ``gt_size``: side of the random crop in pixels; without it whole images come;
-            - ``use_hflip``, ``use_rot``: random flips and quarter turns (both are on);
-              ``use_scale``: random enlargement, (from, to); ``color_jitter``: most that
-              ``brightness``, ``contrast``, ``saturation`` and ``hue`` change. With a crop only;
-            - ``on_error``: ``'raise'`` where an image cannot be read, or ``'skip'`` it, count it
-              and take the next one, which wants ``SeededTrainLoop``.
+            - ``layout``: which public dataset the folder is, as unpacked; ``split``: which part of
+              it, or for other images a name reported with the figures; ``allow_incomplete``:
+              accept an incomplete copy;
+            - ``meta_info_file``: a file that lists the images, as in BasicSR;
+            - ``gt_size``: side of the random crop in pixels; whole images without it;
+            - ``use_hflip``, ``use_rot``: random flips and quarter turns (both on by default);
+              ``use_scale``: random enlargement, (from, to); ``color_jitter``: maximum change of
+              ``brightness``, ``contrast``, ``saturation`` and ``hue``. With a crop only;
+            - ``on_error``: ``'raise'`` if an image cannot be read, or ``'skip'`` it, count it and
+              take the next one, which requires ``SeededTrainLoop``.
 
     Attributes:
         metainfo: ``split`` and ``fingerprint`` of the images, for logs and checkpoints.
-        seed: Of the augmentation, where a ``SeededSampler`` asks for samples.
+        seed: Seed of the augmentation, if a ``SeededSampler`` draws the samples.
 
     Raises:
-        KTDNError: If an option is wrong, or the images are not there.
+        KTDNError: If an option is wrong, or the images do not exist.
     """
 
     OPTIONS: tuple[str, ...] = (
@@ -66,7 +66,7 @@ class ClearImageDataset(Dataset):
                 f"on_error: {self.on_error!r} is not one of {', '.join(ON_ERROR)}"
                 f"{did_you_mean(self.on_error, ON_ERROR)}"
             )
-        # What is None is as good as not given.
+        # None counts as not given.
         given = {key: _plain(value) for key, value in options.items() if value is not None}
         self.crop: int | None = given.get("gt_size")
         opt = {"dataroot_gt": dataroot_gt, **given}
@@ -78,18 +78,18 @@ class ClearImageDataset(Dataset):
         return len(self.dataset)
 
     def full_init(self) -> None:
-        """Does nothing: mmengine's wrappers, such as ``RepeatDataset``, ask for it."""
+        """Does nothing; mmengine's wrappers, such as ``RepeatDataset``, call it."""
 
     def __getitem__(self, index: int | SampleDraw) -> dict[str, Any]:
         """Returns a sample.
 
         Args:
-            index: The image's number, or with ``SeededSampler`` the pass over the images as well,
-                from which its augmentation follows.
+            index: The image's number; with ``SeededSampler`` also the pass over the images, which
+                determines its augmentation.
 
         Returns:
             ``inputs``, the hazy image (3, h, w), float32 RGB in [0, 1], and ``data_samples`` with
-            ``clear``, alike, and the ``name`` and ``clear_name`` of the two.
+            ``clear`` in the same format, and their ``name`` and ``clear_name``.
 
         Raises:
             KTDNError: If an image cannot be read, or is smaller than the crop.
@@ -109,16 +109,16 @@ class ClearImageDataset(Dataset):
 
 @DATASETS.register_module()
 class PairedHazeDataset(ClearImageDataset):
-    """Hazy images with the clear ones of their scenes, for the student's stage.
+    """Hazy images paired with clear ones of the same scenes, for the student's stage.
 
     Args:
         dataroot_gt: As for :class:`ClearImageDataset`.
-        **options: As for :class:`ClearImageDataset`, and where ``dataroot_gt`` is neither a store
-            nor has a layout, ``dataroot_lq``, the hazy images' folder or LMDB, and
-            ``filename_tmpl``, how a hazy file is named after its clear one (``'{}_hazy'``).
+        **options: As for :class:`ClearImageDataset`, and if ``dataroot_gt`` is neither a store nor
+            has a layout, ``dataroot_lq``, the hazy images' folder or LMDB, and ``filename_tmpl``,
+            the hazy file's name in terms of its clear one (``'{}_hazy'``).
 
     Raises:
-        KTDNError: If an option is wrong, or the images are not there or do not pair.
+        KTDNError: If an option is wrong, or the images do not exist or cannot be paired.
     """
 
     OPTIONS = (*ClearImageDataset.OPTIONS, "dataroot_lq", "filename_tmpl")
@@ -127,21 +127,21 @@ class PairedHazeDataset(ClearImageDataset):
 
 @DATASETS.register_module()
 class SyntheticHazeDataset(ClearImageDataset):
-    """Clear images over which haze is laid when they are asked for.
+    """Clear images with haze synthesised on the fly.
 
-    With ``gt_size`` each use of an image gets another haze; without, an image keeps its own.
+    With ``gt_size`` each use of an image gets different haze; without it, an image keeps its own.
 
     Args:
         dataroot_gt: As for :class:`ClearImageDataset`.
         **options: As for :class:`ClearImageDataset`, and ``haze``, ranges of ``density``,
             ``airlight``, ``tint``, ``veil`` and ``coverage``, and ``octaves``, see
             :func:`~ktdn_plugin.haze.scattering.synthesize_haze`; ``degradation``, other kinds of
-            haze and what cameras do before and after it, see
+            haze and camera effects before and after it, see
             :class:`ktdn_plugin.haze.degradation.Degradation`; ``dataroot_depth``, a folder with a
-            depth map for each image, of its name.
+            depth map of the same name for each image.
 
     Raises:
-        KTDNError: If an option is wrong, or the images are not there.
+        KTDNError: If an option is wrong, or the images do not exist.
     """
 
     OPTIONS = (*ClearImageDataset.OPTIONS, "haze", "degradation", "dataroot_depth")
@@ -149,7 +149,7 @@ class SyntheticHazeDataset(ClearImageDataset):
 
 
 def _plain(value: Any) -> Any:
-    """Makes mmengine's own dictionaries, and tuples, what options files have."""
+    """Converts mmengine's own dictionaries, and tuples, to the types of options files."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""Finds what a config says without effect, or with a bad one."""
+"""Finds settings of a config that have no effect, or a bad one."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ PARAMWISE = (
 
 
 def find_doubts(run: DryRun) -> Iterator[str]:
-    """Finds what mmengine runs, and what is probably not meant.
+    """Finds what mmengine would run, but is probably not intended.
 
     Args:
         run: The config's parts.
 
     Yields:
-        One line for each.
+        One line for each such setting.
     """
     cfg = run.cfg
     yield from _misspelt(cfg, CONFIG_KEYS, "", 0.85)
     yield from _misspelt(cfg.get("env_cfg"), KEYS_OF_ENVIRONMENT, "env_cfg.", 0.6)
     hooks = cfg.get("default_hooks")
     if isinstance(hooks, Mapping):
-        # Anything else under a misspelt name is a problem already.
+        # Anything else under a misspelt name is already reported as a problem.
         built = {name: hook for name, hook in hooks.items() if isinstance(hook, Mapping)}
         yield from _misspelt(built, DEFAULT_HOOKS, "default_hooks.", 0.85)
     yield from _unmatched_parameters(run)
@@ -61,7 +61,7 @@ def find_doubts(run: DryRun) -> Iterator[str]:
 def _misspelt(section: Any, known: Iterable[str], where: str, similar: float) -> Iterator[str]:
     for key in map(str, section if isinstance(section, (Mapping, Config)) else ()):
         near = difflib.get_close_matches(key, known, n=1, cutoff=similar)
-        # A second one of a kind, such as val_dataloader2, is no mistake.
+        # A second of the same kind, such as val_dataloader2, is not a mistake.
         if key not in known and near and not key.startswith(near[0]):
             yield f"{where}{key}: nothing asks for it; did you mean '{near[0]}'?"
 

@@ -1,4 +1,4 @@
-"""Builds a run's parts to throw them away: what is wrong shows before anything is written."""
+"""Builds and discards a run's parts, to find errors before anything is written."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from ktdn_plugin.mmengine.samplers import SeededSampler
 
 NAME = "ktdn_dry_run"
 MAKERS = ("mmengine", "ktdn_plugin", "torch")
-"""Whose parts are built; those of others may do more when they are built than be there."""
+"""Packages whose parts are built; building those of others may have side effects."""
 
 TYPES = ("type", "ema_type", "constructor")
-"""Keys that name what is built."""
+"""Keys that name what to build."""
 
 REGISTRIES = [item for item in vars(root).values() if isinstance(item, root.Registry)]
-MOST_WORKERS, MOST_IMAGES = 1000, 1_000_000  # with more a run would never begin, nor end
+MOST_WORKERS, MOST_IMAGES = 1000, 1_000_000  # with more, a run would never start or finish
 DEFAULT_HOOKS = (
     "runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint",
 )  # fmt: skip
@@ -49,18 +49,18 @@ DEFAULT_HOOKS = (
 class DryRun(Runner):
     """A Runner that has a run's parts, but neither logs nor writes.
 
-    Its parts are built by mmengine's own methods, each by itself, so that one problem does not hide
-    the next. What is of others than mmengine, torch and this package, or is built from it, is not
-    built; the networks in our models alone are.
+    Its parts are built separately by mmengine's own methods, so that one problem does not hide the
+    next. Parts from packages other than mmengine, torch and this one, or built from such parts,
+    are not built, except for the networks in our models.
 
     Args:
         cfg: The config; it is not changed.
-        training: Whether it is to be trained by; tested if not.
+        training: Whether to train with it, or to test.
 
     Attributes:
         problems: One line for each part that cannot be built, with its key.
         foreign: The keys of the parts that are not built.
-        parts: What is built, by its key: hooks, loaders, metrics, loops.
+        parts: What is built, by key: hooks, loaders, metrics, loops.
     """
 
     def __init__(self, cfg: Config, *, training: bool) -> None:
@@ -72,7 +72,7 @@ class DryRun(Runner):
         self._rank, self._world_size = get_dist_info()
         self._distributed = cfg.get("launcher", "none") != "none"
         self._seed = 0
-        self._hooks: list[Hook] = [Hook()]  # the others' priorities are compared with its one
+        self._hooks: list[Hook] = [Hook()]  # the priorities of others are compared with its
         self.logger: Any = logging.Logger(NAME, logging.CRITICAL)
         self.visualizer: Any = SimpleNamespace()
         self.model: Any = None
@@ -91,19 +91,19 @@ class DryRun(Runner):
                 self._build_averages()
 
     def of(self, kind: type[Any]) -> dict[str, Any]:
-        """Returns the parts of a kind, by their keys."""
+        """Returns the parts of a given kind, by key."""
         return {where: part for where, part in self.parts.items() if isinstance(part, kind)}
 
     def attempt(self, where: str, section: Any, build: Callable[[Any], Any]) -> Any:
-        """Builds a part, and notes what is raised as a problem.
+        """Builds a part, recording errors as problems.
 
         Args:
             where: The part's key.
-            section: What the config says of it.
-            build: What is called with a copy of it.
+            section: The part's section of the config.
+            build: Called with a copy of the section.
 
         Returns:
-            What was built; None where that failed, or where it is another library's.
+            What was built; None if that failed, or if it is another library's.
         """
         if _is_foreign(section):
             self.foreign.append(where)
@@ -115,7 +115,7 @@ class DryRun(Runner):
 
     @contextmanager
     def part(self, where: str, section: Any) -> Iterator[None]:
-        """Notes what is raised in it as a problem of a part of the config."""
+        """Records errors raised in its context as problems of a part of the config."""
         try:
             yield
         except BUILDING as error:
@@ -125,7 +125,7 @@ class DryRun(Runner):
     def _build_environment(self) -> None:
         cfg = self.cfg
         with self.part("", {}):
-            str(cfg.pretty_text)  # which a run's log begins with
+            str(cfg.pretty_text)  # a run's log starts with it
         self.attempt("randomness", cfg.get("randomness", {"seed": None}), self._seed_generators)
         self.attempt("env_cfg", cfg.get("env_cfg", {}), self._set_up)
         level = cfg.get("log_level", "INFO")
@@ -137,7 +137,7 @@ class DryRun(Runner):
             self.problems.append(f"compile: {cfg.compile!r} must be True, False or a dict")
 
     def _seed_generators(self, section: Any) -> None:
-        # A seed that is drawn would be drawn together with other processes.
+        # Drawing a seed would involve communicating with other processes.
         self.set_randomness(**{key: 0 if one is None else one for key, one in section.items()})
         self._seed = 0
 
@@ -148,7 +148,7 @@ class DryRun(Runner):
             set_multi_processing(**processes, distributed=self._distributed)
 
     def _show(self, section: Any) -> None:
-        # The run's own, which may have the same name, writes to another folder.
+        # The run's own, which may have the same name, must write to its own folder.
         before = dict(Visualizer._instance_dict)
         try:
             self.build_visualizer(section)
@@ -173,7 +173,7 @@ class DryRun(Runner):
     def _build_hook(self, where: str, section: Any) -> None:
         hook = self.attempt(where, section, self._register)
         if isinstance(hook, CheckpointHook):
-            # What is wrong with these it finds when it saves for the first time.
+            # The hook would notice errors in these only on its first save.
             known = [*arguments(Runner.save_checkpoint), *arguments(CheckpointHook)]
             self.problems += [
                 f"{where}.{key}: CheckpointHook takes no '{key}'{did_you_mean(key, known)}"
@@ -195,7 +195,7 @@ class DryRun(Runner):
         return hook
 
     def _build_phase(self, phase: str) -> None:
-        """Builds loader, metrics and loop."""
+        """Builds the loader, metrics and loop."""
         key, evaluator = f"{phase}_dataloader", f"{phase}_evaluator"
         loader = None
         if self.cfg.get(key) is not None and self._has_sections(key):
@@ -232,7 +232,7 @@ class DryRun(Runner):
                 pass
 
     def _has_sections(self, where: str) -> bool:
-        """Finds what mmengine would take as it is, and stumble over later."""
+        """Finds what mmengine would accept now, but fail on later."""
         section = self.cfg[where]
         if not isinstance(section, Mapping):
             return True
@@ -259,7 +259,7 @@ class DryRun(Runner):
             self.attempt(key, section, self.build_evaluator)
 
     def _build_model(self) -> None:
-        """Builds a model of ours; it is left on the CPU."""
+        """Builds one of our models, left on the CPU."""
         section = self.cfg.get("model")
         if section is None:
             return
@@ -271,17 +271,17 @@ class DryRun(Runner):
             if isinstance(section, dict):
                 if self.cfg.get("data_preprocessor") is not None:
                     section.setdefault("data_preprocessor", self.cfg.data_preprocessor)
-                # It would go to this process' GPU, and the teacher beside it would not.
+                # Synchronising would move it to this process's GPU, without its teacher.
                 off = {"sync_bn": False} if item is not None else {}
                 section = {**without_pretrained(section, files=False), **off}
             self.model = self.build_model(section)
 
     def _build_training(self) -> None:
-        """Builds what a training needs beside a model, and steps the schedules once."""
+        """Builds what training needs besides a model, and steps the schedules once."""
         section = self.cfg.get("optim_wrapper")
         if self.model is None:
             if isinstance(section, Mapping) and "constructor" in section:
-                return  # it may need the model's own parameters
+                return  # it may depend on the model's own parameters
             self.model = nn.Linear(1, 1, bias=False)
         if section is not None and self._has_sections("optim_wrapper"):
             self.optim_wrapper = self.attempt("optim_wrapper", section, self._build_optimizer)
@@ -304,7 +304,7 @@ class DryRun(Runner):
     def _build_optimizer(self, section: Any) -> Any:
         optimizer = section.get("optimizer") if isinstance(section, Mapping) else None
         if isinstance(optimizer, Mapping) and find(optimizer, root.OPTIMIZERS) is None:
-            root.OPTIMIZERS.build(optimizer)  # which says it better than what builds the wrapper
+            root.OPTIMIZERS.build(optimizer)  # clearer errors than the wrapper builder
         wrapper = self.build_optim_wrapper(section)
         if getattr(wrapper, "clip_grad_kwargs", None):
             parameter = nn.Parameter(torch.zeros(1))
@@ -334,23 +334,23 @@ class DryRun(Runner):
 
     @property
     def train_dataloader(self) -> Any:
-        """The training data; mmengine's own builds the loop first."""
+        """The training data loader; mmengine's own property builds the loop first."""
         return self.parts["train_dataloader"]
 
 
 def is_ours(item: Any) -> bool:
-    """Returns whether something is a model of ours, and not one that others derived from it."""
+    """Returns whether something is one of our models, not a subclass from elsewhere."""
     is_model = isinstance(item, type) and issubclass(item, Restorer)
     return is_model and maker_of(item) in MAKERS
 
 
 def maker_of(item: Any) -> str:
-    """Returns the package that a class or a function is from."""
+    """Returns the package that a class or function comes from."""
     return str(getattr(item, "__module__", "")).partition(".")[0]
 
 
 def _is_foreign(section: Any) -> bool:
-    """Returns whether a part, or one that it is built from, is another library's."""
+    """Returns whether a part, or a part it is built from, is another library's."""
     for _, one in parts_of(section):
         for key in TYPES if isinstance(one, Mapping) else ():
             found = [find(one, registry, key) for registry in REGISTRIES if key in one]
@@ -361,7 +361,7 @@ def _is_foreign(section: Any) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps to itself what is going to be said when the run begins."""
+    """Suppresses output that will appear when the run starts."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     silence = io.StringIO()

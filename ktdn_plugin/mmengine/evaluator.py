@@ -1,4 +1,4 @@
-"""Measures with anybody's metrics, one of which may fail: validation continues without it."""
+"""Evaluates with any metrics: if one fails, validation continues without it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ktdn_plugin.metrics import describe_missing
 
 
 class TolerantEvaluator(Evaluator):
-    """mmengine's evaluator, where a metric that raises or gives NaN has no figure, and is named.
+    """mmengine's evaluator, tolerating and naming metrics that raise or return NaN.
 
-    Such a figure is None: ``save_best`` passes it over, and logs stay JSON.
+    Their figure is None: ``save_best`` skips it, and logs stay valid JSON.
 
     Args:
-        metrics: The metrics, or what to build them from.
+        metrics: The metrics, or the configs to build them from.
     """
 
     def __init__(self, metrics: dict[str, Any] | BaseMetric | Sequence[Any]) -> None:
         super().__init__(metrics)
         self._missing: dict[str, list[tuple[str, str]]] = {}
         for metric in self.metrics:
-            # Others wait for the first process' figures: it must not fail before it has sent them.
+            # Others wait for the first process's figures: it must not fail before sending them.
             guarded: Any = self._guarded(type(metric).__name__, metric.compute_metrics)
             metric.compute_metrics = guarded
 
     def process(self, data_samples: Sequence[BaseDataElement], data_batch: Any = None) -> None:
-        """Hands a batch's results to each metric."""
+        """Passes a batch's results to each metric."""
         samples = [
             one.to_dict() if isinstance(one, BaseDataElement) else one for one in data_samples
         ]
@@ -40,12 +40,12 @@ class TolerantEvaluator(Evaluator):
         for metric in self.metrics:
             try:
                 metric.process(data_batch, samples)
-            except Exception as error:  # anybody's metric
+            except Exception as error:  # a metric may raise anything
                 missing = self._missing.setdefault(type(metric).__name__, [])
                 missing += [(name, _reason(error)) for name in names]
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the figures of all images; None where there is none."""
+        """Returns the figures over all images; None for a metric without one."""
         metrics: dict[str, Any] = {}
         for metric in self.metrics:
             figures = metric.evaluate(size)
@@ -71,7 +71,7 @@ class TolerantEvaluator(Evaluator):
         def guarded(results: list[Any]) -> dict[str, Any]:
             try:
                 return compute(results)
-            except Exception as error:  # anybody's metric
+            except Exception as error:  # a metric may raise anything
                 MMLogger.get_current_instance().warning(f"{name}: no value ({_reason(error)})")
                 return {name: None}
 
@@ -85,7 +85,7 @@ def _reason(error: Exception) -> str:
 
 
 def tolerant(evaluator: Any) -> Any:
-    """Returns an evaluator for a config's metrics; one that the config names itself stays."""
+    """Returns an evaluator for a config's metrics, keeping one that the config names itself."""
     if isinstance(evaluator, (list, tuple)):
         return TolerantEvaluator(evaluator)
     if isinstance(evaluator, dict) and "metrics" not in evaluator:

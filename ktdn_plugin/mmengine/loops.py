@@ -28,29 +28,29 @@ from ktdn_plugin.training.preemption import defer_signals, shield_workers
 from ktdn_plugin.training.resuming import compare_progress
 
 PROGRESS = "ktdn_progress"
-"""Where in the run's message hub, which goes into checkpoints, the samples taken are."""
+"""Key of the samples taken in the run's message hub, which is saved in checkpoints."""
 
 
 @LOOPS.register_module()
 class SeededTrainLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations, whose randomness follows from the seed and the iteration.
+    """mmengine's loop over iterations, with randomness determined by the seed and the iteration.
 
-    mmengine's own reads all data that a resumed training has seen before, to throw it away, and
-    continues with other random numbers. This one resumes where it stopped, at once.
+    To resume, mmengine's own loop reads and discards all data already seen, and continues with
+    different random numbers. This one resumes immediately, exactly where it stopped.
 
     Args:
         runner: The runner.
-        dataloader: Training data with a ``SeededSampler``, or what to build it from.
-        max_iters: Iterations in all.
+        dataloader: Training data with a ``SeededSampler``, or the config to build it from.
+        max_iters: Total iterations.
         val_begin: The first iteration that may be validated.
-        val_interval: Iterations between two validations; the last one is always validated.
-        dynamic_intervals: ``(iteration, interval)`` pairs: other intervals from there on.
-        skip_at_most: Share of the training images that may be unreadable, where the dataset has
+        val_interval: Iterations between validations; the last one is always validated.
+        dynamic_intervals: ``(iteration, interval)`` pairs that change the interval from there on.
+        skip_at_most: Share of the training images that may be unreadable, if the dataset has
             ``on_error='skip'``.
 
     Raises:
-        KTDNError: If a number is out of range, the sampler is another one, or an image cannot be
-            read.
+        KTDNError: If a number is out of range, the sampler is not a ``SeededSampler``, or an image
+            cannot be read.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         loader: Any = dataloader
         if isinstance(loader, dict):
             loader = runner.build_dataloader(loader, seed=runner.seed)
-        # The parent would start the workers at once, on data that a resumed training is past.
+        # The parent would start the workers right away, on data that a resumed training has passed.
         super().__init__(
             runner, Idle(loader), max_iters, val_begin, val_interval, dynamic_intervals
         )
@@ -83,7 +83,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
                 "train_dataloader.sampler: SeededTrainLoop needs dict(type='SeededSampler'), found "
                 f"{type(sampler).__name__}; take IterBasedTrainLoop for others"
             )
-        # Processes beside the first are heard only with what is an error.
+        # Other processes than the first only log errors.
         level = logging.WARNING if get_rank() == 0 else logging.DEBUG
         self.skipped = SkipCount(
             sampler.length,
@@ -92,7 +92,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         )
 
     def run(self) -> Any:
-        """Trains the iterations that are left.
+        """Trains the remaining iterations.
 
         Returns:
             The model.
@@ -109,17 +109,17 @@ class SeededTrainLoop(IterBasedTrainLoop):
             self.runner.call_hook("before_train_epoch")
             if isinstance(self.runner.optim_wrapper, OptimWrapper):
                 optimizer = self.runner.optim_wrapper.optimizer
-                # The model's channels_last may have been switched since the state was saved.
+                # The model's channels_last may have changed since the state was saved.
                 match_state(optimizer)
                 optimizer.register_step_pre_hook(self._refuse_what_is_not_finite)
-            # The run was cut off before, or in, this one.
+            # The run was interrupted before or during this validation.
             if self._iter and self._is_due() and self._validated() != self._iter:
                 self._validate()
-            # Only now, when a hook may still have stopped it all.
+            # Only now, as a hook might have stopped the run before.
             self.dataloader_iterator = iter(self.dataloader)
             while self._iter < self._max_iters and not self.stop_training:
                 self._iterate()
-            self._stop_if_signalled()  # one that came in the last validation
+            self._stop_if_signalled()  # in case a signal came in the last validation
             self.runner.call_hook("after_train_epoch")
             self.runner.call_hook("after_train")
         if self.skipped:
@@ -131,7 +131,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         return self.runner.model
 
     def _go_on_after(self) -> int:
-        """Returns the samples that were taken before; logs what has changed since."""
+        """Returns the number of samples taken before, and logs what has changed since."""
         sampler, hub = self.dataloader.sampler, self.runner.message_hub
         batch = self.dataloader.batch_size * sampler.world_size
         self._terms = {
@@ -141,7 +141,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
             "images": sampler.length,
         }
         earlier = hub.get_info(PROGRESS, None)
-        if not self._iter or not earlier:  # what older versions have saved says nothing of it
+        if not self._iter or not earlier:  # not recorded by older versions
             return int(self._iter * batch)
         return compare_progress(earlier, self._terms, self.runner.logger.warning, "randomness.seed")
 
@@ -151,7 +151,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         batch: Any = next(self.dataloader_iterator)
         self.skipped.note(batch)
         seed_iteration(self.dataloader.sampler.seed, self._iter + 1, get_rank())
-        # Before the hooks after the iteration, one of which may save.
+        # Before the after-iteration hooks, one of which may save.
         sampler = self.dataloader.sampler
         taken = sampler.start + (self._iter + 1 - self._first) * self._terms["batch"]
         self.runner.message_hub.update_info(PROGRESS, {**self._terms, "samples": taken})
@@ -168,7 +168,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
         meta = {"epoch": self.runner.epoch, "iter": self._iter}
         for hook in self.runner.hooks:
             if isinstance(hook, CheckpointHook):
-                # It counts the checkpoints that are kept.
+                # This hook tracks the checkpoints to keep.
                 hook._save_checkpoint_with_step(self.runner, self._iter, meta)
                 break
         else:
@@ -185,19 +185,19 @@ class SeededTrainLoop(IterBasedTrainLoop):
         return self.runner.message_hub.get_info("validated", None)
 
     def _validate(self) -> None:
-        # A checkpoint that is saved when all is measured knows of it; one from before does not.
+        # Recorded in checkpoints saved after measuring, but not in earlier ones.
         self.runner.message_hub.update_info("validated", self._iter)
-        # The processes share the images out: one set of batch statistics measures them all.
+        # The images are split among processes, which must all measure with the same statistics.
         distributed.share_buffers(self.runner.model)
         self.runner.val_loop.run()
 
     def _refuse_what_is_not_finite(self, optimizer: Optimizer, *_: Any) -> None:
-        """Stops before a step, while the weights are still those of the iteration before.
+        """Stops before a step, while the weights are still those of the previous iteration.
 
         Raises:
             NotFiniteError: If the gradient became NaN or infinite.
         """
-        # Beside half precision's scaler a fused optimiser leaves such a step out by itself.
+        # With a gradient scaler, a fused optimiser skips such a step by itself.
         if getattr(optimizer, "found_inf", None) is not None:
             return
         gradients = [
@@ -216,7 +216,7 @@ class SeededTrainLoop(IterBasedTrainLoop):
 
 
 class Idle:
-    """A data loader that yields nothing yet."""
+    """A data loader that does not yield anything yet."""
 
     def __init__(self, loader: DataLoader) -> None:
         self._loader = loader

@@ -1,4 +1,4 @@
-"""PSNR and SSIM as mmengine metrics: the core's values, image by image."""
+"""PSNR and SSIM as mmengine metrics, with the core's values for each image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COLLECT_DEVICES = ("cpu", "gpu", "npu")
 
 
 class ImageMetric(BaseMetric):
-    """The mean over images of a metric, on 8-bit RGB at full size.
+    """The mean of a metric over images, on 8-bit RGB at full size.
 
     Raises:
-        KTDNError: If an argument is wrong; in measuring, if there are no clear images.
+        KTDNError: If an argument is wrong, or, when measuring, there are no clear images.
     """
 
-    default_prefix = ""  # None is warned of
+    default_prefix = ""  # None would give a warning
     measure: Callable[[RGB8, RGB8, int], float]
 
     def __init__(
@@ -65,9 +65,9 @@ class ImageMetric(BaseMetric):
                 self.results.append((math.nan, name, str(error)))
 
     def compute_metrics(self, results: list[tuple[float, str, str]]) -> dict[str, float | None]:
-        """Returns the mean of all processes' figures, which are in the images' order.
+        """Returns the mean of all processes' figures, which are in image order.
 
-        Images without a figure are left out and named; None is the mean where there is none.
+        Images without a figure are left out and named; the mean is None if there are none.
         """
         missing = [(name, reason) for value, name, reason in results if math.isnan(value)]
         self._report(len(results), missing)
@@ -79,7 +79,7 @@ class ImageMetric(BaseMetric):
 
     @master_only
     def _report(self, images: int, missing: list[tuple[str, str]]) -> None:
-        """Logs which split the figure is of: others do not compare."""
+        """Logs the figure's split, as figures of different splits do not compare."""
         split = (self.dataset_meta or {}).get("split")
         name = f"split {split}" if split else "unnamed split"
         logger = MMLogger.get_current_instance()
@@ -93,10 +93,10 @@ class PSNR(ImageMetric):
     """Peak signal-to-noise ratio in dB, see :func:`ktdn_plugin.metrics.psnr`.
 
     Args:
-        crop_border: Pixels at each edge that are left out.
-        collect_device: How the processes' figures are brought together: ``gpu``, by their own
-            messages, on CPUs as well; ``cpu``, through files in ``.dist_test``.
-        prefix: Put before the metric's name, to tell several sets apart.
+        crop_border: Pixels to ignore at each edge.
+        collect_device: How the processes' figures are gathered: ``gpu``, by messages between them,
+            also on CPUs; ``cpu``, through files in ``.dist_test``.
+        prefix: Prefix of the metric's name, to tell several sets apart.
     """
 
     measure = staticmethod(psnr)
@@ -107,10 +107,10 @@ class SSIM(ImageMetric):
     """Structural similarity, see :func:`ktdn_plugin.metrics.ssim`.
 
     Args:
-        crop_border: Pixels at each edge that are left out.
-        collect_device: How the processes' figures are brought together: ``gpu``, by their own
-            messages, on CPUs as well; ``cpu``, through files in ``.dist_test``.
-        prefix: Put before the metric's name, to tell several sets apart.
+        crop_border: Pixels to ignore at each edge.
+        collect_device: How the processes' figures are gathered: ``gpu``, by messages between them,
+            also on CPUs; ``cpu``, through files in ``.dist_test``.
+        prefix: Prefix of the metric's name, to tell several sets apart.
     """
 
     measure = staticmethod(ssim)

@@ -1,4 +1,4 @@
-"""The two stages of training as mmengine models: the teacher, and the distiller."""
+"""The two training stages as mmengine models: the teacher, and the distiller."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class KTDNTeacher(Restorer):
 
     Args:
         generator: The network's config, such as ``dict(type='KTDN', encoder='res2net101d')``; any
-            registered network that gives an image for an image.
+            registered network that maps images to images.
         pixel_loss: The reconstruction loss's config; None switches it off.
         laplacian_loss: The Laplacian loss's config; None switches it off.
         data_preprocessor: By default ``DehazingDataPreprocessor``.
@@ -52,7 +52,7 @@ class KTDNTeacher(Restorer):
             ``ssim_loss=dict(type='SSIMLoss', loss_weight=0.3)``; in the log ``loss_NAME``.
 
     Raises:
-        KTDNError: If there is no loss, or the network cannot be built, or be a teacher.
+        KTDNError: If there is no loss, or the network cannot be built or serve as a teacher.
     """
 
     NETWORK = "generator"
@@ -91,7 +91,7 @@ class KTDNTeacher(Restorer):
         )
 
     def _predict(self, inputs: Tensor, data_samples: Samples | None) -> list[BaseDataElement]:
-        # On pairs, too, the teacher is shown and measured on the clear images.
+        # On pairs too, the teacher is given, and measured on, the clear images.
         if data_samples and all("clear" in sample for sample in data_samples):
             inputs = clear_images(data_samples)
         return super()._predict(inputs, data_samples)
@@ -102,24 +102,24 @@ class KTDNDistiller(Restorer):
     """Trains a student to dehaze, with a frozen teacher's features as a second target.
 
     Student and teacher may be any registered networks whose features can be named. The teacher is
-    always in eval mode, gets no gradients, is in no optimiser, no average and no checkpoint, and
-    runs only as deep as the features that are compared, where the network can be cut.
+    always in eval mode, gets no gradients, is in no optimiser, average or checkpoint, and, if the
+    network can be cut, runs only as deep as the compared features.
 
     Source: Wu et al., CVPRW 2020, knowledge transfer.
 
     Args:
         student: The student's config.
         teacher: The teacher's config; None trains without a teacher, for comparison.
-        teacher_checkpoint: What the teacher's stage saved, here or on BasicSR's side, or any file
-            with the teacher's weights.
-        transfer_loss: Config of the loss that compares features; given with a teacher.
+        teacher_checkpoint: A checkpoint of the teacher's stage, from here or BasicSR's side, or any
+            file with the teacher's weights.
+        transfer_loss: Config of the loss that compares features; required with a teacher.
         pixel_loss: The reconstruction loss's config; None switches it off.
         laplacian_loss: The Laplacian loss's config; None switches it off.
         student_features: Name to module of the student, such as ``{'mid': 'body.3'}``, for a
-            network that is not KTDN; the names are those that ``transfer_loss`` compares.
+            network other than KTDN; the names are those that ``transfer_loss`` compares.
         teacher_features: The same for the teacher.
-        teacher_param_key: Which weights of the teacher's file: ``params_ema``, the averaged ones,
-            or ``params``.
+        teacher_param_key: Which weights of the teacher's file to use: ``params_ema``, the averaged
+            ones, or ``params``.
         data_preprocessor: By default ``DehazingDataPreprocessor``.
         sync_bn: In distributed training, batch statistics over the batches of all processes, each
             on a GPU.
@@ -130,7 +130,7 @@ class KTDNDistiller(Restorer):
             ``ssim_loss=dict(type='SSIMLoss', loss_weight=0.3)``; in the log ``loss_NAME``.
 
     Raises:
-        KTDNError: If the teacher's checkpoint is missing or another network's, its head needs no
+        KTDNError: If the teacher's checkpoint is missing or another network's, its head uses no
             features, or features are not available.
     """
 
@@ -189,11 +189,11 @@ class KTDNDistiller(Restorer):
 
     @property
     def teacher(self) -> FrozenTeacher | None:
-        """The frozen teacher, where there is one."""
+        """The frozen teacher, if there is one."""
         return self._shared.teacher
 
     def load_teacher_network(self) -> nn.Module:
-        """Builds the whole teacher with its weights, such as to measure its reconstruction.
+        """Builds the whole teacher with its weights, for example to measure its reconstruction.
 
         Raises:
             KTDNError: If its checkpoint is missing, or is another network's.
@@ -204,7 +204,7 @@ class KTDNDistiller(Restorer):
                 "teacher_checkpoint: the trained teacher's checkpoint is missing; train one with "
                 "options/mmengine/train_teacher.py first"
             )
-        # Its checkpoint holds the encoder: nothing is downloaded for it.
+        # Its checkpoint contains the encoder, so nothing needs downloading.
         network: nn.Module = MODELS.build(without_pretrained(config or {}))
         check_teacher(network, "teacher")
         try:
@@ -226,7 +226,7 @@ class KTDNDistiller(Restorer):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> KTDNDistiller:
-        # A copy may go elsewhere; the teacher stays with the model that is trained.
+        # A copy may move elsewhere; the teacher stays with the trained model.
         if self.teacher is not None and self._shared.owner() is self:
             self.teacher._apply(fn)
         applied: KTDNDistiller = super()._apply(fn, recurse)
@@ -236,7 +236,7 @@ class KTDNDistiller(Restorer):
 def _name_compared(
     network: nn.Module, modules: Mapping[str, str] | None, names: Sequence[str], option: str
 ) -> None:
-    """Names the features that are compared; others are not kept."""
+    """Names the features to compare; others are not kept."""
     modules = modules or {}
     for name in modules:
         if name not in names:
@@ -258,8 +258,8 @@ def _name_compared(
 class _Shared:
     """Hides the teacher from torch.
 
-    It is not among the parameters, not in checkpoints, and copies of the model, such as the one
-    that averages its weights, have the same one.
+    This keeps it out of parameters and checkpoints, and lets copies of the model, such as the
+    averaged one, share it.
     """
 
     def __init__(self, teacher: FrozenTeacher | None, owner: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The core's network, blocks and losses under their names; they are the same classes."""
+"""Registers the core's own network, blocks and losses under their names."""
 
 from __future__ import annotations
 

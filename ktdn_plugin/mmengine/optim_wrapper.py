@@ -1,4 +1,4 @@
-"""Mixed precision in bfloat16, on CPUs as well."""
+"""Mixed precision in bfloat16, on CPUs too."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ktdn_plugin.training.precision import autocast
 class BFloat16OptimWrapper(OptimWrapper):
     """Runs the networks in bfloat16, on any device; weights and losses stay in float32.
 
-    bfloat16 has float32's range, so there is no scaling of losses. For float16 on a GPU take
-    mmengine's ``AmpOptimWrapper``, which refuses to work on a CPU.
+    bfloat16 has float32's range, so losses need no scaling. For float16 on a GPU use mmengine's
+    ``AmpOptimWrapper``, which refuses to run on a CPU.
 
     Args:
         **kwargs: As for ``OptimWrapper``.
@@ -30,7 +30,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """The context of a forward pass."""
+        """Provides the context of a forward pass."""
         device = next(model.parameters()).device
         with super().optim_context(model), autocast(device, torch.bfloat16):
             yield

@@ -1,4 +1,4 @@
-"""What a run's checkpoints tell of the run: its name, data, iteration and figures."""
+"""Describes a run in its checkpoints: its name, data, iteration and figures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mmengine.runner import Runner
 from ktdn_plugin.checkpoints.metadata import Metadata, describe_training
 
 LAST = "ktdn_last_figures"
-"""Where in the run's message hub, which goes into checkpoints, the last figures are."""
+"""Key of the last figures in the run's message hub, which is saved in checkpoints."""
 
 SET = "val"
-"""mmengine has one validation set, without a name."""
+"""mmengine has a single validation set, without a name."""
 
 
 def keep_figures(runner: Runner, figures: Mapping[str, Any]) -> None:
@@ -33,14 +33,14 @@ def describe(runner: Runner, iteration: int) -> Metadata:
 
     Args:
         runner: The run.
-        iteration: How many iterations are done.
+        iteration: Number of iterations done.
 
     Returns:
         See :mod:`ktdn_plugin.checkpoints.metadata`.
     """
     model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
     run = {
-        # mmengine's own name of a run has the time in it.
+        # mmengine's own run name contains the time.
         "name": Path(runner.work_dir).name,
         "iteration": iteration,
         "total": runner.max_iters,
@@ -60,7 +60,7 @@ def describe(runner: Runner, iteration: int) -> Metadata:
 
 
 def describe_sets(loop: Any, name: str) -> list[dict[str, Any]]:
-    """Returns what tells a loop's data from others; empty where there is no loop."""
+    """Returns what identifies a loop's data; empty if there is no loop."""
     dataset = getattr(getattr(loop, "dataloader", None), "dataset", None)
     if dataset is None:
         return []
@@ -70,7 +70,7 @@ def describe_sets(loop: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _best(runner: Runner) -> dict[str, Any]:
-    """Returns the best figures as mmengine's own hook keeps them, for what ``save_best`` names."""
+    """Returns the best figures kept by mmengine's own hook, for the metrics in ``save_best``."""
     known = runner.message_hub.runtime_info
     best = {}
     for hook in runner.hooks:
@@ -79,7 +79,7 @@ def _best(runner: Runner) -> dict[str, Any]:
         for metric in hook.key_indicators:
             suffix = "" if len(hook.key_indicators) == 1 else f"_{metric}"
             score, path = known.get(f"best_score{suffix}"), known.get(f"best_ckpt{suffix}")
-            # When that was is in the file's name alone.
+            # Only the file name contains the iteration.
             number = re.search(r"_(\d+)$", Path(str(path)).stem)
             if score is not None and number:
                 when = "epoch" if hook.by_epoch else "iteration"

@@ -21,7 +21,7 @@ LOCATIONS: dict[str, tuple[str, ...]] = {
     "HOOKS": ("hooks",),
     "OPTIM_WRAPPERS": ("optim_wrapper",),
 }
-"""Modules of this package that fill a registry, imported when something is first looked up."""
+"""Modules of this package that fill each registry, imported on first lookup."""
 
 
 def _child(name: str) -> Registry:
@@ -37,7 +37,7 @@ LOOPS = _child("LOOPS")
 METRICS = _child("METRICS")
 HOOKS = _child("HOOKS")
 OPTIM_WRAPPERS = _child("OPTIM_WRAPPERS")
-# Of these mmengine would warn, for each, that the default scope has none.
+# Without these, mmengine would warn of each one that the default scope lacks it.
 OTHERS = [
     _child(name)
     for name, item in vars(root).items()

@@ -1,4 +1,4 @@
-"""What the models of both stages share: a network that maps images to images."""
+"""The base of both stages' models: a network that maps images to images."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ NOT_FINITE_ADVICE = (
 
 
 class Restorer(BaseModel):
-    """What both stages share: a network that maps images to images.
+    """The base of both stages: a network that maps images to images.
 
-    The three modes are mmengine's: ``tensor`` gives the network's images, ``predict`` data elements
-    with ``dehazed`` images in [0, 1], ``loss`` the losses.
+    The three modes are mmengine's: ``tensor`` returns the network's images, ``predict`` data
+    elements with ``dehazed`` images in [0, 1], ``loss`` the losses.
 
     Attributes:
         batch_names: Names of the images that losses were last computed on.
     """
 
-    NETWORK = ""  # the attribute that is trained, and so the prefix of its weights
+    NETWORK = ""  # the attribute that is trained, which is also the prefix of its weights
     STAGE = ""  # for its checkpoints
-    OPTIONS = ("ssim_loss", "lab_loss")  # suggested; any other NAME_loss is taken as well
+    OPTIONS = ("ssim_loss", "lab_loss")  # suggested; any other NAME_loss works too
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Restorer(BaseModel):
 
     @property
     def network(self) -> nn.Module:
-        """The network that is trained."""
+        """The network being trained."""
         network: nn.Module = getattr(self, self.NETWORK)
         return network
 
@@ -87,16 +87,16 @@ class Restorer(BaseModel):
 
         Args:
             inputs: Hazy RGB images (n, 3, h, w) in [0, 1].
-            data_samples: Of each image; ``clear`` (3, h, w) in [0, 1] where there is one.
+            data_samples: One for each image; with ``clear`` (3, h, w) in [0, 1] if available.
             mode: ``tensor``, ``predict`` or ``loss``.
 
         Returns:
             Images (n, 3, h, w), not clamped; or a data element for each, with ``dehazed``; or name
-            to loss (scalars), whose sum is what to run backward on.
+            to loss (scalars), whose sum is to be backpropagated.
 
         Raises:
             ValueError: If the mode is none of these.
-            KTDNError: If a loss is asked for and there is nothing clear to compare with.
+            KTDNError: If losses are requested without clear images to compare with.
         """
         if mode == "tensor":
             return self.network(inputs)
@@ -107,15 +107,15 @@ class Restorer(BaseModel):
         clear = clear_images(data_samples)
         self.batch_names = [str(sample.get("name", "")) for sample in data_samples or ()]
         losses = self.step(inputs, clear).losses
-        # mmengine adds up what has 'loss' in its name, and nothing else.
+        # mmengine only adds up entries with 'loss' in their name.
         return {f"loss_{name.removeprefix('l_')}": loss for name, loss in losses.items()}
 
     def step(self, hazy: Tensor, clear: Tensor) -> Step:
-        """One forward pass and its losses."""
+        """Runs one forward pass and computes its losses."""
         raise NotImplementedError
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Adds the losses up, as mmengine does; the log gets the mean over all processes.
+        """Adds up the losses, as mmengine does; logs their mean over all processes.
 
         Raises:
             NotFiniteError: If one is not finite in any process; nothing is learned from it.
@@ -124,7 +124,7 @@ class Restorer(BaseModel):
         own = torch.stack([value.detach() for value in log.values()])
         values = own.clone()
         if dist.is_available() and dist.is_initialized():
-            # The log tells of the whole batch.
+            # Log the losses of the whole batch.
             dist.all_reduce(values)
             values /= dist.get_world_size()
             log = dict(zip(log, values, strict=True))
@@ -152,22 +152,22 @@ class Restorer(BaseModel):
 
 
 def _log_name(model: type, key: str) -> str:
-    """Returns a loss' name in the log: the part before ``_loss``, but for the usual two."""
+    """Returns a loss's name in the log: the part before ``_loss``, except for the usual two."""
     usual = {"pixel_loss": "l_rec", "laplacian_loss": "l_lap"}
     name = key.removesuffix("_loss")
     if name in ("", key):
-        # As Python says it of one that is none of the losses; the config's check knows the words.
+        # Worded like Python's own error, which the config check recognises.
         raise TypeError(f"{model.__name__}() got an unexpected keyword argument '{key}'")
     return usual.get(key, f"l_{name}")
 
 
 def without_pretrained(network: Mapping[str, Any], *, files: bool = True) -> Config:
-    """Returns a network's config that fetches no pretrained weights, for one that gets others.
+    """Returns a network's config without pretrained weights, for a network that gets others.
 
     Args:
         network: The network's config; it is not changed.
-        files: Whether files of pretrained weights are left out as well as downloads; of KTDN's own
-            config alone: what others take in place of a path nobody knows.
+        files: Whether to drop files of pretrained weights as well as downloads; only in KTDN's own
+            config, as it is unknown what others would accept instead of a path.
 
     Returns:
         A copy.

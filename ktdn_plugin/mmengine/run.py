@@ -1,4 +1,4 @@
-"""From a config file to a Runner, and the runs of ``ktdn mmengine``."""
+"""Builds a Runner from a config file, and runs ``ktdn mmengine``."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ def build_runner(
     overrides: Sequence[str] = (),
     launcher: str = "none",
 ) -> Runner:
-    """Builds a Runner of a config file, checked, on any machine.
+    """Builds a Runner from a config file on any machine, after checking the config.
 
-    Beside what ``Runner.from_cfg`` does it finds out what is wrong with the config, resumes from
-    the newest checkpoint that is whole, keeps an earlier run of the same work directory, and joins
-    several processes without a GPU as well.
+    Unlike ``Runner.from_cfg``, it reports config errors, resumes from the newest intact
+    checkpoint, keeps an earlier run of the same work directory, and can join several processes
+    without a GPU.
 
     Args:
         config: The config file.
-        work_dir: Where the run writes; by default what the config says, or ``work_dirs/NAME``.
+        work_dir: Where the run writes; by default the config's, or ``work_dirs/NAME``.
         resume: True resumes from the newest checkpoint of the work directory, if there is one; a
             path resumes from that one.
         test: A checkpoint to test; without one the Runner is for training.
         overrides: ``key.key=value`` changes to the config.
-        launcher: ``none`` recognises torchrun and srun; ``pytorch`` and ``slurm`` insist on one.
+        launcher: ``none`` detects torchrun and srun; ``pytorch`` and ``slurm`` require one.
 
     Returns:
-        The Runner; call ``train()`` or ``test()`` of it.
+        The Runner; call its ``train()`` or ``test()``.
 
     Raises:
-        KTDNError: One line for each problem; nothing has been written then.
+        KTDNError: With one line for each problem; nothing has been written then.
     """
     cfg = load_config(config, overrides)
     source = str(config)
@@ -71,7 +71,7 @@ def build_runner(
     if place is not None:
         cfg.launcher = "pytorch"
         if not has_gpu:
-            # With what mmengine takes on GPUs where the config says nothing.
+            # By default, what mmengine uses on GPUs.
             wrapper = cfg.get("model_wrapper_cfg") or {
                 "type": "MMDistributedDataParallel",
                 "broadcast_buffers": False,
@@ -111,7 +111,7 @@ def build_runner(
 
 
 def _timeout(cfg: Config) -> float:
-    """Seconds that processes wait for each other; what is wrong with the section is told later."""
+    """Returns how long processes wait for each other; errors in the section are reported later."""
     node: Any = cfg
     for key in ("env_cfg", "dist_cfg", "timeout"):
         node = node.get(key) if isinstance(node, dict | Config) else None
@@ -125,7 +125,7 @@ def _checkpoint_to_resume(cfg: Config, resume: bool | str | Path) -> Path | None
         return Path(resume)
     if cfg.get("resume") and cfg.get("load_from"):
         return Path(cfg.load_from)
-    # A launcher that starts a run again wants it to continue.
+    # A launcher that restarts a run wants it to continue.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
     if resume or restarted or cfg.get("resume"):
         return find_checkpoint(Path(cfg.work_dir))
@@ -139,7 +139,7 @@ def _agree(cfg: Config, found: Path | None) -> None:
             f"{cfg.work_dir}: the processes found different checkpoints to resume from "
             f"({', '.join(map(str, everywhere))}); all hosts must share this folder"
         )
-    # Where there is none yet, training starts with what load_from says.
+    # If there is none yet, training starts from load_from.
     cfg.resume = found is not None
     if found is not None:
         cfg.load_from = str(found)
@@ -152,14 +152,14 @@ def _prepare_test(cfg: Config, checkpoint: str | Path) -> None:
     for key in (*TRAINING_KEYS, *VALIDATION_KEYS):
         cfg[key] = None
     cfg.load_from, cfg.resume = str(checkpoint), False
-    # A test wants the student alone; its teacher may be far away.
+    # A test needs only the student; its teacher may not be available.
     for key in ("teacher", "teacher_checkpoint", "transfer_loss"):
         if _our_model(cfg) and key in cfg.model:
             cfg.model[key] = None
 
 
 def _our_model(cfg: Config) -> type[Restorer] | None:
-    """Returns the class of the config's model, where it is one of ours."""
+    """Returns the class of the config's model if it is one of ours."""
     model = cfg.get("model")
     with scope_of(cfg):
         item = find(model, MODELS) if isinstance(model, dict) else None
@@ -167,7 +167,7 @@ def _our_model(cfg: Config) -> type[Restorer] | None:
 
 
 def adapt_model(cfg: Config) -> list[str]:
-    """Changes, in place, what one of our models would be built with for nothing, or wrongly.
+    """Changes, in place, settings that one of our models would use needlessly or wrongly.
 
     Returns:
         One line for each change that matters.
@@ -206,7 +206,7 @@ def train_pipeline(
         config: The config file.
         resume: A checkpoint to resume from; empty for the work directory's newest whole one.
         cfg_options: ``key.key=value`` changes to the config.
-        flags: More of :func:`build_runner`.
+        flags: Further arguments of :func:`build_runner`.
 
     Raises:
         KTDNError: If config, data or checkpoints are wrong, or a file turns out to be broken.
@@ -227,10 +227,10 @@ def test_pipeline(
         config: The config file.
         checkpoint: The checkpoint.
         cfg_options: ``key.key=value`` changes to the config.
-        flags: More of :func:`build_runner`.
+        flags: Further arguments of :func:`build_runner`.
 
     Raises:
-        KTDNError: As :func:`train_pipeline`.
+        KTDNError: As for :func:`train_pipeline`.
     """
     with _leaving():
         runner = build_runner(config, test=checkpoint, overrides=cfg_options, **flags)
@@ -240,15 +240,15 @@ def test_pipeline(
 
 @contextmanager
 def _leaving() -> Iterator[None]:
-    """Leaves the process group at the end, and says if another process died."""
+    """Leaves the process group at the end, and reports if another process died."""
     failed = True
     try:
         with distributed.peer_failures_as_errors("--resume"), _explaining_unused():
             yield
         failed = False
     finally:
-        # A runner holds itself, and in it what talks to the other processes: taken down when the
-        # interpreter is, it sometimes aborts a process that has done all its work.
+        # A runner is in a reference cycle that holds what communicates with the other processes:
+        # destroyed at interpreter exit, that sometimes aborts a process that has finished its work.
         if distributed.is_distributed():
             gc.collect()
         distributed.leave(failed)
@@ -256,7 +256,7 @@ def _leaving() -> Iterator[None]:
 
 @contextmanager
 def _explaining_unused() -> Iterator[None]:
-    """Explains what torch says of weights that get no gradient in one of several processes."""
+    """Explains torch's error about weights without gradient in one of several processes."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Which sample is trained on when."""
+"""The order of training samples."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from ktdn_plugin.mmengine.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler[SampleDraw]):
-    """Endless training samples in an order that follows from the seed alone.
+    """Yields endless training samples in an order determined by the seed alone.
 
-    The samples that make an iteration do not depend on how many processes share them, nor does
-    their augmentation. With ``SeededTrainLoop`` a resumed training continues with the very next
-    one.
+    Neither the samples of an iteration nor their augmentation depend on how many processes share
+    them. With ``SeededTrainLoop`` a resumed training continues with the very next sample.
 
     Args:
-        dataset: The dataset; none of mmengine's wrappers.
+        dataset: The dataset, not wrapped by mmengine.
         seed: Seed of order and augmentation; mmengine fills in that of ``randomness``.
 
     Attributes:
-        start: Samples that all processes together have taken before.
+        start: Number of samples already taken by all processes together.
 
     Raises:
         KTDNError: If the dataset is a wrapper, whose samples have no seeds.
@@ -46,7 +45,7 @@ class SeededSampler(Sampler[SampleDraw]):
         dataset.seed = self.seed
 
     def __iter__(self) -> Iterator[SampleDraw]:
-        """Returns this process' samples, without end."""
+        """Yields this process's samples, without end."""
         order = TrainingOrder(
             self.length, 1, self.seed, self.rank, self.world_size, start=self.start
         )
@@ -54,5 +53,5 @@ class SeededSampler(Sampler[SampleDraw]):
             yield from batch
 
     def __len__(self) -> int:
-        """Returns this process' share of a pass over the dataset; mmengine asks for it."""
+        """Returns this process's share of a pass over the dataset, which mmengine asks for."""
         return -(-self.length // self.world_size)

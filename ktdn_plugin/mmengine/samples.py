@@ -1,4 +1,4 @@
-"""The samples of a config's training, to look at."""
+"""Reads a config's training samples, for inspection."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ktdn_plugin.mmengine.config import load_config
 
 
 def read_training_samples(path: Path, seed: int | None = None) -> Iterator[TrainingSample]:
-    """Yields the samples that a training begins with, in its order, without end.
+    """Yields the first samples of a training, in its order, without end.
 
-    They are exactly the samples where the config's sampler is ``SeededSampler``.
+    They are exactly those samples if the config's sampler is ``SeededSampler``.
 
     Args:
         path: The config file.
-        seed: Another seed than that of its ``randomness``.
+        seed: Overrides the seed of its ``randomness``.
 
     Raises:
         KTDNError: If the config is wrong, or the data cannot be read.
@@ -33,7 +33,7 @@ def read_training_samples(path: Path, seed: int | None = None) -> Iterator[Train
     if seed is None:
         seed = (cfg.get("randomness") or {}).get("seed") or 0
     seed_generators(seed)
-    # One by one, and in this process: what they are does not depend on it.
+    # One by one, in this process: this does not affect the samples.
     one = {"batch_size": 1, "num_workers": 0, "persistent_workers": False}
     scope = DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine"))
     with scope, explaining_parts(str(path), cfg):

@@ -1,4 +1,4 @@
-"""A run's work directory: its newest whole checkpoint, and an earlier run that is in the way."""
+"""A run's work directory: its newest intact checkpoint, and an earlier run in the way."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def find_checkpoint(work_dir: Path) -> Path | None:
 
 
 def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
-    """Renames an earlier run's folder: mmengine would overwrite it.
+    """Renames an earlier run's folder, which mmengine would overwrite.
 
     Args:
         work_dir: The folder.
-        needed: Files that the new run reads, by what names them.
+        needed: Files that the new run reads, by the key that names them.
 
     Raises:
         KTDNError: If one of them is in the folder.

@@ -1,4 +1,4 @@
-"""Hooks: teacher's check, checkpoints of any layout, frozen batch norms, pictures, run log."""
+"""Hooks: teacher check, checkpoints of any layout, frozen batch norms, pictures, run log."""
 
 from ktdn_plugin.mmengine.hooks.checkpoint_layout_hook import CheckpointLayoutHook
 from ktdn_plugin.mmengine.hooks.freeze_batch_norm_hook import FreezeBatchNormHook

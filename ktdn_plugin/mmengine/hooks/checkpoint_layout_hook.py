@@ -1,4 +1,4 @@
-"""Loads checkpoints of any layout, and no other network's; saves what they tell of themselves."""
+"""Loads checkpoints of any layout but only the right network's; saves them with metadata."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from ktdn_plugin.storage.state_dicts import compare_keys
 
 @HOOKS.register_module()
 class CheckpointLayoutHook(Hook):
-    """Lets ``load_from`` take what BasicSR's side, KTDN's authors or another model has saved.
+    """Lets ``load_from`` take checkpoints of BasicSR's side, KTDN's authors or another model.
 
-    So does it take the name of a network that comes with the package, ``ktdn_small``.
+    It also takes the name of a bundled network, such as ``ktdn_small``.
 
-    mmengine loads what fits and only warns of the rest: a checkpoint of another network would
-    train on from random weights. Here it is refused.
+    mmengine loads what fits and only warns about the rest: with another network's checkpoint,
+    training would start from random weights. Here it is refused.
 
-    What it saves gets our metadata, see :mod:`ktdn_plugin.checkpoints.metadata`, into its ``meta``.
+    Saved checkpoints get our metadata, see :mod:`ktdn_plugin.checkpoints.metadata`, in ``meta``.
     """
 
-    # Before the averaging hook, which looks into the checkpoint as well.
+    # Before the averaging hook, which also reads the checkpoint.
     priority = "VERY_HIGH"
 
     def before_run(self, runner: Runner) -> None:
-        """Replaces the name of a network that comes with the package by its file."""
+        """Replaces the name of a bundled network with its file."""
         if runner._load_from:
             runner._load_from = str(file_of(runner._load_from))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Brings a checkpoint's weights into the model's own layout, in place.
+        """Converts a checkpoint's weights to the model's own layout, in place.
 
         Raises:
             KTDNError: If they are another network's.
@@ -51,28 +51,28 @@ class CheckpointLayoutHook(Hook):
         weights = fit_model(model, Checkpoint(checkpoint, source), resumes=runner._resume)
         if weights is not None:
             checkpoint["state_dict"] = weights
-            # An average of another layout goes with its own weights alone.
+            # An average in another layout only belongs with its own weights.
             checkpoint.pop("ema_state_dict", None)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Keeps the figures for the checkpoints to come, those of a resumed training as well."""
+        """Keeps the figures for later checkpoints, including those of a resumed training."""
         keep_figures(runner, metrics or {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Adds to a checkpoint what it is of."""
+        """Adds our metadata to a checkpoint."""
         checkpoint["meta"][KEY] = describe(runner, checkpoint["meta"]["iter"])
 
 
 def fit_model(model: Any, checkpoint: Checkpoint, *, resumes: bool) -> dict[str, Tensor] | None:
-    """Brings a checkpoint's weights into a model's own layout.
+    """Converts a checkpoint's weights to a model's own layout.
 
     Args:
         model: The model.
         checkpoint: The checkpoint.
-        resumes: Whether a training is resumed, which takes the model's own checkpoints alone.
+        resumes: Whether training is being resumed, which only takes the model's own checkpoints.
 
     Returns:
-        Name to tensor; None where the checkpoint has the model's layout already.
+        Name to tensor; None if the checkpoint already has the model's layout.
 
     Raises:
         KTDNError: If they are another network's.
@@ -94,7 +94,7 @@ def fit_model(model: Any, checkpoint: Checkpoint, *, resumes: bool) -> dict[str,
         )
     weights = {f"{prefix}{key}": value for key, value in fit_weights(part, checkpoint).items()}
     if prefix:
-        # What a network's file cannot have, the adapters, stays as it is.
+        # Adapters, which a network's file cannot contain, stay as they are.
         rest = {key: value for key, value in wanted.items() if not key.startswith(prefix)}
         weights = {**rest, **weights}
     problem = compare_keys(wanted, weights)

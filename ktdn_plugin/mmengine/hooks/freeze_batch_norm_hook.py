@@ -15,16 +15,16 @@ from ktdn_plugin.training.batch_norm import batch_norms, freeze
 
 @HOOKS.register_module()
 class FreezeBatchNormHook(Hook):
-    """Makes batch norms use their running statistics, and leave them, after some iterations.
+    """Makes batch norms use their running statistics without updating them, after some iterations.
 
-    Their scales and shifts go on learning. Source: SRKTDN (NTIRE 2021) froze its batch statistics
+    Their scales and shifts keep learning. Source: SRKTDN (NTIRE 2021) froze its batch statistics
     for the last three quarters of training.
 
     Args:
-        after: Iterations that are trained before; 0 freezes from the start.
+        after: Iterations trained before freezing; 0 freezes from the start.
 
     Raises:
-        KTDNError: If that is not a complete number.
+        KTDNError: If that is not a non-negative integer.
     """
 
     def __init__(self, after: int) -> None:
@@ -33,7 +33,7 @@ class FreezeBatchNormHook(Hook):
         self.after = after
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Freezes again each time: loops set the whole model to train before an iteration."""
+        """Freezes again each time, as loops put the model in train mode before an iteration."""
         if runner.iter >= self.after:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
             freeze(batch_norms(model))

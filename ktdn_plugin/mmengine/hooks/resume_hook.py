@@ -1,4 +1,4 @@
-"""Reports what a resumed training's config has changed, and follows its schedule."""
+"""Reports changes to a resumed training's config, and follows its schedule."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ktdn_plugin.training.resuming import compare_rates, schedule_changes, sched
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Continues with the config's schedule where it is another one than the checkpoint's.
+    """Continues with the config's schedule if it differs from the checkpoint's.
 
-    mmengine takes the checkpoint's silently: a cosine that was 3 iterations long would stay
-    at its end. The learning rates that schedules begin with are the checkpoint's, as on BasicSR's
-    side. ``ktdn mmengine train --resume`` and ``build_runner`` add this hook by themselves.
+    mmengine silently keeps the checkpoint's: a cosine that was 3 iterations long would stay at its
+    end. The schedules' initial learning rates are the checkpoint's, as on BasicSR's side.
+    ``ktdn mmengine train --resume`` and ``build_runner`` add this hook automatically.
     """
 
     priority = "VERY_HIGH"
 
     def before_run(self, runner: Runner) -> None:
-        """Keeps what the config says, before a checkpoint is loaded over it."""
+        """Keeps the config's schedule, before a checkpoint is loaded over it."""
         schedules: Any = runner.param_schedulers
         self._config = copy.deepcopy(runner.cfg.get("param_scheduler"))
         self._states = [copy.deepcopy(one.state_dict()) for one in _listed(schedules)]
         self._saved: list[dict[str, Any]] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Refuses the training of another optimizer or schedule.
+        """Refuses a checkpoint with another optimizer or kind of schedule.
 
         Raises:
-            KTDNError: If it is another one.
+            KTDNError: If it has one.
         """
         if not runner._resume:
             return
@@ -65,7 +65,7 @@ class ResumeHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Logs what has changed, once all is loaded."""
+        """Logs what has changed, once everything is loaded."""
         warn = runner.logger.warning
         changed = False
         for state, saved in zip(self._states, self._saved, strict=False):
@@ -81,13 +81,13 @@ class ResumeHook(Hook):
             self._follow(runner)
 
     def _follow(self, runner: Runner) -> None:
-        """Brings the config's schedules to where the checkpoint's were, step by step."""
+        """Advances the config's schedules step by step to where the checkpoint's were."""
         wrapper: Any = runner.optim_wrapper
         for group in wrapper.param_groups:
             for key in [key for key in group if f"initial_{key}" in group]:
                 group[key] = group[f"initial_{key}"]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of steps that no optimizer's step goes before
+            warnings.simplefilter("ignore")  # about stepping before the optimizer
             schedules: Any = runner.build_param_scheduler(copy.deepcopy(self._config))
             length = len(runner.train_dataloader)
             steps = [

@@ -1,4 +1,4 @@
-"""Writes what a run is and what it logs into its work directory, as BasicSR's side does."""
+"""Writes a run's description and logs into its work directory, as BasicSR's side does."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ktdn_plugin.mmengine.registry import HOOKS
 from ktdn_plugin.training.run_log import RunLog
 
 INTERVAL = 10
-"""mmengine's own between two lines of the log, where no ``LoggerHook`` names another."""
+"""mmengine's default log interval, used if no ``LoggerHook`` sets another."""
 
 
 @HOOKS.register_module()
 class RunLogHook(Hook):
     """Writes ``run.json`` and ``metrics.jsonl``, see :mod:`ktdn_plugin.training.run_log`.
 
-    A training's line goes with each line of ``LoggerHook``, and has the same figures.
-    ``ktdn mmengine`` and ``build_runner`` add this hook by themselves.
+    Each line that ``LoggerHook`` logs in training gets a line here, with the same figures.
+    ``ktdn mmengine`` and ``build_runner`` add this hook automatically.
     """
 
-    # Once losses and times are known, and before the schedule steps.
+    # After losses and times are known, and before the schedule steps.
     priority = "BELOW_NORMAL"
 
     def __init__(self) -> None:
@@ -45,15 +45,15 @@ class RunLogHook(Hook):
         self._log = RunLog(runner.work_dir, writes=runner.rank == 0)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Remembers which iteration a checkpoint is of, for its test."""
+        """Remembers a checkpoint's iteration, for testing it."""
         meta = checkpoint.get("meta")
         iteration = meta.get("iter") if isinstance(meta, dict) else None
         self._tested = iteration if isinstance(iteration, int) else 0
 
     def before_train(self, runner: Runner) -> None:
-        """Describes the run, and drops the lines that a resumed one writes again."""
+        """Describes the run, and drops lines that a resumed run will write again."""
         self._trains = True
-        # A loop that is not ours says nothing of validations, and does none again.
+        # Other loops record no validations, and repeat none.
         is_ours = isinstance(runner.train_loop, SeededTrainLoop)
         validated = runner.message_hub.get_info("validated", 0 if is_ours else runner.iter)
         dropped = self._log.start(runner.iter, validated)
@@ -93,12 +93,12 @@ class RunLogHook(Hook):
         )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Adds the figures of a training's validation."""
+        """Adds the figures of a validation during training."""
         if self._trains:
             self._add(runner, "val", "val", runner.iter, metrics or {})
 
     def before_test(self, runner: Runner) -> None:
-        """Records what is tested, beside what the training of the same folder has recorded."""
+        """Records what is tested, alongside the records of training in the same folder."""
         sets = self._sets(runner, "test")
         if not self._log.describe_test(sets):
             self._describe(runner, "test", {"test": sets})
@@ -110,7 +110,7 @@ class RunLogHook(Hook):
     def _add(
         self, runner: Runner, kind: str, name: str, iteration: int, metrics: Mapping[str, Any]
     ) -> None:
-        # Anybody's metric may return anything; None is the figure of one that failed.
+        # Third-party metrics may return anything; the figure of one that failed is None.
         figures = {
             metric: None if value is None else float(value)
             for metric, value in metrics.items()
@@ -123,7 +123,7 @@ class RunLogHook(Hook):
     def _describe(self, runner: Runner, stage: str, sets: dict[str, Any]) -> None:
         resumes = runner._resume and runner._load_from
         self._log.describe(
-            # mmengine's own name of a run has the time in it.
+            # mmengine's own run name contains the time.
             name=Path(runner.work_dir).name,
             toolbox=f"mmengine {mmengine.__version__}",
             stage=stage,

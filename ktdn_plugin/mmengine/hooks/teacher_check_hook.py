@@ -1,4 +1,4 @@
-"""Checks that a teacher reconstructs before it teaches."""
+"""Checks that a teacher reconstructs images before it teaches."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ktdn_plugin.mmengine.registry import HOOKS
 class TeacherCheckHook(Hook):
     """Measures how well the teacher reconstructs the validation's clear images, before training.
 
-    A resumed training's teacher was measured when it began.
+    A resumed training's teacher was already measured at its start.
 
     Args:
-        min_psnr: Least mean PSNR in dB; a teacher below it has nothing to teach, and training
+        min_psnr: Minimum mean PSNR in dB; a teacher below it has nothing to teach, and training
             stops. None only measures and logs.
 
     Raises:
@@ -41,7 +41,7 @@ class TeacherCheckHook(Hook):
         if isinstance(min_psnr, bool) or not isinstance(min_psnr, (int, float, type(None))):
             raise KTDNError(f"min_psnr: {min_psnr!r} must be a number of dB")
         self.min_psnr = min_psnr
-        self.psnr: float | None = None  # as it was measured
+        self.psnr: float | None = None  # as measured
 
     def before_train(self, runner: Runner) -> None:
         """Measures the teacher.

@@ -1,4 +1,4 @@
-"""Pictures of what comes out: sheets in validation, results in tests."""
+"""Pictures of the output: sheets in validation, results in tests."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ktdn_plugin.sheets import comparison_sheet
 class DehazingVisualizationHook(Hook):
     """Draws hazy, dehazed and clear images side by side, and saves results.
 
-    Sheets go to the visualizer's backends by the image's name: into the run's ``vis_data`` folder,
-    and to tensorboard where that is one of them.
+    Sheets go to the visualizer's backends under the image's name: into the run's ``vis_data``
+    folder, and to tensorboard if it is one of the backends.
 
     Args:
-        images: How many images of a validation are drawn, the first ones of each process.
-        save_results: In tests, save every dehazed image, as ``results/NAME.png`` in the work
+        images: Number of images to draw in each validation, the first ones of each process.
+        save_results: In tests, save every dehazed image as ``results/NAME.png`` in the work
             directory.
 
     Raises:
-        KTDNError: If an argument is of the wrong kind.
+        KTDNError: If an argument has the wrong type.
     """
 
     def __init__(self, images: int = 1, save_results: bool = True) -> None:
@@ -52,7 +52,7 @@ class DehazingVisualizationHook(Hook):
             return
         for number, sample in enumerate(outputs or ()):
             if batch_idx * len(outputs or ()) + number < self.images:
-                # No slash in its name: the local backend would write into a folder that is none.
+                # No slash in the name: the local backend would write to a missing folder.
                 runner.visualizer.add_image(_stem(sample), _sheet(sample), step=runner.iter)
 
     def after_test_iter(
@@ -62,7 +62,7 @@ class DehazingVisualizationHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
-        """Saves the results of a batch, whole or not at all."""
+        """Saves the results of a batch, atomically."""
         if not self.save_results:
             return
         for sample in outputs or ():
