@@ -1,1 +1,1 @@
-"""Benchmarks: what training, data and dehazing cost in time and memory on this machine."""
+"""Benchmarks of training, data loading and dehazing: their time and memory on this machine."""

@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, its arithmetic and its memory, without running it."""
+"""A network's cost in parameters, arithmetic and memory, without running it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ FOOTNOTE = (
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Reads an image's size as people write it, ``1600x1200``.
+    """Parses an image size such as ``1600x1200``.
 
     Returns:
         Width and height.
 
     Raises:
-        KTDNError: If it is none.
+        KTDNError: If it is not a size.
     """
     found = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text)
     if not found or min(map(int, found.groups())) < 1:
@@ -45,15 +45,15 @@ def parse_size(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image of the same size costs.
+    """The cost of one image of a given size.
 
     Attributes:
-        flops: Floating-point operations of all convolutions and matrix products, a multiplication
-            and an addition being two (MACs are half of it).
-        memory: The most bytes that are taken at a time, in float32, by the network as it is, run
-            on the whole image: weights, image, and whatever the layers have made and still need
-            (see :class:`~ktdn_plugin.inference.rehearsal.Meter`). What a convolution library takes
-            as its workspace comes on top.
+        flops: Floating-point operations of all convolutions and matrix products, counting a
+            multiplication and an addition as two (so MACs are half of it).
+        memory: Peak bytes, in float32, of the network as it is, run on the whole image: weights,
+            image, and everything the layers have produced and still need (see
+            :class:`~ktdn_plugin.inference.rehearsal.Meter`). A convolution library's workspace
+            comes on top.
     """
 
     flops: int
@@ -62,14 +62,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a named network is, and costs.
+    """A named network, and its cost.
 
     Attributes:
         name: Its name.
         encoder: Its timm backbone.
         text: What it is for.
-        parameters: Its parameters' number.
-        costs: Of one image, by (width, height).
+        parameters: Its number of parameters.
+        costs: Cost of one image, by (width, height).
     """
 
     name: str
@@ -80,11 +80,11 @@ class ModelDescription:
 
 
 def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> ModelDescription:
-    """Returns what a named network costs; nothing is computed for it, nor is memory taken.
+    """Returns what a named network costs, without computing anything or using memory.
 
     Args:
         name: One of :func:`~ktdn_plugin.variants.list_models`.
-        sizes: Image sizes (width, height) to say it for.
+        sizes: Image sizes (width, height) to report costs for.
 
     Raises:
         KTDNError: If there is no such network.
@@ -95,7 +95,7 @@ def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Model
         1319263
     """
     variant = find_variant(name)
-    # Tensors on 'meta' have shapes and no content.
+    # Tensors on 'meta' have shapes but no data.
     with torch.device("meta"):
         network = KTDN(**variant.arguments).eval()
     return ModelDescription(
@@ -108,12 +108,12 @@ def describe_model(name: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Model
 
 
 def measure_cost(network: nn.Module, width: int, height: int) -> Cost:
-    """Counts what one image costs a network that lies on the device 'meta', in evaluation.
+    """Measures the cost of one image for a network on the 'meta' device, in evaluation.
 
     Args:
-        network: The network, its parameters and buffers on 'meta'.
-        width: The image's, in pixels.
-        height: The image's, in pixels.
+        network: The network, with parameters and buffers on 'meta'.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
 
     Raises:
         ValueError: If the image has no pixels.
@@ -128,14 +128,14 @@ def measure_cost(network: nn.Module, width: int, height: int) -> Cost:
 
 
 def print_models(pattern: str, sizes: Sequence[str]) -> None:
-    """Prints what the named networks are and cost.
+    """Prints the named networks and their costs.
 
     Args:
-        pattern: Which of them, such as ``"*small*"``; all where it is empty.
-        sizes: Image sizes to say it for, such as ``1600x1200``.
+        pattern: Which of them, such as ``"*small*"``; all if empty.
+        sizes: Image sizes to report costs for, such as ``1600x1200``.
 
     Raises:
-        KTDNError: If there is none to print, or a size is none.
+        KTDNError: If no network matches, or a size is invalid.
     """
     parsed = [parse_size(size) for size in sizes]
     names = list_models(pattern)
@@ -149,7 +149,7 @@ def print_models(pattern: str, sizes: Sequence[str]) -> None:
 
 
 def format_models(models: Sequence[ModelDescription]) -> list[str]:
-    """Formats descriptions, all of the same image sizes, as lines of a table."""
+    """Formats descriptions, all for the same image sizes, as lines of a table."""
     headings = ["model", "encoder", "parameters"]
     for width, height in models[0].costs:
         headings += [f"{width}x{height}: GFLOPs", "MiB"]

@@ -1,7 +1,7 @@
 """``ktdn bench data``: BasicSR's paired dataset and ours, on PNG files and on a store.
 
-All of them read crops of the same images, with the same flips and turns, and are refused where they
-do not give the same, bit by bit. The files have just been written: all lie in the system's page
+All of them read crops of the same images, with the same flips and turns, and are refused unless
+their samples are bit for bit the same. The files have just been written, so all are in the page
 cache, and no reader waits for a disk.
 """
 
@@ -53,13 +53,13 @@ FORMS = (
 )
 """Each reader's name, the dataset's class, and its files; the first is the baseline.
 
-It is BasicSR's own, which reads files by itself: of plain PNGs, as here, the same pixels.
+The baseline is BasicSR's own, which reads plain PNGs, as here, to the same pixels.
 """
 
 PHOTOS = (
     "astronaut.png", "rocket.jpg", "motorcycle_left.png", "chelsea.png", "coffee.png"
 )  # fmt: skip
-"""scikit-image's coloured photographs, none smaller than a tile."""
+"""scikit-image's colour photographs, none smaller than a tile."""
 
 HEIGHT, WIDTH = 1200, 1600
 TILE_HEIGHT, TILE_WIDTH = 300, 400
@@ -80,14 +80,14 @@ def run_bench_data(
     """Measures how fast training crops are read, and prints a table.
 
     Args:
-        hazy: Folder of hazy images; pairs are made of photographs where it is absent.
+        hazy: Folder of hazy images; without it, pairs are synthesised from photographs.
         clear: Folder of the clear ones.
-        pairs: Pairs to measure with, at most.
+        pairs: Maximum number of pairs to measure with.
         size: Height and width of a crop.
-        workers: Numbers of processes of a data loader; with 0 samples are read without one.
-        steps: Timed steps of each reader, half a second or longer; the median counts.
-        warmup: Steps before them, none or more.
-        seed: Seed of crops, flips and turns, and of the pairs that are made.
+        workers: Numbers of data loader processes; with 0 samples are read without a loader.
+        steps: Timed steps per reader, half a second or longer; the median is reported.
+        warmup: Steps before them, may be 0.
+        seed: Seed of crops, flips and turns, and of synthesised pairs.
 
     Raises:
         KTDNError: If an argument is wrong, an image cannot be read, the disk is too small, or two
@@ -148,7 +148,7 @@ def _bytes(job: Mapping[str, Any]) -> int:
 
 
 def find_pairs(hazy: Path | None, clear: Path | None, count: int) -> list[tuple[Path, Path]] | None:
-    """Finds a user's pairs, as many as asked for at most; None where no folders are named."""
+    """Finds at most ``count`` pairs of a user's; None if no folders are named."""
     if hazy is None or clear is None:
         if hazy is not clear:
             raise KTDNError("bench: --hazy and --gt go together; give both folders, or neither")
@@ -167,7 +167,7 @@ def read_pair(files: tuple[Path, Path]) -> tuple[Image, Image]:
 
 
 def make_pairs(count: int, seed: int) -> Iterator[tuple[Image, Image]]:
-    """Makes pairs of photographs' tiles and haze."""
+    """Makes pairs from tiles of photographs and synthetic haze."""
     photos = [sample_photo(name) for name in PHOTOS]
     for number in range(count):
         clear = _make_mosaic(photos, np.random.default_rng([seed, number]))
@@ -178,8 +178,8 @@ def make_pairs(count: int, seed: int) -> Iterator[tuple[Image, Image]]:
 def _make_mosaic(photos: list[Image], random: np.random.Generator) -> Image:
     """Lays tiles of photographs side by side.
 
-    Each tile is at its photograph's own resolution: an enlarged photograph would have less detail
-    than a camera's, and its PNG would be smaller and quicker to decode.
+    Each tile keeps its photograph's resolution: an enlarged photograph would have less detail than
+    a camera's, and its PNG would be smaller and quicker to decode.
     """
     mosaic = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     for top in range(0, HEIGHT, TILE_HEIGHT):
@@ -193,7 +193,7 @@ def _make_mosaic(photos: list[Image], random: np.random.Generator) -> Image:
 
 
 def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) -> None:
-    """Writes ``hazy/0000.png``, ``clear/0000.png`` and so on, and the store of the same pixels.
+    """Writes ``hazy/0000.png``, ``clear/0000.png`` and so on, and a store of the same pixels.
 
     Args:
         folder: Where to write.
@@ -216,8 +216,8 @@ def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) 
                 )
             for side, image in zip(SIDES, pair, strict=True):
                 file = folder / side / f"{number:04}.png"
-                # OpenCV's default is decoded a quarter quicker than what Pillow writes: in the
-                # files' favour.
+                # OpenCV's default decodes a quarter faster than what Pillow writes, which favours
+                # the files.
                 file.write_bytes(encode_png(image, level=None))
                 writer.add(side, number, image, f"{side}/{file.name}")
             count = number + 1
@@ -227,12 +227,12 @@ def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) 
 
 
 class DrawnSamples(Dataset):
-    """A dataset's samples, each of crop, flips and turn that its number seeds.
+    """A dataset's samples, whose crop, flips and turn are seeded by their number.
 
     Args:
         dataset: A dataset that draws from ``random``.
-        images: How many images it has.
-        seed: Seed of all.
+        images: Number of its images.
+        seed: Seed of all samples.
     """
 
     def __init__(self, dataset: Any, images: int, seed: int) -> None:
@@ -241,7 +241,7 @@ class DrawnSamples(Dataset):
         self.seed = seed
 
     def __getitem__(self, number: int) -> Any:
-        """Reads a sample; there is no last one."""
+        """Reads a sample; there are infinitely many."""
         random.seed(f"{self.seed}/{number}")
         return self.dataset[number % self.images]
 
@@ -263,9 +263,9 @@ def prepare(
     workers: int,
     seed: int,
 ) -> Step:
-    """Opens a dataset; a step reads batches for some time, or as many of each worker.
+    """Opens a dataset; a step reads batches for some time, or equally many from each worker.
 
-    Its result has the digest of its first batch.
+    Its result contains the digest of its first batch.
     """
     # Imported late: BasicSR takes seconds.
     from ktdn_plugin.basicsr.building import build_training_dataset
@@ -278,7 +278,7 @@ def prepare(
     def read() -> list[Any]:
         if batches is not None:
             return [next(batches) for _ in range(workers)]
-        # Without a data loader: to put samples together is no reading.
+        # Without a data loader, as collating is not part of reading.
         return [[samples[number] for number in next(numbers)]]
 
     def run() -> Callable[[], dict[str, Any]]:
@@ -308,7 +308,7 @@ def _with_workers(
 
 
 def use_one_thread(_: int = 0) -> None:
-    """Makes a process read with one thread, so that a worker is a core."""
+    """Makes a process read with one thread, so that each worker uses one core."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -322,7 +322,7 @@ def digest(batch: dict[str, Any]) -> str:
 
 
 def check_equal(ways: Sequence[Way]) -> None:
-    """Refuses ways of which one gave another first batch than the first."""
+    """Refuses ways if one gave a different first batch from the first."""
     first = baseline(ways)
     for way in ways:
         if (

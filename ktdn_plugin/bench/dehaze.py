@@ -1,7 +1,7 @@
 """``ktdn bench dehaze``: dehazing an image the plain way and ours, on this machine.
 
-Every way gets the same weights and the same image. Where the plain way does not fit into the
-memory, ours without stripes is the reference.
+Every way gets the same weights and the same image. If the plain way does not fit into memory, ours
+without stripes is the reference.
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ def run_bench_dehaze(
     """Measures dehazing, and prints a table for each size.
 
     Args:
-        checkpoint: A trained network; by default weights are drawn.
-        encoder: The timm backbone for drawn weights.
-        sizes: The images' sizes, such as ``1600x1200``.
-        precisions: Precisions of ours, by default all that the device has.
-        max_memory: Bounds; each is measured for each precision, beside the run without one.
-            ``least`` is the least that is enough.
-        beside: Other trained networks, names or files, to measure in each precision as well.
-        steps: Timed runs of each way; the median counts.
-        warmup: Runs before them, none or more.
+        checkpoint: A trained network; random weights by default.
+        encoder: The timm backbone for random weights.
+        sizes: Image sizes, such as ``1600x1200``.
+        precisions: Precisions of our way, by default all that the device supports.
+        max_memory: Memory limits; each is measured for each precision, besides the run without
+            one. ``least`` is the least that is enough.
+        beside: Other trained networks, names or files, to measure in each precision too.
+        steps: Timed runs of each way; the median is reported.
+        warmup: Runs before them, may be 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        seed: Seed of drawn weights.
+        seed: Seed of random weights.
 
     Raises:
         KTDNError: If an argument is wrong, or, after the tables, if one of ours could not be
@@ -90,7 +90,7 @@ def run_bench_dehaze(
             parse_memory(bound)
     network = KTDN(encoder) if checkpoint is None else load_network(checkpoint)
     for other in beside:
-        load_network(other)  # what cannot be read is said before anything is measured
+        load_network(other)  # report unreadable files before measuring
     for line in describe_machine(place):
         print_lines(line)
     drawn = f"{encoder}, drawn weights" if checkpoint is None else str(checkpoint)
@@ -115,7 +115,7 @@ def run_bench_dehaze(
                     of_size.append(Way(f"{name} in {limit}" if limit else name, {**job, **values}))
             for other in beside:
                 for name in names:
-                    # Its result is another one, and compared with nothing.
+                    # Its result differs, so it is not compared with anything.
                     others = {**job, "way": name, "checkpoint": other}
                     of_size.append(Way(f"{other}, {name}", others))
             measure(__name__, of_size, steps, warmup)
@@ -145,14 +145,14 @@ def _precisions(asked: Sequence[str] | None, device: torch.device) -> list[str]:
 
 
 def plain_peak(network: KTDN, size: tuple[int, int]) -> int:
-    """Returns the bytes that the network's plain way takes for an image, beyond its weights."""
+    """Returns the bytes that the plain way takes for an image, beyond the weights."""
     with metering() as meter:
         without_content(network.eval())(torch.empty(1, 3, size[1], size[0], device="meta"))
     return meter.peak
 
 
 def _first_ways(job: dict[str, Any], reference: str, needed: int) -> list[Way]:
-    """Returns the plain way, and ours without stripes where the plain one does not fit."""
+    """Returns the plain way, and ours without stripes if the plain one does not fit."""
     job = {**job, "reference": reference, "writes": True}
     plain = Way(PLAIN, {**job, "way": PLAIN})
     free = Memory(torch.device(job["device"]), None).free()
@@ -180,15 +180,15 @@ def prepare(
     """Builds what dehazes an image in one way.
 
     Args:
-        way: ``plain``, the network as it is built, float32; ``whole``, ours without stripes; else
-            a precision of ours.
-        checkpoint: The network's file; drawn weights by default.
-        encoder: The timm backbone for drawn weights.
+        way: ``plain``, the network as built, float32; ``whole``, ours without stripes; otherwise a
+            precision of our way.
+        checkpoint: The network's file; random weights by default.
+        encoder: The timm backbone for random weights.
         height: The image's height.
         width: The image's width.
         device: The device, as torch writes it.
-        seed: Seed of drawn weights.
-        max_memory: Bound of ours: a size, ``least`` or None.
+        seed: Seed of random weights.
+        max_memory: Memory limit of our way: a size, ``least`` or None.
         reference: File of the result to compare with; empty for another network's result.
         writes: Whether this way writes it.
     """
@@ -201,7 +201,7 @@ def prepare(
     if way == PLAIN:
         return _plain(network.to(device), image, reference)
     record = reference if writes else f"{reference}-{way}-{max_memory}" if reference else ""
-    # Any bound will do to begin with: with one, freed memory is given back from the start.
+    # Start with any limit: having one makes freed memory be returned from the start.
     limit = ANY if max_memory == LEAST else max_memory
     precision = "float32" if way == WHOLE else way
     dehazer = Dehazer(network, device=device, precision=precision, max_memory=limit)
@@ -210,7 +210,7 @@ def prepare(
     records = [record]
 
     def run() -> Callable[[], dict[str, Any]]:
-        # What the first run makes is kept in a file, which is no memory of the process.
+        # The first run's result is kept in a file, which takes no memory of the process.
         record = records.pop() if records else ""
         frames = (
             RecordedFrames(image, dehazer.device, record)
@@ -233,13 +233,13 @@ def prepare(
 
 
 def make_image(height: int, width: int) -> Any:
-    """Makes a photograph of some size, (h, w, 3) uint8, out of one of scikit-image's."""
+    """Makes a photograph of a given size, (h, w, 3) uint8, from one of scikit-image's."""
     photo = sample_photo("coffee.png")
     return cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _plain(network: nn.Module, image: Any, reference: str) -> Step:
-    """Returns the network as it is built, on the whole image."""
+    """Returns a step that runs the network as built, on the whole image."""
     place = next(network.parameters()).device
 
     def run() -> Callable[[], dict[str, Any]]:
@@ -260,14 +260,14 @@ def _plain(network: nn.Module, image: Any, reference: str) -> Step:
 
 
 class RecordedFrames(Frames):
-    """Writes what it takes to a file as well, before it is rounded."""
+    """Frames that also write the result to a file, before rounding."""
 
     def __init__(self, image: Any, device: torch.device, file: str) -> None:
         super().__init__(image[None], device)
         self._file = file
 
     def write(self, top: int, bottom: int, values: Tensor) -> None:
-        """Takes rows of the padded image."""
+        """Writes rows of the padded result."""
         rows = min(bottom, self.height) - top
         if rows > 0:
             _append(self._file, values[0, :, :rows, : self.width])
@@ -275,7 +275,7 @@ class RecordedFrames(Frames):
 
 
 def _append(path: str, rows: Tensor) -> None:
-    """Writes rows (3, n, w) behind those that a file has."""
+    """Appends rows (3, n, w) to a file."""
     rows = rows.float().clamp(0, 1).cpu().permute(1, 0, 2)
     with Path(path).open("ab") as file:
         file.write(rows.contiguous().numpy().tobytes())
@@ -283,7 +283,7 @@ def _append(path: str, rows: Tensor) -> None:
 
 def _compared(path: str, reference: str) -> dict[str, Any]:
     """Compares a file of results with the reference, and deletes it."""
-    if not Path(reference).exists():  # its way failed
+    if not Path(reference).exists():  # the reference way failed
         return {}
     off = np.fromfile(path, np.float32) - np.fromfile(reference, np.float32)
     Path(path).unlink()

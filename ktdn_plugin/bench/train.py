@@ -1,4 +1,4 @@
-"""``ktdn bench train``: a training step of the student, the plain way and ours, on this machine.
+"""``ktdn bench train``: a student's training step, the plain way and ours, on this machine.
 
 Every variant takes the same steps from the same weights.
 """
@@ -52,15 +52,15 @@ def run_bench(
 
     Args:
         encoder: The networks' timm backbone.
-        batch_size: Images in a batch; by default 2 on a CPU, 4 on a GPU.
+        batch_size: Images per batch; by default 2 on a CPU, 4 on a GPU.
         size: Height and width of an image.
-        steps: Timed steps of each variant; the median counts.
+        steps: Timed steps of each variant; the median is reported.
         warmup: Steps before them, at least one.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
-        variants: Names of variants, by default all that the device can run; ``plain``, which the
-            others are compared with, always comes along.
-        options: Options file for ``ktdn train``: also measure how long a training waits for the
-            data that it names.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+        variants: Names of variants, by default all that the device can run; ``plain``, the
+            baseline, is always included.
+        options: Options file for ``ktdn train``: also measure how long training waits for its
+            data.
         seed: Seed of weights and images.
 
     Raises:
@@ -73,7 +73,7 @@ def run_bench(
     if batch_size is None:
         batch_size = BATCH_SIZES[place.type]
     names = _check(batch_size, size, steps, warmup, variants, place)
-    # What is wrong is told at once, not after minutes of measuring.
+    # Report errors right away, not after minutes of measuring.
     with torch.device("meta"):
         KTDN(encoder)
     if options is not None:
@@ -128,7 +128,7 @@ def _check(
 
 
 def prepare(variant: str, encoder: str, batch_size: int, size: int, device: str, seed: int) -> Step:
-    """Builds a variant's networks and batches; its result has the weighted losses by name."""
+    """Builds a variant's networks and batches; its result contains the weighted losses by name."""
     place = torch.device(device)
     if variant != PLAIN and place.type == "cpu":
         keep_freed_memory()  # as ktdn train does
@@ -162,7 +162,7 @@ def _difference(way: Way, base: Way) -> str:
 def _data_share(
     options: Path, encoder: str, device: torch.device, steps: int, warmup: int, seed: int
 ) -> str:
-    # Imported late: it reads data through BasicSR, which nobody needs for the table.
+    # Imported late: it reads data through BasicSR, which the table does not need.
     from ktdn_plugin.basicsr.data_share import measure_data_share
 
     share = measure_data_share(options, encoder, device, steps, warmup, seed)

@@ -1,7 +1,7 @@
 """``ktdn bench transfer``: what knowledge transfer adds to a student, measured by training it.
 
-The same student is trained with the teacher that its options file names, without a teacher, and
-with a teacher that was never trained: a control, which must not help as much.
+The same student is trained with the teacher named in its options file, without a teacher, and with
+an untrained teacher as a control, which must not help as much.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VARIANTS = {
     UNTRAINED: "untrained teacher",
     TRANSFER: "trained teacher",
 }
-# The options that are the teacher's, as --force_yml takes them.
+# The teacher's options, in the form that --force_yml takes.
 NO_TEACHER = (
     *("train:transfer_opt=~", "train:teacher_min_psnr=~", "network_t=~"),
     *("path:pretrain_network_t=~", "path:param_key_t=~"),
@@ -34,7 +34,7 @@ NO_TEACHER = (
 
 
 class Figure(NamedTuple):
-    """A figure of a trained student on one validation set."""
+    """A trained student's figure on one validation set."""
 
     variant: str
     seed: int
@@ -46,16 +46,16 @@ class Figure(NamedTuple):
 def run_bench_transfer(options: Path, seeds: Sequence[int] = (0, 1, 2)) -> None:
     """Trains a student in three ways with several seeds, and prints a table.
 
-    The runs go to ``experiments/NAME_VARIANT_sSEED``. Those that are there are resumed, finished
-    ones are only read: the command can be interrupted, and run again with more seeds. The table is
-    also written to ``experiments/NAME_transfer.csv``, a row for each figure.
+    The runs go to ``experiments/NAME_VARIANT_sSEED``. Existing runs are resumed, and finished ones
+    only read, so the command can be interrupted, and run again with more seeds. The table is also
+    written to ``experiments/NAME_transfer.csv``, with one row per figure.
 
     Args:
         options: Options file of a student with ``train.transfer_opt`` and validation sets.
-        seeds: ``manual_seed`` of the runs; one run of each variant for each.
+        seeds: ``manual_seed`` of the runs; each variant is run once per seed.
 
     Raises:
-        KTDNError: If the options are not such a student's, or a training fails.
+        KTDNError: If the options are not for such a student, or a training fails.
     """
     opt = _load(options)
     if len(set(seeds)) < len(seeds):
@@ -110,7 +110,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _save_untrained(opt: Mapping[str, Any], seed: int, path: Path) -> None:
-    """Saves the teacher as it is before the first step: its encoder as pretrained as there."""
+    """Saves the teacher as before its first step, its encoder pretrained as the student's."""
     from ktdn_plugin.basicsr.building import build_registered_network
     from ktdn_plugin.checkpoints.saving import save_checkpoint
 
@@ -138,10 +138,10 @@ def _read(folder: Path, variant: str, seed: int) -> list[Figure]:
 def format_transfer_table(figures: Sequence[Figure]) -> list[str]:
     """Formats figures as lines of a Markdown table: mean and standard deviation over the seeds.
 
-    A second table has the gain over no teacher, of pairs of runs with equal seeds.
+    A second table has the gain over no teacher, from pairs of runs with equal seeds.
 
     Args:
-        figures: Of the variants in :data:`VARIANTS`, with equal seeds.
+        figures: Figures of the variants in :data:`VARIANTS`, with equal seeds.
     """
     values: dict[tuple[str, str, str], dict[int, float]] = {}
     for one in figures:

@@ -1,7 +1,7 @@
-"""The training steps that are compared: the plain one, and ours with its switches.
+"""The training steps compared: the plain one, and ours with its switches.
 
-All start from the same weights and get the same batches. None keeps averaged weights (EMA): that
-costs every variant the same, and is not part of the step.
+All start from the same weights and get the same batches. None keeps averaged weights (EMA), which
+would cost every variant the same and is not part of the step.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LEARNING_RATE = 1e-4
 LAPLACIAN_LEVELS = 5
 LAPLACIAN_WEIGHT = 0.3
 MINIMUM_SIZE = 2 * 2 ** (LAPLACIAN_LEVELS - 1) + 1
-"""The smallest image that has a Laplacian pyramid of so many levels."""
+"""The smallest image that has a Laplacian pyramid of that many levels."""
 
 TrainingStep = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Takes (hazy, clear), trains on them, gives the weighted losses by name, detached."""
+"""Trains on (hazy, clear) and returns the weighted losses by name, detached."""
 
 
 class Switches(NamedTuple):
@@ -48,7 +48,7 @@ SWITCHES = {
     "compile": Switches(compile=True),
     "all": Switches(amp="bf16", channels_last=True, compile=True),
 }
-"""Names of our variants, in the order of the table."""
+"""Our variants by name, in table order."""
 
 
 def variant_names(device: torch.device) -> list[str]:
@@ -58,19 +58,19 @@ def variant_names(device: torch.device) -> list[str]:
 
 
 def build_step(name: str, encoder: str, device: torch.device, seed: int) -> TrainingStep:
-    """Builds student, teacher and optimiser of a variant.
+    """Builds a variant's student, teacher and optimiser.
 
     Args:
         name: ``plain``, or one of :data:`SWITCHES`.
         encoder: The networks' timm backbone, with random weights.
         device: Where to train.
-        seed: Seed of the weights; the same seed gives every variant the same.
+        seed: Seed of the weights; the same seed gives every variant the same weights.
 
     Raises:
         KTDNError: If timm cannot build the encoder.
     """
     torch.manual_seed(seed)
-    # Both on the CPU at first: a GPU draws other random numbers.
+    # Both on the CPU first: a GPU would draw different random numbers.
     student, teacher = KTDN(encoder), KTDN(encoder)
     student, teacher = student.to(device).train(), teacher.to(device)
     if name == PLAIN:
@@ -79,7 +79,7 @@ def build_step(name: str, encoder: str, device: torch.device, seed: int) -> Trai
 
 
 def _plain_step(student: KTDN, teacher: KTDN) -> TrainingStep:
-    """The step as one writes it from the paper: whole networks, a pyramid for each image."""
+    """Returns the step written straight from the paper: whole networks, a pyramid per image."""
     teacher.eval()
     optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
 
@@ -117,7 +117,7 @@ def _our_step(
         "l_lap": LaplacianLoss(LAPLACIAN_WEIGHT, levels=LAPLACIAN_LEVELS).to(device),
     }
     transfer_loss = KnowledgeTransferLoss()
-    # One pass over the weights in place of a dozen.
+    # One pass over the weights instead of a dozen.
     optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16, init_scale=2.0**14)
 
@@ -140,7 +140,7 @@ def synthetic_batches(
     """Makes batches of smooth clear images and their hazy versions, in [0, 1], on the CPU.
 
     Args:
-        batch_size: Images in a batch.
+        batch_size: Images per batch.
         size: Height and width of an image.
         seed: Seed of the images.
         count: Number of batches.

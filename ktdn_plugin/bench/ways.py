@@ -1,13 +1,13 @@
-"""Ways to do the same, measured beside one another: their time, their peak memory, their result.
+"""Compares ways of doing the same thing: their time, peak memory and results.
 
-Each has a process of its own, so that its peak memory is its own. The process
+Each way has its own process, so that its peak memory can be told apart. The process
 (``python -m ktdn_plugin.bench.ways MODULE JOB``) takes one step for each line that it reads, and
-answers each with a line of JSON. It ends when its input does: it never outlives the process that
+answers each with a line of JSON. It ends when its input does, so it never outlives the process that
 started it.
 
-On a CPU the processes stay alive and take their steps in turn, so that whatever else the machine
-does hits all alike; only one computes at a time. On a GPU, or where memory does not suffice for all
-of them, they run one after another.
+On a CPU the processes stay alive and take their steps in turn, so that any other load on the
+machine affects all alike; only one computes at a time. On a GPU, or if there is not enough memory
+for all of them, they run one after another.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ LONGEST_REASON = 160
 MEMORY_MARGIN = 1.2
 
 Step = Callable[[], Callable[[], dict[str, Any]]]
-"""What is timed. What it returns is called after the clock has stopped, and returns the result.
+"""What is timed. It returns a function that is called off the clock and returns the result.
 
-A result may say by ``count`` how many images the step was through with; without it, one.
+A result may give as ``count`` how many images the step processed, one by default.
 """
 
 
 @dataclass
 class Way:
-    """One way, and what was measured of it.
+    """One way, and its measurements.
 
     Attributes:
         name: What the table calls it.
         job: Plain values, one of them ``device``: the arguments of the module's ``prepare``, which
             returns a :data:`Step`.
-        times: Seconds of each timed step, for each image.
-        peak: Most bytes that its process held in a timed step (in the latest one before
-            them); on a GPU, that tensors took. None where it is not known.
-        resident: Bytes that its process held after the latest step, None where it is not known.
+        times: Seconds per image of each timed step.
+        peak: Most bytes that its process held in a timed step (before those, in the latest step);
+            on a GPU, the most that tensors took. None if unknown.
+        resident: Bytes that its process held after the latest step, None if unknown.
         result: What its first step returned.
-        error: Why it was not measured, one line. One that has it beforehand is not run.
+        error: Why it was not measured, in one line. If already set, the way is not run.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Way:
 
     @property
     def seconds(self) -> float:
-        """Median time of a step, for each image."""
+        """Median time per image."""
         return statistics.median(self.times)
 
 
@@ -82,10 +82,10 @@ def require_least(numbers: Mapping[str, tuple[int, int]]) -> None:
     """Refuses numbers that are too small.
 
     Args:
-        numbers: By name, a number and the least that it may be.
+        numbers: A number and its minimum, by name.
 
     Raises:
-        KTDNError: If one is less.
+        KTDNError: If one is too small.
     """
     for name, (number, least) in numbers.items():
         if number < least:
@@ -93,18 +93,18 @@ def require_least(numbers: Mapping[str, tuple[int, int]]) -> None:
 
 
 def baseline(ways: Sequence[Way]) -> Way | None:
-    """Returns the first way that was measured, which the others are compared with."""
+    """Returns the first way that was measured, to compare the others with."""
     return next((way for way in ways if way.error is None), None)
 
 
 def measure(module: str, ways: Sequence[Way], steps: int, warmup: int) -> None:
-    """Measures ways, and shows a progress bar.
+    """Measures ways, showing a progress bar.
 
     Args:
-        module: Its ``prepare`` is called with each way's job.
+        module: The module whose ``prepare`` is called with each way's job.
         ways: The ways; the baseline first.
-        steps: Timed steps of each.
-        warmup: Steps of each before them.
+        steps: Timed steps per way.
+        warmup: Steps per way before them.
     """
     todo = [way for way in ways if way.error is None]
     total = warmup + steps
@@ -124,11 +124,11 @@ def measure(module: str, ways: Sequence[Way], steps: int, warmup: int) -> None:
 
 
 def _fit_together(ways: Sequence[Way]) -> bool:
-    """Whether the processes of all can be kept alive, one of them at its peak, as the first is."""
+    """Returns whether all processes fit, one at its peak, if all need as much as the first."""
     first, free = ways[0], available()
     if first.peak is None or first.resident is None or free is None:
         return False
-    # Its own is taken from the free memory already.
+    # Its own is already missing from the free memory.
     needed = (len(ways) - 1) * first.resident + first.peak - first.resident
     return MEMORY_MARGIN * needed < free
 
@@ -152,8 +152,8 @@ def format_ways(
 
     Args:
         ways: The ways.
-        item: What a step is through with.
-        extras: Further columns: from a way and the baseline, its cell.
+        item: What a step processes.
+        extras: Further columns: functions from a way and the baseline to the cell.
     """
     extras = extras or {}
     heads = ["way", f"ms/{item}", f"{item}s/s", "speed", "peak", "memory", *extras, ""]
@@ -183,7 +183,7 @@ def format_ways(
 
 
 def explain_peak(device: torch.device) -> str:
-    """Returns what the tables' figures mean."""
+    """Explains the tables' figures."""
     counted = (
         "tensors on the GPU" if device.type == "cuda" else "the whole process, its libraries too"
     )
@@ -191,11 +191,11 @@ def explain_peak(device: torch.device) -> str:
 
 
 class WorkerError(Exception):
-    """A worker cannot go on; the message is one line."""
+    """Signals that a worker cannot continue, with a one-line message."""
 
 
 class _Run:
-    """A way under way."""
+    """A way being measured."""
 
     def __init__(self, module: str, way: Way, bar: tqdm, warmup: int, total: int) -> None:
         self._module = module
@@ -207,7 +207,7 @@ class _Run:
         self._worker: Worker | None = None
 
     def reach(self, number: int) -> None:
-        """Takes the step of a number unless it is taken."""
+        """Takes steps up to a given number, unless already taken."""
         way = self._way
         if self._taken >= number or way.error is not None:
             return
@@ -250,15 +250,15 @@ class _Run:
 
 
 class Worker:
-    """The process of one way, as seen by the one that started it.
+    """The process of one way, as seen by the process that started it.
 
     Args:
-        module: Its ``prepare`` is called there.
+        module: The module whose ``prepare`` is called there.
         job: The arguments; plain values.
     """
 
     def __init__(self, module: str, job: Mapping[str, Any]) -> None:
-        # A checkout that is not installed is found in the same place.
+        # Lets the worker find a checkout that is not installed.
         here = str(Path(__file__).absolute().parents[2])
         path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
@@ -273,13 +273,13 @@ class Worker:
         )
 
     def step(self) -> dict[str, Any]:
-        """Takes one step; the first one prepares what it needs before it.
+        """Takes one step; the first call prepares what it needs.
 
         Returns:
             ``seconds``, ``peak``, ``resident`` and ``result``, as in :class:`Way`.
 
         Raises:
-            WorkerError: If the worker cannot, or died.
+            WorkerError: If the worker fails or has died.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -287,7 +287,7 @@ class Worker:
             self.process.stdin.write("step\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        except OSError:  # it is gone already
+        except OSError:  # it is already gone
             line = ""
         if not line:
             raise WorkerError(self._last_words())
@@ -301,7 +301,7 @@ class Worker:
         self.process.kill()
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self._log):
-            with contextlib.suppress(OSError):  # what was left to write has no reader
+            with contextlib.suppress(OSError):  # unwritten data has no reader
                 file.close()  # type: ignore[union-attr]
 
     def _last_words(self) -> str:
@@ -322,7 +322,7 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, KTDNError) and lines:
         return lines[0]
     text = lines[0] if lines else ""
-    # A compiler's error comes wrapped: "backend='inductor' raised:" and, below it, what it was.
+    # A compiler's error comes wrapped: "backend='inductor' raised:", with the error below.
     if text.endswith(":") and len(lines) > 1:
         text = lines[1]
     if is_out_of_memory(error):
@@ -359,9 +359,9 @@ def _steps(
 
 
 def _serve() -> None:
-    # Ctrl-C reaches the whole group of processes; the first one ends the others by itself.
+    # Ctrl-C reaches the whole process group; the first process ends the others itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What libraries print must not be taken for an answer.
+    # What libraries print must not be mistaken for an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     commands: queue.Queue[str] = queue.Queue()
@@ -382,7 +382,7 @@ def _say(answers: TextIO, message: dict[str, Any]) -> None:
 def _listen(source: TextIO, commands: queue.Queue[str]) -> None:
     for line in source:
         commands.put(line)
-    # The other end is closed: its process is gone, and nobody waits for the step under way.
+    # The other end is closed: its process is gone, and nothing awaits the current step.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Weights for measuring with, where there is no trained network: every layer does something."""
+"""Weights for benchmarks without a trained network, with which every layer does something."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ LAST_IN_BLOCK = 0.25
 
 
 def draw_weights(network: nn.Module, seed: int) -> None:
-    """Draws weights and batch statistics that keep features in range, in place.
+    """Draws random weights and batch statistics that keep features in range, in place.
 
-    Untrained networks as they are built multiply by zero in many places, and their batch norms
-    have nothing to fold.
+    Freshly built networks multiply by zero in many places, and their batch norms have nothing to
+    fold.
 
     Args:
-        network: The network, as it is built.
+        network: The network, as built.
         seed: Seed of the weights.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -32,7 +32,7 @@ def draw_weights(network: nn.Module, seed: int) -> None:
                 if module.bias is not None:
                     module.bias.copy_(normal(module.bias, 0.05))
             elif isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
-                # Where a block starts as the identity, it ends in a norm of zeros.
+                # A block that is initialised to the identity ends in a norm of zeros.
                 scale = 1.0 if module.weight.any() else LAST_IN_BLOCK
                 module.weight.copy_(scale * (1 + normal(module.weight, 0.1)))
                 module.bias.copy_(normal(module.bias, 0.05))
