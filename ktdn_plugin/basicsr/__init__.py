@@ -8,8 +8,7 @@ from typing import Any
 def register() -> None:
     """Registers KTDN's archs, blocks, losses, models and datasets under their plain names.
 
-    Idempotent. BasicSR is made to work on today's torch first, see
-    :mod:`ktdn_plugin.basicsr.compat`.
+    Idempotent. First makes BasicSR work with current torch, see :mod:`ktdn_plugin.basicsr.compat`.
 
     Raises:
         KTDNError: If something else is registered under one of the names.

@@ -1,4 +1,4 @@
-"""What a network attends to: its pixel attention as a map and as a picture."""
+"""Shows what a network attends to: its pixel attention as a map and as a picture."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ktdn_plugin.blocks.fam import PixelAttention
 
 @contextmanager
 def record_attention(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Records the maps of the last pixel attention while the network runs, which stays unchanged.
+    """Records the maps of the last pixel attention while the network runs, without changing it.
 
     In KTDN the last one is that of the FAM at stride 4, the finest.
 
     Args:
-        network: Any network; one without a :class:`~ktdn_plugin.blocks.PixelAttention` gives none.
+        network: Any network; without a :class:`~ktdn_plugin.blocks.PixelAttention` it gives none.
 
     Yields:
-        The maps (n, 1, h, w) in [0, 1], one for each forward pass, on the CPU.
+        The maps (n, 1, h, w) in [0, 1], one per forward pass, on the CPU.
     """
     maps: list[Tensor] = []
     blocks = [module for module in network.modules() if isinstance(module, PixelAttention)]
@@ -46,7 +46,7 @@ def attention_heatmap(attention: Tensor, height: int, width: int) -> NDArray[np.
     Args:
         attention: The map (h, w), any value range.
         height: Height of the picture in pixels.
-        width: Its width.
+        width: Width of the picture in pixels.
 
     Returns:
         (height, width, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""What the teacher's and the student's BasicSR models share."""
+"""The common base of the teacher's and the student's BasicSR models."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from ktdn_plugin.training.batch_norm import batch_norms, freeze, synchronize
 from ktdn_plugin.training.precision import AMP, SkippedSteps, apply_speed_options, match_state
 from ktdn_plugin.training.steps import Step
 
-# Once, though each iteration would have it to say.
+# Only once, not in every iteration.
 warn_once = functools.cache(lambda text: get_root_logger().warning(text))
 
 FUSED = ("Adam", "AdamW", "SGD")
-"""Optimisers that torch has in one piece, for CPUs and GPUs; ``fused: false`` takes the other."""
+"""Optimisers with a fused torch version for CPUs and GPUs; ``fused: false`` disables it."""
 
 
 def _total(loss: nn.Module, image: Tensor, target: Tensor) -> Tensor:
-    """Adds up what a loss returns: ``PerceptualLoss`` has two terms, None where one is off."""
+    """Adds up a loss's terms: ``PerceptualLoss`` returns two, None for a disabled one."""
     value = loss(image, target)
     if isinstance(value, Tensor):
         return value
@@ -46,23 +46,23 @@ def _total(loss: nn.Module, image: Tensor, target: Tensor) -> Tensor:
 
 
 class KTDNBaseModel(ModelMethods, SRModel):
-    """BasicSR's ``SRModel`` with KTDN's losses and training step in place of its own.
+    """BasicSR's ``SRModel`` with KTDN's losses and training step instead of its own.
 
-    It works in BasicSR's own loop as it does in ours.
+    It works in BasicSR's own loop as well as in ours.
 
     Args:
-        opt: The options, as any loop has read them: defaults are filled in here.
+        opt: The options, as read by any loop: defaults are filled in here.
 
     Attributes:
         STAGE: The stage that it trains, for its checkpoints.
-        KEYS: The model whose keys of options it reads.
+        KEYS: The model whose option keys it reads.
     """
 
     STAGE = ""
     KEYS = "KTDNTeacherModel"
 
     def __init__(self, opt: Options) -> None:
-        complete_model_options(opt, self.KEYS)  # another loop than ours has not looked at them
+        complete_model_options(opt, self.KEYS)  # other loops than ours have not done so
         super().__init__(opt)
 
     def init_training_settings(self) -> None:
@@ -70,7 +70,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         self.net_g.train()
         options = self.opt["train"]
         self.amp = AMP[options["amp"]]
-        # Half precision's small gradients would be rounded to zero.
+        # Without scaling, small gradients would underflow in half precision.
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.amp is torch.float16, init_scale=2.0**14
         )
@@ -129,16 +129,16 @@ class KTDNBaseModel(ModelMethods, SRModel):
         self.net_g_ema.eval()
 
     def build_transfer(self) -> None:
-        """Hook for what a stage needs beside image losses."""
+        """Hook for what a stage needs besides image losses."""
 
     def trained_modules(self) -> list[nn.Module]:
-        """Returns the modules whose parameters the optimiser gets."""
+        """Returns the modules whose parameters are optimised."""
         return [self.net_g]
 
     def setup_optimizers(self) -> None:
         """Builds ``train.optim_g`` over the trained modules' parameters.
 
-        With ``encoder_lr`` in it the encoder is a second group of parameters.
+        If it contains ``encoder_lr``, the encoder is a second parameter group.
         """
         options = dict(self.opt["train"]["optim_g"])
         encoder_lr = options.pop("encoder_lr", None)
@@ -161,30 +161,30 @@ class KTDNBaseModel(ModelMethods, SRModel):
         if options["type"] in FUSED and not {"foreach", "capturable", "differentiable"} & set(
             options
         ):
-            # One pass over the weights in place of a dozen.
+            # One pass over the weights instead of a dozen.
             options.setdefault("fused", True)
         self.parameters = every
         self.optimizer_g = self.get_optimizer(options.pop("type"), groups, **options)
         self.optimizers.append(self.optimizer_g)
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Takes a batch; without ``gt`` no target of an earlier batch is left behind."""
+        """Takes a batch; if it lacks ``gt``, an earlier batch's target is dropped."""
         if hasattr(self, "gt"):
             del self.gt
         self.files = data.get("gt_path") or data.get("lq_path") or []
         super().feed_data(data)
 
     def step(self, lq: Tensor, gt: Tensor) -> Step:
-        """One forward pass and its losses on one part of a batch."""
+        """Runs one forward pass and computes its losses on one part of a batch."""
         raise NotImplementedError
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One training iteration on the batch that :meth:`feed_data` took.
+        """Runs one training iteration on the batch that :meth:`feed_data` took.
 
         Raises:
-            NotFiniteError: If a loss or the gradient became NaN or infinite. Nothing has been
-                learned from the batch then: weights and batch statistics are those of the iteration
-                before.
+            NotFiniteError: If a loss or the gradient became NaN or infinite. Nothing has then been
+                learned from the batch: weights and batch statistics are those of the previous
+                iteration.
         """
         if self.frozen_after is not None and self.frozen_after < current_iter:
             freeze(self.norms)
@@ -220,7 +220,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         for number, (lq, gt) in enumerate(parts, start=1):
             share = len(lq) / len(self.lq)
             with ExitStack() as stack:
-                if number < len(parts):  # the processes' gradients are averaged once, at the end
+                if number < len(parts):  # gradients are averaged over processes once, at the end
                     for module in self.trained_modules():
                         if isinstance(module, DistributedDataParallel):
                             stack.enter_context(module.no_sync())
@@ -237,16 +237,16 @@ class KTDNBaseModel(ModelMethods, SRModel):
         return torch.nn.utils.clip_grad_norm_(self.parameters, most)
 
     def _record(self, losses: dict[str, Tensor], norm: Tensor) -> None:
-        """Averages the losses over the processes, and stops where one is NaN or infinite."""
+        """Averages the losses over the processes, and stops if one is NaN or infinite."""
         values = torch.stack([*losses.values(), norm])
         own = values.clone()
         if distributed.is_distributed():
             torch.distributed.all_reduce(values)
             values /= self.opt["world_size"]
-        # The one moment of an iteration in which the CPU waits for the GPU.
+        # The only point in an iteration where the CPU waits for the GPU.
         self.log_dict = dict(zip([*losses, "grad_norm"], values.tolist(), strict=True))
         finite = values.isfinite()
-        # A gradient out of half precision's range is the scaler's business: it leaves the step out.
+        # The scaler handles gradients that overflow half precision, by skipping the step.
         goes_on = self.skipped.note(bool(finite[-1])) if self.scaler.is_enabled() else finite[-1]
         if bool(finite[:-1].all()) and goes_on:
             return
@@ -272,7 +272,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
         tb_logger: Any,
         save_img: bool = False,
     ) -> None:
-        """Validates for BasicSR's own loop as ours does, the images shared out over the processes.
+        """Validates in BasicSR's own loop as in ours, splitting the images among processes.
 
         The figures of the first validation set decide which network is ``net_g_best.pth``.
         """
@@ -296,16 +296,16 @@ class KTDNBaseModel(ModelMethods, SRModel):
         return next(str(one["name"]) for one in sets if one["phase"] == "val")
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Saves networks and state, and deletes what ``logger.keep_checkpoints`` does not keep."""
+        """Saves networks and state, deleting what ``logger.keep_checkpoints`` does not keep."""
         super().save(epoch, current_iter)
         if current_iter != -1:
             keep_newest(self.opt)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Takes over optimisers, schedules, the gradient scaler and the best metrics."""
+        """Restores optimisers, schedules, the gradient scaler and the best metrics."""
         super().resume_training(resume_state)
         for optimizer in self.optimizers:
-            match_state(optimizer)  # channels_last may have been switched meanwhile
+            match_state(optimizer)  # channels_last may have changed meanwhile
         if resume_state.get("scaler"):
             self.scaler.load_state_dict(resume_state["scaler"])
         if resume_state.get("best_metric_results"):
@@ -313,7 +313,7 @@ class KTDNBaseModel(ModelMethods, SRModel):
 
     @master_only
     def print_network(self, net: nn.Module) -> None:
-        """Logs the network's size; its thousand layers would bury everything else."""
+        """Logs only the network's size, as its thousand layers would bury everything else."""
         bare = self.get_bare_model(net)
         count = sum(parameter.numel() for parameter in bare.parameters())
         get_root_logger().info(f"Network: {type(bare).__name__}, {count:,d} parameters")

@@ -1,4 +1,4 @@
-"""Builds what BasicSR's registries hold, for benchmarks: they know no toolbox themselves."""
+"""Builds what BasicSR's registries hold, for benchmarks, which are independent of toolboxes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ktdn_plugin.basicsr import register
 
 
 def build_registered_network(options: Mapping[str, Any]) -> nn.Module:
-    """Returns a network that is registered in BasicSR.
+    """Builds a network registered in BasicSR.
 
     Args:
-        options: A section such as ``network_g`` of an options file.
+        options: A section of an options file, such as ``network_g``.
     """
     register()
     from basicsr.archs import build_network
@@ -28,13 +28,13 @@ def build_training_dataset(kind: str, hazy: Path | None, clear: Path, size: int)
     """Builds a training dataset as its options would, with random crops, flips and turns.
 
     Args:
-        kind: ``PairedImageDataset``, which is BasicSR's, untouched, or ``PairedHazeDataset``, ours.
+        kind: ``PairedImageDataset``, BasicSR's, unmodified, or ``PairedHazeDataset``, ours.
         hazy: Folder of hazy images; None for a store, which has both.
         clear: Folder of clear images, or a store.
         size: Height and width of the crops.
 
     Returns:
-        The dataset: samples with ``lq`` and ``gt``, in the order of the images' names.
+        The dataset: samples with ``lq`` and ``gt``, ordered by image name.
     """
     register()
     import basicsr.data  # noqa: F401 - registers PairedImageDataset
@@ -52,6 +52,6 @@ def build_training_dataset(kind: str, hazy: Path | None, clear: Path, size: int)
     if hazy is not None:
         options["dataroot_lq"] = str(hazy)
     dataset = DATASET_REGISTRY.get(kind)(options)
-    if kind == "PairedImageDataset":  # which leaves the order to the file system
+    if kind == "PairedImageDataset":  # its order depends on the file system
         dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))
     return dataset

@@ -1,9 +1,9 @@
-"""What BasicSR 1.4.2 needs to work on today's torch and without a GPU.
+"""Makes BasicSR 1.4.2 work with current torch and without a GPU.
 
-BasicSR itself stays as it was installed. :func:`apply` changes in the process what could not work
-otherwise, and each change hands on to BasicSR's own wherever that works. What KTDN's models do
-better, they do themselves, see :mod:`ktdn_plugin.basicsr.model_methods`; only our own commands
-let every model do so, by :func:`improve_every_model`.
+BasicSR's installed files stay unmodified. :func:`apply` patches, in the process, only what could
+not work otherwise, and each patch defers to BasicSR's own code wherever that works. KTDN's models
+bring their improvements themselves, see :mod:`ktdn_plugin.basicsr.model_methods`; only our own
+commands extend them to every model, with :func:`improve_every_model`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Function = Callable[..., Any]
 
 @functools.cache
 def apply() -> None:
-    """Makes BasicSR importable, and its own loops run KTDN and run without a GPU; idempotent."""
+    """Makes BasicSR importable, and its own loops run KTDN, also without a GPU; idempotent."""
     _stand_in_for_functional_tensor()
 
     import basicsr.train
@@ -51,7 +51,7 @@ def apply() -> None:
 
 
 def improve_every_model() -> None:
-    """Gives BasicSR's own models the methods of KTDN's, too; for our own commands."""
+    """Gives BasicSR's own models the methods of KTDN's too, for our own commands."""
     from basicsr.models.base_model import BaseModel
 
     for name, method in vars(ModelMethods).items():
@@ -60,7 +60,7 @@ def improve_every_model() -> None:
 
 
 def _stand_in_for_functional_tensor() -> None:
-    """BasicSR imports ``rgb_to_grayscale`` from a module that torchvision has since removed."""
+    """Replaces the removed torchvision module that BasicSR imports ``rgb_to_grayscale`` from."""
     name = "torchvision.transforms.functional_tensor"
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         return
@@ -72,7 +72,7 @@ def _stand_in_for_functional_tensor() -> None:
 
 
 def _resuming_without_gpu(stock: Function) -> Function:
-    """BasicSR's own asks for a CUDA driver, and for a frozen teacher's ``net_t_N.pth``."""
+    """Wraps BasicSR's own, which needs a CUDA driver and a frozen teacher's ``net_t_N.pth``."""
 
     def load_resume_state(opt: dict[str, Any]) -> State | None:
         if _model_of(opt) is None and torch.cuda.is_available():
@@ -86,7 +86,7 @@ def _resuming_without_gpu(stock: Function) -> Function:
 
 
 def _model_of(opt: dict[str, Any]) -> Any:
-    """Returns the class of the options' model where it is ours, or made from ours; else None."""
+    """Returns the class of the options' model if it is ours or derived from ours, else None."""
     from basicsr.utils.registry import MODEL_REGISTRY
 
     name = opt["model_type"]
@@ -95,7 +95,7 @@ def _model_of(opt: dict[str, Any]) -> Any:
 
 
 def _recording(stock: Function) -> Function:
-    """BasicSR's own tells its log alone how the training of a KTDN goes, not the run's record."""
+    """Wraps BasicSR's own, which reports KTDN's training to its log but not to the run's record."""
 
     def message_logger(opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> Function:
         log: Function = stock(opt, start_iter, tb_logger)
@@ -108,7 +108,7 @@ def _recording(stock: Function) -> Function:
 
 
 class _RecordingLogger:
-    """BasicSR's logger, and the run's own record."""
+    """BasicSR's logger, which also writes the run's own record."""
 
     def __init__(self, log: Any, opt: dict[str, Any], start: int, stage: str) -> None:
         self._log = log
@@ -116,7 +116,7 @@ class _RecordingLogger:
         dropped = self._run_log.start(start)
         if dropped:
             log.logger.info(dropped)
-        # No more is known of the data here than what the options say.
+        # Here, only the options describe the data.
         data: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
         for phase, one in opt["datasets"].items():
             known = {"name": one.get("name", phase), "options": one}
@@ -138,7 +138,7 @@ class _RecordingLogger:
 
 
 def _joining(launcher: str, stock: Function) -> Function:
-    """BasicSR's own divides by the number of GPUs, and does not know ``dist_params.timeout``."""
+    """Wraps BasicSR's own, which divides by the GPU count and lacks ``dist_params.timeout``."""
 
     def init_dist(backend: str, **options: Any) -> None:
         has_gpu = torch.cuda.device_count() > 0
@@ -156,11 +156,11 @@ def _joining(launcher: str, stock: Function) -> Function:
 
 
 def _wrapping_without_gpu(stock: Function) -> Function:
-    """BasicSR's own names a GPU to ``DistributedDataParallel``, whether there is one or not.
+    """Wraps BasicSR's own, which passes a GPU to ``DistributedDataParallel`` even without one.
 
-    And its first process validates alone: a KTDN without an average would share its batch
-    statistics with processes that are training, or gone. They follow the first process' batches
-    anyway, so nobody needs the others'.
+    Also, its first process validates alone: a KTDN without an average would share its batch
+    statistics with processes that are training, or gone. These follow the first process's batches
+    anyway, so the others' are not needed.
     """
 
     def model_to_device(self: Any, net: nn.Module) -> nn.Module:
@@ -176,7 +176,7 @@ def _wrapping_without_gpu(stock: Function) -> Function:
 
 
 def _averaging_statistics(stock: Function) -> Function:
-    """BasicSR's own leaves a KTDN's batch statistics in the average as they were initialised."""
+    """Wraps BasicSR's own, which never updates a KTDN's batch statistics in the average."""
 
     def model_ema(self: Any, decay: float = 0.999) -> None:
         if isinstance(self.get_bare_model(self.net_g), KTDN):

@@ -1,4 +1,4 @@
-"""How long a training waits for its data, measured on the data that an options file names."""
+"""Measures how long training waits for its data, using the data of an options file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ktdn_plugin.errors import KTDNError, error_context
 
 
 class DataShare(NamedTuple):
-    """What came out.
+    """The measurement.
 
     Attributes:
-        waiting: Seconds of waiting for batches.
-        total: Seconds in all.
+        waiting: Seconds spent waiting for batches.
+        total: Total seconds.
         shape: Shape of the batches (n, 3, h, w).
     """
 
@@ -33,10 +33,10 @@ class DataShare(NamedTuple):
 
 
 def load_training_options(path: Path, device: torch.device, seed: int) -> Options:
-    """Loads an options file for ``ktdn train`` as far as its training data goes.
+    """Loads an options file for ``ktdn train``, as far as needed for its training data.
 
     Raises:
-        KTDNError: One line for each problem.
+        KTDNError: With one line for each problem.
     """
     opt = load_checked(path, is_train=True)
     register()
@@ -50,7 +50,7 @@ def load_training_options(path: Path, device: torch.device, seed: int) -> Option
 
 
 def build_train_batches(opt: Options) -> Iterator[dict[str, Any]]:
-    """Returns the batches of ``datasets.train``, without end, as training reads them."""
+    """Returns the endless batches of ``datasets.train``, as training reads them."""
     from ktdn_plugin.basicsr.loaders import TrainingBatches
 
     return iter(TrainingBatches(opt))
@@ -59,7 +59,7 @@ def build_train_batches(opt: Options) -> Iterator[dict[str, Any]]:
 def measure_data_share(
     options: Path, encoder: str, device: torch.device, steps: int, warmup: int, seed: int
 ) -> DataShare:
-    """Trains by ``ours`` on an options file's training data, and times the wait for each batch.
+    """Trains with ``ours`` on an options file's training data, timing the wait for each batch.
 
     The network is the benchmark's; batch size, crops, augmentation and workers are the file's.
 
@@ -67,9 +67,9 @@ def measure_data_share(
         options: Options file for ``ktdn train``.
         encoder: The networks' timm backbone.
         device: Where to train.
-        steps: Steps that are timed.
-        warmup: Steps before them, at least one: the first batch waits for its workers to start.
-        seed: Seed of the weights, and of the data's order where the file names none.
+        steps: Timed steps.
+        warmup: Steps before them, at least one: the first batch waits for the workers to start.
+        seed: Seed of the weights, and of the data order if the file sets none.
 
     Raises:
         KTDNError: If the options are wrong, or the data cannot be read.
@@ -103,5 +103,5 @@ def measure_data_share(
 
 def _to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
     clear = batch["gt"].to(device)
-    # A teacher's data are clear images alone.
+    # A teacher's data consists of clear images only.
     return batch["lq"].to(device) if "lq" in batch else clear, clear

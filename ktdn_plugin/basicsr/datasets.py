@@ -10,11 +10,11 @@ from ktdn_plugin.basicsr.options.loading import with_numbers
 from ktdn_plugin.data.options import configure_clear, configure_paired, configure_synthetic
 
 NUMBERS = ("gt_size", "use_scale", "color_jitter", "haze", "degradation")
-"""Options that are numbers, or sections of them."""
+"""Options that are numbers or sections of numbers."""
 
 
 class ClearImageDataset(Dataset):
-    """Clear images, which are input and target at once, for the teacher's stage.
+    """Clear images, which are both input and target, for the teacher's stage.
 
     Args:
         opt: The dataset's options:
@@ -22,12 +22,12 @@ class ClearImageDataset(Dataset):
             - ``dataroot_gt``, ``layout``, ``split``, ``meta_info_file``: which images, see
               :func:`ktdn_plugin.scenes.options.scenes_of_options`;
             - ``phase``: ``train`` gives random crops, anything else whole images;
-            - ``gt_size``: the crop in pixels; ``use_hflip``, ``use_rot``: random flips and quarter
+            - ``gt_size``: crop size in pixels; ``use_hflip``, ``use_rot``: random flips and quarter
               turns; ``use_scale: [low, high]``: random scale; ``color_jitter``: random
               ``brightness``, ``contrast``, ``saturation`` and ``hue``. In training only.
 
     Raises:
-        KTDNError: If an option is wrong, or the images are not there.
+        KTDNError: If an option is wrong, or the images do not exist.
     """
 
     configure = staticmethod(configure_clear)
@@ -58,24 +58,24 @@ class ClearImageDataset(Dataset):
 
 
 class PairedHazeDataset(ClearImageDataset):
-    """Hazy images with the clear ones of their scenes, for the student's stage.
+    """Hazy images paired with clear ones of the same scenes, for the student's stage.
 
     Args:
-        opt: As for :class:`ClearImageDataset`; without a store or a layout, ``dataroot_lq`` names
-            the hazy images' folder or LMDB, and ``filename_tmpl`` how a hazy file is named after
-            its clear one.
+        opt: As for :class:`ClearImageDataset`; without a store or a layout, ``dataroot_lq`` is the
+            hazy images' folder or LMDB, and ``filename_tmpl`` a hazy file's name in terms of its
+            clear one.
 
     Raises:
-        KTDNError: If an option is wrong, or the images are not there or do not pair.
+        KTDNError: If an option is wrong, or the images do not exist or cannot be paired.
     """
 
     configure = staticmethod(configure_paired)
 
 
 class SyntheticHazeDataset(ClearImageDataset):
-    """Clear images over which haze is laid when they are asked for.
+    """Clear images with haze synthesised on the fly.
 
-    In training each use of an image gets another haze; in validation an image keeps its own.
+    In training each use of an image gets different haze; in validation an image keeps its own.
 
     Args:
         opt: As for :class:`ClearImageDataset`, and
@@ -83,12 +83,12 @@ class SyntheticHazeDataset(ClearImageDataset):
             - ``haze``: ranges of ``density``, ``airlight``, ``tint``, ``veil`` and ``coverage``,
               each ``[low, high]``, and ``octaves``, see
               :func:`ktdn_plugin.haze.scattering.synthesize_haze`;
-            - ``degradation``: other kinds of haze, and what cameras do before and after it, see
+            - ``degradation``: other kinds of haze, and camera effects before and after it, see
               :class:`ktdn_plugin.haze.degradation.Degradation`;
-            - ``dataroot_depth``: a folder with a depth map for each image, of its name.
+            - ``dataroot_depth``: a folder with a depth map of the same name for each image.
 
     Raises:
-        KTDNError: If an option is wrong, or the images are not there.
+        KTDNError: If an option is wrong, or the images do not exist.
     """
 
     configure = staticmethod(configure_synthetic)

@@ -1,9 +1,9 @@
-"""Builds the parts that options name, one by one, and says what they raise.
+"""Builds the parts that options name, one by one, and reports their errors.
 
-Every part's problems are lines for people, so that all are shown at once. What is ours, or known to
-be cheap, is built: networks on the meta device, where nothing is computed, losses on an empty crop,
-optimiser and schedule for one step. Of others' classes the arguments are compared with the
-signature; they are built when the training's model is, see
+Each part's problems become readable lines, so that all are shown at once. Parts that are ours, or
+known to be cheap, are built: networks on the meta device, where nothing is computed, losses on an
+empty crop, optimiser and schedule for one step. For other classes, the arguments are compared with
+the signature; they are built with the training's model, see
 :mod:`ktdn_plugin.basicsr.other_networks`.
 """
 
@@ -22,11 +22,11 @@ from ktdn_plugin.training.optimizers import find_optimizer
 
 
 def dry_run(opt: Options, is_train: bool) -> list[str]:
-    """Builds all parts; for a training also runs losses and networks once, where they are ours.
+    """Builds all parts; for training also runs our losses and networks once.
 
     Args:
-        opt: The options, checked and completed. BasicSR must be importable by now.
-        is_train: Whether they are to train by or to test by.
+        opt: The options, checked and completed. BasicSR must already be importable.
+        is_train: Whether they are for training or for testing.
 
     Returns:
         One line for each problem.
@@ -37,7 +37,7 @@ def dry_run(opt: Options, is_train: bool) -> list[str]:
 
 
 def _try_parts(opt: Options, is_train: bool, networks: dict[str, Any]) -> list[str]:
-    """Builds all parts; keeps the networks, by their sections, for what is tried with them."""
+    """Builds all parts, keeping the networks, by section, for further checks."""
     from basicsr.utils import registry
 
     problems = _look_up(opt["model_type"], registry.MODEL_REGISTRY, "model_type")[1]
@@ -56,7 +56,7 @@ def _try_parts(opt: Options, is_train: bool, networks: dict[str, Any]) -> list[s
 
 
 def _try_teacher(opt: Options, networks: Mapping[str, Any]) -> list[str]:
-    """Checks the network that is a teacher, or is trained to be one."""
+    """Checks the network that is, or is trained to be, a teacher."""
     from ktdn_plugin.training.steps import check_teacher
 
     is_teacher = opt["model_type"] == "KTDNTeacherModel"
@@ -130,7 +130,7 @@ def _one_update(optim: Mapping[str, Any], scheduler: Mapping[str, Any], schedule
 
 
 def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
-    """Checks what BasicSR's schedule would only run into when its periods end."""
+    """Checks for errors that BasicSR's schedule would only hit when its periods end."""
     end = sum(scheduler.get("periods", [total_iter]))
     if end >= total_iter:
         return []
@@ -142,17 +142,17 @@ def _check_periods(scheduler: Mapping[str, Any], total_iter: int) -> list[str]:
 
 
 def _look_up(name: str, registry: Any, where: str) -> tuple[Any, list[str]]:
-    """Looks a name up; returns what it stands for, and a line where it is unknown."""
+    """Looks up a name; returns what it refers to, and a line if it is unknown."""
     item = find_registered(name, registry)
     known = dict(iter(registry)) if not isinstance(registry, dict) else registry
     return item, [] if item else [f"{where}: there is no '{name}'{did_you_mean(name, known)}"]
 
 
 def find_registered(name: str, registry: Any) -> Any:
-    """Returns what a name stands for in one of BasicSR's registries, None where it is unknown.
+    """Returns what a name refers to in one of BasicSR's registries, None if unknown.
 
-    BasicSR registers what is also in Real-ESRGAN under names such as ``RealESRGANModel_basicsr``,
-    and takes these where there are no others.
+    BasicSR registers classes that Real-ESRGAN has too under names such as
+    ``RealESRGANModel_basicsr``, and falls back to these.
     """
     items = dict(iter(registry)) if not isinstance(registry, dict) else registry
     return items.get(name, items.get(f"{name}_basicsr"))
@@ -197,7 +197,7 @@ def _check_arguments(
 def _try_built(
     section: Mapping[str, Any], registry: Any, where: str, built: dict[str, Any] | None = None
 ) -> list[str]:
-    """Checks a network or a loss by its signature, and builds it, into ``built``, if it is ours."""
+    """Checks a network or loss by its signature, and if it is ours builds it into ``built``."""
 
     def build() -> None:
         module = build_for_inspection(section, registry)
@@ -208,25 +208,25 @@ def _try_built(
 
 
 def build_for_inspection(section: Mapping[str, Any], registry: Any, device: str = "meta") -> Any:
-    """Builds one of our networks or losses, or a plain loss of BasicSR's, to look at it.
+    """Builds one of our networks or losses, or a plain loss of BasicSR's, to inspect it.
 
     Args:
         section: Its options.
         registry: Where its ``type`` is registered.
-        device: By default it gets no memory for its weights.
+        device: The device; by default no memory is allocated for weights.
 
     Returns:
-        The module, or None for any other class: what those do when they are built (downloads,
-        say) is not known.
+        The module, or None for any other class, as building it might have side effects such as
+        downloads.
     """
     item = find_registered(section["type"], registry)
-    if item is None:  # which is told elsewhere, with what may have been meant
+    if item is None:  # reported elsewhere, with suggestions
         return None
     plain = item.__module__ == "basicsr.losses.basic_loss" and item.__name__ != "PerceptualLoss"
     if not (plain or item.__module__.startswith("ktdn_plugin.")):
         return None
     arguments = {key: value for key, value in section.items() if key != "type"}
-    if arguments.get("pretrained") is True:  # nothing is fetched for a look
+    if arguments.get("pretrained") is True:  # no downloads for an inspection
         arguments["pretrained"] = False
     if arguments.get("pretrained"):
         device = "cpu"
@@ -237,8 +237,8 @@ def build_for_inspection(section: Mapping[str, Any], registry: Any, device: str 
 def _try_step(opt: Options, networks: Mapping[str, Any]) -> list[str]:
     """Runs our losses once, and our networks on the meta device.
 
-    It finds what fits by itself but not together: a crop too small for the pyramid's levels,
-    student's and teacher's features of different widths.
+    This finds parts that work alone but not together: a crop too small for the pyramid's levels,
+    or student and teacher features of different widths.
     """
     from basicsr.utils.registry import LOSS_REGISTRY
 
@@ -247,7 +247,7 @@ def _try_step(opt: Options, networks: Mapping[str, Any]) -> list[str]:
     train = opt["train"]
     problems: list[str] = []
     size = opt["datasets"]["train"].get("gt_size")
-    if size is None:  # another plugin's dataset: how large its crops are is not known
+    if size is None:  # another plugin's dataset, whose crop size is unknown
         return problems
     images = torch.zeros(1, 3, size, size)
     for key in image_loss_sections(train).values():
@@ -292,12 +292,12 @@ def _try_transfer(opt: Options, networks: Mapping[str, Any], crop: torch.Tensor)
 
 
 def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
-    """Reports what an action raises over options' values, whatever kind of error they lead to."""
+    """Reports any kind of error that an action raises because of options' values."""
     try:
         action(*arguments)
     except (KTDNError, ValueError) as error:
         return [f"{where}: {error}"]
-    except ImportError:  # a package that is not there is no matter of values
+    except ImportError:  # a missing package is not caused by values
         raise
     except Exception as error:
         if is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""Student stage: dehaze, with the frozen teacher's features as a second target."""
+"""Student stage: dehazing, with the frozen teacher's features as a second target."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ktdn_plugin.training.steps import FrozenTeacher, Step, check_teacher, stude
 
 
 class KTDNModel(KTDNBaseModel):
-    """Trains the student ``network_g`` beside the frozen teacher ``network_t``.
+    """Trains the student ``network_g`` with the frozen teacher ``network_t``.
 
-    Losses, each switched on by its key under ``train`` and logged by its name: the teacher's, see
-    :class:`~ktdn_plugin.basicsr.ktdn_teacher_model.KTDNTeacherModel`, and ``transfer_opt``
-    (``l_kt``). The teacher comes from ``path.pretrain_network_t``; it stays in eval mode, gets no
-    gradients, is in no optimiser and no wrapper, and runs only as deep as the features that
-    ``transfer_opt`` compares. Without ``transfer_opt`` no teacher is loaded: the student alone, for
-    comparison.
+    The losses, each enabled by its key under ``train`` and logged under its name, are the
+    teacher's, see :class:`~ktdn_plugin.basicsr.ktdn_teacher_model.KTDNTeacherModel`, and
+    ``transfer_opt`` (``l_kt``). The teacher is loaded from ``path.pretrain_network_t``; it stays in
+    eval mode, gets no gradients, is in no optimiser or wrapper, and runs only as deep as the
+    features that ``transfer_opt`` compares. Without ``transfer_opt`` no teacher is loaded, and the
+    student trains alone, for comparison.
 
     Either may be a network other than KTDN: ``train.features_g`` and ``train.features_t`` name the
-    modules whose outputs are compared. Such a teacher runs as a whole.
+    modules whose outputs are compared. Such a teacher is run entirely.
 
     Source: Wu et al., CVPRW 2020, knowledge transfer.
     """
@@ -89,17 +89,17 @@ class KTDNModel(KTDNBaseModel):
             self.transfer_loss = self.model_to_device(loss) if self.opt["dist"] else loss
 
     def trained_modules(self) -> list[nn.Module]:
-        """Returns the student, and the adapters where its features are narrower or wider."""
+        """Returns the student, and the adapters if its features differ in width."""
         return [self.net_g] + ([self.transfer_loss] if self.transfer_loss is not None else [])
 
     def check_teacher(self, loaders: Sequence[DataLoader]) -> list[dict[str, Any]]:
-        """Measures the teacher's reconstruction, then drops what of it features do not need.
+        """Measures the teacher's reconstruction, then drops its parts that features do not need.
 
         Args:
-            loaders: The validation sets' loaders; none skips the measuring.
+            loaders: The validation sets' loaders; if empty, nothing is measured.
 
         Returns:
-            Set and PSNR of each set that has clear images.
+            The name and PSNR of each set that has clear images.
 
         Raises:
             KTDNError: If the PSNR of a set is below ``train.teacher_min_psnr`` (dB).
@@ -128,7 +128,7 @@ class KTDNModel(KTDNBaseModel):
         return rows
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One training iteration; in another loop than ours, the teacher is measured before it."""
+        """Runs one training iteration; in other loops, measures the teacher before the first."""
         if self.teacher_network is not None:
             sets = self.opt["datasets"].values() if self.opt.get("val") is not None else ()
             place = self.opt["rank"], self.opt["world_size"]
@@ -139,7 +139,7 @@ class KTDNModel(KTDNBaseModel):
         super().optimize_parameters(current_iter)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Takes over a state; the teacher was measured when the training began."""
+        """Restores a state; the teacher was already measured when training began."""
         super().resume_training(resume_state)
         self.teacher_network = None
 

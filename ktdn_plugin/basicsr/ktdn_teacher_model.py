@@ -1,4 +1,4 @@
-"""Teacher stage: reconstruct clear images."""
+"""Teacher stage: reconstructing clear images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ktdn_plugin.training.steps import Step, check_teacher, teacher_step
 class KTDNTeacherModel(KTDNBaseModel):
     """Trains ``network_g`` to reproduce the clear images it is shown.
 
-    Losses, each switched on by its key under ``train`` and logged by its name: ``pixel_opt``
-    (``l_rec``), ``laplacian_opt`` (``l_lap``) and any other ``NAME_opt`` with a registered loss
-    that compares images (``l_NAME``), such as ``ssim_opt: {type: SSIMLoss}``.
+    The losses, each enabled by its key under ``train`` and logged under its name, are
+    ``pixel_opt`` (``l_rec``), ``laplacian_opt`` (``l_lap``) and any other ``NAME_opt`` with a
+    registered loss that compares images (``l_NAME``), such as ``ssim_opt: {type: SSIMLoss}``.
 
     Source: Wu et al., CVPRW 2020, the teacher network.
     """
@@ -23,16 +23,16 @@ class KTDNTeacherModel(KTDNBaseModel):
     STAGE = "teacher"
 
     def init_training_settings(self) -> None:
-        """Builds what a training needs.
+        """Builds what training needs.
 
         Raises:
-            KTDNError: If ``network_g`` has a head that needs no features.
+            KTDNError: If ``network_g`` has a head that uses no features.
         """
         check_teacher(self.get_bare_model(self.net_g), "network_g")
         super().init_training_settings()
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Takes the clear images: on pairs, too, the teacher is shown and measured on these."""
+        """Takes the clear images: the teacher trains and is measured on these, even with pairs."""
         super().feed_data({**data, "lq": data.get("gt", data["lq"])})
 
     def step(self, lq: Tensor, gt: Tensor) -> Step:

@@ -1,4 +1,4 @@
-"""Data loaders over BasicSR's datasets: seeded sample by sample, with errors that name the file."""
+"""Data loaders for BasicSR's datasets, with per-sample seeds and errors that name the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NamedErrors(Dataset):
         self.opt = dataset.opt
 
     def __getattr__(self, name: str) -> Any:
-        # What else a model asks of its dataset. 'dataset' itself is not there while unpickling.
+        # Other attributes that models use. 'dataset' itself is missing while unpickling.
         if name == "dataset":
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -63,7 +63,7 @@ class NamedErrors(Dataset):
             name = f"{self.opt[f'dataroot_{kind}']}, key '{file}'" if is_lmdb else file
             try:
                 content = client.get(file, kind)
-                if content is None:  # as an LMDB has it of a key that it lacks
+                if content is None:  # an LMDB's answer for a missing key
                     return f"{name}: no such image"
                 decode_rgb(content, name)
             except KTDNError as problem:
@@ -75,13 +75,13 @@ class NamedErrors(Dataset):
 
 
 class TrainingBatches:
-    """Endless batches of ``datasets.train`` for one process, and where in the data they are.
+    """Endless batches of ``datasets.train`` for one process, tracking the position in the data.
 
     Args:
         opt: The run's options.
 
     Attributes:
-        taken: Samples that all processes together have taken.
+        taken: Number of samples taken by all processes together.
         skipped: The images that this process could not read, with ``on_error: skip``.
     """
 
@@ -96,18 +96,18 @@ class TrainingBatches:
         self.per_iteration = self.batch_size * opt["world_size"]
         self.taken = 0
         self.skips = options.get("on_error") == "skip"
-        # Processes beside the first are heard only with what is an error.
+        # Other processes than the first only log errors.
         level = logging.WARNING if opt["rank"] == 0 else logging.ERROR
         self.skipped = SkipCount(
             len(self.dataset),
             options.get("skip_at_most", AT_MOST),
             lambda line: _logger.log(level, line),
         )
-        # An epoch is only a word in the log: the passes follow each other without a seam.
+        # Epochs only appear in the log: passes over the data follow each other seamlessly.
         self.epoch_length = len(self.dataset) * options["dataset_enlarge_ratio"]
 
     def start_at(self, samples: int) -> None:
-        """Continues after the samples that all processes together have taken."""
+        """Continues after ``samples`` samples taken by all processes together."""
         self.taken = samples
 
     def _loader(self) -> DataLoader:
@@ -125,7 +125,7 @@ class TrainingBatches:
                 self.taken,
             ),
             num_workers=workers,
-            # A worker that has fallen silent is not waited for any longer than a process.
+            # An unresponsive worker gets no more time than a process.
             timeout=opt["dist_params"]["timeout"] if workers else 0,
             pin_memory=options["pin_memory"] and torch.cuda.is_available(),
         )
@@ -138,9 +138,9 @@ class TrainingBatches:
         return max(self.taken - 1, 0) // self.epoch_length
 
     def __iter__(self) -> Iterator[Any]:
-        """Returns the batches; an error in a worker reaches the caller as its one line.
+        """Yields the batches; an error in a worker reaches the caller as a single line.
 
-        With ``prefetch_mode: cuda`` each is copied to the GPU while the one before is worked on.
+        With ``prefetch_mode: cuda`` each is copied to the GPU while the previous one is processed.
         """
         with worker_failures_as_errors():
             for batch in self._read():
@@ -159,24 +159,24 @@ class TrainingBatches:
 
 
 def build_eval_loader(options: dict[str, Any], rank: int = 0, world_size: int = 1) -> DataLoader:
-    """Builds the loader of one validation or test set: whole images, one at a time, in order.
+    """Builds the loader of a validation or test set: whole images, one at a time, in order.
 
     Args:
         options: The dataset's options.
-        rank: This process: it gets every ``world_size``-th image, from the ``rank``-th on.
-        world_size: Number of processes that share the images out.
+        rank: This process's rank: it gets every ``world_size``-th image, from the ``rank``-th on.
+        world_size: Number of processes that share the images.
     """
     return share_out(build_sorted(options), rank, world_size)
 
 
 def share_out(dataset: Any, rank: int = 0, world_size: int = 1) -> DataLoader:
-    """Builds the loader of one process' share of a validation set that is there already."""
+    """Builds the loader of one process's share of an already built validation set."""
     named = dataset if isinstance(dataset, NamedErrors) else NamedErrors(dataset)
     return DataLoader(named, batch_size=1, sampler=range(rank, len(named), world_size))
 
 
 def build_sorted(options: dict[str, Any]) -> Any:
-    """Builds a dataset, its files in an order that does not depend on the file system."""
+    """Builds a dataset with its files in an order independent of the file system."""
     dataset = build_dataset(options)
     if options["type"] == "PairedImageDataset":
         dataset.paths.sort(key=lambda pair: str(pair["gt_path"]))

@@ -1,4 +1,4 @@
-"""Methods of a BasicSR model that lose nothing and need no GPU, in place of BasicSR's own."""
+"""Replacements for methods of BasicSR's models that lose no data and need no GPU."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ktdn_plugin.training.optimizers import find_optimizer
 
 
 class ModelMethods:
-    """What KTDN's models have in place of ``BaseModel``'s, each for the reason it gives.
+    """KTDN's replacements for methods of ``BaseModel``, each with its reason.
 
-    Other models keep BasicSR's own in other loops than ours, see
+    In other loops than ours, other models keep BasicSR's own, see
     :mod:`ktdn_plugin.basicsr.compat`.
     """
 
     def model_ema(self: Any, decay: float = 0.999) -> None:
         """Averages parameters and copies buffers.
 
-        BasicSR's own leaves the buffers alone: batch norm's running statistics in the averaged
-        network stay at their initial values, and every measurement of it is wrong.
+        BasicSR's own ignores buffers: the averaged network's running batch norm statistics stay at
+        their initial values, and every measurement of it is wrong.
         """
         update_ema(self.net_g_ema, self.get_bare_model(self.net_g), decay)
 
     def get_optimizer(
         self: Any, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
-        """Builds any optimiser of torch or timm; BasicSR's own knows Adam alone."""
+        """Builds any optimiser of torch or timm; BasicSR's own only knows Adam."""
         return find_optimizer(optim_type)(params, lr=lr, **kwargs)
 
     def model_to_device(self: Any, net: nn.Module) -> nn.Module:
@@ -60,10 +60,10 @@ class ModelMethods:
         strict: bool = True,
         param_key: str | None = "params",
     ) -> None:
-        """Loads a checkpoint safely: no code in it is run, and another network's is refused.
+        """Loads a checkpoint safely, running no code in it and refusing another network's.
 
-        BasicSR's own gives a bare ``KeyError`` for a raw state dict, and with ``strict=False``
-        trains on from random weights where nothing in the file fits.
+        BasicSR's own raises a bare ``KeyError`` for a raw state dict, and with ``strict=False``
+        trains from random weights if nothing in the file fits.
         """
         from basicsr.utils import get_root_logger
 
@@ -80,7 +80,7 @@ class ModelMethods:
             for key, value in weights.items()
             if key in own and own[key].shape == value.shape
         }
-        # Layers of fixed width fit between many networks; most of it has to.
+        # Fixed-width layers fit many networks, so most of the weights must fit.
         if 2 * len(fitting) < len(own):
             raise KTDNError(
                 f"{load_path}: a checkpoint of a different network: only {len(fitting)} of "
@@ -100,10 +100,10 @@ class ModelMethods:
         current_iter: int,
         param_key: str | list[str] = "params",
     ) -> None:
-        """Saves networks whole or not at all; BasicSR's own carries on when it cannot save.
+        """Saves networks atomically; BasicSR's own carries on when it cannot save.
 
-        Beside the weights the file tells what they are of, see
-        :mod:`ktdn_plugin.checkpoints.metadata`; BasicSR's own loading looks at the weights alone.
+        Besides the weights the file contains metadata, see
+        :mod:`ktdn_plugin.checkpoints.metadata`; BasicSR's own loading reads only the weights.
         """
         if self.opt["rank"] != 0:
             return
@@ -119,11 +119,11 @@ class ModelMethods:
         save_checkpoint(content, Path(self.opt["path"]["models"]) / f"{net_label}_{label}.pth")
 
     def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
-        """Saves all that a training resumes from, whole or not at all, see :func:`save_network`.
+        """Saves everything needed to resume training, atomically, see :func:`save_network`.
 
-        Beside BasicSR's optimisers and schedulers: the best metrics so far and the last ones, the
-        gradient scaler, and what our loop keeps in ``progress`` (where in the data the training is,
-        and on what terms).
+        Besides BasicSR's optimisers and schedulers: the best and the latest metrics, the gradient
+        scaler, and what our loop keeps in ``progress`` (the position in the data, and the terms of
+        the training).
         """
         if current_iter == -1 or self.opt["rank"] != 0:
             return

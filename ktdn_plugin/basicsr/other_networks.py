@@ -1,8 +1,8 @@
-"""Networks that are not ours, run once on an empty crop before training.
+"""Runs networks that are not ours once on an empty crop before training.
 
-What our own networks make of the options is known without running them; see
-:mod:`ktdn_plugin.basicsr.dry_run`. Of others nothing is known until they run, and
-then nothing has been written yet.
+Our own networks can be checked against the options without this, see
+:mod:`ktdn_plugin.basicsr.dry_run`. Nothing is known about others until they run, which happens
+before anything is written.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Features = dict[str, Tensor]
 
 @contextmanager
 def naming_networks(opt: Options) -> Iterator[None]:
-    """Names the network that cannot be built, where building a BasicSR model fails.
+    """Names the network that cannot be built, if building a BasicSR model fails.
 
     Args:
         opt: The run's options.
 
     Raises:
-        KTDNError: In place of what one of its networks raises when it is built by itself.
+        KTDNError: Instead of what one of its networks raises when built separately.
     """
     from basicsr.archs import build_network
 
@@ -45,7 +45,7 @@ def naming_networks(opt: Options) -> Iterator[None]:
         for key in [key for key in opt if key.startswith("network_")]:
             try:
                 build_network(opt[key])
-            except Exception as reason:  # somebody else's network: anything
+            except Exception as reason:  # third-party networks may raise anything
                 first = (str(reason).splitlines() or [""])[0]
                 raise KTDNError(
                     f"{key}: {opt[key]['type']} cannot be built from these options "
@@ -64,7 +64,7 @@ def name_compared(network: nn.Module, train: Options, letter: str, loss: Any) ->
         loss: The transfer loss; features that it does not compare are not computed.
 
     Raises:
-        KTDNError: If a module is unknown, or a network without features is given no names.
+        KTDNError: If a module is unknown, or names are missing for a network without features.
     """
     where, names = f"train.features_{letter}", loss.feature_names
     modules = train.get(f"features_{letter}") or {}
@@ -87,17 +87,17 @@ def name_compared(network: nn.Module, train: Options, letter: str, loss: Any) ->
 def compute_features(
     network: nn.Module, train: Options, letter: str, loss: Any, crop: Tensor
 ) -> Features:
-    """Computes the features that a loss compares, of a network that nobody needs afterwards.
+    """Computes the features that a loss compares, of a network not needed afterwards.
 
     Args:
         network: The student or the teacher.
         train: The options under ``train``.
         letter: ``g`` for the student, ``t`` for the teacher.
         loss: The transfer loss.
-        crop: Images (n, c, h, w) on the network's device, ``meta`` as well.
+        crop: Images (n, c, h, w) on the network's device, possibly ``meta``.
 
     Raises:
-        KTDNError: If it does not give them.
+        KTDNError: If the network does not produce them.
     """
     name_compared(network, train, letter, loss)
     where = f"train.features_{letter}" if train.get(f"features_{letter}") else "train.transfer_opt"
@@ -106,11 +106,11 @@ def compute_features(
 
 
 def try_network(opt: Options, network: nn.Module, where: str) -> None:
-    """Checks that a network makes one image of an image, of equal size.
+    """Checks that a network maps an image to a single image of the same size.
 
     Args:
         opt: The run's options.
-        network: The network, without its wrapper; left as it was.
+        network: The network, without its wrapper; left unchanged.
         where: Its section in the options.
 
     Raises:
@@ -139,11 +139,11 @@ def try_transfer(
     teacher: FrozenTeacher,
     loss: KnowledgeTransferLoss,
 ) -> None:
-    """Checks that student and teacher give features, and that the loss can compare them.
+    """Checks that student and teacher produce features that the loss can compare.
 
     Args:
         opt: The run's options.
-        student: The student, without its wrapper; left as it was.
+        student: The student, without its wrapper; left unchanged.
         network: The teacher's whole network.
         teacher: The teacher, before it is compiled.
         loss: The loss, without its wrapper.
@@ -167,7 +167,7 @@ def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Featur
     """Compares features of the same crop.
 
     Raises:
-        KTDNError: If their sizes differ, which then is not the images' fault, or the loss gives
+        KTDNError: If their sizes differ, which the images cannot cause here, or the loss returns
             more than one number.
         ValueError: If the loss cannot compare them.
     """
@@ -183,7 +183,7 @@ def compare_once(loss: KnowledgeTransferLoss, student: Features, teacher: Featur
 
 
 def check_scalar(loss: Tensor) -> None:
-    """Refuses a loss that gives one value for each image or pixel."""
+    """Refuses a loss that returns one value per image or pixel."""
     if loss.ndim:
         raise KTDNError("does not return a scalar; use another reduction (mean or sum)")
 
@@ -191,7 +191,7 @@ def check_scalar(loss: Tensor) -> None:
 def _empty_crop(opt: Options, network: nn.Module) -> Tensor | None:
     dataset = opt["datasets"]["train"]
     size = dataset.get("gt_size")
-    if size is None or opt["scale"] != 1:  # another plugin's dataset: its crops are not known
+    if size is None or opt["scale"] != 1:  # another plugin's dataset, whose crops are unknown
         return None
     channels = 1 if dataset.get("color") == "y" else 3
     device = next((one.device for one in network.parameters()), None)
@@ -209,9 +209,9 @@ def _is_ours(network: nn.Module) -> bool:
 @torch.no_grad()
 def _run(network: nn.Module, crop: Tensor, **flags: bool) -> Any:
     was_training = network.training
-    network.eval()  # batch statistics must not see this
+    network.eval()  # this must not affect batch statistics
     try:
-        # Not called: a network that is to be compiled would be, for a batch of one.
+        # Not __call__, which would compile a network set up for it, for a batch of one.
         return network.forward(crop, **flags)
     finally:
         network.train(was_training)
@@ -225,7 +225,7 @@ def _blaming(where: str) -> Iterator[None]:
         raise KTDNError(f"{where}: {error}") from error
     except ValueError as error:
         raise KTDNError(f"{where}: {error}") from error
-    except Exception as error:  # somebody else's network: anything
+    except Exception as error:  # third-party networks may raise anything
         if is_out_of_memory(error):
             raise
         first = (str(error).splitlines() or [""])[0]

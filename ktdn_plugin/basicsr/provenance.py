@@ -1,4 +1,4 @@
-"""What a run's checkpoints tell of the run: its name, data, iteration and figures."""
+"""Describes a run in its checkpoints: its name, data, iteration and figures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ktdn_plugin.checkpoints.metadata import Metadata, describe_training
 
 
 class Provenance:
-    """Follows one training, for its checkpoints.
+    """Tracks a training, for its checkpoints' metadata.
 
     Args:
         opt: The run's options.
-        text: Their file's text, before any ``--force_yml``.
+        text: The options file's text, before any ``--force_yml``.
         train_set: The training images.
         val_sets: The validation sets.
-        state: What the run resumes from, or None.
+        state: The state that the run resumes from, or None.
 
     Attributes:
-        iteration: The last one that is done.
+        iteration: The last finished iteration.
         last: Validation set to the ``iteration`` of its last validation, and its ``figures``.
     """
 
@@ -47,21 +47,21 @@ class Provenance:
         self.last: dict[str, Any] = dict(state.get("last_metric_results") or {})
 
     def validated(self, name: str, figures: Mapping[str, float]) -> None:
-        """Takes in a validation set's figures."""
+        """Records a validation set's figures."""
         if figures:
             plain = {metric: float(value) for metric, value in figures.items()}
             self.last[name] = {"iteration": self.iteration, "figures": plain}
 
 
 def describe_set(dataset: Any) -> dict[str, Any]:
-    """Returns what tells a data set from others: name, split, fingerprint, number of images."""
+    """Returns what identifies a data set: name, split, fingerprint, number of images."""
     from ktdn_plugin.basicsr.validation import identity_of
 
     return {"name": dataset.opt["name"], **identity_of(dataset), "images": len(dataset)}
 
 
 def last_of(model: Any) -> dict[str, Any]:
-    """Returns the last figures of each validation set, where the model is in a run of ours."""
+    """Returns each validation set's last figures, if the model is in one of our runs."""
     provenance = getattr(model, "provenance", None)
     return dict(provenance.last) if provenance is not None else {}
 
@@ -70,14 +70,14 @@ def describe(model: Any, network: nn.Module, iteration: int | str) -> Metadata:
     """Returns the metadata of a checkpoint.
 
     Args:
-        model: A BasicSR model; one that is in no run of ours tells less.
-        network: The network that is saved, without a wrapper.
-        iteration: Its iteration, or what else the file is called after.
+        model: A BasicSR model; outside our runs, less is known about it.
+        network: The network being saved, without a wrapper.
+        iteration: Its iteration, or whatever else the file is named after.
 
     Returns:
         See :mod:`ktdn_plugin.checkpoints.metadata`.
     """
-    import basicsr  # made importable by then, see ktdn_plugin.basicsr.compat
+    import basicsr  # importable by now, see ktdn_plugin.basicsr.compat
 
     toolbox = f"BasicSR {basicsr.__version__}"
     provenance: Provenance | None = getattr(model, "provenance", None)

@@ -1,4 +1,4 @@
-"""What a training reports while it runs: log lines, tensorboard, and the run's own record."""
+"""Reports a training's progress: log lines, tensorboard, and the run's own record."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _logger = logging.getLogger("basicsr")
 
 
 class Stopwatch:
-    """Time of iterations and their waiting for data, since it was last asked.
+    """Measures iterations, and their waiting for data, since it was last read.
 
-    Saving and validating between iterations are not counted.
+    Saving and validating between iterations are not included.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Stopwatch:
         self._started = time.perf_counter()
 
     def data_is_here(self) -> None:
-        """Ends the waiting for data."""
+        """Ends the wait for data."""
         self.data += time.perf_counter() - self._started
 
     def stop(self) -> None:
@@ -39,7 +39,7 @@ class Stopwatch:
         self.iterations += 1
 
     def read(self) -> tuple[float, float]:
-        """Returns the mean seconds per iteration, and of those waiting for data; resets both."""
+        """Returns the mean seconds per iteration and those spent waiting for data; resets both."""
         count = max(self.iterations, 1)
         means = self.whole / count, self.data / count
         self.iterations, self.data, self.whole = 0, 0.0, 0.0
@@ -50,10 +50,10 @@ class Records:
     """Reports to the log, to tensorboard and to the run's own record, in the first process.
 
     Args:
-        opt: The run's options; its folder is there.
-        start: Iterations done before. What an interrupted run had written of later ones is
-            dropped: they are done, and written, again.
-        validated: The last iteration whose validation is not done again.
+        opt: The run's options; its folder must exist.
+        start: Iterations already done. What an interrupted run wrote about later ones is dropped,
+            as they are repeated.
+        validated: The last iteration whose validation is not repeated.
     """
 
     def __init__(self, opt: Options, start: int, validated: int) -> None:
@@ -82,10 +82,10 @@ class Records:
         Args:
             epoch: Its epoch.
             iteration: Its number, from 1.
-            rates: Learning rate of each group of parameters.
+            rates: Learning rate of each parameter group.
             values: Losses and gradient norm by name.
-            seconds: Mean seconds of the iterations since the last report, and waiting for data.
-            images: Images of an iteration, of all processes.
+            seconds: Mean seconds per iteration since the last report, and waiting for data.
+            images: Images per iteration, over all processes.
         """
         if not self.shown:
             return
@@ -119,7 +119,7 @@ class Records:
         identity: Mapping[str, str],
         figures: Mapping[str, float],
     ) -> None:
-        """Records a validation set's figures, already logged, and which data they are of."""
+        """Records a validation set's already logged figures, and which data they belong to."""
         self.run_log.figures("val", iteration, name, identity, figures)
 
     def teacher(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -130,7 +130,7 @@ class Records:
                 self.tb_logger.add_scalar(f"teacher/{row['set']}/psnr", row["psnr"], 0)
 
     def close(self) -> None:
-        """Ends tensorboard's file."""
+        """Closes tensorboard's file."""
         if self.tb_logger:
             self.tb_logger.close()
 
@@ -181,7 +181,7 @@ def describe_run(
 
 
 def described_sets(datasets: Iterable[Any]) -> list[dict[str, Any]]:
-    """Returns what ``run.json`` says of data sets: what figures are of, and their options."""
+    """Returns the data sets' entries in ``run.json``: their identity, and their options."""
     return [{**describe_set(one), "options": one.opt} for one in datasets]
 
 
@@ -196,5 +196,5 @@ def _tensorboard(opt: Options, start: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     folder = Path(opt["root_path"]) / "tb_logger" / opt["name"]
-    # What an interrupted run wrote of later iterations is hidden.
+    # Hides what an interrupted run wrote about later iterations.
     return SummaryWriter(log_dir=str(folder), purge_step=start + 1 if start else None)

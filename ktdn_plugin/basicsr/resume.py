@@ -1,4 +1,4 @@
-"""Finds and loads the state that a training resumes from."""
+"""Finds and loads the state to resume training from."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from ktdn_plugin.training.resuming import (
 State = dict[str, Any]
 _logger = logging.getLogger("basicsr")
 _MISFITS = (KeyError, ValueError, AssertionError, TypeError, AttributeError, IndexError)
-"""What torch raises over a state that is not this optimiser's or scheduler's."""
+"""What torch raises for a state of another optimiser or scheduler."""
 
 
 def find_resume_state(opt: Options) -> State | None:
     """Loads the state to resume from and points the options at its networks, in place.
 
-    With ``--auto_resume`` that is the newest one of the run that is whole, networks included.
-    Without it, or where the run has none yet, it is ``path.resume_state``.
-    The frozen teacher keeps its own checkpoint.
+    With ``--auto_resume`` that is the run's newest intact state, including its networks. Without
+    it, or if the run has none yet, it is ``path.resume_state``. The frozen teacher keeps its own
+    checkpoint.
 
     Returns:
-        The state, or None where training starts from the beginning.
+        The state, or None if training starts from the beginning.
 
     Raises:
-        KTDNError: If the state that is asked for, or a network saved with it, cannot be read.
+        KTDNError: If the requested state, or a network saved with it, cannot be read.
     """
     found = None
     if opt["auto_resume"]:
@@ -82,7 +82,7 @@ def _read(opt: Options, file: Path) -> State:
 
 
 def _networks(opt: Options, file: Path, iteration: int) -> dict[str, Path]:
-    # A state lies in RUN/training_states, its networks in RUN/models.
+    # A state is in RUN/training_states, its networks in RUN/models.
     models = file.parent.parent / "models"
     kept = {"network_t", *(opt["path"].get("ignore_resume_networks") or [])}
     return {
@@ -96,7 +96,7 @@ def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
     path = opt["path"]
     for network, saved in _networks(opt, file, iteration).items():
         path[f"pretrain_{network}"] = str(saved)
-        # The averaged network has a key of its own; the trained one must go on unaveraged.
+        # The averaged network has its own key; the trained one must continue unaveraged.
         path[f"param_key_{network.removeprefix('network_')}"] = "params"
         path[f"strict_load_{network.removeprefix('network_')}"] = True
     adapters = file.parent.parent / "models" / f"net_adapters_{iteration}.pth"
@@ -105,7 +105,7 @@ def _point_at_networks(opt: Options, file: Path, iteration: int) -> None:
 
 
 def agree(opt: Options, state: State | None) -> None:
-    """Checks that all processes resume from one state, and settles the seed.
+    """Checks that all processes resume from the same state, and settles the seed.
 
     Raises:
         KTDNError: If they found different ones: their hosts do not share the run's folder.
@@ -122,7 +122,7 @@ def agree(opt: Options, state: State | None) -> None:
         )
     earlier = (state or {}).get("progress", {})
     if "manual_seed" not in opt:
-        # One that is drawn has to be the same for all, and for all parts of a training.
+        # A random seed must be the same for all processes, and throughout a training.
         opt["manual_seed"] = earlier.get("seed", None) or distributed.common_seed()
 
 
@@ -130,22 +130,21 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
     """Restores a state, and logs what is not exactly as before.
 
     Args:
-        model: The model; its networks are loaded already.
+        model: The model; its networks are already loaded.
         opt: The options.
         state: The state.
-        terms: What :meth:`terms` of the run are now: seed, samples per iteration, processes,
-            images.
+        terms: The run's current :meth:`terms`: seed, samples per iteration, processes, images.
 
     Returns:
-        The samples that all processes together have taken before.
+        The number of samples already taken by all processes together.
 
     Raises:
-        KTDNError: If it is the state of another optimiser or scheduler.
+        KTDNError: If the state is of another optimiser or scheduler.
     """
     file = opt["path"]["resume_state"]
     try:
         for optimizer, saved in zip(model.optimizers, state["optimizers"], strict=False):
-            # torch takes another optimizer's settings in, and misses its own at the first step.
+            # torch accepts another optimizer's settings, but then lacks its own at the first step.
             missing = set(optimizer.param_groups[0]) - set(saved["param_groups"][0])
             if missing:
                 raise KeyError(", ".join(sorted(missing)))
@@ -173,7 +172,7 @@ def restore(model: Any, opt: Options, state: State, terms: State) -> int:
 
 
 def _follow(schedules: Any, plans: list[dict[str, Any]], states: list[dict[str, Any]]) -> None:
-    """Continues with the options' schedule: a state brings its own, which may end too early."""
+    """Continues with the options' schedule, as the state's own may end too early."""
     for schedule, plan, saved in zip(schedules, plans, states, strict=True):
         for key, change in schedule_changes(plan, saved):
             if key != "cumulative_period":
@@ -193,7 +192,7 @@ def _compare(state: State, terms: State) -> int:
 
 
 def bring_best(opt: Options) -> None:
-    """Copies the best network so far when a training continues in another folder."""
+    """Copies the best network so far when training continues in another folder."""
     source = Path(opt["path"]["resume_state"]).parent.parent / "models" / "net_g_best.pth"
     target = Path(opt["path"]["models"]) / source.name
     if opt["rank"] == 0 and source.is_file() and not target.exists():

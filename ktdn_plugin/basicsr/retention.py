@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay on the disk."""
+"""Decides which of a run's checkpoints are kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def keep_newest(opt: Options) -> None:
 
 
 def save_best(model: Any, name: str, iteration: int | str) -> None:
-    """Saves ``net_g_best.pth`` where an iteration's figures are the best so far.
+    """Saves ``net_g_best.pth`` if an iteration's figures are the best so far.
 
     Args:
         model: A BasicSR model that has just been validated.

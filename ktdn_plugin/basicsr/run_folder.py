@@ -1,4 +1,4 @@
-"""Where a run writes: its folders, its log, and the copy of its options."""
+"""A run's output: its folders, its log, and the copy of its options."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOGGERS = ("basicsr", "ktdn_plugin")
 
 
 def check_folder(opt: Options) -> list[str]:
-    """Checks that a new run can use its folder: what is there is moved out of the way.
+    """Checks that a new run can use its folder, whose contents would be moved out of the way.
 
     Returns:
-        One line for each file that the run needs and that would be moved away as well, and for a
-        folder that holds something else than a run.
+        One line for each file that the run needs but that would be moved away too, and one if the
+        folder holds something other than a run.
     """
     base = Path(opt["path"]["log"])
     problems = []
@@ -43,11 +43,11 @@ def check_folder(opt: Options) -> list[str]:
 
 
 def make_folders(opt: Options, resumed: bool = False) -> None:
-    """Makes the run's folders; an earlier run's of the same name is kept, renamed.
+    """Makes the run's folders, renaming those of an earlier run of the same name.
 
     Args:
         opt: The options.
-        resumed: Whether the run is resumed, and what is in its folders stays.
+        resumed: Whether the run is resumed and keeps the contents of its folders.
     """
     keys = ("experiments_root", "results_root", "models", "training_states", "visualization")
     if opt["rank"] == 0:
@@ -67,10 +67,10 @@ def _set_aside(folder: Path) -> None:
 
 
 def copy_options(opt: Options, source: Path, text: str) -> None:
-    """Writes the options file's text, with the command, into the run's folder."""
+    """Writes the options file's text, with the command line, into the run's folder."""
     if opt["rank"] == 0:
         head = f"# {time.asctime()}\n# {' '.join(sys.argv)}\n\n"
-        # A pipe's name is a number; under this one the run's other readers find the options.
+        # A pipe's name is a number; this name lets other code find the run's options.
         is_named = source.suffix in (".yml", ".yaml")
         name = source.name if is_named else f"{opt['name']}.yml"
         copy = Path(opt["path"]["experiments_root"]) / name
@@ -80,7 +80,7 @@ def copy_options(opt: Options, source: Path, text: str) -> None:
 
 
 def start_log(opt: Options) -> logging.Logger:
-    """Starts BasicSR's log on the screen; lines are kept until there is a file for them."""
+    """Starts BasicSR's log on the screen, keeping lines until there is a file for them."""
     import basicsr
     import torch
     from basicsr.utils import get_root_logger
@@ -91,13 +91,13 @@ def start_log(opt: Options) -> logging.Logger:
     for name in LOGGERS:
         one = logging.getLogger(name)
         one.setLevel(logging.INFO if opt["rank"] == 0 else logging.ERROR)
-        # An earlier run in this process, as in a notebook, must not get this one's lines, nor
-        # this one those of a run that never had a file.
+        # An earlier run in this process, as in a notebook, must not get this run's lines, nor this
+        # one those of a run that never had a file.
         for earlier in [h for h in one.handlers if isinstance(h, (MemoryHandler, FileHandler))]:
             one.removeHandler(earlier)
             earlier.close()
         for screen in [h for h in one.handlers if type(h) is StreamHandler]:
-            screen.stream = sys.stderr  # of now: the one of an earlier run may be closed
+            screen.stream = sys.stderr  # the current one: an earlier run's may be closed
         one.addHandler(kept)
     logger.info(
         f"ktdn-plugin {__version__}, BasicSR {basicsr.__version__}, torch {torch.__version__}, "
@@ -108,7 +108,7 @@ def start_log(opt: Options) -> logging.Logger:
 
 
 def open_log_file(opt: Options, kind: str) -> None:
-    """Writes the log to a file from here on, what was logged before included."""
+    """Writes the log to a file from now on, including earlier lines."""
     if opt["rank"] != 0:
         return
     stamp = time.strftime("%Y%m%d_%H%M%S")

@@ -1,4 +1,4 @@
-"""The training samples of an options file, to look at."""
+"""Reads an options file's training samples, for inspection."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ktdn_plugin.haze.sheet import TrainingSample
 
 
 def read_training_samples(path: Path, seed: int | None = None) -> Iterator[TrainingSample]:
-    """Yields exactly the samples that a training begins with, in its order, without end.
+    """Yields exactly the first samples of a training, in its order, without end.
 
     Args:
         path: Options file for ``basicsr train``.
-        seed: Another seed than its ``manual_seed``.
+        seed: Overrides its ``manual_seed``.
 
     Raises:
         KTDNError: If the options are wrong, or the data cannot be read.
     """
     opt = load_training_options(path, torch.device("cpu"), 0)
     opt["manual_seed"] = opt["manual_seed"] if seed is None else seed
-    # One by one, and in this process: what they are does not depend on it.
+    # One by one, in this process: this does not affect the samples.
     opt["datasets"]["train"] |= {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0}
     opt["train"]["grad_accum_steps"] = 1
     try:

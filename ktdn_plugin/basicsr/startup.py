@@ -1,4 +1,4 @@
-"""From a command's flags to checked options: what training and testing have in common."""
+"""Turns a command's flags into checked options, for both training and testing."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from ktdn_plugin.training import distributed
 
 
 def read_options_text(arguments: SimpleNamespace) -> str:
-    """Reads the options' text, once: a shell's ``<(command)`` cannot be read twice.
+    """Reads the options' text once, as a shell's ``<(command)`` cannot be read twice.
 
-    It may also lie in an earlier run's folder, which is renamed later.
+    The file may also be in an earlier run's folder, which is renamed later.
 
     Raises:
         KTDNError: If it cannot be read.
@@ -41,9 +41,9 @@ def read_options_text(arguments: SimpleNamespace) -> str:
 def start_up(
     arguments: SimpleNamespace, text: str, root: Path, is_train: bool
 ) -> tuple[Options, State | None]:
-    """Parses, completes and checks options, joins the other processes, seeds.
+    """Parses, completes and checks options, joins the other processes, and seeds.
 
-    Nothing has been written when this raises.
+    If this raises, nothing has been written.
 
     Args:
         arguments: The command's flags, see :mod:`ktdn_plugin.commands.train`.
@@ -55,25 +55,25 @@ def start_up(
         The options, and the state to resume from if there is one.
 
     Raises:
-        KTDNError: One line for each problem.
+        KTDNError: With one line for each problem.
     """
     source = str(arguments.opt)
     opt = parse_options(text, source)
     apply_overrides(opt, arguments.force_yml or [])
     check_and_complete(opt, source, is_train)
     register()
-    # This process is ours: BasicSR's own models lose nothing in it either.
+    # This process is ours, so BasicSR's own models get the improvements too.
     improve_every_model()
     if arguments.debug:
         set_debug(opt)
     set_folders(opt, root, is_train)
     opt["is_train"] = is_train
     opt["root_path"] = str(root)
-    # A launcher that starts a run again wants it to continue.
+    # A launcher that restarts a run wants it to continue.
     restarted = distributed.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
-    # Before the files are looked at: a host that lacks one must not keep the others waiting.
+    # Before checking files: a host that lacks one must not keep the others waiting.
     place = distributed.detect_rank(arguments.launcher)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
@@ -96,7 +96,7 @@ def start_up(
 
 
 def _check(source: str, opt: Options, state: State | None, is_train: bool) -> None:
-    # Imported late: they need BasicSR, which register() has made importable.
+    # Imported late: these need BasicSR, which register() has made importable.
     from ktdn_plugin.basicsr.dry_run import dry_run
     from ktdn_plugin.basicsr.options.files import check_files
 

@@ -18,7 +18,7 @@ from ktdn_plugin.training.run_log import RunLog
 
 
 def test_pipeline(arguments: SimpleNamespace, root: Path) -> None:
-    """Tests as the options say.
+    """Tests according to the options.
 
     Args:
         arguments: The command's flags.
@@ -67,7 +67,7 @@ def _test(opt: Options, source: str) -> None:
 
 
 def _write_table(opt: Options, rows: list[dict[str, Any]]) -> None:
-    """Writes ``metrics.csv``: each set with its split, so that no figure is without it."""
+    """Writes ``metrics.csv``, giving the split along with each set's figures."""
     path = Path(opt["path"]["results_root"]) / "metrics.csv"
     checkpoint = opt["path"].get("pretrain_network_g")
     columns = [

@@ -1,7 +1,7 @@
 """``basicsr train``: BasicSR's models and datasets in a loop that counts iterations.
 
-BasicSR's own loop counts epochs: it stops short where incomplete batches are dropped, trains
-nothing at all where no batch is ever full, and starts an epoch's data again when it resumes.
+BasicSR's own loop counts epochs: it stops early if incomplete batches are dropped, does not train
+at all if no batch is ever full, and restarts an epoch's data on resuming.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _logger = logging.getLogger("basicsr")
 
 
 def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
-    """Trains as the options say.
+    """Trains according to the options.
 
     Args:
         arguments: The command's flags.
@@ -54,7 +54,7 @@ def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
             opt, state = start_up(arguments, text, root, is_train=True)
             start_log(opt)
             run = _Run(opt, text, state, str(arguments.opt))
-            # Only now, when all that the options name is there and fits.
+            # Only now that everything the options name exists and fits.
             with distributed.fail_on_all_ranks():
                 make_folders(opt, resumed=state is not None)
                 copy_options(opt, arguments.opt, text)
@@ -71,7 +71,7 @@ def train_pipeline(arguments: SimpleNamespace, root: Path) -> None:
 
 
 class _Run:
-    """One training: everything is built at first, and nothing written before :meth:`train`."""
+    """One training: everything is built up front, and nothing written before :meth:`train`."""
 
     def __init__(self, opt: Options, text: str, state: State | None, source: str) -> None:
         from basicsr.models import build_model
@@ -102,7 +102,7 @@ class _Run:
         self.teacher = check_teacher(measured) if check_teacher else []
 
     def progress(self) -> dict[str, int]:
-        """Returns what a state has to say for the training to continue exactly."""
+        """Returns what a state must contain for training to continue exactly."""
         return {
             "samples": self.batches.taken,
             "images": len(self.batches.dataset),
@@ -113,7 +113,7 @@ class _Run:
         }
 
     def train(self) -> None:
-        """Trains all iterations that are left."""
+        """Trains all remaining iterations."""
         opt, total = self.opt, self.opt["train"]["total_iter"]
         self.records = Records(opt, self.start, self.validated)
         data = {
@@ -126,9 +126,9 @@ class _Run:
         self._introduce(total)
         self.watch = Stopwatch()
         if self.start and self.validated < self.start and self._is_due(self.start):
-            self._validate(self.start)  # the run was cut off before, or in, this one
+            self._validate(self.start)  # interrupted before or during this one
         with ExitStack() as stack:
-            # On a terminal a bar; in a file the log's lines, which have the time left as well.
+            # A bar on a terminal; in a file, the log's lines have the time left too.
             shown = opt["rank"] == 0 and sys.stderr.isatty()
             if shown:
                 stack.enter_context(logging_redirect_tqdm(loggers=[_logger]))
@@ -146,7 +146,7 @@ class _Run:
             for iteration in range(self.start + 1, total + 1):
                 self._iterate(iteration, batches)
                 bar.update()
-            self._stop_if_signalled(total)  # one that came in the last validation
+            self._stop_if_signalled(total)  # in case a signal came in the last validation
         _logger.info("Training finished: saving the latest networks.")
         with distributed.fail_on_all_ranks():
             self.model.save(epoch=-1, current_iter=-1)
@@ -183,7 +183,7 @@ class _Run:
         try:
             model.optimize_parameters(iteration)
         except NotFiniteError as error:
-            # Nothing was learned from this batch: the state before it is whole.
+            # Nothing was learned from this batch: the state before it is intact.
             _restore_schedule(model, before)
             self.batches.taken -= self.batches.per_iteration
             raise self._stopped(iteration, error) from error

@@ -1,7 +1,7 @@
-"""Validation and testing, the images shared out over the processes.
+"""Validation and testing, with the images split among processes.
 
-The figures are those of one process, digit for digit: each image is measured as BasicSR does, and
-the values are added up in the images' order.
+The figures equal those of a single process, digit for digit: each image is measured as in BasicSR,
+and the values are summed in image order.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from ktdn_plugin.training import distributed
 
 Figures = dict[str, float]
 Failure = tuple[str, str, str]
-"""A metric, the image that it has no value of, and why."""
+"""A metric, the image for which it has no value, and the reason."""
 
 
 def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any) -> Figures:
-    """Runs a model over a set's images, saves and measures what comes out.
+    """Runs a model over a set's images, saves and measures the results.
 
     Args:
         model: A BasicSR model.
-        loader: The set's loader, for the images of this process.
-        current_iter: Iteration, or what else names this validation.
+        loader: The set's loader, for this process's images.
+        current_iter: Iteration, or whatever else names this validation.
         tb_logger: Tensorboard writer, in the first process, or None.
 
     Returns:
-        Mean of each metric over all processes' images; empty where nothing is measured.
+        Mean of each metric over all processes' images; empty if nothing is measured.
     """
     options: Any = loader.dataset
     name = options.opt["name"]
@@ -77,7 +77,7 @@ def validate(model: Any, loader: DataLoader, current_iter: int | str, tb_logger:
 def _report(
     model: Any, loader: DataLoader, means: Figures, current_iter: int | str, tb_logger: Any
 ) -> None:
-    """Logs figures as BasicSR does, with the split that they are of: others do not compare."""
+    """Logs figures as BasicSR does, with their split, as different splits do not compare."""
     dataset: Any = loader.dataset
     name = dataset.opt["name"]
     lines = [f"Validation {name}, {described_split(dataset)}, {len(dataset)} images"]
@@ -85,7 +85,7 @@ def _report(
         line = f"\t # {metric}: {value:.4f}"
         if hasattr(model, "best_metric_results"):
             best = model.best_metric_results[name][metric]
-            if not math.isfinite(best["val"]):  # it never was a number
+            if not math.isfinite(best["val"]):  # there never was a finite value
                 lines.append(line)
                 continue
             line += f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
@@ -102,13 +102,13 @@ def described_split(dataset: Any) -> str:
 
 
 def identity_of(dataset: Any) -> dict[str, str]:
-    """Returns what a dataset's figures are of: its split, and a digest of its pixels if known."""
+    """Returns a dataset's identity for its figures: its split, and a pixel digest if known."""
     fingerprint = str(getattr(dataset, "fingerprint", None) or "")
     return {"split": split_of(dataset), "fingerprint": fingerprint}
 
 
 def split_of(dataset: Any) -> str:
-    """Returns the name of a dataset's split, empty where it has none."""
+    """Returns the name of a dataset's split, empty if it has none."""
     return str(getattr(dataset, "split", None) or "")
 
 
@@ -137,9 +137,9 @@ def _run(
             draw.add_image(f"images/{name}", sheet, current_iter, dataformats="HWC")
         del model.lq, model.output
         if model.device.type == "cuda":
-            torch.cuda.empty_cache()  # whole photographs differ in size, and leave gaps
+            torch.cuda.empty_cache()  # photographs of different sizes fragment memory
         if model.opt["val"]["save_img"]:
-            # BasicSR's own writer leaves cut files behind.
+            # BasicSR's own writer leaves truncated files behind.
             write_rgb(_result_path(model.opt, data, name, current_iter), _as_rgb(images["img"]))
         values = []
         for metric, options in metrics.items():
@@ -152,10 +152,10 @@ def _run(
 
 
 def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, str]:
-    """Returns a metric's value on an image, or NaN and the reason; validation continues."""
+    """Returns a metric's value on an image, or NaN and the reason, so validation continues."""
     try:
         return float(calculate_metric(images, options)), "it returned NaN"
-    except Exception as error:  # anybody's metric: NIQE's algebra fails on flat images
+    except Exception as error:  # any metric may fail: NIQE's algebra does on flat images
         if is_out_of_memory(error):
             raise
         first = (str(error).splitlines() or [""])[0]
@@ -181,13 +181,13 @@ def _result_path(opt: dict[str, Any], data: Any, name: str, current_iter: int | 
 
 
 def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Makes RGB of an image as BasicSR has it, BGR or grey."""
+    """Converts an image from BasicSR's format, BGR or grey, to RGB."""
     order = cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB
     return np.asarray(cv2.cvtColor(image, order), np.uint8)
 
 
 def _with_bar(loader: DataLoader, opt: dict[str, Any], text: str) -> Iterator[tuple[int, Any]]:
-    """Returns each image's number in the whole set with the image, and shows how far it is."""
+    """Yields each image with its number in the whole set, showing a progress bar."""
     shown = opt["rank"] == 0 and (sys.stderr.isatty() or (opt.get("val") or {}).get("pbar", False))
     bar = tqdm(loader, desc=text, unit="image", disable=not shown, leave=False, dynamic_ncols=True)
     return zip(loader.sampler, bar, strict=True)
@@ -211,7 +211,7 @@ def _mean(values: list[float]) -> float:
 def _keep_best(model: Any, name: str, means: Figures, current_iter: int | str) -> None:
     earlier = getattr(model, "best_metric_results", {}).pop(name, {})
     model._initialize_best_metric_results(name)
-    # What an earlier run of it knows, of metrics that are still there.
+    # Keep the earlier best figures of metrics that still exist.
     kept = {metric: earlier[metric] for metric in means if metric in earlier}
     model.best_metric_results[name].update(kept)
     for metric, value in means.items():
@@ -222,7 +222,7 @@ def _keep_best(model: Any, name: str, means: Figures, current_iter: int | str) -
 def _validate_its_own_way(
     model: Any, loader: DataLoader, current_iter: int | str, tb_logger: Any, metrics: dict[str, Any]
 ) -> Figures:
-    """Another model's own validation, which knows one process only; the others wait."""
+    """Runs another model's own validation, in one process only, while the others wait."""
     options, dataset = model.opt["val"], cast(Any, loader.dataset)
     given = options.get("metrics")
     with distributed.fail_on_all_ranks():
@@ -242,13 +242,13 @@ def measure_reconstruction(
     """Measures how well a teacher reproduces the clear images of a validation set.
 
     Args:
-        network: The teacher, whole.
-        loader: The set's loader, for the images of this process.
+        network: The whole teacher.
+        loader: The set's loader, for this process's images.
         opt: The run's options.
-        device: Where the network is.
+        device: The network's device.
 
     Returns:
-        Mean PSNR in dB over all processes' images, on RGB, full size.
+        Mean PSNR in dB over all processes' images, on RGB at full size.
     """
     from basicsr.metrics import calculate_psnr
 
@@ -265,7 +265,7 @@ def measure_reconstruction(
 
 
 def _sheet(model: Any, lq: Any, images: dict[str, Any], maps: list[Any]) -> Any:
-    """Draws hazy | dehazed | clear | attention, the teacher's clear image once."""
+    """Draws hazy | dehazed | clear | attention, for the teacher with the clear image only once."""
     hazy = tensor2img([lq], rgb2bgr=False)
     cells = {"hazy": (hazy, ""), "dehazed": (images["img"][..., ::-1], "")}
     if "img2" in images:
@@ -282,10 +282,10 @@ def _sheet(model: Any, lq: Any, images: dict[str, Any], maps: list[Any]) -> Any:
 
 @contextmanager
 def _bare_networks(model: Any) -> Iterator[None]:
-    """Takes networks out of their wrappers, and compiled code out of networks.
+    """Temporarily unwraps networks and disables their compiled code.
 
-    A wrapped one waits for the other processes, which may have an image less; compiled code would
-    be recompiled for each image size.
+    A wrapped network would wait for the other processes, which may have one image less; compiled
+    code would be recompiled for each image size.
     """
     wrapped = {
         name: item
