@@ -94,7 +94,7 @@ def ssim(image: RGB8, clear: RGB8, crop_border: int = 0) -> float:
 
 
 def describe_missing(metric: str, missing: Sequence[tuple[str, str]], images: int) -> str:
-    """Says for which images a metric has no value.
+    """Returns a message on the images for which a metric has no value.
 
     Args:
         metric: The metric.

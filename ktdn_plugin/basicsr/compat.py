@@ -51,7 +51,7 @@ def apply() -> None:
 
 
 def improve_every_model() -> None:
-    """Gives BasicSR's own models the methods of KTDN's too, for our own commands."""
+    """Adds KTDN's methods to BasicSR's own models, for our own commands."""
     from basicsr.models.base_model import BaseModel
 
     for name, method in vars(ModelMethods).items():

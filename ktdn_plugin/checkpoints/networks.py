@@ -141,7 +141,7 @@ def complete_options(
 
 
 def doubt(completed: Completed) -> str:
-    """Says which encoders would fit as well as the one that was found; empty if none."""
+    """Returns the other encoders that would fit, as part of a message; empty if none."""
     if not completed.others:
         return ""
     return (

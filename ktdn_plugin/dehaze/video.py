@@ -147,7 +147,7 @@ def _check_written(draft: Path, output: Path, count: int) -> None:
 
 
 def _cut_edge(shape: Shape) -> str:
-    """Says what is cropped from an odd size: chroma subsampling needs even ones."""
+    """Returns a note on what is cropped from an odd size: chroma subsampling needs even ones."""
     if shape.width % 2 == 0 and shape.height % 2 == 0:
         return ""
     size = f"{shape.width} x {shape.height}"

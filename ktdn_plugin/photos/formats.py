@@ -119,7 +119,7 @@ def kind_of(content: bytes) -> str | None:
 
 
 def cure_of(kind: str) -> str:
-    """Says what to do about a file whose format is not supported."""
+    """Returns advice on a file whose format is not supported."""
     if kind == "DNG" or kind.startswith("camera raw"):
         return _DEVELOP
     if kind.startswith("video"):

@@ -15,7 +15,7 @@ _AGAIN = "copy or download it again, or remove it"
 
 
 def read_failure_reason(content: bytes, error: Exception) -> str:
-    """Says why a file cannot be read, as the part of a message after its name.
+    """Returns why a file cannot be read, as the part of a message after its name.
 
     Args:
         content: The file.

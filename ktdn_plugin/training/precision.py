@@ -82,7 +82,9 @@ def apply_speed_options(
 
 
 def match_state(optimizer: torch.optim.Optimizer) -> None:
-    """Gives an optimiser's averages their weights' layout; call it after ``load_state_dict``.
+    """Matches an optimiser's averages to the memory layout of their weights.
+
+    Call it after ``load_state_dict``.
 
     A state that was saved without ``channels_last`` has another layout than weights with it. Fused
     optimisers do not look: on a CPU they mix the elements up silently, on a GPU they fail.
