@@ -18,7 +18,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, TestLoop, runner
 from torch import Tensor, nn
 
@@ -242,6 +242,12 @@ VALID: dict[str, dict[str, object]] = {
     "no logs of one's own": {"visualizer": None, "log_processor": None, "env_cfg": REMOVED},
     "variables": {"train_sets": [1, 2], "val_dataloader2": {"a": 1}, "work_dirs": "x"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_of_another_run() -> None:
+    # mmengine names a run by the second, and one of the same second has the scope of the first.
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.mark.parametrize("name", VALID)

@@ -392,5 +392,3 @@ def test_command_lines(tmp_path: Path, run: Callable) -> None:
         with (tmp_path / table).open(newline="") as file:
             images = {Path(row["image"]).name for row in csv.DictReader(file)}
         assert images == {*stems, "mean"}, table
-    keys = (tmp_path / "lmdbs/clear.lmdb/meta_info.txt").read_text().splitlines()
-    assert len(keys) == 4
