@@ -17,7 +17,7 @@ from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
 from ktdn_plugin.scenes.names import clear_beside_hazy, key_of, within_side
 from ktdn_plugin.scenes.opening import holds_lmdbs, open_scenes
-from ktdn_plugin.scenes.pairing import Named, pair
+from ktdn_plugin.scenes.pairing import ImageKeys, pair
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 RGB8 = NDArray[np.uint8]
@@ -70,17 +70,19 @@ class Truth:
         self._check_split(scenes)
         self.files: list[Path] = []
         self._clear: list[Clear] = []
-        clear: list[Named] = []
+        clear: list[ImageKeys] = []
         if scenes is not None:
             self.files = scenes.files("clear")
             numbers = range(len(scenes.clear))
             split = scenes.title if scenes.dataset else scenes.split
             self._clear = [_clear(scenes.clear, number, split) for number in numbers]
-            clear = [Named(self._clear[number].label, scenes.keys(number)) for number in numbers]
+            clear = [
+                ImageKeys(self._clear[number].label, scenes.keys(number)) for number in numbers
+            ]
         photos = dict.fromkeys(source for source in self.sources if not _is_video(source))
         self._number = {source: number for number, source in enumerate(photos)}
         self._pairing = pair(
-            [Named(source.label, _keys(source)) for source in photos],
+            [ImageKeys(source.label, _keys(source)) for source in photos],
             clear,
         )
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.charts import draw_charts
-from ktdn_plugin.report.contents import Contents, gather, parse_given
+from ktdn_plugin.report.contents import Contents, gather, parse_source
 from ktdn_plugin.report.page import make_page
 from ktdn_plugin.report.photos import Photo, list_photos, make_photo
 from ktdn_plugin.report.scenes import photographs_of_flags
@@ -60,7 +60,7 @@ def write_report(
         if value < least:
             raise KTDNError(f"{flag} {value}: must be {least} or more")
     flagged = None if hazy is None and clear is None else photographs_of_flags(hazy, clear)
-    given = [parse_given(str(folder)) for folder in folders]
+    given = [parse_source(str(folder)) for folder in folders]
     contents = gather(given, flagged)
     shown = _make_photos(contents, max_width, photos)
     contents.notes += _common_notes(shown)

@@ -74,22 +74,22 @@ class Contents:
     notes: list[str] = field(default_factory=list)
 
 
-class Given(NamedTuple):
+class ReportSource(NamedTuple):
     """What the user asks to see: a folder or a table, and optionally a name."""
 
     name: str
     path: Path
 
 
-def parse_given(text: str) -> Given:
+def parse_source(text: str) -> ReportSource:
     """Reads ``FOLDER``, or ``NAME=FOLDER``."""
     name, joint, path = text.partition("=")
     if joint and name and path and not Path(text).exists():
-        return Given(name, Path(path))
-    return Given("", Path(text))
+        return ReportSource(name, Path(path))
+    return ReportSource("", Path(text))
 
 
-def gather(given: Sequence[Given], flagged: Photographs | None = None) -> Contents:
+def gather(given: Sequence[ReportSource], flagged: Photographs | None = None) -> Contents:
     """Gathers what the folders hold.
 
     Args:

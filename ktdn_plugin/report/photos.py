@@ -93,7 +93,7 @@ class Photo:
         return "; ".join(f"{', '.join(labels)}: {source}" for source, labels in sources.items())
 
 
-class Wanted(NamedTuple):
+class PhotoSources(NamedTuple):
     """A photograph that is to be shown: its scene, and the results that are of it."""
 
     name: str
@@ -107,9 +107,9 @@ class Wanted(NamedTuple):
         return any(scene.is_reconstructed for scene in self.scenes)
 
 
-def list_photos(contents: Contents) -> list[Wanted]:
+def list_photos(contents: Contents) -> list[PhotoSources]:
     """Finds which results are of one photograph; reconstructed ones come last."""
-    wanted: dict[object, Wanted] = {}
+    wanted: dict[object, PhotoSources] = {}
     for results in contents.results:
         for key in results.images:
             found = [(one.split, scene) for one in results.scenes if (scene := one.find(key))]
@@ -120,12 +120,12 @@ def list_photos(contents: Contents) -> list[Wanted]:
             else:
                 identity = (results.set_name, key)
             name = scenes[0].name if scenes else key
-            photo = wanted.setdefault(identity, Wanted(name, split, scenes, []))
+            photo = wanted.setdefault(identity, PhotoSources(name, split, scenes, []))
             photo.results.append((results, key))
     return sorted(wanted.values(), key=lambda photo: photo.is_reconstructed)
 
 
-def make_photo(wanted: Wanted, free_tables: Sequence[Table], max_width: int) -> Photo:
+def make_photo(wanted: PhotoSources, free_tables: Sequence[Table], max_width: int) -> Photo:
     """Reads a photograph's images, measures what no table tells, and prepares them for a page.
 
     Args:

@@ -104,10 +104,10 @@ def _says_the_same(entry: Entry, other: Entry) -> bool:
     )
 
 
-Found = tuple[str, str, Entry]  # the set's name, the split's, the row
+SummaryRow = tuple[str, str, Entry]  # the set's name, the split's, the row
 
 
-def _of_table(method: str, rows: Sequence[Row]) -> Iterator[Found]:
+def _of_table(method: str, rows: Sequence[Row]) -> Iterator[SummaryRow]:
     """Takes the rows that are of whole sets; of images, the means."""
     kinds = dict.fromkeys((row.set, row.split, row.method) for row in rows)
     for kind in kinds:
@@ -125,7 +125,7 @@ def _of_table(method: str, rows: Sequence[Row]) -> Iterator[Found]:
             yield set_name, split, Entry(named or method or "dehazed", which, count, _cells(made))
 
 
-def _of_photos(photos: Sequence[Photo]) -> Iterator[Found]:
+def _of_photos(photos: Sequence[Photo]) -> Iterator[SummaryRow]:
     """Takes the means of what no table told; a training has said itself what it measured."""
     measured: dict[tuple[str, str], list[Line]] = {}
     for photo in photos:
@@ -137,7 +137,7 @@ def _of_photos(photos: Sequence[Photo]) -> Iterator[Found]:
         yield "", split, Entry(method, "measured here", len(lines), cells, method != HAZY)
 
 
-def _of_run(named: NamedRun) -> Iterator[Found]:
+def _of_run(named: NamedRun) -> Iterator[SummaryRow]:
     name, run, is_teacher = named
     note = "of clear images, " if is_teacher else ""
     for key in dict.fromkeys(key for key, _ in run.metrics):

@@ -14,7 +14,7 @@ FLAGS: dict[Side, str] = {"hazy": "--hazy", "clear": "--gt"}
 """The commands' flags that name a side's folder."""
 
 
-class Found(NamedTuple):
+class FolderImages(NamedTuple):
     """The images of a folder.
 
     Attributes:
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     folders: dict[Side, Path]
 
 
-def find_images(root: Path, *, clear_only: bool = False) -> Found:
+def find_images(root: Path, *, clear_only: bool = False) -> FolderImages:
     """Finds a folder's hazy and clear images; reads none.
 
     They are in subfolders named for them, at any depth; else names end in ``_hazy`` or ``_GT``,
@@ -47,16 +47,16 @@ def find_images(root: Path, *, clear_only: bool = False) -> Found:
     folders = find_folders(root)
     if folders:
         hazy = [] if clear_only or "hazy" not in folders else list_images(folders["hazy"])
-        return Found(hazy, list_images(folders["clear"]), folders)
+        return FolderImages(hazy, list_images(folders["clear"]), folders)
     paths = list_images(root)
     by_key: dict[str, list[Path]] = {}
     for path in paths:
         by_key.setdefault(key_of(path, root), []).append(path)
     sides = sides_of_names(by_key)
     if sides is None:
-        return Found([], paths, {})
+        return FolderImages([], paths, {})
     hazy, clear = (sorted(path for key in keys for path in by_key[key]) for keys in sides)
-    return Found(hazy, clear, {})
+    return FolderImages(hazy, clear, {})
 
 
 def list_side(root: Path, side: Side) -> tuple[list[Path], Path]:

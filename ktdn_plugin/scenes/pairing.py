@@ -12,7 +12,7 @@ from ktdn_plugin.scenes.images import FileImages, Images
 from ktdn_plugin.scenes.names import Match, Names, other_folder
 
 
-class Named(NamedTuple):
+class ImageKeys(NamedTuple):
     """An image.
 
     Attributes:
@@ -45,12 +45,12 @@ class Pairing(NamedTuple):
         """Returns what is wrong with hazy images, one line each."""
         return list(dict.fromkeys(self.faults.values()))
 
-    def clear_problems(self, clear: Sequence[Named]) -> list[str]:
+    def clear_problems(self, clear: Sequence[ImageKeys]) -> list[str]:
         """Returns what is wrong with clear images, one line each."""
         return [f"{clear[number].label} has no hazy image" for number in self.alone]
 
 
-def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
+def pair(hazy: Sequence[ImageKeys], clear: Sequence[ImageKeys]) -> Pairing:
     """Finds the clear image of each hazy one, by :class:`~ktdn_plugin.scenes.names.Names`.
 
     Several hazy images have one clear image where their names extend its: ``1400_1`` and
@@ -118,7 +118,7 @@ def pair(hazy: Sequence[Named], clear: Sequence[Named]) -> Pairing:
 
 def pair_images(
     hazy: Images, clear: Images, place: Path
-) -> tuple[Pairing, list[Named], list[Named]]:
+) -> tuple[Pairing, list[ImageKeys], list[ImageKeys]]:
     """Finds the clear image of each hazy one, wherever they lie, see :func:`pair`.
 
     Args:
@@ -130,7 +130,7 @@ def pair_images(
         Which belong together, and what the hazy and the clear images are called.
     """
     hazies, clears = (
-        [Named(label_of(images, n, place), (images.key(n),)) for n in range(len(images))]
+        [ImageKeys(label_of(images, n, place), (images.key(n),)) for n in range(len(images))]
         for images in (hazy, clear)
     )
     return pair(hazies, clears), hazies, clears

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktdn_plugin.scenes.pairing import Named, Pairing, pair
+from ktdn_plugin.scenes.pairing import ImageKeys, Pairing, pair
 
 
-def named(keys: list[str]) -> list[Named]:
-    return [Named(f"<{key}>", [key]) for key in keys]
+def named(keys: list[str]) -> list[ImageKeys]:
+    return [ImageKeys(f"<{key}>", [key]) for key in keys]
 
 
 def paired(hazy: list[str], clear: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -21,10 +21,10 @@ from ktdn_plugin.basicsr.options.schema import (
     STOCK_MODELS,
     WANTED,
     Dataset,
-    Named,
     OptionsFile,
     Section,
     Train,
+    TypedSection,
     json_schema,
     walk,
 )
@@ -196,7 +196,7 @@ def unknown_keys(
     problems = []
     for place, one, content in walk(values, model, section, where):
         kind = one.kind(content, model)
-        if issubclass(one, Named) or (one is Dataset and kind not in KNOWN_DATASETS):
+        if issubclass(one, TypedSection) or (one is Dataset and kind not in KNOWN_DATASETS):
             continue
         if one is Train and model not in STOCK_MODELS:
             continue

@@ -179,7 +179,7 @@ def section_of(field: FieldInfo | type) -> type[Section] | None:
     return next(filter(None, map(section_of, get_args(annotation))), None)
 
 
-class Named(Section):
+class TypedSection(Section):
     """Something by its ``type``; other keys are its constructor's."""
 
     model_config = ConfigDict(extra="allow")
@@ -187,7 +187,7 @@ class Named(Section):
     type: Text = key("Its name in the registry.", ...)
 
 
-class Network(Named):
+class Network(TypedSection):
     """A network of BasicSR's registry; other keys are its arguments."""
 
     type: Text = key("The network: KTDN, or another registered one.", ...)
@@ -197,7 +197,7 @@ class Network(Named):
     )
 
 
-class Scheduler(Named):
+class Scheduler(TypedSection):
     """A schedule of the learning rate; other keys are its arguments."""
 
     type: Text = key("CosineAnnealingRestartLR or MultiStepLR.", ...)
@@ -206,7 +206,7 @@ class Scheduler(Named):
     milestones: list[float] | None = key("Steps at which the learning rate drops.")
 
 
-class Optimizer(Named):
+class Optimizer(TypedSection):
     """An optimiser of torch or timm; other keys are its arguments."""
 
     type: Text = key("Any optimiser of torch (Adam, AdamW, ...) or timm (lion, adan, ...).", ...)
@@ -214,7 +214,7 @@ class Optimizer(Named):
     encoder_lr: Positive | None = key("The encoder's own learning rate; default: lr.")
 
 
-class Metric(Named):
+class Metric(TypedSection):
     """A metric of BasicSR's registry; other keys are its arguments."""
 
     type: Text = key("The metric: calculate_psnr, calculate_ssim, ...", ...)
@@ -367,7 +367,7 @@ class Train(Section):
     """How to train; each ``NAME_opt`` is a loss, switched off by leaving it out."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Named]
+    __pydantic_extra__: dict[str, TypedSection]
     MORE = "_opt$"
     MORE_OF = STEP_MODELS
 
@@ -378,14 +378,16 @@ class Train(Section):
     )
     optim_g: Optimizer = key("The optimiser.", ...)
     scheduler: Scheduler = key("The learning rate's schedule.", ...)
-    pixel_opt: Named | None = key("Loss on pixels: {type: L1Loss}.")
-    laplacian_opt: Named | None = key(
+    pixel_opt: TypedSection | None = key("Loss on pixels: {type: L1Loss}.")
+    laplacian_opt: TypedSection | None = key(
         "Loss on the Laplacian pyramid: {type: LaplacianLoss}.", of=STEP_MODELS
     )
-    ssim_opt: Named | None = key("Structural similarity loss: {type: SSIMLoss}.", of=STEP_MODELS)
-    lab_opt: Named | None = key("Loss in CIE Lab: {type: LabLoss}.", of=STEP_MODELS)
-    perceptual_opt: Named | None = key("Loss on VGG's features: {type: PerceptualLoss}.")
-    transfer_opt: Named | None = key(
+    ssim_opt: TypedSection | None = key(
+        "Structural similarity loss: {type: SSIMLoss}.", of=STEP_MODELS
+    )
+    lab_opt: TypedSection | None = key("Loss in CIE Lab: {type: LabLoss}.", of=STEP_MODELS)
+    perceptual_opt: TypedSection | None = key("Loss on VGG's features: {type: PerceptualLoss}.")
+    transfer_opt: TypedSection | None = key(
         "Loss on the teacher's features: {type: KnowledgeTransferLoss}.", of=STUDENT
     )
     features_g: dict[str, str] | None = key(

@@ -26,7 +26,7 @@ class DehazingVisualizationHook(Hook):
     folder, and to tensorboard if it is one of the backends.
 
     Args:
-        images: Number of images to draw in each validation, the first ones of each process.
+        images: Number of images to draw in each validation: the first ones that rank 0 validates.
         save_results: In tests, save every dehazed image as ``results/NAME.png`` in the work
             directory.
 
