@@ -188,7 +188,11 @@ def record(folder: Path) -> list[dict]:
 
 def differences(before: list[dict], after: list[dict]) -> list[str]:
     """Returns a line for each thing that is not as it was."""
-    lines = []
+    lines = [
+        f"{command}: is no longer among the commands"
+        for command in {row["command"] for row in before} - set(COMMANDS)
+    ]
+    before = [row for row in before if row["command"] in COMMANDS]
     for one, other in zip(before, after, strict=True):
         command = one["command"]
         if (one["exit"], one["traceback"]) != (other["exit"], other["traceback"]):
