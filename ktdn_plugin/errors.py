@@ -22,6 +22,7 @@ OTHER_NAMES = {
 
 
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_LOST = re.compile("(CUDA|HIP|cuDNN|XPU) (driver )?error|CUDNN_STATUS|device is lost|GPU is lost")
 
 
 class KTDNError(Exception):
@@ -59,6 +60,10 @@ class PreemptedError(KTDNError):
             f"stopped by {signal.Signals(number).name} after iteration {iteration}, whose state is "
             f"saved; {flag} resumes from it"
         )
+
+
+class TooLittleMemoryError(KTDNError):
+    """There is not enough memory for an image, whichever way it is run."""
 
 
 class SeveralErrors(KTDNError):
@@ -109,6 +114,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error of torch or numpy says that a device has no memory left."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Returns whether an error of torch says that a device is of no use any more."""
+    return (
+        isinstance(error, RuntimeError)
+        and not is_out_of_memory(error)
+        and _LOST.search(str(error)) is not None
     )
 
 

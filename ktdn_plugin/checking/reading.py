@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from ktdn_plugin.checking.findings import Finding
 from ktdn_plugin.checking.likeness import ClearView, PairFacts
 from ktdn_plugin.checking.values import judge_values, values_of
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pipeline import usable_cores
 from ktdn_plugin.scenes.images import StoreImages
 from ktdn_plugin.scenes.names import Side
 from ktdn_plugin.scenes.scene_set import Scene, SceneSet
@@ -97,8 +97,7 @@ def make_pool() -> ThreadPoolExecutor:
 
 def workers() -> int:
     """Returns how many threads read: one per processor for this process."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(usable or 1, MOST_WORKERS)
+    return min(usable_cores(), MOST_WORKERS)
 
 
 def _in_order(scenes: SceneSet, pool: ThreadPoolExecutor) -> Iterator[SceneFacts]:

@@ -27,6 +27,7 @@ def dehaze(
         Parameter(show_default="each photo's own; PNG for BMP and for stores"),
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
+    workers: Annotated[Whole | None, valued("N", show_default="the number of CPU cores")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -65,6 +66,8 @@ def dehaze(
         split: Part of the dataset. What the table of --gt calls the images; stores know theirs.
         format: Format to write.
         quality: Quality of JPEG and WebP, 1 to 100.
+        workers: Threads that read and write photos while the network computes; 0 does one thing
+            after another.
     """
     from ktdn_plugin.dehaze import dehaze_with
 
@@ -79,6 +82,7 @@ def dehaze(
         compare=compare,
         form=format,
         quality=quality,
+        workers=workers,
         overwrite=overwrite,
         stop_at_errors=debug,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 from tqdm import tqdm
 
 from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
-from ktdn_plugin.dehaze.journal import Entry, Journal, read_record
+from ktdn_plugin.dehaze.journal import Entry, Journal, Results, stamp_of
 from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
 from ktdn_plugin.storage.atomic import digest_of
 from ktdn_plugin.storage.file_kinds import check_regular
+
+_GLANCE = ("path", "stamp")
+"""What tells without reading a file that it is still the same."""
 
 
 class Record:
@@ -54,7 +58,8 @@ class Record:
         self.strength = strength
         self.base_size = base_size
         self._digest = _digest(checkpoint)
-        self._results = {} if folder is None else read_record(folder)
+        self._lock = threading.Lock()
+        self._results = None if folder is None else Results(folder)
         self._journal = None if folder is None else Journal(folder)
 
     def check(self, there: Iterable[Job]) -> list[Job]:
@@ -70,32 +75,50 @@ class Record:
         jobs = list(there)
         is_hidden = None if jobs else True
         for job in tqdm(jobs, "Comparing", unit="photo", disable=is_hidden, leave=False):
-            found = self._results.get(self._name(job))
-            if found is None:
+            if not self._is_ours(job):
                 unknown.append(job)
-                continue
-            if not _is_known(found.get("source"), source := describe_source(job.source)):
-                unknown.append(job)
-            elif without_path(found["source"]) != without_path(source):
-                what = "video" if job.is_video else "photo"
-                raise KTDNError(
-                    f"{job.output} was made from another {what} "
-                    f"({_shown(found['source'], source)}); use another -o, or --overwrite"
-                )
-            now = self._entry(job)
-            for key, words in (
-                ("sha256", f"another checkpoint ({found.get('checkpoint')})"),
-                ("precision", f"--precision {found.get('precision')}"),
-                ("strength", f"--strength {found.get('strength', 1)}"),
-                ("base_size", f"--base-size {found.get('base_size', 'auto')}"),
-                ("quality", f"--quality {found.get('quality')}"),
-            ):
-                if found.get(key) != now.get(key):
-                    raise KTDNError(
-                        f"{job.output}: is there already, made with {words}; --overwrite redoes "
-                        "existing results, -o names another folder"
-                    )
         return unknown
+
+    def is_made_meanwhile(self, job: Job) -> bool:
+        """Returns whether another process has made a result since this run began.
+
+        Raises:
+            KTDNError: If it was made from another photo or video, or with other settings.
+        """
+        if self._results is None or not job.output.is_file():
+            return False
+        with self._lock:
+            self._results.refresh()
+        return self._is_ours(job)
+
+    def _is_ours(self, job: Job) -> bool:
+        """Returns whether a result is known to be what would be made now; raises if it is not."""
+        found = self._results.find(self._name(job)) if self._results else None
+        if found is None:
+            return False
+        before = found.get("source")
+        source = describe_source(job.source, before)
+        is_known = _is_known(before, source)
+        if is_known and without_path(found["source"]) != without_path(source):
+            what = "video" if job.is_video else "photo"
+            raise KTDNError(
+                f"{job.output} was made from another {what} "
+                f"({_shown(found['source'], source)}); use another -o, or --overwrite"
+            )
+        now = self._entry(job)
+        for key, words in (
+            ("sha256", f"another checkpoint ({found.get('checkpoint')})"),
+            ("precision", f"--precision {found.get('precision')}"),
+            ("strength", f"--strength {found.get('strength', 1)}"),
+            ("base_size", f"--base-size {found.get('base_size', 'auto')}"),
+            ("quality", f"--quality {found.get('quality')}"),
+        ):
+            if found.get(key) != now.get(key):
+                raise KTDNError(
+                    f"{job.output}: is there already, made with {words}; --overwrite redoes "
+                    "existing results, -o names another folder"
+                )
+        return is_known
 
     def add(self, job: Job, result: Path) -> None:
         """Records a result's settings and source.
@@ -110,6 +133,29 @@ class Record:
         if self._journal is not None:
             entry = {**self._entry(job), "source": describe_source(job.source)}
             self._journal.append(self._name(job), entry, result)
+
+    def add_figures(self, job: Job, clear: Entry, figures: Entry) -> None:
+        """Records how close a result is to the ground truth.
+
+        Args:
+            job: The result's job.
+            clear: What identifies the ground truth.
+            figures: The figures.
+
+        Raises:
+            KTDNError: If it cannot be written.
+        """
+        if self._journal is not None:
+            entry = {"clear": clear, "figures": figures}
+            self._journal.append(self._name(job), entry, job.output)
+
+    def figures(self, job: Job, clear: Entry) -> Entry | None:
+        """Returns the recorded figures of a result against a ground truth, None if there are none.
+
+        They are of this very source, since :meth:`check` refuses results of another one.
+        """
+        found = self._results.figures(self._name(job)) if self._results else None
+        return found["figures"] if found is not None and found.get("clear") == clear else None
 
     def _name(self, job: Job) -> str:
         return (job.output.relative_to(self.folder) if self.folder else job.output).as_posix()
@@ -129,26 +175,35 @@ class Record:
         return entry
 
 
-def describe_source(source: AnySource) -> dict[str, Any]:
+def describe_source(source: AnySource, before: Any = None) -> dict[str, Any]:
     """Describes what a result is made from.
 
+    Args:
+        source: The source.
+        before: An earlier description. If the file has the same path, size and time, its checksum
+            is taken from there instead of reading the file.
+
     Returns:
-        The absolute ``path``, and for a file its ``sha256``, None if it cannot be read; for a
-        store's image the store's ``fingerprint`` and the image's ``number``.
+        The absolute ``path``, and for a file its ``sha256``, None if it cannot be read, and its
+        ``stamp``, size and time; for a store's image the store's ``fingerprint`` and the image's
+        ``number``.
     """
     if isinstance(source, StoreSource):
         store = source.store
         path = str(Path(store.path).absolute())
         return {"path": path, "fingerprint": store.info.fingerprint, "number": source.number}
-    sha256: str | None = None
+    found: dict[str, Any] = {"path": str(source.path.absolute()), "sha256": None}
     with contextlib.suppress(OSError):
-        sha256 = digest_of(source.path)
-    return {"path": str(source.path.absolute()), "sha256": sha256}
+        found["stamp"] = stamp_of(source.path)
+        if isinstance(before, dict) and all(before.get(key) == found[key] for key in _GLANCE):
+            return {**before}
+        found["sha256"] = digest_of(source.path)
+    return found
 
 
 def without_path(source: dict[str, Any]) -> dict[str, Any]:
-    """Returns what identifies a source regardless of its location."""
-    return {key: value for key, value in source.items() if key != "path"}
+    """Returns what identifies a source regardless of its location and time."""
+    return {key: value for key, value in source.items() if key not in _GLANCE}
 
 
 def _is_known(*sources: Any) -> bool:

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import errno
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.dehaze.compare import side_by_side
-from ktdn_plugin.dehaze.inputs import FileSource, find_sources
+from ktdn_plugin.dehaze.inputs import find_sources
 from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
 from ktdn_plugin.dehaze.record import Record
+from ktdn_plugin.dehaze.stages import JobTask, Network, Stages
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
-from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
-from ktdn_plugin.dehaze.video import dehaze_video
-from ktdn_plugin.errors import KTDNError, SeveralErrors
-from ktdn_plugin.metrics import measure
-from ktdn_plugin.photos import (
-    LOSSY,
-    PHOTO_SUFFIXES,
-    Photo,
-    check_size,
-    not_kept,
-    read_rgb,
-    to_8_bit,
-    write_photo,
-    write_rgb,
-)
+from ktdn_plugin.dehaze.truth import Truth
+from ktdn_plugin.errors import KTDNError, SeveralErrors, TooLittleMemoryError
+from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
+from ktdn_plugin.pipeline import Pipeline, usable_cores
 from ktdn_plugin.scenes.problems import some
+from ktdn_plugin.system_memory import available
 
 OUTPUT = Path("dehazed")
+SHARE = 0.125
+"""Share of the free memory that photographs take while they are read, wait and are written."""
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fail too
-
-Network = Callable[[Any], Any]
 
 
 def dehaze_all(
@@ -56,6 +45,7 @@ def dehaze_all(
     quality: int | None = None,
     overwrite: bool = False,
     stop_at_errors: bool = False,
+    workers: int | None = None,
 ) -> None:
     """Dehazes photographs and videos, resuming an earlier run, and reports the results.
 
@@ -82,6 +72,8 @@ def dehaze_all(
         quality: JPEG and WebP quality, 1 to 100.
         overwrite: Redo existing results.
         stop_at_errors: Raise the first error instead of continuing with the other files.
+        workers: Threads that read and write photographs while the network computes; 0 does one
+            thing after another. Defaults to the number of CPU cores.
 
     Raises:
         KTDNError: If an input is missing, or existing results were made with other settings or from
@@ -92,6 +84,8 @@ def dehaze_all(
         raise KTDNError(f"--quality must be 1 to 100, got {quality}")
     if quality is not None and form in ("png", "tiff"):
         raise KTDNError(f"--quality: {form} loses nothing, and has none; leave it out")
+    if workers is not None and workers < 0:
+        raise KTDNError(f"--workers {workers}: must be 0 or more")
     output = OUTPUT if output is None else output
     check_apart(inputs, output)
     one_file = is_one_file(inputs, output)
@@ -108,7 +102,7 @@ def dehaze_all(
     if checkpoint is not None:
         folder = None if one_file else output
         record = Record(folder, checkpoint, precision, quality, strength, base_size)
-    run = _Run(planned, load, truth, record, quality=quality, overwrite=overwrite)
+    run = _Run(planned, load, truth, record, quality=quality, overwrite=overwrite, workers=workers)
     if truth.left:
         count = len(truth.left)
         several = "s are" if count > 1 else " is"
@@ -158,115 +152,81 @@ class _Run:
         *,
         quality: int | None,
         overwrite: bool,
+        workers: int | None,
     ) -> None:
         self.planned = planned
         self.jobs = jobs = planned.jobs
-        self.truth = truth
-        self.record = record
-        self.quality = quality
         self.there = {job for job in jobs if not overwrite and job.output.is_file()}
         self.notes: dict[str, list[str]] = defaultdict(list)
         there = [job for job in jobs if job in self.there]
         self.unknown = [str(job.output) for job in record.check(there)] if record else []
-        self.network = load() if len(self.there) < len(jobs) else None
-        self.done = self.skipped = 0
-        self.rows: list[Row] = []
+        network = load() if len(self.there) < len(jobs) else None
+        self.stages = Stages(network, truth, record, quality=quality, overwrite=overwrite)
+        self.network: Any = network
+        self.workers = usable_cores() if workers is None else workers
+        self.skipped = 0
+        self.rows: dict[Job, Row] = {}
         self.failed: list[str] = []
         self.unmeasured: list[str] = []
 
+    @property
+    def done(self) -> int:
+        """Number of results written."""
+        return self.stages.done
+
     def work(self, stop_at_errors: bool) -> None:
-        """Runs all jobs in sequence."""
-        for job in tqdm(self.jobs, "Dehazing", unit="photo", disable=None, leave=False):
-            try:
-                self._do(job)
-            except Exception as error:
-                if stop_at_errors:
-                    raise
-                if isinstance(error, KTDNError):
-                    self.failed.append(str(error))
-                else:  # whatever a library raised on this file, the others may be fine
-                    text = " ".join(str(error).split())
-                    what = f"{type(error).__name__}: {text}; --debug shows where"
-                    self.failed.append(f"{job.source.label}: {what}")
-                if getattr(error.__cause__, "errno", None) in _HOPELESS:
+        """Runs all jobs; one that needs all the memory runs alone, after the others."""
+        several = len(self.jobs) > 1
+        with tqdm(
+            total=len(self.jobs), desc="Dehazing", unit="photo", disable=None, leave=False
+        ) as bar:
+            workers = self.workers if several else 0
+            alone = list(self._work(self.jobs, workers, bar, stop_at_errors))
+            list(self._work(alone, 0, bar, stop_at_errors))
+
+    def _work(
+        self, jobs: Sequence[Job], workers: int, bar: Any, stop_at_errors: bool
+    ) -> Iterator[Job]:
+        """Runs jobs; yields those that do not fit into memory beside others."""
+        devices = getattr(self.network, "size", 1)
+        # A network on the CPU shares the memory with the photographs on their way.
+        share = getattr(self.network, "share_memory", None)
+        share = share(SHARE if workers else 0) if share else None
+        room = (SHARE * (available() or 2**33)) if share is None else share
+        stages = self.stages
+        tasks = (JobTask(job, job in self.there) for job in jobs)
+        with Pipeline(workers, devices, int(room) if workers else None) as pipeline:
+            for task in pipeline.run(tasks, stages.read, stages.compute, stages.write):
+                if workers and share and isinstance(task.error, TooLittleMemoryError):
+                    yield task.job
+                    continue
+                bar.update()
+                if task.error is None:
+                    self._note(task)
+                elif stop_at_errors or not isinstance(task.error, Exception):
+                    raise task.error
+                elif self._fail(task.job, task.error):
                     break
 
-    def _do(self, job: Job) -> None:
-        if job in self.there:
-            hazy = None
-        elif isinstance(job.source, FileSource) and job.source.is_video:
-            label = job.source.label
-            dehazed = partial(self._dehazed, label)
-            note = dehaze_video(job.source.path, job.output, dehazed, self._recording(job))
-            self.notes[note].append(label)
-            hazy = None
-        else:
-            hazy = self._do_photo(job)
-        if not job.is_video:
-            self._show(job, hazy)
-        if job in self.there:
-            self.skipped += 1
-        else:
-            self.done += 1
+    def _note(self, task: JobTask) -> None:
+        """Takes down what a finished task has come to."""
+        for note in task.notes:
+            self.notes[note].append(task.job.source.label)
+        if task.row is not None:
+            self.rows[task.job] = task.row
+        if task.unmeasured is not None:
+            self.unmeasured.append(task.unmeasured)
+        self.skipped += task.is_there
 
-    def _recording(self, job: Job) -> Callable[[Path], None] | None:
-        """Returns a function that records a result, given its file before it moves into place."""
-        record = self.record
-        return None if record is None else lambda written: record.add(job, written)
-
-    def _dehazed(self, label: str, pixels: Any) -> Any:
-        assert self.network is not None  # otherwise there is nothing to do
-        try:
-            return self.network(pixels)
-        except KTDNError as error:  # such as too little memory for its size
-            raise KTDNError(f"{label}: {error}") from error
-
-    def _do_photo(self, job: Job) -> RGB8 | None:
-        """Dehazes a photograph; returns the hazy one if it is still needed."""
-        photo = job.source.read()
-        check_size(job.output, *photo.pixels.shape[:2])  # before minutes are spent on it
-        result = Photo(self._dehazed(job.source.label, photo.pixels), photo.alpha, photo.metadata)
-        write_photo(job.output, result, self.quality, before_move=self._recording(job))
-        for note in photo.notes:
-            self.notes[note].append(job.source.label)
-        for what in not_kept(job.output, result):
-            kind = PHOTO_SUFFIXES[job.output.suffix.lower()]
-            self.notes[f"{kind} has no room for {what}"].append(job.source.label)
-        return to_8_bit(photo.pixels) if job.compare or self.truth.is_of(job.source) else None
-
-    def _show(self, job: Job, hazy: RGB8 | None) -> None:
-        """Measures a result as it is in its file, and draws it beside the input."""
-        wants_picture = job.compare and not (job in self.there and job.compare.exists())
-        if not wants_picture and not self.truth.is_of(job.source):
-            return
-        hazy = to_8_bit(job.source.read().pixels) if hazy is None else hazy
-        dehazed = read_rgb(job.output)
-        if dehazed.shape != hazy.shape:
-            raise KTDNError(
-                f"{job.output}: is not the size of {job.source.label}; --overwrite does it again"
-            )
-        columns = [("hazy", hazy), ("dehazed", dehazed)]
-        try:
-            clear = self._measure(job, hazy, dehazed)
-        except KTDNError as error:
-            self.unmeasured.append(str(error))
-        else:
-            columns += [("clear", clear)] if clear is not None else []
-        if wants_picture and job.compare:
-            write_rgb(job.compare, side_by_side(columns))
-
-    def _measure(self, job: Job, hazy: RGB8, dehazed: RGB8) -> RGB8 | None:
-        clear = self.truth.clear_of(job.source)
-        if clear is None:
-            return None
-        pixels = read_clear(clear, hazy.shape, job.source.label)
-        try:
-            before, after = measure(hazy, pixels), measure(dehazed, pixels)
-        except ValueError as error:
-            raise KTDNError(f"{job.source.label}: {error}") from error
-        name = job.source.name.with_suffix("").as_posix()
-        self.rows.append(Row(clear.split, name, before, after))
-        return pixels
+    def _fail(self, job: Job, error: BaseException) -> bool:
+        """Takes down why a job failed; returns whether the next one would, too."""
+        if isinstance(error, KTDNError):
+            self.failed.append(str(error))
+        else:  # whatever a library raised on this file, the others may be fine
+            text = " ".join(str(error).split())
+            what = f"{type(error).__name__}: {text}; --debug shows where"
+            self.failed.append(f"{job.source.label}: {what}")
+        return getattr(error.__cause__, "errno", None) in _HOPELESS
 
     def report(self, output: Path, table: Path) -> None:
         """Prints a summary, and writes the table.
@@ -275,7 +235,7 @@ class _Run:
             KTDNError: If some could not be dehazed or measured, with one line for each.
         """
         count = len(self.jobs) + self.planned.left_out
-        rows = with_means(self.rows)
+        rows = with_means([self.rows[job] for job in self.jobs if job in self.rows])
         if rows:
             write_table(table, rows)
         if self.unknown:  # before the table, which measures them as if they were this run's

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.dehaze.inputs import AnySource, FileSource, StoreSource, identity
+from ktdn_plugin.dehaze.journal import stamp_of
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
@@ -31,12 +32,23 @@ class Clear(NamedTuple):
         split: The name of its split, empty if it has none.
         read: Returns its pixels, RGB, (h, w, 3), 0 to 255.
         path: Its file, None in a store.
+        stored: What identifies it in a store.
     """
 
     label: str
     split: str
     read: Callable[[], RGB8]
     path: Path | None = None
+    stored: dict[str, Any] | None = None
+
+    def identify(self) -> dict[str, Any] | None:
+        """Returns what tells that it is still the same image; None if there is no telling."""
+        if self.path is None:
+            return self.stored
+        try:
+            return {"path": str(self.path.absolute()), "stamp": stamp_of(self.path)}
+        except OSError:
+            return None
 
 
 class Truth:
@@ -235,4 +247,8 @@ def read_clear(clear: Clear, shape: tuple[int, ...], label: str) -> RGB8:
 
 def _clear(images: Images, number: int, split: str) -> Clear:
     path = images.paths[number] if isinstance(images, FileImages) else None
-    return Clear(images.describe(number), split, partial(images.read, number), path)
+    stored = None
+    if isinstance(images, StoreImages):
+        fingerprint = images.store.info.fingerprint
+        stored = {"fingerprint": fingerprint, "image": images.name(number)}
+    return Clear(images.describe(number), split, partial(images.read, number), path, stored)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ktdn_plugin.allocator import return_freed_memory
 from ktdn_plugin.archs import KTDN
-from ktdn_plugin.errors import KTDNError, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, TooLittleMemoryError, is_out_of_memory
 from ktdn_plugin.inference.base_layer import SMALLEST, replace_base, shrink_images, small_size
 from ktdn_plugin.inference.devices import computing, find_device, find_precision
 from ktdn_plugin.inference.engine import Engine
@@ -222,6 +222,22 @@ class Dehazer:
         held = self._memory.held()  # after planning, which probes the network
         return self._total(held, frames, fast), self._total(held, frames, least)
 
+    def share_memory(self, share: float) -> int | None:
+        """Reserves memory for images that the caller's threads hold during a run.
+
+        Args:
+            share: Share of the memory that is free now; 0 takes an earlier reservation back.
+
+        Returns:
+            The reserved bytes; None if the network computes elsewhere, or with what is unknown.
+        """
+        self._memory.reserved = 0
+        free = self._memory.free() if self.device.type == "cpu" else None
+        if free is None:
+            return None
+        self._memory.reserved = int(share * max(free, 0))
+        return self._memory.reserved
+
     def _run(self, images: NDArray[Any] | Tensor) -> Any:
         frames = Frames(images, self.device, self.strength)
         if len(images):
@@ -284,7 +300,7 @@ class Dehazer:
                 frames.result[number] = one.result[0]
             return
         if plan is None:
-            raise KTDNError(self._too_little(planner, frames))
+            raise TooLittleMemoryError(self._too_little(planner, frames))
         finite = torch.ones((), dtype=torch.bool, device=self.device)
 
         def emit(top: int, bottom: int, values: Tensor) -> None:

@@ -22,6 +22,8 @@ class Memory:
     def __init__(self, device: torch.device, limit: int | None) -> None:
         self.device = device
         self.limit = limit
+        self.reserved = 0
+        """Bytes that are not the network's to take."""
 
     def held(self) -> int:
         """Returns the bytes currently held."""
@@ -35,7 +37,7 @@ class Memory:
     def free(self) -> int | None:
         """Returns how many more bytes may be taken; None if unknown."""
         if self.limit is not None:
-            return self.limit - self.held()
+            return self.limit - self.held() - self.reserved
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             kept = torch.cuda.memory_reserved(self.device) - self.held()
@@ -43,4 +45,4 @@ class Memory:
         if self.device.type == "mps":
             return int(SHARE * torch.mps.recommended_max_memory()) - self.held()
         there = available()
-        return None if there is None else int(SHARE * there)
+        return None if there is None else int(SHARE * there) - self.reserved

@@ -210,7 +210,7 @@ def test_a_full_disk_ends_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object, **__: object) -> None:
         raise KTDNError("x: cannot be saved (full)") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ktdn_plugin.dehaze.run.write_photo", full)
+    monkeypatch.setattr("ktdn_plugin.dehaze.stages.write_photo", full)
     with pytest.raises(KTDNError) as error:
         dehaze_all([Path("photos")], Path("out"), lambda: inverted)
     assert str(error.value).splitlines() == [
