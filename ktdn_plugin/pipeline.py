@@ -11,7 +11,7 @@ import os
 import queue
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,6 +19,9 @@ from ktdn_plugin.errors import KTDNError, is_device_lost
 
 BYTES_PER_PIXEL = 12
 """What an image of 8 bit takes at most while it is decoded, waits or is encoded: four copies."""
+
+SHARE = 0.125
+"""Share of the free memory that images take while they are read, wait and are written."""
 
 
 class Task:
@@ -170,7 +173,7 @@ class DevicePool:
         lost: What happened to devices that are gone, one line each.
     """
 
-    def __init__(self, networks: dict[str, Callable[[Any], Any]]) -> None:
+    def __init__(self, networks: Mapping[str, Callable[[Any], Any]]) -> None:
         self.size = len(networks)
         self.lost: list[str] = []
         self._idle: queue.SimpleQueue[tuple[str, Callable[[Any], Any]] | None] = queue.SimpleQueue()

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ktdn_plugin import process_rank
 from ktdn_plugin.archs import KTDN
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.records import describe_run, run_log_of
@@ -147,7 +148,7 @@ def _joining(launcher: str, stock: Function) -> Function:
             return
         if options.get("port") is not None:
             os.environ["MASTER_PORT"] = str(options["port"])
-        place = distributed.detect_rank(launcher)
+        place = process_rank.detect_rank(launcher)
         distributed.join(
             place, use_gpu=has_gpu, timeout=options.get("timeout", distributed.TIMEOUT)
         )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
+from ktdn_plugin import process_rank
 from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.basicsr import register
 from ktdn_plugin.basicsr.compat import improve_every_model
@@ -70,11 +71,11 @@ def start_up(
     opt["is_train"] = is_train
     opt["root_path"] = str(root)
     # A launcher that restarts a run wants it to continue.
-    restarted = distributed.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
+    restarted = process_rank.variable_as_number("TORCHELASTIC_RESTART_COUNT", 0) > 0
     opt["auto_resume"] = arguments.auto_resume or (restarted and is_train)
 
     # Before checking files: a host that lacks one must not keep the others waiting.
-    place = distributed.detect_rank(arguments.launcher)
+    place = process_rank.detect_rank(arguments.launcher)
     opt["world_size"] = place.world_size if place else 1
     opt["rank"] = place.rank if place else 0
     timeout = opt["dist_params"]["timeout"]

@@ -28,6 +28,9 @@ def dehaze(
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
     workers: Annotated[Whole | None, valued("N", show_default="the number of CPU cores")] = None,
+    shard: Annotated[
+        str | None, valued("N/COUNT", show_default="all; torchrun's and srun's are detected")
+    ] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -68,6 +71,8 @@ def dehaze(
         quality: Quality of JPEG and WebP, 1 to 100.
         workers: Threads that read and write photos while the network computes; 0 does one thing
             after another.
+        shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the
+            same time, on any machines, and into one folder.
     """
     from ktdn_plugin.dehaze import dehaze_with
 
@@ -83,6 +88,7 @@ def dehaze(
         form=format,
         quality=quality,
         workers=workers,
+        shard=shard,
         overwrite=overwrite,
         stop_at_errors=debug,
     )

@@ -74,7 +74,8 @@ class Network:
     """How a command runs a network.
 
     Attributes:
-        device: Where to compute. auto, cpu, cuda, cuda:1 or mps.
+        device: Where to compute. auto, cpu, cuda, cuda:1 or mps; for dehaze also several devices,
+            such as cuda:0,cuda:1.
         precision: Precision of the computation.
         max_memory: Memory limit, such as 4GB. Large photos go through the network in stripes, with
             the same result.

@@ -87,9 +87,18 @@ class Record:
         """
         if self._results is None or not job.output.is_file():
             return False
-        with self._lock:
-            self._results.refresh()
+        self.refresh()
         return self._is_ours(job)
+
+    def refresh(self) -> None:
+        """Reads what processes have recorded since.
+
+        Raises:
+            KTDNError: If a file cannot be read or is broken.
+        """
+        if self._results is not None:
+            with self._lock:
+                self._results.refresh()
 
     def _is_ours(self, job: Job) -> bool:
         """Returns whether a result is known to be what would be made now; raises if it is not."""

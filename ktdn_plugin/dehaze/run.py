@@ -14,18 +14,17 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.dehaze.inputs import find_sources
 from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
 from ktdn_plugin.dehaze.record import Record
+from ktdn_plugin.dehaze.shards import Shard
 from ktdn_plugin.dehaze.stages import JobTask, Network, Stages
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import Truth
 from ktdn_plugin.errors import KTDNError, SeveralErrors, TooLittleMemoryError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
-from ktdn_plugin.pipeline import Pipeline, usable_cores
+from ktdn_plugin.pipeline import SHARE, Pipeline, usable_cores
 from ktdn_plugin.scenes.problems import some
 from ktdn_plugin.system_memory import available
 
 OUTPUT = Path("dehazed")
-SHARE = 0.125
-"""Share of the free memory that photographs take while they are read, wait and are written."""
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fail too
 
 
@@ -46,6 +45,7 @@ def dehaze_all(
     overwrite: bool = False,
     stop_at_errors: bool = False,
     workers: int | None = None,
+    shard: Shard | None = None,
 ) -> None:
     """Dehazes photographs and videos, resuming an earlier run, and reports the results.
 
@@ -74,6 +74,8 @@ def dehaze_all(
         stop_at_errors: Raise the first error instead of continuing with the other files.
         workers: Threads that read and write photographs while the network computes; 0 does one
             thing after another. Defaults to the number of CPU cores.
+        shard: This process's share of the photographs; all by default. The process that finds all
+            shares measured writes the table of all.
 
     Raises:
         KTDNError: If an input is missing, or existing results were made with other settings or from
@@ -94,10 +96,17 @@ def dehaze_all(
     truth.check_any()
     planned = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)
     jobs = planned.jobs
-    if planned.clashes and (stop_at_errors or not jobs):
+    all_jobs = jobs
+    if shard is not None:
+        if one_file:
+            raise KTDNError(f"--shard {shard}: is of a folder of results; -o names a file")
+        jobs = [job for job in jobs if shard.holds(job.source.name)]
+        print_lines(f"Share {shard}: {len(jobs)} of {len(all_jobs)} photos")
+        planned = planned._replace(jobs=jobs)
+    if planned.clashes and (stop_at_errors or not all_jobs):
         raise SeveralErrors(planned.clashes)
-    _check_options(jobs, form, quality)
-    check_places(jobs, output, truth.files)
+    _check_options(all_jobs, form, quality)
+    check_places(all_jobs, output, truth.files)
     record = None
     if checkpoint is not None:
         folder = None if one_file else output
@@ -111,6 +120,8 @@ def dehaze_all(
         run.notes[note] += [source.label for source in truth.left]
     if videos:
         run.notes["videos in folders are left out; name them to dehaze them"] += map(str, videos)
+    if shard is not None and shard.local:
+        run.hides_progress = True  # bars of several processes would overwrite one another
     moving = [job.source.label for job in jobs if job.is_video]
     if moving and (compare or ground_truth):
         run.notes["videos are neither compared nor measured"] += moving
@@ -121,6 +132,8 @@ def dehaze_all(
         left = f"{run.done + run.skipped} of {len(jobs)} are done; {again} goes on with the others."
         print_lines(left, to_stderr=True)
         raise
+    if shard is not None:
+        run.gather(all_jobs)
     table = output.with_name(f"{output.stem}_metrics.csv") if one_file else output / "metrics.csv"
     run.report(output, table)
 
@@ -168,6 +181,8 @@ class _Run:
         self.rows: dict[Job, Row] = {}
         self.failed: list[str] = []
         self.unmeasured: list[str] = []
+        self.hides_progress = False
+        self.table_jobs = jobs
 
     @property
     def done(self) -> int:
@@ -177,8 +192,9 @@ class _Run:
     def work(self, stop_at_errors: bool) -> None:
         """Runs all jobs; one that needs all the memory runs alone, after the others."""
         several = len(self.jobs) > 1
+        hides = True if self.hides_progress else None
         with tqdm(
-            total=len(self.jobs), desc="Dehazing", unit="photo", disable=None, leave=False
+            total=len(self.jobs), desc="Dehazing", unit="photo", disable=hides, leave=False
         ) as bar:
             workers = self.workers if several else 0
             alone = list(self._work(self.jobs, workers, bar, stop_at_errors))
@@ -228,6 +244,24 @@ class _Run:
             self.failed.append(f"{job.source.label}: {what}")
         return getattr(error.__cause__, "errno", None) in _HOPELESS
 
+    def gather(self, jobs: Sequence[Job]) -> None:
+        """Takes the figures of all shares from the record, or none if some are missing.
+
+        Args:
+            jobs: The jobs of all shares.
+        """
+        measured = [job for job in jobs if not job.is_video and self.stages.is_measured(job)]
+        if not measured:
+            return
+        rows = self.stages.recall(measured)
+        self.rows = rows if len(rows) == len(measured) else {}
+        if not self.rows:
+            self.notes[
+                f"{len(rows)} of {len(measured)} photos are measured so far; the table is written "
+                "when all are, or by the same command without --shard"
+            ] = []
+        self.table_jobs = list(jobs)
+
     def report(self, output: Path, table: Path) -> None:
         """Prints a summary, and writes the table.
 
@@ -235,7 +269,7 @@ class _Run:
             KTDNError: If some could not be dehazed or measured, with one line for each.
         """
         count = len(self.jobs) + self.planned.left_out
-        rows = with_means([self.rows[job] for job in self.jobs if job in self.rows])
+        rows = with_means([self.rows[job] for job in self.table_jobs if job in self.rows])
         if rows:
             write_table(table, rows)
         if self.unknown:  # before the table, which measures them as if they were this run's
@@ -245,7 +279,7 @@ class _Run:
             print_lines(*format_table(rows))
             print_lines(f"Table: {table}")
         for note, labels in self.notes.items():
-            print_lines(f"{note}: {some(labels)}")
+            print_lines(f"{note}: {some(labels)}" if labels else note)
         if self.skipped:
             them = "does it again" if self.skipped == 1 else "does them again"
             were = "was" if self.skipped == 1 else "were"

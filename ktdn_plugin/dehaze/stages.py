@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -149,8 +149,10 @@ class Stages:
         job = task.job
         wants_picture = job.compare and not (task.is_there and job.compare.exists())
         is_measured = self.truth.is_of(job.source)
-        if is_measured and not wants_picture and task.is_there and self._recall(task):
-            return
+        if is_measured and not wants_picture and task.is_there:
+            task.row = self._recall(job)
+            if task.row is not None:
+                return
         if not wants_picture and not is_measured:
             return
         hazy = to_8_bit(job.source.read().pixels) if task.hazy is None else task.hazy
@@ -169,21 +171,31 @@ class Stages:
         if wants_picture and job.compare:
             write_rgb(job.compare, side_by_side(columns))
 
-    def _recall(self, task: JobTask) -> bool:
-        """Takes figures from the record, if it has those of this result and ground truth."""
+    def is_measured(self, job: Job) -> bool:
+        """Returns whether a result is to be measured."""
+        return self.truth.is_of(job.source)
+
+    def recall(self, jobs: Iterable[Job]) -> dict[Job, Row]:
+        """Returns the recorded figures of results, also those of other processes, by now."""
+        if self.record is not None:
+            self.record.refresh()
+        rows = ((job, self._recall(job)) for job in jobs)
+        return {job: row for job, row in rows if row is not None}
+
+    def _recall(self, job: Job) -> Row | None:
+        """Returns the recorded figures of a result and its ground truth, if there are any."""
         try:
-            clear = self.truth.clear_of(task.job.source)
+            clear = self.truth.clear_of(job.source)
         except KTDNError:
-            return False
+            return None
         identity = None if clear is None else clear.identify()
         if self.record is None or clear is None or identity is None:
-            return False
-        figures = self.record.figures(task.job, identity)
+            return None
+        figures = self.record.figures(job, identity)
         if figures is None:
-            return False
+            return None
         before, after = (Measured(*figures[key]) for key in ("hazy", "dehazed"))
-        task.row = Row(clear.split, _row_name(task.job), before, after)
-        return True
+        return Row(clear.split, _row_name(job), before, after)
 
     def _measure(self, task: JobTask, hazy: RGB8, dehazed: RGB8) -> RGB8 | None:
         job = task.job

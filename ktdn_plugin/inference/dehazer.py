@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
 from ktdn_plugin.inference.planning import Plan, Planner
 from ktdn_plugin.model_zoo.weights import DEFAULT
+from ktdn_plugin.pipeline import BYTES_PER_PIXEL, SHARE, Pipeline, Task, usable_cores
 
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 """Serialises runs on a device, as each is planned for the free memory."""
@@ -192,6 +194,38 @@ class Dehazer:
         if image.ndim == 4:
             return self._run(image)
         return self._run(image[None])[0]
+
+    def map(self, images: Iterable[Any], *, workers: int | None = None) -> Iterator[Any]:
+        """Yields the results of many images in order, reading files ahead in threads.
+
+        Args:
+            images: Any number of what a call takes; they are asked for as they are needed.
+            workers: Threads that read files; 0 reads each when its turn comes. Defaults to the
+                number of CPU cores.
+
+        Raises:
+            KTDNError: As for :meth:`__call__`, in place of the image's result.
+
+        Example:
+            >>> dehaze = Dehazer("ktdn_tiny")
+            >>> hazy = [np.full((60, 80, 3), value, np.uint8) for value in (150, 200)]
+            >>> [result.shape for result in dehaze.map(hazy)]
+            [(60, 80, 3), (60, 80, 3)]
+        """
+        workers = usable_cores() if workers is None else workers
+        room = self.share_memory(SHARE if workers else 0)
+        try:
+            with Pipeline(workers, room=room if workers else None) as pipeline:
+                tasks = map(_ImageTask, images)
+                for task in pipeline.run(tasks, _ImageTask.read, self._map_one, _ImageTask.keep):
+                    if task.error is not None:
+                        raise task.error
+                    yield task.image
+        finally:
+            self.share_memory(0)
+
+    def _map_one(self, task: _ImageTask) -> None:
+        task.image = self(task.image)
 
     def needs(self, height: int, width: int) -> tuple[int, int]:
         """Returns the memory needed for an image of a given size.
@@ -380,6 +414,30 @@ class Dehazer:
                     least = self._planner.plan(1, frames.size, 0).peak
                 needed = self._total(self._memory.held(), frames, least)
             raise KTDNError(word_out_of_memory(frames, self.precision, needed)) from error
+
+
+class _ImageTask(Task):
+    """An image, then its result, on the way through a pipeline."""
+
+    def __init__(self, image: Any) -> None:
+        self.image = image
+        cost = 0
+        if isinstance(image, (str, Path)):
+            from ktdn_plugin.photos import read_size
+
+            with suppress(KTDNError):  # reading it says why
+                cost = BYTES_PER_PIXEL * math.prod(read_size(image))
+        super().__init__(cost)
+
+    def read(self) -> None:
+        """Reads a file."""
+        if isinstance(self.image, (str, Path)):
+            from ktdn_plugin.photos import read_photo
+
+            self.image = read_photo(self.image).pixels
+
+    def keep(self) -> None:
+        """Does nothing: the result is the caller's."""
 
 
 def parse_base_size(base_size: int | str) -> int | str:

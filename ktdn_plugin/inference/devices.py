@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -83,12 +85,38 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
+_settings = threading.Condition()
+_stack = contextlib.ExitStack()
+_computing: list[str] = []  # the precision of each run that is in progress
+
+
 @contextmanager
 def computing(precision: str) -> Iterator[None]:
-    """Disables gradients, and TF32 unless the precision asks for it."""
+    """Disables gradients, and TF32 unless the precision asks for it.
+
+    That is a setting of the whole process: runs on several devices share it, and one of another
+    precision waits for them.
+    """
+    with _settings:
+        _settings.wait_for(lambda: not _computing or _computing[0] == precision)
+        if not _computing:
+            _stack.enter_context(_rounding(precision))
+        _computing.append(precision)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        with _settings:
+            _computing.pop()
+            if not _computing:
+                _stack.close()
+                _settings.notify_all()
+
+
+@contextmanager
+def _rounding(precision: str) -> Iterator[None]:
     # cuDNN rounds float32 to TF32 unless told otherwise.
     with (
-        torch.inference_mode(),
         torch.backends.cudnn.flags(
             enabled=torch.backends.cudnn.enabled,
             benchmark=torch.backends.cudnn.benchmark,

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ktdn_plugin.archs.ktdn_arch import MULTIPLE
 from ktdn_plugin.inference.engine import CELL, Engine, Heights
 from ktdn_plugin.inference.rehearsal import metering, without_content
 
@@ -70,14 +71,26 @@ class Planner:
             caller must compare with the budget.
         """
         key = (count, *size)
+        if budget and key not in self._known:
+            # Each size takes a rehearsal of up to a second; sizes that are nearly the same share
+            # one of a size that is larger than all of them.
+            above = (_round_up(size[0]), _round_up(size[1]))
+            plan = self._size(count, above).plan(budget, bounded=True)
+            if plan is not None:
+                return plan
+        plan = self._size(count, size).plan(budget)
+        assert plan is not None
+        return plan
+
+    def _size(self, count: int, size: tuple[int, int]) -> _Size:
+        key = (count, *size)
         known = self._known.get(key)
         if known is None:
-            # Photographs of the same size tend to come together; when all sizes differ, caching
-            # gains nothing.
+            # When all sizes differ, caching gains nothing.
             if len(self._known) >= 64:
                 self._known.clear()
             known = self._known[key] = _Size(self, count, size)
-        return known.plan(budget)
+        return known
 
     @property
     def engine(self) -> Engine:
@@ -102,7 +115,19 @@ class _Size:
         self._encoded: dict[tuple[int | None, int | None], int] = {}
         self._decoded: dict[int | None, int] = {}
 
-    def plan(self, budget: int | None) -> Plan:
+    def plan(self, budget: int | None, bounded: bool = False) -> Plan | None:
+        """Plans a run; see :meth:`Planner.plan`.
+
+        Args:
+            budget: Bytes that the run may take.
+            bounded: Whether the plan is for a smaller size, whose peaks are not known: only the
+                fastest way is tried, and None returned if it does not fit.
+        """
+        if bounded:
+            encoder, decoder = next(self._encoders()), next(self._decoders())
+            peak = max(self._encode(encoder), self._decode(decoder))
+            fits = budget is None or peak <= budget
+            return Plan(Heights(*encoder, decoder), peak) if fits else None
         encoder = _first_that_fits(self._encoders(), self._encode, budget)
         decoder = _first_that_fits(self._decoders(), self._decode, budget)
         return Plan(Heights(*encoder, decoder), max(self._encode(encoder), self._decode(decoder)))
@@ -149,6 +174,12 @@ class _Size:
 
     def _image(self, top: int, bottom: int) -> Tensor:
         return torch.empty(self._count, 3, bottom - top, self._size[1], device="meta")
+
+
+def _round_up(side: int) -> int:
+    """Returns a side that at most an eighth is added to, as a multiple of what is padded to."""
+    step = max(MULTIPLE, 2 ** (side.bit_length() - 4))
+    return -(-side // step) * step
 
 
 def _first_that_fits(

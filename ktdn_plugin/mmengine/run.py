@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 import ktdn_plugin.registry  # noqa: F401  # the scope, for configs that set no default
+from ktdn_plugin import process_rank
 from ktdn_plugin.allocator import keep_freed_memory
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, OptionsError
@@ -65,7 +66,7 @@ def build_runner(
     cfg = load_config(config, overrides)
     source = str(config)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(source).stem)
-    place = distributed.detect_rank(launcher)
+    place = process_rank.detect_rank(launcher)
     has_gpu = torch.cuda.is_available()
     distributed.join(place, use_gpu=has_gpu, timeout=_timeout(cfg))
     if place is not None:

@@ -1,7 +1,6 @@
 """Joins the processes of a distributed run, with or without GPUs, and keeps them in step.
 
-Whoever starts several processes is recognised by what it leaves in the environment: independent
-runs in their place would overwrite each other. No process hangs because another one is gone.
+No process hangs because another one is gone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,94 +22,12 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from ktdn_plugin.errors import KTDNError, OtherProcessError
+from ktdn_plugin.process_rank import ProcessRank, variable_as_number
 
 TIMEOUT = 1800
 """Seconds that a process waits for the others, unless ``dist_params.timeout`` says otherwise."""
 
 _ONE_FOR_EACH = "start one process per GPU, or use the CPU (num_gpu: 0, or CUDA_VISIBLE_DEVICES=)"
-_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-class ProcessRank(NamedTuple):
-    """A process's rank among those that were started together."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-
-
-def detect_rank(launcher: str = "none") -> ProcessRank | None:
-    """Detects from the environment whether this process is one of several.
-
-    Args:
-        launcher: ``none`` to recognise torchrun, its forerunners and srun; ``pytorch`` or
-            ``slurm`` to insist on one.
-
-    Returns:
-        Its rank, or None for a single process.
-
-    Raises:
-        KTDNError: If several processes were started in a way that does not let them find each
-            other, or not by the launcher that is insisted on.
-    """
-    env = os.environ
-    given = [key for key in _TORCHRUN if key in env]
-    if len(given) == len(_TORCHRUN):
-        variable_as_number("MASTER_PORT", 1, 65535)
-        world_size = variable_as_number("WORLD_SIZE", 1)
-        rank = variable_as_number("RANK", 0, world_size - 1)
-        return ProcessRank(rank, world_size, variable_as_number("LOCAL_RANK", 0, default=0))
-    if launcher == "pytorch":
-        raise KTDNError(
-            "--launcher pytorch: this process was not started by torchrun: torchrun "
-            "--nproc_per_node=N -m ktdn_plugin train ..."
-        )
-    slurm = _slurm_place(launcher == "slurm")
-    if slurm is not None:
-        return slurm
-    if launcher == "slurm":
-        raise KTDNError("--launcher slurm: this process was not started by srun")
-    for key in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if variable_as_number(key, 0, default=1) > 1:
-            missing = ", ".join(name for name in _TORCHRUN if name not in env)
-            raise KTDNError(
-                f"{env[key]} processes were started ({key}), but they cannot find each other "
-                f"({missing} not set); start them by torchrun --nproc_per_node=N -m ktdn_plugin ..."
-            )
-    return None
-
-
-def variable_as_number(key: str, least: int, most: int | None = None, default: int = 0) -> int:
-    """Returns an environment variable's whole number, or the default where it is not set.
-
-    Raises:
-        KTDNError: If it is none, or out of range.
-    """
-    text = os.environ.get(key) or str(default)
-    # Not int(): it takes '1_0' and digits of all scripts, and refuses very many.
-    if re.fullmatch("[0-9]{1,18}", text) is None or not (
-        least <= int(text) <= (2**31 if most is None else most)
-    ):
-        wanted = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise KTDNError(
-            f"the environment variable {key}: {text[:40]!r} must be a whole number {wanted}; "
-            "it is set by the launcher"
-        )
-    return int(text)
-
-
-def _slurm_place(insisted: bool) -> ProcessRank | None:
-    env = os.environ
-    # Of the step, which srun starts: a batch script's own shell has the job's variables as well.
-    count = env.get("SLURM_STEP_NUM_TASKS") or (env.get("SLURM_NTASKS") if insisted else None)
-    if count is None or "SLURM_PROCID" not in env:
-        return None
-    key = "SLURM_STEP_NUM_TASKS" if env.get("SLURM_STEP_NUM_TASKS") else "SLURM_NTASKS"
-    world_size = variable_as_number(key, 1)
-    if world_size == 1 and not insisted:
-        return None
-    rank = variable_as_number("SLURM_PROCID", 0, world_size - 1)
-    return ProcessRank(rank, world_size, variable_as_number("SLURM_LOCALID", 0))
 
 
 def _export_slurm(place: ProcessRank) -> None:
@@ -140,7 +57,7 @@ def join(place: ProcessRank | None, use_gpu: bool, timeout: float = TIMEOUT) -> 
     """Joins the other processes.
 
     Args:
-        place: What :func:`detect_rank` gave.
+        place: What :func:`~ktdn_plugin.process_rank.detect_rank` gave.
         use_gpu: Whether the processes work on GPUs (nccl joins them) or on CPUs (gloo).
         timeout: Seconds to wait for the others, here and whenever they work together.
 

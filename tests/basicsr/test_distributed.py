@@ -29,6 +29,7 @@ from helpers import (
 )
 from preloaded import Command, start_together, together
 
+from ktdn_plugin import process_rank
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.training import distributed
 
@@ -174,7 +175,7 @@ def test_a_world_that_cannot_be_joined(
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(KTDNError) as caught:
-        distributed.detect_rank()
+        process_rank.detect_rank()
     assert str(caught.value).startswith(message)
     assert "torchrun" in str(caught.value)
 
@@ -200,7 +201,7 @@ def test_variables_that_are_no_numbers(
         if value is not None:
             monkeypatch.setenv(key, value)
     with pytest.raises(KTDNError, match=f"^the environment variable {bad}: .* whole number"):
-        distributed.detect_rank()
+        process_rank.detect_rank()
 
 
 @pytest.mark.parametrize(("visible", "gpu"), [(1, 0), (8, 3), (2, None)])
@@ -208,7 +209,7 @@ def test_the_gpu_of_a_process(
     monkeypatch: pytest.MonkeyPatch, visible: int, gpu: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    place = distributed.ProcessRank(rank=3, world_size=4, local_rank=3)
+    place = process_rank.ProcessRank(rank=3, world_size=4, local_rank=3)
     if gpu is not None:  # one alone: Slurm's --gpus-per-task=1 hides the others'
         assert distributed._choose_gpu(place) == gpu
         return
@@ -220,7 +221,7 @@ def test_the_gpu_of_a_process(
 def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
     store = torch.distributed.HashStore()
     store.set("gpu_1", gpus[1])
-    place = distributed.ProcessRank(rank=0, world_size=2, local_rank=0)
+    place = process_rank.ProcessRank(rank=0, world_size=2, local_rank=0)
     if gpus[0] != gpus[1]:
         distributed._refuse_shared_gpu(store, place, gpus[0])
         return
@@ -229,17 +230,17 @@ def test_a_gpu_is_not_shared(gpus: tuple[str, str]) -> None:
 
 
 def test_a_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert distributed.detect_rank() is None
+    assert process_rank.detect_rank() is None
     # A batch script's own shell, and a step of one task.
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_PROCID", "0")
-    assert distributed.detect_rank() is None
+    assert process_rank.detect_rank() is None
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert distributed.detect_rank() is None
+    assert process_rank.detect_rank() is None
     with pytest.raises(KTDNError, match=r"--launcher pytorch: .* not started by torchrun"):
-        distributed.detect_rank("pytorch")
+        process_rank.detect_rank("pytorch")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    assert distributed.detect_rank() == (0, 8, 0)
+    assert process_rank.detect_rank() == (0, 8, 0, 1)
 
 
 @pytest.mark.parametrize(
