@@ -25,6 +25,21 @@ def print_lines(*lines: object, to_stderr: bool = False) -> None:
         print(printable(str(line)), file=stream, flush=True)
 
 
+def readable_size(count: int) -> str:
+    """Returns a number of bytes in the unit that suits it.
+
+    Example:
+        >>> readable_size(23000)
+        '22.46 KiB'
+    """
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
 class _SafeStream:
     """A text stream that escapes what would act on a terminal, whoever prints it."""
 

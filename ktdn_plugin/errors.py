@@ -134,8 +134,24 @@ def out_of_memory_line(error: BaseException, lower: str) -> str:
         lower: What takes less memory when it is lowered, by the names that the person knows it by:
             a toolbox's keys, a command's flags.
     """
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return f"out of memory: lower {lower} ({reason})"
+    return f"out of memory: lower {lower} ({first_line(error)})"
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; the error's type where there is no message."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns an error's type and the first line of its message, cut to 300 characters.
+
+    Example:
+        >>> describe_error(ValueError("too large"))
+        'ValueError: too large'
+    """
+    kind, line = type(error).__name__, first_line(error)[:300]
+    return kind if line == kind else f"{kind}: {line}"
 
 
 def printable(text: str) -> str:
@@ -200,10 +216,8 @@ def error_context(source: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error) or _is_of_processes(error):
             raise
-        first = (str(error).splitlines() or [""])[0]
         raise KTDNError(
-            f"{source}: these options cannot be used ({type(error).__name__}: {first[:300]}); "
-            "--debug shows where"
+            f"{source}: these options cannot be used ({describe_error(error)}); --debug shows where"
         ) from error
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from ktdn_plugin.errors import KTDNError, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, first_line, is_out_of_memory
 
 
 @contextmanager
@@ -28,8 +28,7 @@ def size_failures_as_errors(network: nn.Module, images: Tensor, name: str) -> It
         if is_out_of_memory(error) or type(network).__module__.startswith("ktdn_plugin."):
             raise
         height, width = images.shape[-2:]
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise KTDNError(
             f"{name}: {type(network).__name__} cannot take an image of {width} x {height} pixels "
-            f"({first}); crop the images to a size that it accepts"
+            f"({first_line(error)}); crop the images to a size that it accepts"
         ) from error

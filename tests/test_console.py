@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktdn_plugin import KTDN
-from ktdn_plugin.console import make_console_safe, print_lines
+from ktdn_plugin.console import make_console_safe, print_lines, readable_size
 from ktdn_plugin.errors import printable
 from ktdn_plugin.report.tables import read_table
 
@@ -135,3 +135,17 @@ def test_hostile_names_through_the_commands(run, tmp_path: Path) -> None:
         assert {row.image for row in read_table(tmp_path / table).rows} == {*HOSTILE, ""}
     markdown = (tmp_path / f"{HOSTILE[0]}.md").read_bytes().decode("utf-8")
     assert all(printable(line) == line for line in markdown.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1 KiB"),
+        (5 * 2**29, "2.5 GiB"),
+        (2000 * 2**30, "1.953 TiB"),
+    ],
+)
+def test_numbers_of_bytes(count: int, text: str) -> None:
+    assert readable_size(count) == text

@@ -1,4 +1,4 @@
-"""Suggestions in place of a wrong name."""
+"""Suggestions in place of a wrong name, and other programs' errors on one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ktdn_plugin.errors import did_you_mean
+from ktdn_plugin.errors import describe_error, did_you_mean, first_line
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,16 @@ from ktdn_plugin.errors import did_you_mean
 )
 def test_the_name_that_is_meant(name: object, known: Sequence[str], meant: str | None) -> None:
     assert did_you_mean(name, known) == (f"; did you mean '{meant}'?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "described"),
+    [
+        (ValueError("too large\nby far"), "too large", "ValueError: too large"),
+        (RuntimeError("\n  \n  no memory "), "no memory", "RuntimeError: no memory"),
+        (AssertionError(), "AssertionError", "AssertionError"),
+        (TypeError("x" * 400), "x" * 400, "TypeError: " + "x" * 300),
+    ],
+)
+def test_an_error_on_one_line(error: Exception, first: str, described: str) -> None:
+    assert (first_line(error), describe_error(error)) == (first, described)

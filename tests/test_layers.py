@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +69,20 @@ def test_networks_import_nothing_above_them() -> None:
     assert found["archs"] == {"blocks", "errors", "storage"}
     assert found["storage"] == {"errors"}
     assert found["photos"] == {"errors", "storage"}
+
+
+def test_the_map_has_everything_in_its_order() -> None:
+    _, listed, _ = (ROOT / "README.md").read_text(encoding="utf-8").split("```", 2)
+    floors: dict[str, int] = {}
+    for number, line in enumerate(listed.splitlines()):
+        for name in re.match(r"(?:\w+(?:/|\.py) *)*", line)[0].split():
+            floors[name.removesuffix(".py").removesuffix("/")] = number
+    there = {package_of(module) for module in MODULES} - {"__init__", "__main__", "registry"}
+    assert set(floors) == there
+    above = {
+        (package, other)
+        for package, others in arrows().items()
+        for other in others - {"__init__", "registry"}
+        if package in floors and floors[other] > floors[package]
+    }
+    assert not above

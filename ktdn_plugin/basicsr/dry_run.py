@@ -17,7 +17,7 @@ import torch
 
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.basicsr.options.loading import image_loss_sections
-from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, describe_error, did_you_mean, is_out_of_memory
 from ktdn_plugin.training.optimizers import find_optimizer
 
 
@@ -302,6 +302,5 @@ def _try(where: str, action: Callable[..., Any], *arguments: Any) -> list[str]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        first = (str(error).splitlines() or [""])[0]
-        return [f"{where}: a value has the wrong type ({type(error).__name__}: {first[:300]})"]
+        return [f"{where}: a value has the wrong type ({describe_error(error)})"]
     return []

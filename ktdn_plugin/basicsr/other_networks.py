@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.errors import KTDNError, did_you_mean, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, describe_error, did_you_mean, is_out_of_memory
 from ktdn_plugin.losses import KnowledgeTransferLoss
 from ktdn_plugin.training.features import name_features
 from ktdn_plugin.training.steps import FrozenTeacher
@@ -46,10 +46,9 @@ def naming_networks(opt: Options) -> Iterator[None]:
             try:
                 build_network(opt[key])
             except Exception as reason:  # third-party networks may raise anything
-                first = (str(reason).splitlines() or [""])[0]
                 raise KTDNError(
                     f"{key}: {opt[key]['type']} cannot be built from these options "
-                    f"({type(reason).__name__}: {first[:300]}); --debug shows where"
+                    f"({describe_error(reason)}); --debug shows where"
                 ) from error
         raise
 
@@ -228,8 +227,7 @@ def _blaming(where: str) -> Iterator[None]:
     except Exception as error:  # third-party networks may raise anything
         if is_out_of_memory(error):
             raise
-        first = (str(error).splitlines() or [""])[0]
         raise KTDNError(
-            f"{where}: fails on a crop of datasets.train.gt_size ({type(error).__name__}: "
-            f"{first}); --debug shows where"
+            f"{where}: fails on a crop of datasets.train.gt_size ({describe_error(error)}); "
+            "--debug shows where"
         ) from error

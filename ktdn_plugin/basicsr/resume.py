@@ -184,7 +184,7 @@ def _compare(state: State, terms: State) -> int:
     earlier = state.get("progress", {})
     if not earlier:
         _logger.warning(
-            "The state says nothing of the data's order: it starts anew, and the result will not "
+            "The state says nothing of the data's order: it starts over, and the result will not "
             "be exactly that of a run that was never interrupted."
         )
         return 0

@@ -37,7 +37,7 @@ def check_folder(opt: Options) -> list[str]:
         if value and base.absolute() in (Path(value).absolute(), *Path(value).absolute().parents):
             problems.append(
                 f"{key}: {value} lies in the folder of this very run, which is moved out of the "
-                "way when it starts anew; give the run another name, or use --auto_resume"
+                "way when it starts over; give the run another name, or use --auto_resume"
             )
     return problems
 

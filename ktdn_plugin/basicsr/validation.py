@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ktdn_plugin.basicsr.attention import attention_heatmap, record_attention
-from ktdn_plugin.errors import error_context, is_out_of_memory
+from ktdn_plugin.errors import describe_error, error_context, is_out_of_memory
 from ktdn_plugin.metrics import describe_missing
 from ktdn_plugin.other_networks import size_failures_as_errors
 from ktdn_plugin.photos import write_rgb
@@ -158,8 +158,7 @@ def _measure(images: dict[str, Any], options: dict[str, Any]) -> tuple[float, st
     except Exception as error:  # any metric may fail: NIQE's algebra does on flat images
         if is_out_of_memory(error):
             raise
-        first = (str(error).splitlines() or [""])[0]
-        return float("nan"), f"{type(error).__name__}: {first}"
+        return float("nan"), describe_error(error)
 
 
 def _report_failures(name: str, failures: list[list[Failure]], images: int) -> None:

@@ -38,8 +38,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"(\d+)\s*[xX]\s*(\d+)", text)
     if not found or min(map(int, found.groups())) < 1:
-        hint = did_you_mean(text, ["1600x1200", "3840x2160", "7680x4320"])
-        raise KTDNError(f"--sizes: '{text}' is not WIDTHxHEIGHT, such as 1600x1200{hint}")
+        raise KTDNError(f"--sizes: '{text}' is not WIDTHxHEIGHT, such as 1600x1200")
     return int(found.group(1)), int(found.group(2))
 
 

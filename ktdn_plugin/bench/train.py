@@ -77,7 +77,7 @@ def run_bench(
     with torch.device("meta"):
         KTDN(encoder)
     if options is not None:
-        from ktdn_plugin.basicsr.data_share import load_training_options
+        from ktdn_plugin.basicsr.samples import load_training_options
 
         load_training_options(options, place, seed)
     job = {
@@ -163,7 +163,7 @@ def _data_share(
     options: Path, encoder: str, device: torch.device, steps: int, warmup: int, seed: int
 ) -> str:
     # Imported late: it reads data through BasicSR, which the table does not need.
-    from ktdn_plugin.basicsr.data_share import measure_data_share
+    from ktdn_plugin.bench.data_share import measure_data_share
 
     share = measure_data_share(options, encoder, device, steps, warmup, seed)
     n, _, height, width = share.shape

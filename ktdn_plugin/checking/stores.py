@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ktdn_plugin.checking.findings import Finding
+from ktdn_plugin.console import readable_size
 from ktdn_plugin.data.store_writer import Content
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.scenes.store import Store
-
-MEGA = 10**6
 
 
 def judge_store(store: Store) -> list[Finding]:
@@ -51,4 +50,4 @@ def _error(store: Store, what: str) -> Finding:
 def _size(count: int) -> str:
     if not isinstance(count, int):  # a damaged store may say anything
         return f"{count} bytes"
-    return f"{count:,} bytes" if count < MEGA else f"{count / MEGA:,.1f} MB"
+    return readable_size(count)

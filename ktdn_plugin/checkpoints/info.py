@@ -22,7 +22,7 @@ from ktdn_plugin.checkpoints.networks import (
     empty_network,
     without_settings,
 )
-from ktdn_plugin.console import print_lines
+from ktdn_plugin.console import print_lines, readable_size
 from ktdn_plugin.errors import KTDNError, SeveralErrors, printable
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.storage.state_dicts import StateDict, compare_keys
@@ -143,7 +143,7 @@ def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
-    rows = [("size on disk", _size(found["bytes"]))]
+    rows = [("size on disk", readable_size(found["bytes"]))]
     if found["kind"] == "network":
         rows += [*_network_rows(found), *_training_rows(found["metadata"])]
     if "note" in found:
@@ -241,12 +241,3 @@ def _figures(figures: Any) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4f}" if type(value) in (int, float) else str(value)
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"

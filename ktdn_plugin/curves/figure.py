@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ktdn_plugin.curves.run import Curve, Run
+from ktdn_plugin.curves.run import Curve, Run, direction
 from ktdn_plugin.curves.thinning import moving_average
 from ktdn_plugin.errors import printable
 from ktdn_plugin.sheets import Pixels
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-HIGHER_IS_BETTER, LOWER_IS_BETTER = {"psnr", "ssim"}, {"lpips", "niqe"}
 SMOOTHED_FROM = 20  # points; below, a curve is easily followed as it is
 LONGEST_NAME = 32
 
@@ -346,13 +344,11 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 def summary(metric: str, curve: Curve) -> str:
     """Returns how a run did: its best figure where better is known, else its last one."""
-    words = set(re.split(r"[^a-z]+", metric.lower()))
-    if words & HIGHER_IS_BETTER:
-        kind, point = "best", curve.highest
-    elif words & LOWER_IS_BETTER:
-        kind, point = "best", curve.lowest
-    else:
-        kind, point = "last", curve.last
+    kind, point = {
+        1: ("best", curve.highest),
+        -1: ("best", curve.lowest),
+        0: ("last", curve.last),
+    }[direction(metric)]
     return f"{kind} {point[1]:#.4g} @ {point[0]:.0f}" if point else "no finite value"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from ktdn_plugin.curves.thinning import Values
 
 Point = tuple[float, float]  # iteration and value
+HIGHER_IS_BETTER, LOWER_IS_BETTER = {"psnr", "ssim"}, {"lpips", "niqe"}
 LARGEST = 1e100  # which no float32 reaches; what is beyond would overflow in the arithmetic here
 
 
@@ -72,6 +74,12 @@ class Run:
     def has_curves(self) -> bool:
         """Whether it has logged a training."""
         return bool(self.losses or self.rates or self.metrics or self.teacher)
+
+
+def direction(metric: str) -> int:
+    """Returns whether higher values of a metric are better (1) or lower ones (-1); 0 if unknown."""
+    words = set(re.split(r"[^a-z]+", metric.lower()))
+    return 1 if words & HIGHER_IS_BETTER else -1 if words & LOWER_IS_BETTER else 0
 
 
 def number_of(value: object) -> float | None:

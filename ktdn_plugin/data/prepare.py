@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ktdn_plugin.console import print_lines
+from ktdn_plugin.console import print_lines, readable_size
 from ktdn_plugin.data.atomic_folders import DiskError, free_bytes, place_for
 from ktdn_plugin.data.decoding import Source, in_order, measure
 from ktdn_plugin.data.store_writer import StoreWriter
@@ -148,22 +148,15 @@ def _counts(scenes: SceneSet) -> dict[str, int]:
 
 def _counted(info: StoreInfo) -> str:
     counts = " and ".join(f"{count} {side}" for side, count in info.counts.items())
-    return f"{counts} images, {_readable(info.pixel_bytes)} of pixels"
-
-
-def _readable(count: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count / 1024:.1f} KiB"
+    return f"{counts} images, {readable_size(info.pixel_bytes)} of pixels"
 
 
 def _check_room(path: Path, needed: int) -> None:
     free = free_bytes(path.parent)  # where the draft is
     if needed > free:
         raise KTDNError(
-            f"{path}: {_readable(needed)} are needed, but only {_readable(free)} are free on its "
-            "disk; free "
+            f"{path}: {readable_size(needed)} are needed, but only {readable_size(free)} are "
+            "free on its disk; free "
             "some space, or name another place"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.errors import KTDNError, first_line
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def worker_failures_as_errors(
     except (ConnectionError, EOFError) as error:  # it died while it handed a batch over
         raise KTDNError(f"{died} ({error or type(error).__name__})") from error
     except RuntimeError as error:
-        first = (str(error).splitlines() or [""])[0]
+        first = first_line(error)
         if "DataLoader timed out" in first:
             raise KTDNError(
                 f"{where}: the data-loading workers do not respond ({first}); "

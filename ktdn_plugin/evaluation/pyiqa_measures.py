@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.errors import KTDNError, did_you_mean
+from ktdn_plugin.errors import KTDNError, describe_error, did_you_mean
 from ktdn_plugin.evaluation.measures import Measure
 from ktdn_plugin.metrics import RGB8
 
@@ -80,8 +80,8 @@ def _load(names: Sequence[str]) -> dict[str, Any]:
     # What it loads itself is another dozen packages, and any may be broken.
     except Exception as error:
         raise KTDNError(
-            f"--metrics {' '.join(names)}: pyiqa cannot be loaded ({_first_line(error)}); install "
-            f"it again: {INSTALL}"
+            f"--metrics {' '.join(names)}: pyiqa cannot be loaded ({describe_error(error)}); "
+            f"install it again: {INSTALL}"
         ) from error
     return dict(DEFAULT_CONFIGS)
 
@@ -118,7 +118,7 @@ def _open(name: str, config: dict[str, Any], device: str) -> Measure:
                 value = metric(*images)
         # Images that are too small, too large or flat lead to errors of any kind.
         except Exception as error:
-            raise ValueError(_first_line(error)) from error
+            raise ValueError(describe_error(error)) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ValueError("does not return a single value")
         return float(value)
@@ -138,7 +138,7 @@ def _why_not(name: str, error: BaseException, said: str) -> str:
             "code; "
             f"remove {name}, or, if you trust pyiqa's files, set {SAFE_LOADING}=0"
         )
-    reason = str(getattr(error, "reason", "")) or _first_line(error)
+    reason = str(getattr(error, "reason", "")) or describe_error(error)
     found = list(_DOWNLOADING.finditer(said))
     if found and isinstance(error, OSError):
         url, file = found[-1]["url"], found[-1]["file"].strip()
@@ -157,11 +157,6 @@ def _why_not(name: str, error: BaseException, said: str) -> str:
 def _as_batch(image: RGB8, device: str) -> Tensor:
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     return pixels.to(device).float() / 255
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry, build_from_cfg
 from mmengine.runner import BaseLoop
 
-from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, OptionsError, did_you_mean, first_line, is_out_of_memory
 
 BUILDING: Any = (Exception, SystemExit)
 """What building a part may raise: anything, as a ``type`` can be any callable."""
@@ -86,7 +86,7 @@ def explain(error: BaseException, section: Any, where: str) -> list[str]:
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     part = _innermost(frames, section, where)
-    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    text = " ".join(first_line(error).split())
     if isinstance(error, KTDNError):
         return [_line(part.where, text)]
     if not isinstance(part.section, (Mapping, list, tuple)):

@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from ktdn_plugin.errors import KTDNError, is_out_of_memory
+from ktdn_plugin.errors import KTDNError, describe_error, is_out_of_memory
 from ktdn_plugin.metrics import describe_missing
 
 
@@ -81,7 +81,7 @@ class TolerantEvaluator(Evaluator):
 def _reason(error: Exception) -> str:
     if isinstance(error, KTDNError) or is_out_of_memory(error):
         raise error
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return describe_error(error)
 
 
 def tolerant(evaluator: Any) -> Any:

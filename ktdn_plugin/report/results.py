@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ktdn_plugin.csv_files import format_csv
+from ktdn_plugin.curves.run import direction
 from ktdn_plugin.report.numbers import exact, heading, ordered_metrics
 from ktdn_plugin.report.photos import Photo
-from ktdn_plugin.report.summary import Group, direction
+from ktdn_plugin.report.summary import Group
 
 
 class Best(NamedTuple):

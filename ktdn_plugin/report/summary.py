@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ktdn_plugin.curves.figure import HIGHER_IS_BETTER, LOWER_IS_BETTER
-from ktdn_plugin.curves.run import Curve, Point
+from ktdn_plugin.curves.run import Curve, Point, direction
 from ktdn_plugin.report.contents import Contents, NamedRun
 from ktdn_plugin.report.photos import MEASURED, Line, Photo
 from ktdn_plugin.report.tables import Row
@@ -67,12 +65,6 @@ class Group(NamedTuple):
         values = [cell.value for cell in cells if cell and not math.isnan(cell.value)]
         sign = direction(metric)
         return max(values, key=lambda value: sign * value) if sign and len(values) > 1 else None
-
-
-def direction(metric: str) -> int:
-    """Returns whether higher figures are better (1), or lower ones (-1), or nobody knows (0)."""
-    words = set(re.split(r"[^a-z]+", metric.lower()))
-    return 1 if words & HIGHER_IS_BETTER else -1 if words & LOWER_IS_BETTER else 0
 
 
 def summarize(contents: Contents, photos: Sequence[Photo]) -> list[Group]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ktdn_plugin.csv_files import CSVLine, parse_csv
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.metrics import UNNAMED_SPLIT
+from ktdn_plugin.scenes.image_files import SUFFIXES
 from ktdn_plugin.scenes.names import key_of
 
 NAMES = ("image", "photo", "name", "file", "filename", "path")
@@ -161,6 +162,5 @@ def _row(
 
 def _key(image: str) -> str:
     # A name with a dot in it need not have a suffix.
-    known = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
     path = Path(image.replace("\\", "/"))
-    return key_of(path) if path.suffix.lower() in known else path.as_posix()
+    return key_of(path) if path.suffix.lower() in SUFFIXES else path.as_posix()

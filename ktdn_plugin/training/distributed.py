@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ktdn_plugin.errors import KTDNError, OtherProcessError
+from ktdn_plugin.errors import KTDNError, OtherProcessError, first_line
 from ktdn_plugin.process_rank import ProcessRank, variable_as_number
 
 TIMEOUT = 1800
@@ -89,7 +89,7 @@ def join(place: ProcessRank | None, use_gpu: bool, timeout: float = TIMEOUT) -> 
     except (RuntimeError, ValueError) as error:
         raise KTDNError(
             f"process {place.rank} of {place.world_size} cannot join the others at "
-            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_first_line(error)})"
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({_reason(error)})"
         ) from error
     return True
 
@@ -246,7 +246,7 @@ def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
             raise
         raise OtherProcessError(
             f"process {dist.get_rank()} of {dist.get_world_size()} lost contact with another rank, "
-            f"it crashed or timed out ({_first_line(error)}); start again with {resuming}",
+            f"it crashed or timed out ({_reason(error)}); start again with {resuming}",
             True,
         ) from error
 
@@ -256,9 +256,8 @@ def _is_lost(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"^\[\S*?/([\w.]+:\d+)\] ", r"\1: ", lines[0])[:200]
+def _reason(error: Exception) -> str:
+    return re.sub(r"^\[\S*?/([\w.]+:\d+)\] ", r"\1: ", first_line(error))[:200]
 
 
 def leave(failed: bool = False) -> None:

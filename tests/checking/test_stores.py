@@ -84,9 +84,9 @@ def test_what_a_store_was_made_from_is_reported(small: Path, check: Check):
     assert lines == [f"warning [missing] a.store: hazy/{n}.png is missing" for n in (3, 4)]
     line = one([line for line in done.stdout.splitlines() if line.startswith("a.store: ")])
     assert line.startswith(
-        "a.store: folders/train (incomplete: 2 missing), from 4 files of 1,234 bytes; "
+        "a.store: folders/train (incomplete: 2 missing), from 4 files of 1.205 KiB; "
     )
-    assert " MB of pixels; fingerprint " in line
+    assert " KiB of pixels; fingerprint " in line or " MiB of pixels; fingerprint " in line
     assert "; created by ktdn-plugin " in line
 
 

@@ -99,7 +99,7 @@ def test_command_makes_a_store_of_a_published_size(tmp_path: Path, run) -> None:
     assert "challenge-val (46-50" in error_line(run(*words))
     done = run(*words, "--split", "challenge-test", "--workers", "2")
     assert done.returncode == 0, done.stderr
-    assert "5 hazy and 5 clear images, 54.9 MiB" in done.stdout.splitlines()[0]
+    assert "5 hazy and 5 clear images, 54.93 MiB" in done.stdout.splitlines()[0]
     info = Store(tmp_path / "out/store").info
     assert f"fingerprint {info.fingerprint}" in done.stdout.splitlines()[-1]
     assert info.name == "nh-haze/challenge-test"

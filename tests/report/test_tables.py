@@ -6,6 +6,7 @@ import pytest
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.report.tables import Row, read_table
+from ktdn_plugin.scenes.image_files import SUFFIXES
 
 
 def table(folder: Path, text: str | bytes) -> Path:
@@ -34,6 +35,12 @@ def test_tables_of_all_commands(tmp_path: Path) -> None:
         Row("a", "", "", "", None, {}, {"psnr": 10.0, "ssim": 0.25, "psnr_y": 11.0}),
         Row("", "ours", "", "", None, own, {}),
     ]
+
+
+def test_names_of_images_of_all_formats(tmp_path: Path) -> None:
+    rows = "".join(f"in/a.b{suffix.upper()},1\n" for suffix in SUFFIXES)
+    found = read_table(table(tmp_path, f"image,psnr\n{rows}in/a.b,1\n")).rows
+    assert {row.image for row in found} == {"in/a.b"}
 
 
 def test_any_table(tmp_path: Path) -> None:

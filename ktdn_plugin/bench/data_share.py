@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ktdn_plugin.basicsr import register
-from ktdn_plugin.basicsr.options import Options
-from ktdn_plugin.basicsr.options.loading import load_checked
+from ktdn_plugin.basicsr.samples import build_train_batches, load_training_options
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, OURS, build_step
 from ktdn_plugin.errors import KTDNError, error_context
 
@@ -30,30 +27,6 @@ class DataShare(NamedTuple):
     waiting: float
     total: float
     shape: tuple[int, ...]
-
-
-def load_training_options(path: Path, device: torch.device, seed: int) -> Options:
-    """Loads an options file for ``ktdn train``, as far as needed for its training data.
-
-    Raises:
-        KTDNError: With one line for each problem.
-    """
-    opt = load_checked(path, is_train=True)
-    register()
-    opt.setdefault("manual_seed", seed)
-    opt |= {"is_train": True, "dist": False, "rank": 0, "world_size": 1}
-    # The benchmark runs on one device, whatever the file says.
-    opt["num_gpu"] = int(device.type == "cuda")
-    if device.type != "cuda":
-        opt["datasets"]["train"].pop("prefetch_mode", None)
-    return opt
-
-
-def build_train_batches(opt: Options) -> Iterator[dict[str, Any]]:
-    """Returns the endless batches of ``datasets.train``, as training reads them."""
-    from ktdn_plugin.basicsr.loaders import TrainingBatches
-
-    return iter(TrainingBatches(opt))
 
 
 def measure_data_share(
