@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.dehaze.run import dehaze_all
+from ktdn_plugin.inference.base import Dehazer, is_onnx
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 
 
@@ -37,10 +38,10 @@ def dehaze_with(
     path = resolve_checkpoint(checkpoint)
 
     def load() -> Callable[[Any], Any]:
-        from ktdn_plugin.evaluation.stage import warn_if_teacher
-        from ktdn_plugin.inference import Dehazer
+        if not is_onnx(path):  # which need no torch, and were looked at when they were exported
+            from ktdn_plugin.evaluation.stage import warn_if_teacher
 
-        warn_if_teacher(path)
+            warn_if_teacher(path)
         return Dehazer(path, strength=strength, **network)
 
     dehaze_all(

@@ -15,7 +15,7 @@ try:
     from ktdn_plugin import load_network
     from ktdn_plugin.errors import KTDNError
     from ktdn_plugin.inference import Dehazer
-    from ktdn_plugin.inference.dehazer import STRONGEST
+    from ktdn_plugin.inference.base import STRONGEST
     from ktdn_plugin.inference.devices import PRECISIONS
     from ktdn_plugin.model_zoo.weights import SHIPPED, resolve_checkpoint
     from ktdn_plugin.spandrel import install
