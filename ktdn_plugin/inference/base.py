@@ -38,8 +38,9 @@ class Dehazer:
         checkpoint: ``ktdn_small`` or ``ktdn_tiny``, which are bundled with the package; or a
             checkpoint's path, see :func:`~ktdn_plugin.checkpoints.networks.load_network`; or a
             ``.onnx`` file that ``ktdn export`` has made, which onnxruntime runs on the whole
-            image, without torch (float32, no ``max_memory``); or a network. A network other than KTDN must map images (n, 3, h, w) in [0, 1] to such
-            images, and is run on the whole image.
+            image, without torch (float32, no ``max_memory``, a CPU or CUDA); or a network. A
+            network other than KTDN must map images (n, 3, h, w) in [0, 1] to such images, and is
+            run on the whole image.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32``, ``tf32``, ``bf16`` or ``fp16``.
         max_memory: Memory limit, in bytes or as ``"4GB"``: for the whole process on a CPU, for

@@ -39,6 +39,8 @@ _JITTER = 1.02  # a process's memory varies slightly from run to run
 class TorchDehazer(Dehazer):
     """Runs a network in torch, see :class:`~ktdn_plugin.Dehazer`."""
 
+    device: torch.device
+
     def __init__(
         self,
         checkpoint: str | Path | nn.Module = DEFAULT,
@@ -83,7 +85,7 @@ class TorchDehazer(Dehazer):
         del network  # before memory is measured
         self.max_memory = limit
 
-    @property  # type: ignore[override]
+    @property
     def max_memory(self) -> int | None:
         """Memory limit in bytes, None for the free memory; accepts strings such as ``"4GB"``."""
         return self._memory.limit

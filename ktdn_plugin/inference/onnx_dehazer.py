@@ -57,7 +57,7 @@ class OnnxDehazer(Dehazer):
         if self._base_size == "auto" and head != "affine":
             self._base_size = "off"
 
-    @property  # type: ignore[override]
+    @property
     def max_memory(self) -> None:
         """None: an ONNX file is run on the whole image."""
         return None
