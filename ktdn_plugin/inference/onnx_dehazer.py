@@ -165,6 +165,8 @@ def _open(path: Path, device: str) -> tuple[Any, str, str]:
         providers.insert(0, (CUDA, {"device_id": index or "0", "use_tf32": "0"}))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised as well
+    # It would keep the largest image's memory, and needs nearly twice as much for it.
+    options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
