@@ -37,8 +37,8 @@ def export(
             onnxruntime.
         torch: Write torch.export's format, the default if the file ends in .pt2.
         encoder: Encoder, a timm backbone.
-        half: Store the kernels of an ONNX file in float16, which halves it. Computed in float32;
-            not written where photographs would not keep 40 dB.
+        half: Write convolutions in float16: half the size. ONNX only; computed in float32, and not
+            written where photographs would not keep 40 dB.
     """
     from ktdn_plugin.export import export_checkpoint
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.inference import Dehazer, base_layer
-from ktdn_plugin.inference.base_layer import replace_base, shrink, shrink_images, small_size
+from ktdn_plugin.inference.base import small_size
+from ktdn_plugin.inference.base_layer import replace_base, shrink, shrink_images
 from ktdn_plugin.inference.frames import Frames
 
 CPU = torch.device("cpu")
