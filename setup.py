@@ -45,6 +45,7 @@ setup(
         # Imported by us as well, though the above bring them along:
         "kornia>=0.8",  # Lab loss
         "attrs",  # cyclopts's tables of help
+        "huggingface_hub",  # KTDN.from_pretrained and push_to_hub
         "jinja2>=3.1",  # the page of ktdn report, every name in it escaped
         "matplotlib>=3.7",  # curves, of reports too
         "numpy",
@@ -60,6 +61,7 @@ setup(
     ],
     extras_require={
         "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
+        "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
         "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
         "spandrel": ["spandrel>=0.4"],
         "test": [

@@ -6,13 +6,15 @@ What is measured on the Y channel alone, as papers on super-resolution do, is na
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ktdn_plugin.errors import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window (sigma 1.5) in pixels; no image may be smaller."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from comfyui_stand_in import ComfyUI
 from helpers import ENCODER
 
-from ktdn_plugin import KTDN, KTDNError, load_network
+from ktdn_plugin import KTDN, Dehazer, KTDNError, load_network
 from ktdn_plugin.cli import main
 from ktdn_plugin.model_zoo.weights import SHIPPED
 
 NODE = "KTDNDehaze"
+LOADER, APPLY = "KTDNLoader", "KTDNApply"
 
 
 @pytest.fixture
@@ -108,7 +110,8 @@ def test_every_option_is_used(loaded: ComfyUI, network: KTDN) -> None:
         precision="bf16",
         max_memory=20.5,
     )
-    assert loaded.freed == [(20_500_000_000, torch.device("cpu"))]
+    # Once to load the network, once to run it.
+    assert loaded.freed == [(20_500_000_000, torch.device("cpu"))] * 2
     exact = _expected(network, images)
     assert 0 < (result - exact).abs().max() < 0.05
 
@@ -124,24 +127,21 @@ def test_memory_is_bounded_where_promised(loaded: ComfyUI, monkeypatch: pytest.M
     given = []
     module = sys.modules[loaded.nodes[NODE].__module__]
 
-    class Recording:
-        def __init__(self, checkpoint: Path, **options: object) -> None:
+    class Recording(Dehazer):
+        def __new__(cls, checkpoint: Path, **options: object) -> Dehazer:
             given.append(options)
-
-        def __call__(self, image: torch.Tensor) -> torch.Tensor:
-            return image
+            return Dehazer(checkpoint, **options)
 
     monkeypatch.setattr(module, "Dehazer", Recording)
     images = _images(1)
-    (result,) = loaded.run(NODE, image=images, checkpoint="haze.pth")
-    assert torch.equal(result, images)
-    options = {"max_memory": 0.5, "precision": "fp16", "strength": 0.7}
+    loaded.run(NODE, image=images, checkpoint="haze.pth")
+    options = {"max_memory": 50.5, "precision": "bf16"}
     loaded.run(NODE, image=images, checkpoint="haze.pth", **options)
-    assert [one["max_memory"] for one in given] == [None, 500_000_000]
-    assert [one["precision"] for one in given] == ["float32", "fp16"]
-    assert [one["strength"] for one in given] == [1, 0.7]
-    assert {one["device"] for one in given} == {torch.device("cpu")}
-    assert loaded.freed == [(2 * 10**9, torch.device("cpu")), (5 * 10**8, torch.device("cpu"))]
+    assert [one["max_memory"] for one in given] == [None, 50_500_000_000]
+    assert [one["precision"] for one in given] == ["float32", "bf16"]
+    assert {one["device"] for one in given} == {"cpu"}
+    cpu = torch.device("cpu")
+    assert loaded.freed == [(2 * 10**9, cpu)] * 2 + [(505 * 10**8, cpu)] * 2
 
 
 def test_a_queue_can_be_stopped(loaded: ComfyUI) -> None:
@@ -160,14 +160,55 @@ def test_a_file_that_changes_is_run_again(loaded: ComfyUI, network: KTDN) -> Non
     assert node.IS_CHANGED(checkpoint="haze.pth", image=None) != first
 
 
+def _watch(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the names of the files from which networks are made ready from now on."""
+    read: list[str] = []
+
+    def dehazer(path: Path, **options: object) -> Dehazer:
+        read.append(path.name)
+        return Dehazer(path, **options)
+
+    monkeypatch.setattr(module, "Dehazer", dehazer)
+    return read
+
+
+def test_loaded_once_for_every_image_and_strength(
+    loaded: ComfyUI, network: KTDN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ComfyUI runs two nodes: the loader's result is kept, and handed to each that applies."""
+    read = _watch(sys.modules[loaded.nodes[LOADER].__module__], monkeypatch)
+    assert loaded.describe(LOADER)["output"] == ("KTDN_MODEL",)
+    told = loaded.describe(APPLY)
+    assert told["input"]["required"] == {"ktdn_model": ("KTDN_MODEL",), "image": ("IMAGE",)}
+    assert told["input_order"]["optional"] == ["strength"]
+    assert (told["display_name"], told["output"]) == ("Apply KTDN", ("IMAGE",))
+    (model,) = loaded.run(LOADER, checkpoint="haze.pth", device="cpu")
+    images = _images(2, channels=4)
+    exact = _expected(network, images[..., :3])
+    for strength in (1.0, 0.0, 0.5):
+        (result,) = loaded.run(APPLY, ktdn_model=model, image=images, strength=strength)
+        wanted = images[..., :3].lerp(exact, strength)
+        assert torch.allclose(result[..., :3], wanted, atol=1e-5)
+        assert torch.equal(result[..., 3], images[..., 3])
+    (again,) = loaded.run(LOADER, checkpoint="haze.pth", device="cpu")
+    assert again is model
+    assert read == ["haze.pth"]
+    with pytest.raises(KTDNError, match=r"gone.pth: no such checkpoint in models/ktdn or"):
+        loaded.nodes[LOADER]().load("gone.pth")
+    first = loaded.nodes[LOADER].IS_CHANGED(checkpoint="haze.pth")
+    torch.save(
+        {"params": KTDN(ENCODER).state_dict()}, loaded.root / "models/upscale_models/haze.pth"
+    )
+    assert loaded.nodes[LOADER].IS_CHANGED(checkpoint="haze.pth") != first
+    (other,) = loaded.run(LOADER, checkpoint="haze.pth", device="cpu")
+    assert other is not model
+
+
 def test_a_file_is_read_once_until_it_changes(
     loaded: ComfyUI, network: KTDN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = sys.modules[loaded.nodes[NODE].__module__]
-    read = []
-    monkeypatch.setattr(
-        module, "load_network", lambda path: (read.append(path.name), load_network(path))[1]
-    )
+    read = _watch(module, monkeypatch)
     images = _images(1)
     path = loaded.root / "models" / "upscale_models" / "haze.pth"
     for _ in range(3):
@@ -248,7 +289,8 @@ def test_one_line_where_the_package_is_missing(
 
 def test_the_node_can_be_imported_where_it_lies() -> None:
     module = importlib.import_module("ktdn_plugin.comfyui.node")
-    assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS) == {NODE}
+    assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS)
+    assert set(module.NODE_CLASS_MAPPINGS) == {LOADER, APPLY, NODE}
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -170,11 +170,33 @@ def test_printed_usage_lines_run(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     assert abs(got - wanted.numpy()).max() < 0.501
 
 
+@pytest.mark.slow
+def test_kernels_in_float16(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "half.onnx"
+    export_checkpoint(folder / "net.pth", output, half=True)
+    said = capsys.readouterr().out
+    assert float(said.split("kernels in float16: at least ")[1].split(" dB")[0]) > 60
+    assert output.stat().st_size < 0.7 * (folder / "net.onnx").stat().st_size
+    x = image(50, 75)
+    with torch.inference_mode():
+        difference = (OnnxFile().runner(output.read_bytes())(x) - network()(x)).abs().max()
+    assert 1e-6 < difference < 1e-2
+    before, content = output.read_bytes(), output.read_bytes()
+    monkeypatch.setattr(export_module, "_export", lambda *words: (content, 12))
+    monkeypatch.setattr(export_module, "LEAST_PSNR", 200)
+    with pytest.raises(KTDNError, match=r"half.onnx: not written: with kernels in float16 .* dB"):
+        export_checkpoint(folder / "net.pth", output, half=True, overwrite=True)
+    assert output.read_bytes() == before
+
+
 BAD = {
     "ending": (["-o", "net.pb"], "net.pb: exported files end in .onnx or .pt2; use one of them"),
     "no ending": (["-o", "net"], "net: exported files end in .onnx or .pt2"),
     "another ending": (["-o", "net.onnx", "--torch"], "--torch writes files that end in .pt2"),
     "yet another": (["-o", "net.pt2", "--onnx"], "--onnx writes files that end in .onnx"),
+    "half": (["-o", "net.pt2", "--half"], "net.pt2: --half: only for .onnx files; leave it out"),
     "there": (["-o", "old.pt2"], "old.pt2: already exists; --overwrite replaces it"),
     "folder": (["-o", "folder.pt2", "--overwrite"], "folder.pt2: is a folder"),
     "file for folder": (["-o", "old.pt2/net.pt2"], "old.pt2 is not a folder; choose another place"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ktdn_plugin.archs.encoder import STAGES, Encoder
+from ktdn_plugin.archs.hub import HubModule
 from ktdn_plugin.blocks import EM, FAM
 from ktdn_plugin.errors import did_you_mean
 
@@ -28,7 +29,7 @@ HEADS = {"tanh": 3, "affine": 6}
 """What a network can end in, and how many channels its last convolution has then."""
 
 
-class KTDN(nn.Module):
+class KTDN(HubModule):
     """Knowledge Transfer Dehazing Network.
 
     Encoder; three FAMs at strides 16, 8 and 4 with pixel shuffles between them and skip

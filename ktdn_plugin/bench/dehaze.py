@@ -35,7 +35,7 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.data.demo_photos import sample_photo
 from ktdn_plugin.environment import describe_machine
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.inference import Dehazer
+from ktdn_plugin.inference.dehazer import TorchDehazer
 from ktdn_plugin.inference.devices import PRECISIONS, find_device, find_precision
 from ktdn_plugin.inference.engine import Heights
 from ktdn_plugin.inference.frames import Frames
@@ -204,7 +204,7 @@ def prepare(
     # Start with any limit: having one makes freed memory be returned from the start.
     limit = ANY if max_memory == LEAST else max_memory
     precision = "float32" if way == WHOLE else way
-    dehazer = Dehazer(network, device=device, precision=precision, max_memory=limit)
+    dehazer = TorchDehazer(network, device=device, precision=precision, max_memory=limit)
     if max_memory == LEAST:
         dehazer.max_memory = dehazer.needs(height, width)[1]
     records = [record]

@@ -145,7 +145,7 @@ def print_checkpoints(paths: Sequence[Path], as_json: bool = False) -> None:
 def _lines(found: Mapping[str, Any]) -> list[str]:
     rows = [("size on disk", readable_size(found["bytes"]))]
     if found["kind"] == "network":
-        rows += [*_network_rows(found), *_training_rows(found["metadata"])]
+        rows += [*_network_rows(found), *training_rows(found["metadata"])]
     if "note" in found:
         rows.append(("note", found["note"]))
     return [printable(found["file"]), *(f"  {line}" for line in table_lines(rows, "ll"))]
@@ -185,7 +185,8 @@ def _no_word(key: str, metadata: Metadata) -> str:
     return f" (the default; the file {'was converted from one that ' if told else ''}has none)"
 
 
-def _training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
+def training_rows(metadata: Metadata) -> Iterable[tuple[str, str]]:
+    """Lists what metadata says of the training: names and texts."""
     if set(metadata) <= {"network", AVERAGED, FOUND, UNUSED}:
         yield "training", "not recorded in the file"
         return

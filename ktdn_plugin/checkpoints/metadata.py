@@ -142,17 +142,32 @@ def find_metadata(content: Any, path: str | Path) -> Metadata:
     path = file_of(path)
     if is_safetensors(path):
         text = read_header(path).get(KEY)
-        if text is not None and len(text) > LARGEST:
-            raise KTDNError(f"{path}: its metadata, '{KEY}', is too long ({len(text)} characters)")
-        try:
-            found = None if text is None else _from_json(text)
-        except (ValueError, RecursionError) as error:
-            raise KTDNError(f"{path}: its metadata, '{KEY}', is damaged ({error})") from error
+        found = None if text is None else _parse(text, path)
     else:
         holder = content.get("meta") if is_mmengine(content) else content
         found = holder.get(KEY) if isinstance(holder, Mapping) else None
-    if found is None:
-        return {}
+    return {} if found is None else _check(found, path)
+
+
+def metadata_from_json(text: str, source: str) -> Metadata:
+    """Returns metadata that :func:`to_json` has written.
+
+    Raises:
+        KTDNError: If it is damaged, or something else; the message begins with ``source``.
+    """
+    return _check(_parse(text, source), source)
+
+
+def _parse(text: str, path: str | Path) -> Any:
+    if len(text) > LARGEST:
+        raise KTDNError(f"{path}: its metadata, '{KEY}', is too long ({len(text)} characters)")
+    try:
+        return _from_json(text)
+    except (ValueError, RecursionError) as error:
+        raise KTDNError(f"{path}: its metadata, '{KEY}', is damaged ({error})") from error
+
+
+def _check(found: Any, path: str | Path) -> Metadata:
     if not isinstance(found, Mapping) or not _is_plain(found, [LARGEST]):
         raise KTDNError(
             f"{path}: what it has as '{KEY}' is not metadata: a dictionary of plain values"

@@ -59,7 +59,8 @@ def dehaze(
             has made (its hazy images), or a video.
         output: Where to write. A folder; for a single photo or video, also the file.
         checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. The two ship with the
-            package; a file is a KTDN from any training program, .pth or .safetensors.
+            package; a file is a KTDN from any training program, .pth or .safetensors, or the .onnx
+            that 'ktdn export' made of one, run without torch.
         strength: How much of the network's change to apply, 0 to 2. 0.7 leaves some of the haze,
             more than 1 exaggerates.
         compare: Write NAME_compare.png too: hazy | dehazed (| clear, with --gt) at full size.

@@ -21,6 +21,7 @@ def export(
     onnx: Annotated[bool, FORMAT] = False,
     torch: Annotated[bool, FORMAT] = False,
     encoder: Annotated[str | None, valued("NAME", show_default="the checkpoint's")] = None,
+    half: bool = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Export a checkpoint to ONNX or torch.export.
@@ -36,6 +37,8 @@ def export(
             onnxruntime.
         torch: Write torch.export's format, the default if the file ends in .pt2.
         encoder: Encoder, a timm backbone.
+        half: Write convolutions in float16: half the size. ONNX only; computed in float32, and not
+            written where photographs would not keep 40 dB.
     """
     from ktdn_plugin.export import export_checkpoint
 
@@ -44,5 +47,6 @@ def export(
         output,
         "onnx" if onnx else "torch" if torch else None,
         encoder=encoder,
+        half=half,
         overwrite=overwrite,
     )

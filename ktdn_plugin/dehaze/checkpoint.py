@@ -9,6 +9,7 @@ from typing import Any
 from ktdn_plugin.dehaze.run import dehaze_all
 from ktdn_plugin.dehaze.shards import Shard, find_shard
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.inference.base import Dehazer, is_onnx
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.pipeline import DevicePool, usable_cores
 from ktdn_plugin.system_memory import available
@@ -49,9 +50,10 @@ def dehaze_with(
         workers = max(1, usable_cores() // share.beside)
 
     def load() -> Callable[[Any], Any]:
-        from ktdn_plugin.evaluation.stage import warn_if_teacher
+        if not is_onnx(path):  # which need no torch, and were looked at when they were exported
+            from ktdn_plugin.evaluation.stage import warn_if_teacher
 
-        warn_if_teacher(path)
+            warn_if_teacher(path)
         return _load(path, strength=strength, share=share, **network)
 
     dehaze_all(
@@ -72,23 +74,30 @@ def _load(
     path: Path, *, device: str, max_memory: Any, share: Shard | None, **options: Any
 ) -> Callable[[Any], Any]:
     """Loads a network onto one device or several."""
+    names = [name.strip() for name in device.split(",")]
+    if share is not None and not is_onnx(path):
+        names, max_memory = _divide(names, max_memory, share)
+    if len(names) == 1:
+        return Dehazer(path, device=names[0], max_memory=max_memory, **options)
+    networks = {
+        name: Dehazer(path, device=name, max_memory=max_memory, **options) for name in names
+    }
+    places = [str(network.device) for network in networks.values()]
+    if len(set(places)) < len(names):
+        raise KTDNError(f"--device {device}: names a device twice; name each once")
+    return DevicePool(networks)
+
+
+def _divide(names: list[str], max_memory: Any, share: Shard) -> tuple[list[str], Any]:
+    """Divides this machine's GPUs, or its memory, among the processes that it runs."""
     import torch
 
-    from ktdn_plugin.inference import Dehazer
     from ktdn_plugin.inference.devices import find_device
 
-    names = [name.strip() for name in device.split(",")]
-    places = [find_device(name) for name in names]
-    repeated = [name for name, place in zip(names, places, strict=True) if places.count(place) > 1]
-    if repeated:
-        raise KTDNError(f"--device {device}: {repeated[0]} is named twice; name each device once")
-    if share is not None and device == "auto" and places[0].type == "cuda":
-        places = [find_device(f"cuda:{share.local % torch.cuda.device_count()}")]
-    if share is not None and max_memory is None and places[0].type == "cpu":
+    kind = find_device(names[0]).type
+    if names == ["auto"] and kind == "cuda":
+        names = [f"cuda:{share.local % torch.cuda.device_count()}"]
+    if max_memory is None and kind == "cpu" and share.beside > 1:
         free = available()
         max_memory = None if free is None else free // share.beside
-    networks = {
-        str(place): Dehazer(path, device=place, max_memory=max_memory, **options)
-        for place in places
-    }
-    return next(iter(networks.values())) if len(networks) == 1 else DevicePool(networks)
+    return names, max_memory

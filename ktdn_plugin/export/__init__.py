@@ -17,6 +17,7 @@ from ktdn_plugin.archs import KTDN
 from ktdn_plugin.checkpoints.networks import load_network
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.evaluation.stage import warn_if_teacher
 from ktdn_plugin.export.format import Format
 from ktdn_plugin.export.graph import export_failures_as_errors, record
 from ktdn_plugin.export.onnx_file import OnnxFile
@@ -27,6 +28,9 @@ from ktdn_plugin.storage.writable import check_writable
 
 TOLERANCE = 1e-4
 """Largest difference to the network in torch that is rounding; an image is in [0, 1]."""
+
+LEAST_PSNR = 40
+"""In dB: what a file with kernels in float16 has to keep to the network on photographs."""
 
 SHAPES = (
     (1, 64, 64),
@@ -49,6 +53,7 @@ def export_checkpoint(
     form: str | None = None,
     *,
     encoder: str | None = None,
+    half: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Exports a checkpoint's network, compares the file with it, and says how to run it.
@@ -58,31 +63,45 @@ def export_checkpoint(
         output: The file to write, ending in .onnx or .pt2. Its folder is created if missing.
         form: ``onnx`` or ``torch``; by default what the ending says.
         encoder: Name of the network's timm backbone, where the checkpoint does not tell.
+        half: Whether to store kernels in float16; the network computes in float32. ONNX only.
         overwrite: Whether to replace an existing file.
 
     Raises:
         KTDNError: If anything of this is not possible, or if the exported network differs from
-            the checkpoint's by more than :data:`TOLERANCE`. No file is left then.
+            the checkpoint's by more than :data:`TOLERANCE`, or with ``half`` on photographs by
+            less than :data:`LEAST_PSNR`. No file is left then.
     """
     target = _check_output(checkpoint, output, form, overwrite)
+    if half and not target.has_half:
+        raise KTDNError(f"{output}: --half: only for .onnx files; leave it out")
+    warn_if_teacher(checkpoint)
     network = load_network(checkpoint, encoder)
     start = time.monotonic()
     try:
-        content, folded = _export(network, target)
+        content, folded = _export(network, target, half)
     except KTDNError as error:
         raise KTDNError(f"{checkpoint}: {error}") from error
     print_lines(
         f"KTDN with encoder {network.encoder.name}, {folded} batch norms folded, exported by torch "
         f"{torch.__version__} in {time.monotonic() - start:.0f} s"
     )
-    difference = largest_difference(network, target.runner(content))
+    run = target.runner(content)
+    rounded = _prepare(network, half)[0] if half else network
+    difference = largest_difference(rounded, run)
     # Not the other way round: a difference that is not a number is none to accept.
     if not difference <= TOLERANCE:
         raise KTDNError(
             f"{output}: not written: the exported network differs from the checkpoint's network by "
             f"{difference:.1e}, more than {TOLERANCE:.0e}; try another version of torch"
         )
+    if half and not (kept := lowest_psnr(network, run)) >= LEAST_PSNR:
+        raise KTDNError(
+            f"{output}: not written: with kernels in float16 its results for photographs have a "
+            f"PSNR of {kept:.1f} dB to the checkpoint's, less than {LEAST_PSNR}; leave --half out"
+        )
     _write(output, content)
+    if half:
+        print_lines(f"kernels in float16: at least {kept:.1f} dB to the checkpoint on photographs")
     print_lines(
         f"{output}: {len(content) / 1e6:.1f} MB; largest difference from the checkpoint in torch "
         f"{difference:.1e} (at most {TOLERANCE:.0e}), on images from 1 x 1 to "
@@ -94,13 +113,25 @@ def export_checkpoint(
     )
 
 
-def _export(network: KTDN, target: Format) -> tuple[bytes, int]:
-    exported = copy.deepcopy(network)
-    folded = fold_batch_norms(exported)
+def _export(network: KTDN, target: Format, half: bool) -> tuple[bytes, int]:
+    exported, folded = _prepare(network, half)
     metadata = describe(network)
     program = record(exported)
     with export_failures_as_errors(network):
-        return target.to_bytes(program, metadata), folded
+        return target.to_bytes(program, metadata, half), folded
+
+
+def _prepare(network: KTDN, half: bool) -> tuple[KTDN, int]:
+    """Returns a copy with its batch norms folded, and how many they were.
+
+    With ``half`` its kernels are rounded to what float16 can hold.
+    """
+    prepared = copy.deepcopy(network)
+    folded = fold_batch_norms(prepared)
+    for parameter in prepared.parameters() if half else ():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half().float()
+    return prepared, folded
 
 
 def describe(network: KTDN) -> dict[str, str]:
@@ -154,6 +185,27 @@ def largest_difference(network: KTDN, run: Callable[[Tensor], Tensor]) -> float:
             )
         worst = torch.maximum(worst, (got - wanted).abs().max())  # keeps what is not a number
     return float(worst)
+
+
+def lowest_psnr(network: KTDN, run: Callable[[Tensor], Tensor]) -> float:
+    """Compares what an exported file gives for photographs with what the network gives.
+
+    Args:
+        network: The network, as it was loaded.
+        run: Runs the file on images (n, 3, h, w).
+
+    Returns:
+        The lower PSNR in dB; not a number if a result is not finite.
+    """
+    from skimage import data
+
+    errors = []
+    for photograph in (data.chelsea(), data.coffee()):
+        image = torch.from_numpy(photograph).movedim(-1, 0)[None] / 255
+        with torch.inference_mode():
+            wanted, got = network(image).clamp(0, 1), run(image).clamp(0, 1)
+        errors.append((got - wanted).square().mean())
+    return float(-10 * torch.stack(errors).max().clamp_min(1e-12).log10())
 
 
 def _check_output(checkpoint: Path, output: Path, form: str | None, overwrite: bool) -> Format:

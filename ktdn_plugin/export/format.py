@@ -21,12 +21,14 @@ class Format(ABC):
         suffix: How its files end.
         usage: Lines of Python that run a file, with ``{path}`` in them.
         packages: What is needed to write and run it, beside torch.
+        has_half: Whether it can store kernels in float16.
     """
 
     flag: ClassVar[str]
     suffix: ClassVar[str]
     usage: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
+    has_half: ClassVar[bool] = False
 
     def check_packages(self) -> None:
         """Checks that what writes and runs such files is installed.
@@ -42,12 +44,15 @@ class Format(ABC):
             )
 
     @abstractmethod
-    def to_bytes(self, program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    def to_bytes(
+        self, program: ExportedProgram, metadata: Mapping[str, str], half: bool = False
+    ) -> bytes:
         """Translates a recorded program.
 
         Args:
             program: As :func:`~ktdn_plugin.export.graph.record` gives it.
             metadata: What the file says about itself.
+            half: Whether to store kernels in float16.
 
         Returns:
             The file's content, weights included.

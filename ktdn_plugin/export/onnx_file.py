@@ -26,8 +26,11 @@ dehazed = onnxruntime.InferenceSession({path}).run(None, {{"image": hazy}})[0][0
 Image.fromarray((dehazed.transpose(1, 2, 0) * 255).round().astype("uint8")).save("dehazed.png")
 """
     packages = ("onnx", "onnxscript", "onnxruntime")
+    has_half = True
 
-    def to_bytes(self, program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    def to_bytes(
+        self, program: ExportedProgram, metadata: Mapping[str, str], half: bool = False
+    ) -> bytes:
         import onnx
 
         translated = torch.onnx.export(
@@ -36,6 +39,8 @@ Image.fromarray((dehazed.transpose(1, 2, 0) * 255).round().astype("uint8")).save
         assert translated is not None
         model = translated.model_proto
         _tidy(model)
+        if half:
+            _halve(model)
         onnx.helper.set_model_props(model, dict(metadata))
         onnx.checker.check_model(model)
         return model.SerializeToString()
@@ -60,3 +65,19 @@ def _tidy(model: Any) -> None:
         axes = value.type.tensor_type.shape.dim
         for axis, name in zip((axes[0], axes[2], axes[3]), AXES, strict=True):
             axis.dim_param = name
+
+
+def _halve(model: Any) -> None:
+    """Stores kernels in float16, cast to float32 where they are used: once, as a file is loaded."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for kernel in model.graph.initializer:
+        if kernel.data_type == TensorProto.FLOAT and len(kernel.dims) > 1:
+            name, stored = kernel.name, f"{kernel.name}.float16"
+            values = numpy_helper.to_array(kernel).astype("float16")
+            kernel.CopyFrom(numpy_helper.from_array(values, stored))
+            casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

@@ -29,7 +29,9 @@ dehazed = torch.export.load({path}).module()(hazy)[0].clamp(0, 1)
 Image.fromarray((dehazed * 255).round().byte().permute(1, 2, 0).numpy()).save("dehazed.png")
 """
 
-    def to_bytes(self, program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    def to_bytes(
+        self, program: ExportedProgram, metadata: Mapping[str, str], half: bool = False
+    ) -> bytes:
         file, text = io.BytesIO(), json.dumps(dict(metadata), indent=1)
         torch.export.save(program, file, extra_files={METADATA: text})
         return file.getvalue()

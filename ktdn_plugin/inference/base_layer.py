@@ -19,15 +19,6 @@ from ktdn_plugin.inference.frames import Frames
 STRIP = 256
 """Rows processed at once, to avoid a floating-point copy of the whole image."""
 
-SMALLEST = 32
-"""Minimum longer side of the copy, which is KTDN's minimum size."""
-
-
-def small_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    """Returns an image's height and width once its longer side is scaled to ``longer_side``."""
-    scale = longer_side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
 
 def shrink(read: Callable[[int, int], Tensor], height: int, size: tuple[int, int]) -> Tensor:
     """Downscales images with antialiasing.

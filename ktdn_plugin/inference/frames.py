@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ktdn_plugin.archs.ktdn_arch import MINIMUM, MULTIPLE
-from ktdn_plugin.errors import KTDNError
-
-LARGEST = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-"""The value that corresponds to the network's 1.0, by array dtype."""
-
-BEYOND = 1.0
-"""How far outside [0, 1] floating-point values may be before they are considered a mistake."""
+from ktdn_plugin.inference.images import LARGEST
 
 
 class Frames:
@@ -114,41 +108,6 @@ class Frames:
             # torch supports few operations on uint16; int32 holds its range.
             values = values.to(torch.uint8 if largest < 256 else torch.int32)
         self.result[:, top:bottom] = values.permute(0, 2, 3, 1).cpu().numpy()
-
-
-def check_images(images: Any) -> None:
-    """Checks that something is an image, or several, fit for a network.
-
-    Args:
-        images: An array (h, w, 3) or (n, h, w, 3), or a tensor (3, h, w) or (n, 3, h, w), of the
-            types that :class:`Frames` takes.
-
-    Raises:
-        KTDNError: If it is not, or if floating-point values are far outside [0, 1].
-    """
-    if isinstance(images, Tensor):
-        kind, channels = "a tensor is (3, h, w) or (n, 3, h, w)", -3
-        types, is_known = "floating point", images.is_floating_point()
-    elif isinstance(images, np.ndarray):
-        kind, channels = "an array is (h, w, 3) or (n, h, w, 3)", -1
-        types, is_known = "uint8, uint16 or float32", images.dtype.name in LARGEST
-    else:
-        raise KTDNError(f"an image is a path, an array or a tensor, not a {type(images).__name__}")
-    shape = tuple(images.shape)
-    if len(shape) not in (3, 4) or shape[channels] != 3 or 0 in shape[-3:]:
-        raise KTDNError(f"{kind}, RGB; got {shape}")
-    if not is_known:
-        raise KTDNError(f"{kind} of {types}; got {images.dtype}")
-    if 0 in shape or (isinstance(images, np.ndarray) and images.dtype.kind == "u"):
-        return
-    values = images.detach() if isinstance(images, Tensor) else images
-    least, most = float(values.min()), float(values.max())
-    # Resizing may overshoot slightly. The comparison also catches NaN.
-    if not (least >= -BEYOND and most <= 1 + BEYOND):
-        raise KTDNError(
-            f"an image in floating point is in [0, 1]; this one has values from {least:.4g} to "
-            f"{most:.4g}: divide it by the largest that its format has, or give it as uint8"
-        )
 
 
 def padding(size: int) -> NDArray[np.int64]:

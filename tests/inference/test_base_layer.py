@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from ktdn_plugin import KTDN, KTDNError
 from ktdn_plugin.inference import Dehazer, base_layer
-from ktdn_plugin.inference.base_layer import replace_base, shrink, shrink_images, small_size
+from ktdn_plugin.inference.base import small_size
+from ktdn_plugin.inference.base_layer import replace_base, shrink, shrink_images
 from ktdn_plugin.inference.frames import Frames
 
 CPU = torch.device("cpu")
@@ -101,9 +102,8 @@ def test_auto_is_half_of_a_large_image_for_the_affine_head_alone() -> None:
     assert torch.equal(auto(small), off(small))
     assert not torch.allclose(auto(large), off(large), atol=0.01)
     for size in (322, 640, 700, 1600, 4000):
-        frames = Frames(np.zeros((1, 16, size, 3), np.uint8), CPU)
         expected = max(1, round(16 * min(max(size // 2, 320), 768) / size))
-        assert auto._small_size(frames) == (expected, min(max(size // 2, 320), 768))
+        assert auto._small_size(16, size) == (expected, min(max(size // 2, 320), 768))
     published = Dehazer(network(), device="cpu")
     plain = Dehazer(network(), device="cpu", base_size="off")
     assert torch.equal(published(large), plain(large))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ktdn_plugin import KTDNError
 from ktdn_plugin.archs.ktdn_arch import pad_to_multiple
-from ktdn_plugin.inference.frames import LARGEST, Frames, check_images, padding
+from ktdn_plugin.inference.frames import Frames, padding
+from ktdn_plugin.inference.images import LARGEST, check_images
 from ktdn_plugin.metrics import to_rgb8
 
 CPU = torch.device("cpu")
