@@ -24,9 +24,10 @@ def dehaze(
     split: Annotated[str | None, valued("NAME")] = None,
     format: Annotated[
         Literal["png", "jpg", "webp", "tiff"] | None,
-        Parameter(show_default="each photo's own; PNG for BMP and for stores"),
+        Parameter(show_default="the photo's; JPEG for HEIC, AVIF, JPEG XL; else PNG"),
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
+    max_pixels: Annotated[Whole | None, Parameter(show_default="what memory allows")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -49,11 +50,13 @@ def dehaze(
       ktdn dehaze photos -o out --compare     a folder, with comparisons
       ktdn dehaze hazy --gt clear             a table of PSNR and SSIM
       ktdn dehaze hazy --checkpoint net.pth   your own network
+      ktdn dehaze - -o - < in.jpg > out.jpg   from program to program
 
     Args:
         inputs: A photo, a folder of photos (searched on all levels), a store that 'ktdn prepare'
-            has made (its hazy images), or a video.
-        output: Where to write. A folder; for a single photo or video, also the file.
+            has made (its hazy images), or a video; - reads a photo from standard input.
+        output: Where to write. A folder; for a single photo or video, also the file; for a photo
+            also - for standard output.
         checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. The two ship with the
             package; a file is a KTDN from any training program, .pth or .safetensors.
         strength: How much of the network's change to apply, 0 to 2. 0.7 leaves some of the haze,
@@ -65,6 +68,8 @@ def dehaze(
         split: Part of the dataset. What the table of --gt calls the images; stores know theirs.
         format: Format to write.
         quality: Quality of JPEG and WebP, 1 to 100.
+        max_pixels: Pixels of the largest photo that is read. Set it for files of strangers, of
+            which a small one may hold pixels for all memory.
     """
     from ktdn_plugin.dehaze import dehaze_with
 
@@ -79,6 +84,7 @@ def dehaze(
         compare=compare,
         form=format,
         quality=quality,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         stop_at_errors=debug,
     )

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ktdn_plugin.dehaze.pipe import dehaze_pipe, is_pipe
 from ktdn_plugin.dehaze.run import dehaze_all
+from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.photos import ReadLimits
 
 
 def dehaze_with(
@@ -17,9 +20,12 @@ def dehaze_with(
     *,
     network: Mapping[str, Any],
     strength: float = 1.0,
+    max_pixels: int | None = None,
     **options: Any,
 ) -> None:
     """Dehazes photographs and videos with a trained network, loaded only if there is work to do.
+
+    ``-`` stands for standard input and output, see :mod:`ktdn_plugin.dehaze.pipe`.
 
     Args:
         checkpoint: A file, or the name of bundled weights.
@@ -28,6 +34,7 @@ def dehaze_with(
         network: How :class:`~ktdn_plugin.Dehazer` runs it: device, precision, max_memory, encoder,
             base_size.
         strength: How much of the network's change is applied.
+        max_pixels: The most pixels that a photograph may have; by default what the memory allows.
         options: Passed to :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
 
     Raises:
@@ -35,6 +42,7 @@ def dehaze_with(
             checkpoint.
     """
     path = resolve_checkpoint(checkpoint)
+    limits = _limits(network, max_pixels)
 
     def load() -> Callable[[Any], Any]:
         from ktdn_plugin.evaluation.stage import warn_if_teacher
@@ -43,13 +51,31 @@ def dehaze_with(
         warn_if_teacher(path)
         return Dehazer(path, strength=strength, **network)
 
+    if is_pipe(inputs, output):
+        dehaze_pipe(inputs, output, load, limits=limits, **options)
+        return
     dehaze_all(
         inputs,
         output,
         load,
+        limits=limits,
         checkpoint=path,
         precision=network["precision"],
         strength=strength,
         base_size=network["base_size"],
         **options,
     )
+
+
+def _limits(network: Mapping[str, Any], max_pixels: int | None) -> ReadLimits:
+    """Returns what may be read: on a CPU the memory's limit is the whole process's."""
+    if max_pixels is not None and max_pixels < 1:
+        raise KTDNError(f"--max-pixels must be 1 or more, got {max_pixels}")
+    max_memory = None
+    if network["max_memory"] is not None:
+        from ktdn_plugin.inference.devices import find_device
+        from ktdn_plugin.inference.memory_sizes import parse_memory
+
+        is_cpu = find_device(network["device"]).type == "cpu"
+        max_memory = parse_memory(network["max_memory"]) if is_cpu else None
+    return ReadLimits(max_pixels, max_memory)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.dehaze.compare import side_by_side
-from ktdn_plugin.dehaze.inputs import FileSource, find_sources
+from ktdn_plugin.dehaze.inputs import DEFAULT_LIMITS, FileSource, find_sources
 from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
 from ktdn_plugin.dehaze.record import Record
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
@@ -25,6 +25,7 @@ from ktdn_plugin.photos import (
     LOSSY,
     PHOTO_SUFFIXES,
     Photo,
+    ReadLimits,
     check_size,
     not_kept,
     read_rgb,
@@ -56,6 +57,7 @@ def dehaze_all(
     quality: int | None = None,
     overwrite: bool = False,
     stop_at_errors: bool = False,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> None:
     """Dehazes photographs and videos, resuming an earlier run, and reports the results.
 
@@ -82,6 +84,7 @@ def dehaze_all(
         quality: JPEG and WebP quality, 1 to 100.
         overwrite: Redo existing results.
         stop_at_errors: Raise the first error instead of continuing with the other files.
+        limits: How large a photograph may be.
 
     Raises:
         KTDNError: If an input is missing, or existing results were made with other settings or from
@@ -95,7 +98,7 @@ def dehaze_all(
     output = OUTPUT if output is None else output
     check_apart(inputs, output)
     one_file = is_one_file(inputs, output)
-    sources, videos = find_sources(inputs, output)
+    sources, videos = find_sources(inputs, output, limits)
     truth = Truth(ground_truth, split, sources)
     truth.check_any()
     planned = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)

@@ -179,9 +179,10 @@ class Dehazer:
             KTDNError: If it is none of these, or there is not enough memory.
         """
         if isinstance(image, (str, Path)):
-            from ktdn_plugin.photos import read_photo
+            from ktdn_plugin.photos import ReadLimits, read_photo
 
-            return self(read_photo(image).pixels)
+            of_process = self.max_memory if self.device.type == "cpu" else None
+            return self(read_photo(image, ReadLimits(max_memory=of_process)).pixels)
         if isinstance(image, (list, tuple)):
             return [self(one) for one in image]
         if isinstance(image, Image.Image):

@@ -24,6 +24,7 @@ from ktdn_plugin.photos.reading import (
 from ktdn_plugin.photos.writing import (
     check_size,
     encode_lossy,
+    encode_photo,
     encode_png,
     format_of,
     not_kept,
@@ -43,6 +44,7 @@ __all__ = [
     "decode_photo",
     "decode_rgb",
     "encode_lossy",
+    "encode_photo",
     "encode_png",
     "format_of",
     "missing_for",

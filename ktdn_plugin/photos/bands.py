@@ -26,14 +26,14 @@ class Bands(NamedTuple):
 
     Attributes:
         photometric: What kind of colours they are, by TIFF's numbers.
-        count: All of them.
+        samples: The number of all of them.
         extras: What the file says of the others, by TIFF's numbers; it may say less than there are.
         is_planar: Whether each lies on its own.
         bits: Of each sample.
     """
 
     photometric: int
-    count: int
+    samples: int
     extras: tuple[int, ...]
     is_planar: bool
     bits: int
@@ -46,23 +46,23 @@ class Bands(NamedTuple):
     @property
     def has_alpha(self) -> bool:
         """Whether the first of the others is taken for alpha."""
-        if self.photometric not in _WITH_ALPHA or self.count <= self.colours:
+        if self.photometric not in _WITH_ALPHA or self.samples <= self.colours:
             return False
-        is_single = self.count == self.colours + 1 and len(self.extras) == 1
+        is_single = self.samples == self.colours + 1 and len(self.extras) == 1
         return is_single or self.extras[:1] in ((1,), (2,))
 
     @property
     def needs_tifffile(self) -> bool:
         """Whether they are more than Pillow and OpenCV know."""
         known = 6 if self.bits == 8 and not self.is_planar else 4
-        return self.photometric == _RGB and self.count > known
+        return self.photometric == _RGB and self.samples > known
 
     def notes(self) -> list[str]:
         """Returns a line on what is not plain about them."""
         if self.has_alpha and self.extras[0] not in _ALPHAS:
             which = "second" if self.colours == 1 else "fourth"
             return [f"its {which} band, of which it does not say what it is, was kept as alpha"]
-        dropped = self.count - self.colours - self.has_alpha
+        dropped = self.samples - self.colours - self.has_alpha
         if dropped < 1:
             return []
         return [f"{dropped} of its bands {'was' if dropped == 1 else 'were'} dropped"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 
 from PIL import features
@@ -132,7 +132,7 @@ def kind_of(content: bytes) -> str | None:
     return next((kind for start, kind in _SIGNATURES if content.startswith(start)), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def missing_for(kind: str) -> str | None:
     """Returns the command that installs what a format is read with; None where that is there."""
     if kind == "AVIF":

@@ -90,9 +90,7 @@ def unkept_colours(content: bytes) -> str | None:
     primaries, transfer = (int.from_bytes(content[at + n : at + n + 2], "big") for n in (8, 10))
     words = [_PRIMARIES.get(primaries), _TRANSFERS.get(transfer)]
     named = " ".join(word for word in words if word)
-    return (
-        f"its colours are {named}, which a result cannot say without a profile" if named else None
-    )
+    return f"its colours are {named}, of which it has no profile to keep" if named else None
 
 
 def _fill(values: NDArray[Any], bits: int) -> NDArray[np.uint16]:

@@ -153,6 +153,6 @@ class _Bits:
         return sum(next(self._bits, 0) << place for place in range(count))
 
     def choose(self, choices: Any) -> int:
-        """Returns a number written in the way that two bits choose, each some bits and an offset."""
+        """Returns an offset and a number, of which two bits say how they are written."""
         count, offset = choices[self.take(2)]
         return int(offset + self.take(count))

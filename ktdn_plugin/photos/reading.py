@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos.bands import Bands, colours_alone, read_bands
@@ -233,7 +233,7 @@ def _open(file: BinaryIO) -> Image.Image:
         if factory is not None and accept is not None and accept(prefix) is True:
             file.seek(0)
             return factory(file, "")
-    raise Image.UnidentifiedImageError("none of the formats that are read")
+    raise UnidentifiedImageError("none of the formats that are read")
 
 
 def _size(image: Image.Image, file: BinaryIO) -> tuple[int, int]:
