@@ -53,17 +53,13 @@ class ReadLimits:
         needed = pixels * BYTES_PER_PIXEL[depth]
         if self.max_memory is None:
             free = available() if needed > _SMALL else None
-            where = "are free"
+            more_than = "is free"
         else:
             held = resident()
             free = None if held is None else max(self.max_memory - held, 0)
-            where = "are left of --max-memory"
+            more_than = "--max-memory leaves"
         if free is not None and needed > free:
             raise KTDNError(
-                f"{name}: {width} x {height} pixels take {_amount(needed)} of memory to read, and "
-                f"{_amount(free)} {where}; make it smaller, or split it into parts"
+                f"{name}: {width} x {height} pixels take {needed / 1e9:.1f} GB of memory to read, "
+                f"more than {more_than}; make it smaller, or split it into parts"
             )
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

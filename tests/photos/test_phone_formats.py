@@ -174,7 +174,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
         with pytest.raises(KTDNError, match=r"36 x 24 pixels, and at most 863 are allowed"):
             decode_photo(content, "x", limits)
         assert decode_photo(content, "x", ReadLimits(max_pixels=HEIGHT * WIDTH)).pixels.size
-        with pytest.raises(KTDNError, match=r"of memory to read, and 0\.0 GB are left"):
+        with pytest.raises(KTDNError, match="to read, more than --max-memory leaves"):
             decode_photo(content, "x", ReadLimits(max_memory=1))
 
 
