@@ -11,7 +11,7 @@ from ktdn_plugin.system_memory import available, resident
 BYTES_PER_PIXEL = {8: 12, 16: 22}
 """The most that decoding takes for a pixel, by its depth: libraries' buffers, and ours."""
 
-_SMALL = 2**27  # bytes; to ask what is free would take longer than it is worth
+_SMALL = 2**27  # bytes; the network needs more, and says how much
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ class ReadLimits:
                 "(--max-pixels); make it smaller, or allow more"
             )
         needed = pixels * BYTES_PER_PIXEL[depth]
+        if needed <= _SMALL:
+            return
         if self.max_memory is None:
-            free = available() if needed > _SMALL else None
+            free = available()
             more_than = "is free"
         else:
             held = resident()

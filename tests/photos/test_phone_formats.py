@@ -167,13 +167,15 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyP
         formats.missing_for.cache_clear()
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     limits = ReadLimits(max_pixels=HEIGHT * WIDTH - 1)
     for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", *EXACT):
         content = saved(PICTURE, kind)
         with pytest.raises(KTDNError, match=r"36 x 24 pixels, and at most 863 are allowed"):
             decode_photo(content, "x", limits)
         assert decode_photo(content, "x", ReadLimits(max_pixels=HEIGHT * WIDTH)).pixels.size
+    for kind in ("PNG", "JPEG", "JXL"):
+        content = saved(Image.new("RGB", (4000, 4000)), kind)
         with pytest.raises(KTDNError, match="to read, more than --max-memory leaves"):
             decode_photo(content, "x", ReadLimits(max_memory=1))
 
