@@ -49,7 +49,7 @@ setup(
         "jinja2>=3.1",  # the page of ktdn report, every name in it escaped
         "matplotlib>=3.7",  # curves, of reports too
         "numpy",
-        "pillow>=11",  # photographs and their metadata, captions in pictures
+        "pillow>=11",  # photographs and their metadata, captions; AVIF from 11.3 on
         "pydantic>=2.10",  # the schema of options files
         "pytorch-msssim",  # SSIM loss
         "pyyaml",  # options files
@@ -60,6 +60,9 @@ setup(
         "tqdm",  # progress bars
     ],
     extras_require={
+        # HEIC and JPEG XL. No plain dependencies: pillow-heif's wheels bring x265, which is under
+        # the GPL, and not every platform has wheels, without which all of this would not install.
+        "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
         "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
         "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
         "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
@@ -67,6 +70,7 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
+            *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs"),
         ],
     },
     entry_points={

@@ -21,8 +21,8 @@ def coded(suffix: str, image: np.ndarray | None = None) -> bytes:
     return content.tobytes()
 
 
-def bomb(width: int = 60000, height: int = 60000) -> bytes:
-    """A few bytes that claim to be 10 GB of pixels."""
+def bomb(width: int = 900000, height: int = 900000) -> bytes:
+    """A few bytes that claim to be 2 TB of pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))
@@ -41,7 +41,7 @@ BAD: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "cut-in-the-header": ("x.png", "not a readable image", lambda: coded(".png")[:20]),
     "text": ("x.png", "not a readable image", lambda: b"<html>404 Not Found</html>\n"),
     "zeros": ("x.jpg", "not a readable image", lambda: bytes(5000)),
-    "bomb": ("x.png", "too many pixels for a photograph", bomb),
+    "bomb": ("x.png", "of memory to read", bomb),
     "float": (
         "x.tif",
         "holds floating-point numbers of 32 bit",

@@ -68,7 +68,7 @@ def test_networks_import_nothing_above_them() -> None:
     assert found["blocks"] == set()
     assert found["archs"] == {"blocks", "errors", "storage"}
     assert found["storage"] == {"errors"}
-    assert found["photos"] == {"errors", "storage"}
+    assert found["photos"] == {"errors", "storage", "system_memory"}
 
 
 def test_the_map_has_everything_in_its_order() -> None:

@@ -101,7 +101,9 @@ def build_app(program: str, text: str, commands: Commands) -> App:
     ) -> int:
         if local_rank is not None:  # from old launchers; newer ones set the variable
             os.environ.setdefault("LOCAL_RANK", str(local_rank))
-        function, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        # Cyclopts takes "-", standard input and output, for a flag; these are the same path.
+        tokens = ["./-" if word == "-" else word for word in words]
+        function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
         return function(*bound.args, **bound.kwargs) or 0
 
     return app

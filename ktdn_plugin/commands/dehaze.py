@@ -24,13 +24,14 @@ def dehaze(
     split: Annotated[str | None, valued("NAME")] = None,
     format: Annotated[
         Literal["png", "jpg", "webp", "tiff"] | None,
-        Parameter(show_default="each photo's own; PNG for BMP and for stores"),
+        Parameter(show_default="the photo's; JPEG for HEIC, AVIF, JPEG XL; else PNG"),
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
     workers: Annotated[Whole | None, valued("N", show_default="the number of CPU cores")] = None,
     shard: Annotated[
         str | None, valued("N/COUNT", show_default="all; torchrun's and srun's are detected")
     ] = None,
+    max_pixels: Annotated[Whole | None, Parameter(show_default="what memory allows")] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -53,11 +54,13 @@ def dehaze(
       ktdn dehaze photos -o out --compare     a folder, with comparisons
       ktdn dehaze hazy --gt clear             a table of PSNR and SSIM
       ktdn dehaze hazy --checkpoint net.pth   your own network
+      ktdn dehaze - -o - < in.jpg > out.jpg   from program to program
 
     Args:
         inputs: A photo, a folder of photos (searched on all levels), a store that 'ktdn prepare'
-            has made (its hazy images), or a video.
-        output: Where to write. A folder; for a single photo or video, also the file.
+            has made (its hazy images), or a video; - reads a photo from standard input.
+        output: Where to write. A folder; for a single photo or video, also the file; for a photo
+            also - for standard output.
         checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. The two ship with the
             package; a file is a KTDN from any training program, .pth or .safetensors, or the .onnx
             that 'ktdn export' made of one, run without torch.
@@ -74,6 +77,8 @@ def dehaze(
             after another.
         shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the
             same time, on any machines, and into one folder.
+        max_pixels: Pixels of the largest photo that is read. Set it for files of strangers, of
+            which a small one may hold pixels for all memory.
     """
     from ktdn_plugin.dehaze import dehaze_with
 
@@ -90,6 +95,7 @@ def dehaze(
         quality=quality,
         workers=workers,
         shard=shard,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         stop_at_errors=debug,
     )

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ktdn_plugin.dehaze.pipe import dehaze_pipe, is_pipe
 from ktdn_plugin.dehaze.run import dehaze_all
 from ktdn_plugin.dehaze.shards import Shard, find_shard
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference.base import Dehazer, is_onnx
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
+from ktdn_plugin.photos import ReadLimits
 from ktdn_plugin.pipeline import DevicePool, usable_cores
 from ktdn_plugin.system_memory import available
 
@@ -24,9 +26,12 @@ def dehaze_with(
     strength: float = 1.0,
     shard: str | None = None,
     workers: int | None = None,
+    max_pixels: int | None = None,
     **options: Any,
 ) -> None:
     """Dehazes photographs and videos with a trained network, loaded only if there is work to do.
+
+    ``-`` stands for standard input and output, see :mod:`ktdn_plugin.dehaze.pipe`.
 
     Args:
         checkpoint: A file, or the name of bundled weights.
@@ -38,6 +43,7 @@ def dehaze_with(
         shard: See :func:`~ktdn_plugin.dehaze.shards.find_shard`.
         workers: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`; by default the CPU cores are
             divided among the processes on this machine.
+        max_pixels: The most pixels that a photograph may have; by default what the memory allows.
         options: Passed to :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
 
     Raises:
@@ -48,6 +54,7 @@ def dehaze_with(
     share = find_shard(shard)
     if share is not None and workers is None:
         workers = max(1, usable_cores() // share.beside)
+    limits = _limits(network, max_pixels)
 
     def load() -> Callable[[Any], Any]:
         if not is_onnx(path):  # which need no torch, and were looked at when they were exported
@@ -56,10 +63,16 @@ def dehaze_with(
             warn_if_teacher(path)
         return _load(path, strength=strength, share=share, **network)
 
+    if is_pipe(inputs, output):
+        if shard is not None:
+            raise KTDNError(f"--shard {shard}: not with a pipe, which has one result")
+        dehaze_pipe(inputs, output, load, limits=limits, **options)
+        return
     dehaze_all(
         inputs,
         output,
         load,
+        limits=limits,
         checkpoint=path,
         precision=network["precision"],
         strength=strength,
@@ -101,3 +114,17 @@ def _divide(names: list[str], max_memory: Any, share: Shard) -> tuple[list[str],
         free = available()
         max_memory = None if free is None else free // share.beside
     return names, max_memory
+
+
+def _limits(network: Mapping[str, Any], max_pixels: int | None) -> ReadLimits:
+    """Returns what may be read: on a CPU the memory's limit is the whole process's."""
+    if max_pixels is not None and max_pixels < 1:
+        raise KTDNError(f"--max-pixels must be 1 or more, got {max_pixels}")
+    max_memory = None
+    if network["max_memory"] is not None:
+        from ktdn_plugin.inference.devices import find_device
+        from ktdn_plugin.inference.memory_sizes import parse_memory
+
+        is_cpu = find_device(network["device"].partition(",")[0]).type == "cpu"
+        max_memory = parse_memory(network["max_memory"]) if is_cpu else None
+    return ReadLimits(max_pixels, max_memory)

@@ -9,14 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.photos import Photo, read_photo
-from ktdn_plugin.scenes.image_files import list_images
+from ktdn_plugin.photos import Photo, ReadLimits, read_photo
+from ktdn_plugin.scenes.image_files import VIDEO_SUFFIXES, find_files
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
 from ktdn_plugin.scenes.store import Store, is_store
 
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts")
-)
+DEFAULT_LIMITS = ReadLimits()
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,12 @@ class FileSource(Source):
     Attributes:
         path: The file.
         is_of_folder: Whether its folder was given, not the file itself.
+        limits: How large a photograph may be.
     """
 
     path: Path
     is_of_folder: bool = field(default=False, compare=False)
+    limits: ReadLimits = field(default=DEFAULT_LIMITS, compare=False)
 
     @property
     def is_video(self) -> bool:
@@ -51,7 +51,7 @@ class FileSource(Source):
 
     def read(self) -> Photo:
         """Reads the photograph; raises as :func:`~ktdn_plugin.photos.read_photo`."""
-        return read_photo(self.path)
+        return read_photo(self.path, self.limits)
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,15 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource], list[Path]]:
+def find_sources(
+    inputs: Sequence[Path], output: Path, limits: ReadLimits = DEFAULT_LIMITS
+) -> tuple[list[AnySource], list[Path]]:
     """Finds what to dehaze, in the given order, sorted within a folder.
 
     Args:
         inputs: Photographs, videos, folders of photographs, and stores.
         output: The folder that results go to; its contents never count as a folder's inputs.
+        limits: How large a photograph may be.
 
     Returns:
         What to dehaze, and the videos found in folders, which are left out.
@@ -112,11 +115,11 @@ def find_sources(inputs: Sequence[Path], output: Path) -> tuple[list[AnySource],
                 "store of them with 'ktdn prepare'"
             )
         elif path.is_dir():
-            photos, videos = _of_folder(path, output)
+            photos, videos = _of_folder(path, output, limits)
             sources += photos
             left_out += videos
         else:
-            sources.append(FileSource(Path(path.name), str(path), path))
+            sources.append(FileSource(Path(path.name), str(path), path, limits=limits))
     return sources, left_out
 
 
@@ -129,24 +132,23 @@ def _near(path: Path) -> str:
     return did_you_mean(path.name, names)
 
 
-def _of_folder(folder: Path, output: Path) -> tuple[list[FileSource], list[Path]]:
-    videos = sorted(
-        path
-        for path in _outside(folder.rglob("*"), folder, output)
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-    )
-    try:
-        found = list(_outside(list_images(folder), folder, output))
-    except KTDNError as error:
-        if videos:
-            raise KTDNError(
-                f"{folder}: contains no photo; to dehaze its videos, give them by name "
-                f"({videos[0]})"
-            ) from error
-        raise
+def _of_folder(
+    folder: Path, output: Path, limits: ReadLimits
+) -> tuple[list[FileSource], list[Path]]:
+    files = find_files(folder)
+    videos = list(_outside(files.videos, folder, output))
+    if videos and not files.images:
+        raise KTDNError(
+            f"{folder}: contains no photo; to dehaze its videos, give them by name ({videos[0]})"
+        )
+    files.require_images()
+    found = list(_outside(files.images, folder, output))
     if not found:
         raise KTDNError(f"{folder}: contains no photos except those in {output}, which are results")
-    return [FileSource(path.relative_to(folder), str(path), path, True) for path in found], videos
+    files.announce(says_videos=False)  # whose names the run reports
+    return [
+        FileSource(path.relative_to(folder), str(path), path, True, limits) for path in found
+    ], videos
 
 
 def _outside(paths: Iterable[Path], folder: Path, output: Path) -> Iterable[Path]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ktdn_plugin.dehaze.inputs import VIDEO_SUFFIXES, AnySource, FileSource, identity
+from ktdn_plugin.dehaze.inputs import AnySource, FileSource, identity
 from ktdn_plugin.dehaze.video import VIDEO_CODECS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
+from ktdn_plugin.scenes.image_files import VIDEO_SUFFIXES
 from ktdn_plugin.scenes.names import COMPARE
 from ktdn_plugin.storage.writable import check_writable
 
@@ -164,9 +165,18 @@ def _suffix(source: AnySource, form: str | None) -> str:
             return ".png"
         if own.lower() in PHOTO_SUFFIXES:
             return own
-        return ".jpg" if READ_SUFFIXES.get(own.lower()) == "JPEG" else ".png"
+        return suffix_for(READ_SUFFIXES.get(own.lower()))
     same = PHOTO_SUFFIXES.get(own.lower()) == PHOTO_SUFFIXES[FORMATS[form]]
     return own if same else FORMATS[form]
+
+
+def suffix_for(kind: str | None) -> str:
+    """Returns the suffix for results of photographs of a format, where it can be written or not.
+
+    Formats that cameras compress photographs in, and that we do not write, become JPEG.
+    """
+    own = next((suffix for suffix, one in PHOTO_SUFFIXES.items() if one == kind), None)
+    return own or (".jpg" if kind in ("HEIC", "AVIF", "JPEG XL") else ".png")
 
 
 def check_places(jobs: Sequence[Job], output: Path, truths: Iterable[Path]) -> None:

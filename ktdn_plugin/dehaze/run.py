@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.dehaze.inputs import find_sources
+from ktdn_plugin.dehaze.inputs import DEFAULT_LIMITS, find_sources
 from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
 from ktdn_plugin.dehaze.record import Record
 from ktdn_plugin.dehaze.shards import Shard
@@ -19,7 +19,7 @@ from ktdn_plugin.dehaze.stages import JobTask, Network, Stages
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import Truth
 from ktdn_plugin.errors import KTDNError, SeveralErrors, TooLittleMemoryError
-from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
+from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, ReadLimits
 from ktdn_plugin.pipeline import SHARE, Pipeline, usable_cores
 from ktdn_plugin.scenes.problems import some
 from ktdn_plugin.system_memory import available
@@ -46,6 +46,7 @@ def dehaze_all(
     stop_at_errors: bool = False,
     workers: int | None = None,
     shard: Shard | None = None,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> None:
     """Dehazes photographs and videos, resuming an earlier run, and reports the results.
 
@@ -76,6 +77,7 @@ def dehaze_all(
             thing after another. Defaults to the number of CPU cores.
         shard: This process's share of the photographs; all by default. The process that finds all
             shares measured writes the table of all.
+        limits: How large a photograph may be.
 
     Raises:
         KTDNError: If an input is missing, or existing results were made with other settings or from
@@ -91,7 +93,7 @@ def dehaze_all(
     output = OUTPUT if output is None else output
     check_apart(inputs, output)
     one_file = is_one_file(inputs, output)
-    sources, videos = find_sources(inputs, output)
+    sources, videos = find_sources(inputs, output, limits)
     truth = Truth(ground_truth, split, sources)
     truth.check_any()
     planned = plan(truth.sources, output, one_file=one_file, form=form, compare=compare)

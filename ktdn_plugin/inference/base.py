@@ -14,6 +14,7 @@ from PIL import Image
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference.images import check_images
 from ktdn_plugin.model_zoo.weights import DEFAULT
+from ktdn_plugin.photos import ReadLimits, read_photo, read_size, rgb_of
 from ktdn_plugin.pipeline import BYTES_PER_PIXEL, SHARE, Pipeline, Task, usable_cores
 from ktdn_plugin.system_memory import available
 
@@ -133,14 +134,10 @@ class Dehazer:
             KTDNError: If it is none of these, or there is not enough memory.
         """
         if isinstance(image, (str, Path)):
-            from ktdn_plugin.photos import read_photo
-
-            return self(read_photo(image).pixels)
+            return self(read_photo(image, self._read_limits()).pixels)
         if isinstance(image, (list, tuple)):
             return [self(one) for one in image]
         if isinstance(image, Image.Image):
-            from ktdn_plugin.photos import rgb_of
-
             return Image.fromarray(self(rgb_of(image)))
         check_images(image)
         if image.ndim == 4:
@@ -171,12 +168,16 @@ class Dehazer:
         try:
             with Pipeline(workers, room=room if workers else None) as pipeline:
                 tasks = map(_ImageTask, images)
-                for task in pipeline.run(tasks, _ImageTask.read, self._map_one, _ImageTask.keep):
+                for task in pipeline.run(tasks, self._read_one, self._map_one, _ImageTask.keep):
                     if task.error is not None:
                         raise task.error
                     yield task.image
         finally:
             self.share_memory(0)
+
+    def _read_one(self, task: _ImageTask) -> None:
+        if isinstance(task.image, (str, Path)):
+            task.image = read_photo(task.image, self._read_limits()).pixels
 
     def _map_one(self, task: _ImageTask) -> None:
         task.image = self(task.image)
@@ -208,6 +209,10 @@ class Dehazer:
         """
         raise NotImplementedError
 
+    def _read_limits(self) -> ReadLimits:
+        """Returns how large a photograph may be that is read from a file."""
+        return ReadLimits()
+
     def _run(self, images: Any) -> Any:
         """Dehazes images (n, h, w, 3), or a tensor (n, 3, h, w)."""
         raise NotImplementedError
@@ -230,18 +235,9 @@ class _ImageTask(Task):
         self.image = image
         cost = 0
         if isinstance(image, (str, Path)):
-            from ktdn_plugin.photos import read_size
-
             with suppress(KTDNError):  # reading it says why
                 cost = BYTES_PER_PIXEL * math.prod(read_size(image))
         super().__init__(cost)
-
-    def read(self) -> None:
-        """Reads a file."""
-        if isinstance(self.image, (str, Path)):
-            from ktdn_plugin.photos import read_photo
-
-            self.image = read_photo(self.image).pixels
 
     def keep(self) -> None:
         """Does nothing: the result is the caller's."""

@@ -29,6 +29,7 @@ from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.out_of_memory import word_out_of_memory, word_too_little
 from ktdn_plugin.inference.planning import Plan, Planner
 from ktdn_plugin.model_zoo.weights import DEFAULT
+from ktdn_plugin.photos import ReadLimits
 
 _BUSY: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 """Serialises runs on a device, as each is planned for the free memory."""
@@ -97,6 +98,10 @@ class TorchDehazer(Dehazer):
         self._memory.limit = None if limit is None else parse_memory(limit)
         if limit is not None and self.device.type == "cpu":
             return_freed_memory()
+
+    def _read_limits(self) -> ReadLimits:
+        of_process = self.max_memory if self.device.type == "cpu" else None
+        return ReadLimits(max_memory=of_process)
 
     def needs(self, height: int, width: int) -> tuple[int, int]:
         """Returns the memory needed for an image of a given size, see :meth:`Dehazer.needs`."""

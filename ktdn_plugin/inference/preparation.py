@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.models import FeatureDictNet
+from timm.models.efficientnet import EfficientNetFeatures
 from torch import nn
 
 from ktdn_plugin.archs import KTDN, Encoder
@@ -38,13 +41,27 @@ def check_finite(network: nn.Module) -> None:
 def split(encoder: Encoder) -> list[nn.Sequential] | None:
     """Splits a timm backbone after its first and second feature if it is a sequence of modules."""
     body = encoder.body
-    if not isinstance(body, FeatureDictNet) or body.concat or encoder.is_channels_last:
+    if encoder.is_channels_last:
         return None
+    steps = _steps(body)
     parts: list[list[nn.Module]] = [[]]
-    for name, module in body.items():
+    for module, is_feature in steps:
         parts[-1].append(module)
-        if name in body.return_layers:
+        if is_feature:
             parts.append([])
     if len(parts) != 4 or parts[3]:
         return None
     return [nn.Sequential(*modules) for modules in parts[:3]]
+
+
+def _steps(body: Any) -> list[tuple[nn.Module, bool]]:
+    """Lists what a backbone runs, one after the other, and whether its result is a feature."""
+    if isinstance(body, FeatureDictNet) and not body.concat:
+        return [(module, name in body.return_layers) for name, module in body.items()]
+    # The mobilenets of the networks that come with the package.
+    if isinstance(body, EfficientNetFeatures) and body.feature_hooks is None:
+        ends = {info["stage"] for info in body.feature_info.get_dicts()}
+        stages = [(module, number in ends) for number, module in enumerate(body.blocks, start=1)]
+        last = max(number for number, (_, is_feature) in enumerate(stages) if is_feature)
+        return [(body.conv_stem, False), (body.bn1, 0 in ends), *stages[: last + 1]]
+    return []

@@ -3,7 +3,14 @@
 The only reader and the only writer of image files, whatever they are read for.
 """
 
-from ktdn_plugin.photos.formats import LOSSY, OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
+from ktdn_plugin.photos.formats import (
+    LOSSY,
+    OTHER_SUFFIXES,
+    PHOTO_SUFFIXES,
+    READ_SUFFIXES,
+    missing_for,
+)
+from ktdn_plugin.photos.limits import ReadLimits
 from ktdn_plugin.photos.photo import Photo, PhotoPixels, to_8_bit
 from ktdn_plugin.photos.reading import (
     decode_photo,
@@ -17,6 +24,7 @@ from ktdn_plugin.photos.reading import (
 from ktdn_plugin.photos.writing import (
     check_size,
     encode_lossy,
+    encode_photo,
     encode_png,
     format_of,
     not_kept,
@@ -31,12 +39,15 @@ __all__ = [
     "READ_SUFFIXES",
     "Photo",
     "PhotoPixels",
+    "ReadLimits",
     "check_size",
     "decode_photo",
     "decode_rgb",
     "encode_lossy",
+    "encode_photo",
     "encode_png",
     "format_of",
+    "missing_for",
     "not_kept",
     "read_file",
     "read_photo",

@@ -6,11 +6,14 @@ its metadata go on to say that they are there: some viewers would not show it, o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from xml.dom import minidom
 
 from PIL import Image
+
+from ktdn_plugin.errors import printable
 
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
@@ -22,6 +25,10 @@ _CLAIMS = {
     "http://ns.google.com/photos/1.0/container/item/": "",
     "http://ns.google.com/photos/1.0/depthmap/": "its depth map",
     "http://ns.google.com/photos/1.0/image/": "its second image",
+    "http://ns.google.com/photos/1.0/audio/": "its sound",
+    "http://ns.google.com/photos/dd/1.0/container/": "",
+    "http://ns.google.com/photos/dd/1.0/item/": "",
+    "http://ns.google.com/photos/dd/1.0/device/": "its depth map",
     _NOTE: "extended XMP",
     _CAMERA: "the video of its motion photo",
 }
@@ -29,6 +36,9 @@ _NAMES = {_NOTE: ("HasExtendedXMP",), _CAMERA: ("MotionPhoto", "MicroVideo")}
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496"  # ISO 21496-1, which needs no XMP
 _BRANDS = (b"mp4", b"iso", b"qt  ", b"avc1", b"MSNV", b"3gp")  # of videos
+_AUXILIARY = {"hdrgainmap": "its HDR gain map", "depth": "its depth map"}  # by a URN's last part
+_TONE_MAP = re.compile(rb"infe.{8,10}tmap", re.DOTALL)  # of ISO 21496-1, in HEIC and AVIF
+_APPLES_GAIN_MAP = b"http://ns.apple.com/HDRGainMap/"  # which its own XMP names, not the photo's
 _PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
 
 
@@ -48,14 +58,29 @@ def drop_auxiliary(image: Image.Image, content: bytes, xmp: bytes) -> tuple[byte
         segments = [bytes(data) for _, data in getattr(image, "applist", ())]
         if any(data.startswith(_EXTENSION) for data in segments):
             found.append("extended XMP")
-        if any(data.startswith(_GAIN_MAP) for data in segments):
+        is_apples = image.format == "MPO" and _APPLES_GAIN_MAP in content
+        if is_apples or any(data.startswith(_GAIN_MAP) for data in segments):
             found.append("its HDR gain map")
         if _has_video(content):
             found.append("the video of its motion photo")
         count = _further(image)
         if count and "its HDR gain map" not in found:
             found.append(f"{count} more image{'s' if count > 1 else ''}")
+    elif image.format in ("HEIF", "AVIF"):
+        urns = image.info.get("aux", {})
+        found += [_auxiliary_words(urn) for urn in urns if "alpha" not in urn]
+        if image.info.get("depth_images"):
+            found.append("its depth map")
+        if _TONE_MAP.search(content):
+            found.append("its HDR gain map")
+        if _has_video(content):
+            found.append("the video of its motion photo")
     return xmp, list(dict.fromkeys(found))
+
+
+def _auxiliary_words(urn: str) -> str:
+    name = urn.rpartition(":")[2]
+    return _AUXILIARY.get(name, f"an auxiliary image ({printable(name)})")
 
 
 def strip_auxiliary_references(xmp: bytes) -> tuple[bytes, list[str]]:

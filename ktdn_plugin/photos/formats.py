@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
+
+from PIL import features
 
 READ_SUFFIXES: Mapping[str, str] = MappingProxyType(
     {
@@ -18,15 +22,25 @@ READ_SUFFIXES: Mapping[str, str] = MappingProxyType(
         ".tif": "TIFF",
         ".tiff": "TIFF",
         ".bmp": "BMP",
+        ".gif": "GIF",
+        **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+        ".avif": "AVIF",
+        ".jxl": "JPEG XL",
     }
 )
 """The formats that photographs are read from, by a file's suffix."""
+
+_MODULES = {
+    "HEIC": ("pillow_heif", "pip install pillow-heif"),
+    "JPEG XL": ("pillow_jxl", "pip install pillow-jxl-plugin"),
+}
 
 PHOTO_SUFFIXES: Mapping[str, str] = MappingProxyType(
     {
         suffix: kind
         for suffix, kind in READ_SUFFIXES.items()
-        if suffix not in (".apng", ".mpo", ".bmp")  # of one picture, and with metadata
+        # What is of one picture and has metadata, and what any program opens.
+        if kind in ("PNG", "JPEG", "WebP", "TIFF") and suffix not in (".apng", ".mpo")
     }
 )
 """The formats that photographs are written in, by a file's suffix."""
@@ -36,11 +50,7 @@ LOSSY = ("JPEG", "WebP")
 
 OTHER_SUFFIXES: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
-        ".avif": "AVIF",
-        ".gif": "GIF",
         **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".j2c"), "JPEG 2000"),
-        ".jxl": "JPEG XL",
         ".jxr": "JPEG XR",
         ".dng": "DNG",
         **{
@@ -95,7 +105,8 @@ _SIGNATURES = (
     (b"version https://git-lfs", "pointer of Git LFS"),
 )
 _BRANDS = {  # ISO/IEC 14496-12, the major brand of a file of boxes
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     b"crx ": "camera raw (CR3)",
 }
@@ -112,10 +123,22 @@ def kind_of(content: bytes) -> str | None:
     if content[:4] == b"RIFF":
         return {b"WEBP": "WebP", b"AVI ": "video (AVI)"}.get(bytes(content[8:12]))
     if content[4:8] == b"ftyp":
+        # A container's own brand says nothing of what is in it; the compatible ones do.
+        if content[8:12] in (b"mif1", b"msf1") and b"avif" in bytes(content[16:64]):
+            return "AVIF"
         return _BRANDS.get(bytes(content[8:12]), "video (MP4)")
     if content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html")):
         return "web page"
     return next((kind for start, kind in _SIGNATURES if content.startswith(start)), None)
+
+
+@cache
+def missing_for(kind: str) -> str | None:
+    """Returns the command that installs what a format is read with; None where that is there."""
+    if kind == "AVIF":
+        return None if features.check("avif") else 'pip install "pillow>=11.3"'
+    module, command = _MODULES.get(kind, ("", ""))
+    return command if module and importlib.util.find_spec(module) is None else None
 
 
 def cure_of(kind: str) -> str:

@@ -33,7 +33,8 @@ def read_failure_reason(content: bytes, error: Exception) -> str:
     if kind == "TIFF" and (found := _tiff_oddity(content)):
         return found
     if "nsupported" in str(error) or isinstance(error, NotImplementedError):
-        return f"an unsupported variant of {kind} ({error}); {cure_of(kind)}"
+        what = " ".join(str(error).split())
+        return f"an unsupported variant of {kind} ({what}); {cure_of(kind)}"
     return f"not a readable image, but a truncated or damaged {kind}; {_AGAIN}"
 
 
@@ -61,6 +62,11 @@ def _tiff_oddity(content: bytes) -> str | None:
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
+            if int(page.photometric) in (0, 1) and page.samplesperpixel > 2:
+                return (
+                    f"has {page.samplesperpixel} bands, none of which it calls a colour; save it "
+                    "as RGB or RGBA"
+                )
             if page.samplesperpixel > 4:
                 return (
                     f"has {page.samplesperpixel} bands of {page.bitspersample} bit; save it as "

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.photos.bands import Bands
 from ktdn_plugin.photos.exif import reset_orientation
-from ktdn_plugin.photos.photo import ROWS
+from ktdn_plugin.photos.photo import ROWS, PhotoPixels
 from ktdn_plugin.photos.png_chunks import SIGNATURE
 
 FULL = 65535
@@ -20,16 +21,21 @@ _MINISWHITE, _MINISBLACK, _RGB = 0, 1, 2  # TIFF 6.0, PhotometricInterpretation
 _ASSOCIATED = 1  # TIFF 6.0, ExtraSamples: colours that alpha was multiplied into
 
 Color = NDArray[np.uint16]
-Decoded = tuple[Color, Color | None]
+Decoded = tuple[PhotoPixels, PhotoPixels | None]
 
 
-def decode_sixteen_bit(content: bytes, name: str | Path, mask: object = None) -> Decoded:
+def decode_sixteen_bit(
+    content: bytes, name: str | Path, mask: object = None, bands: Bands | None = None
+) -> Decoded:
     """Decodes a PNG or TIFF file of 16 bit a channel, as it lies in the file.
+
+    TIFFs of 8 bit with more bands than Pillow knows are decoded, too.
 
     Args:
         content: The file.
         name: What to call it in an error.
         mask: A grey PNG's value that stands for transparent, if it has one.
+        bands: A TIFF's bands.
 
     Returns:
         RGB (h, w, 3), and alpha (h, w) where there is any.
@@ -39,39 +45,45 @@ def decode_sixteen_bit(content: bytes, name: str | Path, mask: object = None) ->
     """
     if content.startswith(SIGNATURE):
         values = _by_opencv(content, name)
-        color, alpha = _split(values, name)
+        color, alpha = split_channels(values, name)
         if alpha is None and isinstance(mask, int):
             alpha = np.where(color[..., 0] == mask, 0, FULL).astype(np.uint16)
         return color, alpha
-    return _decode_tiff(content, name)
+    return _decode_tiff(content, name, bands)
 
 
-def _decode_tiff(content: bytes, name: str | Path) -> Decoded:
+def _decode_tiff(content: bytes, name: str | Path, bands: Bands | None) -> Decoded:
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page: Any = file.pages[0]
         photometric, planar = int(page.photometric), int(page.planarconfig)
         associated = tuple(int(kind) for kind in page.extrasamples)[:1] == (_ASSOCIATED,)
-        if photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or page.dtype != np.uint16:
+        if photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or page.dtype not in (
+            np.uint16,
+            np.uint8,
+        ):
             raise KTDNError(
                 f"{name}: holds {page.photometric.name} of 16 bit; only RGB and grey are "
                 "supported: "
                 "convert it"
             )
         # OpenCV knows all compressions, tifffile all arrangements.
-        if planar == 2 or file.is_bigtiff or photometric == _MINISWHITE:
+        is_many = bands is not None and bands.needs_tifffile
+        if planar == 2 or file.is_bigtiff or photometric == _MINISWHITE or is_many:
             try:
                 values = page.asarray()
             except Exception as error:
                 raise KTDNError(
-                    f"{name}: an unsupported 16-bit TIFF (planar, inverted grey or BigTIFF) "
-                    f"({error});  save it with ZIP compression, or none"
+                    f"{name}: an unsupported TIFF (planar, of many bands, inverted grey or "
+                    f"BigTIFF) ({error}); save it with ZIP compression, or none"
                 ) from error
             values = np.moveaxis(values, 0, -1) if planar == 2 and values.ndim == 3 else values
         else:
             values = _by_opencv(content, name)
-    color, alpha = _split(values, name)
+    if bands is not None and values.ndim == 3:
+        values = values[..., : bands.colours + bands.has_alpha]
+    color, alpha = split_channels(values, name)
     if photometric == _MINISWHITE:
         color = FULL - color
     if associated and alpha is not None:
@@ -98,7 +110,13 @@ def _by_opencv(content: bytes, name: str | Path) -> Color:
     return np.asarray(values, np.uint16)
 
 
-def _split(values: Color, name: str | Path) -> Decoded:
+def split_channels(values: PhotoPixels, name: str | Path) -> Decoded:
+    """Splits values into RGB and alpha.
+
+    Args:
+        values: (h, w), or (h, w, channels): grey or RGB, and alpha or none.
+        name: What to call the file in an error.
+    """
     values = values[..., None] if values.ndim == 2 else values
     channels = values.shape[2]
     if channels > 4:
@@ -109,10 +127,11 @@ def _split(values: Color, name: str | Path) -> Decoded:
     return np.ascontiguousarray(values[..., :3]), alpha
 
 
-def _divide(color: Color, alpha: Color) -> None:
+def _divide(color: PhotoPixels, alpha: PhotoPixels) -> None:
     """Takes alpha out of colours that it was multiplied into, in place."""
+    full = np.iinfo(color.dtype).max
     for top in range(0, len(color), ROWS):
         rows = slice(top, top + ROWS)
         share = np.maximum(alpha[rows], 1).astype(np.uint64)[..., None]
-        whole = (color[rows].astype(np.uint64) * FULL + share // 2) // share
-        color[rows] = np.minimum(whole, FULL)
+        whole = (color[rows].astype(np.uint64) * full + share // 2) // share
+        color[rows] = np.minimum(whole, full)

@@ -131,6 +131,34 @@ def write_photo(
         write_whole(path, lambda file: file.write(content), before_move=before_move)
 
 
+def encode_photo(path: str | Path, photo: Photo, quality: int | None = None) -> memoryview:
+    """Encodes a photograph as :func:`write_photo` would write it.
+
+    Args:
+        path: A name whose suffix says the format, and which errors name.
+        photo: The photograph.
+        quality: As with :func:`write_photo`.
+
+    Returns:
+        The file's content.
+
+    Raises:
+        KTDNError: As :func:`write_photo`, but for what writing a file may meet.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    _check(photo)
+    check_size(path, *photo.pixels.shape[:2])
+    if kind in LOSSY:
+        return encode_lossy(photo, kind, quality)
+    content = io.BytesIO()
+    try:
+        (write_tiff if kind == "TIFF" else _write_png)(content, photo)
+    except TooLargeError as error:
+        raise KTDNError(f"{path}: {error}") from error
+    return content.getbuffer()
+
+
 def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     """Writes pixels alone as an image file, whole or not at all; an existing file is replaced.
 

@@ -26,7 +26,7 @@ def test_every_command_says_what_of_a_folder_it_leaves_out(tmp_path: Path) -> No
     for folder in ("prepared", "checked", "trained", "dehazed"):
         for side in ("hazy", "clear"):
             write_png(tmp_path / folder / side / "1.png", 1)
-        for name in ("2.heic", "3.HEIC", "4.gif"):
+        for name in ("2.psd", "3.PSD", "4.jp2", "5.txt"):
             (tmp_path / folder / "hazy" / name).touch()
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS],
@@ -37,9 +37,9 @@ def test_every_command_says_what_of_a_folder_it_leaves_out(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    skipped = [line for line in done.stderr.splitlines() if "skipped, since" in line]
+    skipped = [line for line in done.stderr.splitlines() if "left out: " in line]
     assert skipped == [
-        f"{Path(folder, 'hazy')}: skipped, since they cannot be read: 2 HEIC, 1 GIF; save them as "
+        f"{Path(folder, 'hazy')}: left out: 2 PSD, 1 JPEG 2000, 1 .txt; save unread images as "
         "PNG, JPEG, WebP or TIFF first"
         for folder in ("prepared", "checked", "trained", "dehazed")
     ]

@@ -47,7 +47,7 @@ KINDS = {
         Kind("test_resnet", ("bn2.weight",), (True, True)),
         Kind("resnet18", ("bn2.weight",), (True, True)),
         Kind("test_convnext", LAST_NORMS, (True, True)),
-        Kind("test_efficientnet", LAST_NORMS, (False, False)),
+        Kind("test_efficientnet", LAST_NORMS, (True, True)),
         Kind("test_resnet", ("bn2.weight",), (True, True), "affine", (48, 20, 40)),
         # Squeeze and excitation in the second stage: of the whole image.
         Kind("ghostnet_050", LAST_NORMS, (True, False)),

@@ -152,7 +152,7 @@ FAULTS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "damaged-png": ("x.png", damaged_png),
     "truncated-16-bit": ("x.png", lambda: opencv(".png", smooth(3))[:-200]),
     "truncated-webp": ("x.webp", lambda: saved(Image.fromarray(RGB), "WEBP")[:-40]),
-    "gif": ("x.png", lambda: saved(Image.fromarray(RGB), "GIF")),
+    "psd": ("x.png", lambda: b"8BPS" + bytes(40)),
     "32-bit": ("x.tif", lambda: tiff(RGB.astype(np.uint32))),
     "lab": ("x.tif", lambda: saved(Image.new("LAB", (9, 9)), "TIFF")),
     "two-depths": ("x.png", lambda: b"II*\0" + coded(".tif")[4:60]),

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from odd_images import RGB, saved, tiff
 from PIL import Image, PngImagePlugin
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import Photo, not_kept, read_photo, read_rgb, read_size, write_photo
+from ktdn_plugin.photos import (
+    Photo,
+    decode_photo,
+    not_kept,
+    read_photo,
+    read_rgb,
+    read_size,
+    write_photo,
+)
 from ktdn_plugin.photos.photo import MOST_TEXT, Metadata
 
 PICTURE = Image.fromarray(RGB)
@@ -54,11 +61,7 @@ DEPTHS = {
     for number, (words, content) in enumerate(depths().items())
 }
 UNREAD = {
-    "heic": ("x.heic", box(b"heic"), "but an HEIC; save it as PNG, JPEG, WebP or TIFF first"),
-    "heif": ("x.jpg", box(b"mif1"), "but an HEIC; save it"),
-    "avif": ("x.avif", box(b"avif"), "but an AVIF; save it"),
     "video": ("x.jpg", box(b"isom"), r"but a video \(MP4\); rename it with a video suffix"),
-    "gif": ("x.jpg", saved(PICTURE, "GIF"), "but a GIF; save it as PNG"),
     "jpeg-2000": ("x.jp2", saved(PICTURE, "JPEG2000"), "but a JPEG 2000; save it"),
     "web-page": ("x.png", b"\n<!DOCTYPE html><p>gone</p>", "but a web page; open its address"),
     "lfs": ("x.png", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -67,10 +70,10 @@ UNREAD = {
     "bitfields": ("x.bmp", bitfields(), r"an unsupported variant of BMP \(Unsupported BMP"),
     "bands": (
         "x.tif",
-        tiff(np.zeros((5, 5, 7), np.uint16), planarconfig="contig"),
-        "has 7 bands of 16 bit",
+        tiff(np.zeros((5, 5, 7), np.uint16), "minisblack", planarconfig="contig"),
+        "has 7 bands, none of which it calls a colour; save it as RGB or RGBA",
     ),
-    "nothing": ("x.png", bytes(range(1, 200)), r"none of PNG, JPEG, WebP, TIFF, BMP\); copy"),
+    "nothing": ("x.png", bytes(range(1, 200)), r"none of PNG, JPEG, .*, JPEG XL\); copy"),
     "jpeg": ("x.jpg", saved(PICTURE, "JPEG")[:-200], "but a truncated or damaged JPEG; copy or"),
     **DEPTHS,
 }
@@ -153,17 +156,35 @@ def test_what_is_too_long_to_be_read_again_is_not_written_and_named(tmp_path: Pa
         read_photo(tmp_path / "bomb.png")
 
 
-def test_bands_beyond_alpha_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "x.tif"
-    tifffile.imwrite(
-        path, np.dstack((RGB, RGB)), photometric="rgb", extrasamples=[0, 0, 0], metadata=None
-    )
-    photo = read_photo(path)
-    assert np.array_equal(photo.pixels, RGB)
-    assert photo.notes == ["3 of its bands were dropped"]
-    for dtype in (np.uint8, np.uint16):  # a single one is kept, whatever it is
-        values = np.dstack((RGB, RGB[..., 0])).astype(dtype)
-        tifffile.imwrite(path, values, photometric="rgb", extrasamples=[0], metadata=None)
+BANDS = {
+    4: "its fourth band, of which it does not say what it is, was kept as alpha",
+    5: "2 of its bands were dropped",
+    7: "4 of its bands were dropped",
+}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("is_planar", [False, True])
+def test_bands_beyond_the_colours_have_one_rule(
+    tmp_path: Path, dtype: type, is_planar: bool
+) -> None:
+    path, values = tmp_path / "x.tif", np.dstack((RGB, RGB, RGB)).astype(dtype)
+    for count, note in BANDS.items():
+        layout = {"planarconfig": "contig", "extrasamples": [0] * (count - 3)}
+        bands = values[..., :count]
+        if is_planar:
+            layout["planarconfig"], bands = "separate", bands.transpose(2, 0, 1)
+        path.write_bytes(tiff(np.ascontiguousarray(bands), **layout))
+        photo = read_photo(path)
+        assert photo.pixels.dtype == dtype
+        assert np.array_equal(photo.pixels, RGB)
+        assert photo.notes == [note]
+        assert (photo.alpha is not None) == (count == 4)
+    if not is_planar:
+        path.write_bytes(tiff(values[..., :5], extrasamples=[2, 0]))  # which says that it is alpha
         photo = read_photo(path)
         assert np.array_equal(photo.alpha, RGB[..., 0])
-        assert photo.notes == []
+        assert photo.notes == ["1 of its bands was dropped"]
+        grey = tiff(values[..., :4], "minisblack", planarconfig="contig")
+        with pytest.raises(KTDNError, match="has 4 bands, none of which it calls a colour"):
+            decode_photo(grey, "x.tif")
