@@ -26,6 +26,7 @@ setup(
     package_data={
         "ktdn_plugin": ["py.typed"],
         "ktdn_plugin.report": ["*.html.j2", "page.css", "page.js"],
+        "ktdn_plugin.server": ["*.html.j2", "page.css", "page.js", "icon.svg"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],
         "ktdn_plugin.options": [
@@ -62,9 +63,15 @@ setup(
         "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
         "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
         "spandrel": ["spandrel>=0.4"],
+        "ui": [  # ktdn serve
+            "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
+            "python-multipart",  # forms with files
+            "uvicorn",  # serves it
+        ],
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
+            *("fastapi>=0.115", "python-multipart", "uvicorn"),
         ],
     },
     entry_points={
