@@ -286,7 +286,7 @@
     $("progress").max = total || 1;
     $("progress").value = done + failed;
     $("download-all").disabled = !done;
-    $("download-all").textContent = done > 1 ? `Download all ${done} as ZIP` : "Download as ZIP";
+    $("download-all").textContent = "Download all (ZIP)";
     $("for-all").hidden = total < 2;
   }
 
@@ -343,7 +343,7 @@
         waiting: `In the queue, ${photo.ahead} ahead${left}`,
         working: `Dehazing${left}`,
       }[photo.state];
-      parts.push(make("p", { textContent: `${what}` }));
+      parts.push(make("p", { textContent: what }));
     }
     box.replaceChildren(...parts);
   }
