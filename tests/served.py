@@ -16,6 +16,13 @@ import numpy as np
 from PIL import Image
 from preloaded import Command
 
+PROGRAM = """
+import sys, tempfile
+tempfile.tempdir = {!r}  # TMPDIR has been read where all is loaded
+from ktdn_plugin.__main__ import ktdn
+sys.exit(ktdn())
+"""
+
 
 class Answer(NamedTuple):
     status: int
@@ -48,7 +55,9 @@ class Server:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         words = ("serve", "--checkpoint", "ktdn_tiny", "--device", "cpu", "--port", "0", *words)
-        self.command = Command(words, folder, {"TMPDIR": str(self.temporary)})
+        script = folder / "serve.py"
+        script.write_text(PROGRAM.format(str(self.temporary)))
+        self.command = Command(words, folder, {}, script)
         self.command.wait_until(lambda: "http://" in self.command.printed)
         self.url = re.search(r"http://\S+/", self.command.printed).group()
         self.netloc = urlsplit(self.url).netloc

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field, ValidationError
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import (
     FileResponse,
     HTMLResponse,
@@ -45,7 +46,7 @@ from ktdn_plugin.server.dehazing import (
 from ktdn_plugin.server.guard import Guard
 from ktdn_plugin.server.limits import Limits
 from ktdn_plugin.server.names import safe_name
-from ktdn_plugin.server.queue import QueueFullError, WorkQueue
+from ktdn_plugin.server.queue import QueueFullError, StoppingError, WorkQueue
 from ktdn_plugin.server.storage import Storage, StoredPhoto, discard
 from ktdn_plugin.server.uploads import take_form, take_raw
 
@@ -53,8 +54,9 @@ T = TypeVar("T")
 Id = Annotated[str, Field(max_length=64)]
 MEDIA = {".png": "image/png", ".webp": "image/webp", ".tif": "image/tiff", ".tiff": "image/tiff"}
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_STATUS: dict[type[Exception], int] = {UnsupportedError: 415, TooManyPixelsError: 413}
 _SECONDS_BETWEEN_SWEEPS = 30
+_GONE = "there is no such photograph, or it was removed; add it again"
+_CLIENT_HAS_GONE = 499  # nginx's; nobody hears it
 _FILE = {"type": "string", "format": "binary", "description": "The photograph's file."}
 _BODY = {
     "required": True,
@@ -87,6 +89,14 @@ class Call(Wanted):
 
 class GoneError(KTDNError):
     """A photograph that was removed meanwhile."""
+
+
+_STATUS: dict[type[Exception], int] = {
+    UnsupportedError: 415,
+    TooManyPixelsError: 413,
+    GoneError: 404,
+    StoppingError: 503,
+}
 
 
 def build_app(
@@ -125,6 +135,7 @@ class _App:
         app.add_exception_handler(QueueFullError, _say_full)
         app.add_exception_handler(KTDNError, _say_problem)
         app.add_exception_handler(RequestValidationError, _say_invalid)
+        app.add_exception_handler(ClientDisconnect, _say_nothing)
         page = self._page()
         app.get("/", include_in_schema=False)(_answer(HTMLResponse(page)))
         for name, kind in _ASSETS.items():
@@ -196,7 +207,7 @@ class _App:
                 name = result_name(source, wanted)
                 work = lambda: self.worker.result(source, wanted, name)  # noqa: E731
                 futures.append(place.run(work, source.pixels))
-                result = await _outcome(futures[0], request)
+                result = await self._outcome(futures[0], request)
             except BaseException:
                 discard(folder, futures)
                 raise
@@ -273,12 +284,12 @@ class _App:
     def _photo(self, photo_id: str) -> StoredPhoto:
         photo = self.storage.get(photo_id)
         if photo is None:
-            raise GoneError("there is no such photograph, or it was removed; add it again")
+            raise GoneError(_GONE)
         return photo
 
     async def _result(self, photo: StoredPhoto, wanted: Wanted, request: Request) -> Result:
         if wanted == Wanted():
-            return (await _outcome(photo.future, request))[1]
+            return (await self._outcome(photo.future, request))[1]
         future = photo.results.get(wanted)
         if future is None or (future.done() and (future.cancelled() or future.exception())):
             source, name = photo.source, result_name(photo.source, wanted)
@@ -286,7 +297,20 @@ class _App:
                 work = lambda: self.worker.result(source, wanted, name)  # noqa: E731
                 future = place.run(work, source.pixels)
             photo.keep_result(wanted, future)
-        return await _outcome(future, request)
+        return await self._outcome(future, request)
+
+    async def _outcome(self, future: Future[T], request: Request) -> T:
+        """Waits for the network, as long as the client does."""
+        waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(lambda one: one.cancelled() or one.exception())  # it was seen
+        while not (await asyncio.wait({waiting}, timeout=0.5))[0]:
+            if self.queue.is_stopped:
+                raise StoppingError
+            if await request.is_disconnected():
+                raise HTTPException(_CLIENT_HAS_GONE)
+        if future.cancelled():
+            raise StoppingError if self.queue.is_stopped else GoneError(_GONE)
+        return future.result()
 
     async def _take(self, request: Request, folder: Path, call: Call) -> tuple[Source, Call]:
         """Takes in a request's photograph, and the parameters of a form."""
@@ -303,19 +327,6 @@ class _App:
         async with self.one_at_a_time:
             name_here = safe_name(call.name)
             return await asyncio.to_thread(look_at, path, name_here, self.limits), call
-
-
-async def _outcome(future: Future[T], request: Request) -> T:
-    """Waits for the network, as long as the client does."""
-    waiting = asyncio.wrap_future(future)
-    while not (await asyncio.wait({waiting}, timeout=1))[0]:
-        if await request.is_disconnected():
-            break
-    if future.done() and not future.cancelled():
-        return future.result()
-    if future.cancelled():
-        raise HTTPException(503, "the server is stopping, or the photograph was removed")
-    raise HTTPException(499, "the client has gone")
 
 
 def _answer(response: Response) -> Callable[[], Awaitable[Response]]:
@@ -379,8 +390,11 @@ def _say_full(_: Request, error: Exception) -> JSONResponse:
 
 
 def _say_problem(_: Request, error: Exception) -> JSONResponse:
-    status = 404 if isinstance(error, GoneError) else _STATUS.get(type(error), 422)
-    return JSONResponse({"detail": str(error)}, status)
+    return JSONResponse({"detail": str(error)}, _STATUS.get(type(error), 422))
+
+
+def _say_nothing(_: Request, error: Exception) -> Response:
+    return Response(status_code=_CLIENT_HAS_GONE)
 
 
 def _say_invalid(_: Request, error: Exception) -> JSONResponse:

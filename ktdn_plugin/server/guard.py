@@ -31,7 +31,7 @@ _HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # without any, forms would come from nowhere
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -161,12 +161,12 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Reads on, up to a few times what is taken at most, and forgets it."""
+        """Reads on for a while, and forgets it."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._read_on(self._count + 2 * self._most), _SECONDS_TO_DRAIN)
+            await asyncio.wait_for(self._read_on(), _SECONDS_TO_DRAIN)
 
-    async def _read_on(self, most: int) -> None:
-        while not self._is_whole and self._count < most:
+    async def _read_on(self) -> None:
+        while not self._is_whole:
             self._took(await self._receive())
 
     def _took(self, message: Message) -> None:

@@ -7,11 +7,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
+from ktdn_plugin.errors import KTDNError
+
 T = TypeVar("T")
+
+
+class StoppingError(KTDNError):
+    """The server is stopping."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping")
 
 
 class QueueFullError(Exception):
@@ -74,6 +83,10 @@ class WorkQueue:
 
     Args:
         most: Places.
+
+    Attributes:
+        most: Places.
+        is_stopped: Whether no more work is taken.
     """
 
     def __init__(self, most: int) -> None:
@@ -83,7 +96,7 @@ class WorkQueue:
         self._taken: set[Place] = set()
         self._waiting: list[Place] = []  # the first one is running
         self._lasted: deque[tuple[int, float]] = deque(maxlen=12)
-        self._is_closed = False
+        self.is_stopped = False
 
     def __len__(self) -> int:
         """Returns how many places are taken."""
@@ -116,8 +129,8 @@ class WorkQueue:
             return result
 
         with self._lock:
-            if self._is_closed:
-                raise CancelledError
+            if self.is_stopped:
+                raise StoppingError
             future = self._executor.submit(run)
             place.pixels = pixels
             self._waiting.append(place)
@@ -156,7 +169,7 @@ class WorkQueue:
     def stop(self) -> None:
         """Cancels what waits; what is running runs on."""
         with self._lock:
-            self._is_closed = True
+            self.is_stopped = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:

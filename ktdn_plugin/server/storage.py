@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -117,7 +119,7 @@ def _remove_result(future: Future[Result]) -> None:
 
 def _sizes(folder: Path) -> Iterator[int]:
     for path in folder.rglob("*"):
-        try:
-            yield path.stat().st_size
-        except OSError:  # removed meanwhile
-            continue
+        with contextlib.suppress(OSError):  # removed meanwhile
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield status.st_size

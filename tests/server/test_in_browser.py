@@ -172,7 +172,8 @@ def test_divider_is_moved_by_keys_and_mouse(page, tmp_path) -> None:
     choose(page, tmp_path, a_png=encoded(hazy(5)))
     until(lambda: is_ready(page))
     stage, divider = (page.find_element(By.ID, one) for one in ("stage", "divider"))
-    at = lambda: float(stage.value_of_css_property("--at").rstrip("%"))  # noqa: E731
+    style = "return arguments[0].style.getPropertyValue('--at')"
+    at = lambda: float(page.execute_script(style, stage).rstrip("%"))  # noqa: E731
     assert at() == 50
     for key, place in ((Keys.ARROW_RIGHT, 52), (Keys.ARROW_LEFT, 50), (Keys.HOME, 0)):
         divider.send_keys(key)

@@ -117,7 +117,7 @@ def test_a_form_with_bad_input(server) -> None:
 
 
 def test_too_large_is_said_while_it_is_sent(server) -> None:
-    """Of a body whose length is not told beforehand, no more is read than is needed."""
+    """Also of a body whose length is not told beforehand."""
     sent = 0
 
     def endless():
