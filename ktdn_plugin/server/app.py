@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
@@ -91,10 +92,15 @@ class GoneError(KTDNError):
     """A photograph that was removed meanwhile."""
 
 
+class BrokenError(KTDNError):
+    """A library failed in a way that nobody expected."""
+
+
 _STATUS: dict[type[Exception], int] = {
     UnsupportedError: 415,
     TooManyPixelsError: 413,
     GoneError: 404,
+    BrokenError: 500,
     StoppingError: 503,
 }
 
@@ -192,7 +198,7 @@ class _App:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_SWEEPS)
-            self.storage.remove_older(60 * self.limits.minutes)
+            await asyncio.to_thread(self.storage.remove_older, 60 * self.limits.minutes)
 
     async def health(self) -> dict[str, Any]:
         return {"status": "ok", "queue": len(self.queue), "max_queue": self.queue.most}
@@ -205,7 +211,7 @@ class _App:
                 source, call = await self._take(request, folder, call)
                 wanted = Wanted(**call.model_dump(exclude={"name"}))
                 name = result_name(source, wanted)
-                work = lambda: self.worker.result(source, wanted, name)  # noqa: E731
+                work = partial(self.worker.result, source, wanted, name)
                 futures.append(place.run(work, source.pixels))
                 result = await self._outcome(futures[0], request)
             except BaseException:
@@ -225,7 +231,7 @@ class _App:
                 source, _ = await self._take(request, folder, Call(name=name[-1024:]))
                 wanted = Wanted()
                 offered = result_name(source, wanted)
-                work = lambda: self.worker.looks(source, wanted, offered)  # noqa: E731
+                work = partial(self.worker.looks, source, wanted, offered)
                 photo = StoredPhoto(source, place, place.run(work, source.pixels))
             except BaseException:
                 discard(folder)
@@ -238,8 +244,7 @@ class _App:
         return [_state(photo) if photo else {"id": one, "state": "gone"} for one, photo in found]
 
     async def remove(self, id: Annotated[list[Id], Query(max_length=1000)]) -> Response:
-        for one in id:
-            self.storage.remove(one)
+        await asyncio.to_thread(lambda: [self.storage.remove(one) for one in id])
         return Response(status_code=204)
 
     async def look(
@@ -294,7 +299,7 @@ class _App:
         if future is None or (future.done() and (future.cancelled() or future.exception())):
             source, name = photo.source, result_name(photo.source, wanted)
             with self.queue.take() as place:
-                work = lambda: self.worker.result(source, wanted, name)  # noqa: E731
+                work = partial(self.worker.result, source, wanted, name)
                 future = place.run(work, source.pixels)
             photo.keep_result(wanted, future)
         return await self._outcome(future, request)
@@ -310,6 +315,9 @@ class _App:
                 raise HTTPException(_CLIENT_HAS_GONE)
         if future.cancelled():
             raise StoppingError if self.queue.is_stopped else GoneError(_GONE)
+        error = future.exception()
+        if error is not None and not isinstance(error, KTDNError):
+            raise BrokenError(_line(error)) from error
         return future.result()
 
     async def _take(self, request: Request, folder: Path, call: Call) -> tuple[Source, Call]:

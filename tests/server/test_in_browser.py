@@ -168,6 +168,21 @@ def test_drop_two_a_wrong_one_and_a_huge_one(page, tmp_path, server, expected) -
     assert not page.find_element(By.ID, "work").is_displayed()
 
 
+def test_a_folder_with_other_files(page, tmp_path) -> None:
+    folder = tmp_path / "walk"
+    for name in ("one.png", "deeper/two.png", "notes.txt", ".hidden"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_bytes(encoded(hazy(7)) if name.endswith("png") else b"text")
+    page.find_element(By.ID, "folder").send_keys(str(folder))
+    until(lambda: progress(page) == "2 of 2 dehazed")
+    notice = page.find_element(By.ID, "notices").text
+    assert "Left out, as no photographs that are read here: 1 (notes.txt)" in notice
+    page.find_element(By.ID, "download-all").click()
+    with zipfile.ZipFile(downloaded(tmp_path, "dehazed.zip")) as archive:
+        names = {"walk/one_dehazed.png", "walk/deeper/two_dehazed.png"}
+        assert set(archive.namelist()) == names
+
+
 def test_divider_is_moved_by_keys_and_mouse(page, tmp_path) -> None:
     choose(page, tmp_path, a_png=encoded(hazy(5)))
     until(lambda: is_ready(page))
