@@ -75,11 +75,12 @@ class Storage:
             photo.touched = time.monotonic()
         return photo
 
-    def remove(self, photo_id: str) -> None:
-        """Forgets a photograph, and what was to become of it."""
-        photo = self._photos.pop(photo_id, None)
-        if photo is not None:
-            discard(photo.source.path.parent, photo.futures())
+    def remove(self, *photo_ids: str) -> None:
+        """Forgets photographs, and what was to become of them."""
+        for photo_id in photo_ids:
+            photo = self._photos.pop(photo_id, None)
+            if photo is not None:
+                discard(photo.source.path.parent, photo.futures())
 
     def remove_older(self, seconds: float) -> None:
         """Forgets what nobody has asked for in so many seconds."""
