@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +76,13 @@ class Server:
 
     def dehaze(self, body: Any, query: str = "", **headers: str) -> Answer:
         return self.call("POST", f"/dehaze?{query}", body, headers)
+
+    def becomes_empty(self) -> bool:
+        """Whether nothing of photographs is left, soon after the last answer was read."""
+        end = time.monotonic() + 10
+        while self.files() and time.monotonic() < end:
+            time.sleep(0.02)
+        return not self.files()
 
     def files(self) -> list[Path]:
         """What of photographs is on the disk."""
