@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 import cv2
 from pydantic import BaseModel, ConfigDict, Field
 
+from ktdn_plugin.dehaze.outputs import FORMATS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference import Dehazer
 from ktdn_plugin.inference.dehazer import STRONGEST
@@ -33,7 +34,6 @@ from ktdn_plugin.server.limits import Limits
 PREVIEW = 1600
 """Longer side of what the page shows."""
 THUMBNAIL = 240
-SUFFIXES = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 
 
 class Wanted(BaseModel):
@@ -147,7 +147,7 @@ def result_name(source: Source, wanted: Wanted) -> PurePosixPath:
     """
     own = source.name.suffix
     if wanted.format is not None:
-        suffix = SUFFIXES[wanted.format]
+        suffix = FORMATS[wanted.format]
     elif PHOTO_SUFFIXES.get(own.lower()) == source.kind:
         suffix = own.lower()
     else:

@@ -298,7 +298,7 @@ def test_two_hundred_calls(server, expected) -> None:
 @pytest.mark.slow
 def test_an_interruption_leaves_nothing(tmp_path) -> None:
     server = Server(tmp_path, "--max-pixels", "20000000")
-    large = encoded(hazy(1, (1500, 2000)), "JPEG")
+    large = encoded(hazy(1, (1000, 1400)), "JPEG")
     answers: list[int] = []
     threads = [
         threading.Thread(target=lambda: answers.append(server.dehaze(large).status))
