@@ -26,6 +26,7 @@ setup(
     package_data={
         "ktdn_plugin": ["py.typed"],
         "ktdn_plugin.report": ["*.html.j2", "page.css", "page.js"],
+        "ktdn_plugin.server": ["*.html.j2", "page.css", "page.js", "icon.svg"],
         "ktdn_plugin.comfyui.node": ["README.md"],
         "ktdn_plugin.model_zoo": ["weights/*"],
         "ktdn_plugin.options": [
@@ -60,17 +61,22 @@ setup(
         "tqdm",  # progress bars
     ],
     extras_require={
-        # HEIC and JPEG XL. No plain dependencies: pillow-heif's wheels bring x265, which is under
-        # the GPL, and not every platform has wheels, without which all of this would not install.
+        # HEIC and JPEG XL: another 8 MB, which most people have no use for.
         "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
         "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
         "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
         "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
         "spandrel": ["spandrel>=0.4"],
+        "ui": [  # ktdn serve
+            "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
+            "python-multipart",  # forms with files
+            "uvicorn",  # serves it
+        ],
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
             *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs"),
+            *("fastapi>=0.115", "python-multipart", "uvicorn"),
         ],
     },
     entry_points={

@@ -65,6 +65,12 @@ class Command:
         """What it has printed to standard error so far."""
         return Path(self._folder.name, "err").read_text("utf-8")
 
+    @property
+    def printed(self) -> str:
+        """What it has printed to standard output so far."""
+        file = Path(self._folder.name, "out")
+        return file.read_text("utf-8") if file.exists() else ""  # until it has begun
+
     def wait_until(self, is_so: Callable[[], object], seconds: float = 120) -> None:
         """Waits for what it does to be seen; it must not end before."""
         until = time.monotonic() + seconds

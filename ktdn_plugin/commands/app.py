@@ -23,6 +23,7 @@ BASICSR: Commands = {"Training": TRAINING}
 KTDN: Commands = {
     "Photographs": {
         "dehaze": "dehaze:dehaze",
+        "serve": "serve:serve",
         "models": "models:models",
         "demo": "demo:demo",
     },

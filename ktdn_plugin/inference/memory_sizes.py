@@ -15,12 +15,13 @@ UNITS = {
 }
 
 
-def parse_memory(size: int | str) -> int:
+def parse_memory(size: int | str, name: str = "max memory") -> int:
     """Parses a memory size.
 
     Args:
         size: Bytes, or a string such as ``4GB``, ``2G``, ``800 MB`` or ``1.5GiB``; GB and G are
             1000**3 bytes, GiB 1024**3. A string must have a unit.
+        name: What to call it in an error.
 
     Returns:
         Bytes, at least 1.
@@ -32,13 +33,13 @@ def parse_memory(size: int | str) -> int:
     letters = found.group(2).upper() if found else ""
     if found and not letters and isinstance(size, str):
         # Someone who writes 10 hardly means bytes.
-        raise KTDNError(f"max memory: '{size}' has no unit; write it as 4GB or 800MB")
+        raise KTDNError(f"{name}: '{size}' has no unit; write it as 4GB or 800MB")
     unit = UNITS.get(letters or "B")
     if isinstance(size, bool) or not found or unit is None:
-        raise KTDNError(f"max memory: '{size}' is not a memory size; write it as 4GB or 800MB")
+        raise KTDNError(f"{name}: '{size}' is not a memory size; write it as 4GB or 800MB")
     amount = int(Decimal(found.group(1)) * unit)  # exact: a rounded size would be too small
     if amount < 1:
-        raise KTDNError(f"max memory: '{size}' is zero; write it as 4GB or 800MB")
+        raise KTDNError(f"{name}: '{size}' is zero; write it as 4GB or 800MB")
     return amount
 
 
