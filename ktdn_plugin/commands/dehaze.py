@@ -73,8 +73,8 @@ def dehaze(
         split: Part of the dataset. What the table of --gt calls the images; stores know theirs.
         format: Format to write.
         quality: Quality of JPEG and WebP, 1 to 100.
-        workers: Threads that read and write photos while the network computes; 0 does one thing
-            after another.
+        workers: Number of workers. Threads that read and write photos while the network computes;
+            0 does one thing after another.
         shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the
             same time, on any machines, and into one folder.
         max_pixels: Pixels of the largest photo that is read. Set it for files of strangers, of

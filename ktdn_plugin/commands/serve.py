@@ -48,7 +48,7 @@ def serve(
         allow_host: Names that the page may be opened by. Those of this machine, and addresses, may
             always.
         max_upload: Largest file that is taken.
-        max_pixels: Largest photograph that is taken, in pixels.
+        max_pixels: Pixels of the largest photo that is read. Larger ones are refused.
         max_queue: Photographs that are uploaded, wait or are dehazed at a time. Others are asked
             to come back.
         max_stored: Disk space for photographs of the page.

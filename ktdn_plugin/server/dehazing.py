@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ktdn_plugin.dehaze.outputs import FORMATS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference import Dehazer
-from ktdn_plugin.inference.dehazer import STRONGEST
+from ktdn_plugin.inference.base import STRONGEST
 from ktdn_plugin.photos import (
     LOSSY,
     PHOTO_SUFFIXES,
