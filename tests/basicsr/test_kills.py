@@ -18,7 +18,7 @@ from helpers import assert_same, records_of, teacher_options, write_options, wri
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("KTDN_KILLS", "12"))
+KILLS = int(os.environ.get("KTDN_KILLS", "8"))
 
 
 def test_killed_again_and_again(pairs: Path, run) -> None:

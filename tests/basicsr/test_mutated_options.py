@@ -19,7 +19,7 @@ from ktdn_plugin.basicsr.options.loading import check_and_complete, parse_option
 from ktdn_plugin.errors import KTDNError, error_context
 from ktdn_plugin.option_files import options_folder
 
-COUNT = int(os.environ.get("KTDN_MUTATIONS", "50"))
+COUNT = int(os.environ.get("KTDN_MUTATIONS", "25"))
 FUZZER = load_fuzzer("options")
 FILES = sorted(options_folder().rglob("*.yml"))
 

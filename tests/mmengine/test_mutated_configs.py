@@ -27,7 +27,7 @@ from ktdn_plugin.mmengine.loops import SeededTrainLoop
 from ktdn_plugin.mmengine.run import adapt_model
 from ktdn_plugin.option_files import options_folder
 
-COUNT = int(os.environ.get("KTDN_MUTATIONS", "50"))
+COUNT = int(os.environ.get("KTDN_MUTATIONS", "25"))
 FILES = sorted(
     f"{path.parent.name}_{path.stem}.json"
     for path in options_folder().glob("mmengine/**/train_*.py")
