@@ -183,7 +183,7 @@ class _Run:
         self.rows: dict[Job, Row] = {}
         self.failed: list[str] = []
         self.unmeasured: list[str] = []
-        self.hides_progress = False
+        self.hides_progress = self.is_hopeless = False
         self.table_jobs = jobs
 
     @property
@@ -200,7 +200,10 @@ class _Run:
         ) as bar:
             workers = self.workers if several else 0
             alone = list(self._work(self.jobs, workers, bar, stop_at_errors))
-            list(self._work(alone, 0, bar, stop_at_errors))
+            if not self.is_hopeless:
+                list(self._work(alone, 0, bar, stop_at_errors))
+        for line in getattr(self.network, "lost", ()):
+            self.notes[f"{line}; its photos went to the other devices"] = []
 
     def _work(
         self, jobs: Sequence[Job], workers: int, bar: Any, stop_at_errors: bool
@@ -224,6 +227,7 @@ class _Run:
                 elif stop_at_errors or not isinstance(task.error, Exception):
                     raise task.error
                 elif self._fail(task.job, task.error):
+                    self.is_hopeless = True
                     break
 
     def _note(self, task: JobTask) -> None:
@@ -294,8 +298,9 @@ class _Run:
             lines += [f"{self.planned.left_out} of {count} are left out, whose {what}:"]
             lines += self.planned.clashes
         for failures, what in ((self.failed, "dehazed"), (self.unmeasured, "measured")):
-            if failures:
-                lines += [f"{len(failures)} of {count} could not be {what}:", *failures]
+            if failures and count > 1:
+                lines.append(f"{len(failures)} of {count} could not be {what}:")
+            lines += failures
         tried = self.done + self.skipped + len(self.failed) + self.planned.left_out
         if tried < count:
             lines.append(f"{count - tried} were not tried; the same command goes on with them")

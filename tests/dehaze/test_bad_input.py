@@ -133,9 +133,8 @@ def test_broken_photos(here: Path, dehaze: Command, kind: str) -> None:
     path, _ = write_bad(Path("bad"), kind)
     code, out, err = dehaze(path, "-o", "out")
     assert code == 1
-    assert err.splitlines()[0] == "error: 1 of 1 could not be dehazed:"
-    assert err.splitlines()[1].startswith(f"error: {path}: ")
-    assert len(err.splitlines()) == 2
+    assert err.startswith(f"error: {path}: ")
+    assert len(err.splitlines()) == 1
     assert out == ""
     assert not Path("out").exists()
 
@@ -145,11 +144,9 @@ def test_too_little_memory_names_the_photo_and_a_sufficient_limit(
 ) -> None:
     code, out, err = dehaze("photos/a.png", "-o", "out", "--max-memory", "2MB")
     assert (code, out) == (1, "")
-    lines = err.splitlines()
-    assert lines[0] == "error: 1 of 1 could not be dehazed:"
-    assert lines[1].startswith(f"error: {Path('photos/a.png')}: 53 x 37 pixels do not fit")
-    assert "is enough" in lines[1]
-    assert len(lines) == 2
+    assert err.startswith(f"error: {Path('photos/a.png')}: 53 x 37 pixels do not fit")
+    assert "is enough" in err
+    assert len(err.splitlines()) == 1
     assert not Path("out").exists()
 
 

