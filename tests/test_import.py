@@ -21,6 +21,7 @@ OUTPOSTS = (Path("registry.py"), Path("spandrel.py"))
 LAZY = (
     Path("__init__.py"),
     Path("bench/data.py"),
+    Path("bench/data_share.py"),
     Path("bench/train.py"),
     Path("bench/transfer.py"),
     Path("commands/mmengine.py"),

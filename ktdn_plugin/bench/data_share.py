@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ktdn_plugin.basicsr.samples import build_train_batches, load_training_options
 from ktdn_plugin.bench.variants import MINIMUM_SIZE, OURS, build_step
 from ktdn_plugin.errors import KTDNError, error_context
 
@@ -47,6 +46,9 @@ def measure_data_share(
     Raises:
         KTDNError: If the options are wrong, or the data cannot be read.
     """
+    # The benchmark of KTDN's own step runs without BasicSR; only this one reads its options.
+    from ktdn_plugin.basicsr.samples import build_train_batches, load_training_options
+
     opt = load_training_options(options, device, seed)
     step = build_step(OURS, encoder, device, seed)
     waiting = total = 0.0

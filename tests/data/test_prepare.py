@@ -468,7 +468,7 @@ def test_too_small_a_disk_is_found_out_before_anything_is_done(
     long_work: tuple[list[str], Path], small_disk: Path, run
 ) -> None:
     message = error_line(run("prepare", "many", "disk/store"))
-    assert "are needed, but only 20.0 MiB are free" in message
+    assert "are needed, but only 20 MiB are free" in message
     assert list(small_disk.iterdir()) == []
 
 
