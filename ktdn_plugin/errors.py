@@ -181,14 +181,15 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         ``"; did you mean 'X'?"``, or an empty string where nothing is similar. Of names that are
         equally similar X is the first.
     """
-    wanted = str(name)
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    other = OTHER_NAMES.get(wanted.lower())
+    # The dashes of flags would make any two of them similar.
+    wanted = str(name).lower().lstrip("-")
+    by_lower = {candidate.lower().lstrip("-"): candidate for candidate in known}
+    other = OTHER_NAMES.get(wanted)
     if other in by_lower:
         return f"; did you mean '{other}'?"
     if not by_lower:
         return ""
-    matcher = difflib.SequenceMatcher(b=wanted.lower())
+    matcher = difflib.SequenceMatcher(b=wanted)
 
     def similarity(candidate: str) -> float:
         matcher.set_seq1(candidate)
@@ -214,14 +215,16 @@ def error_context(source: str) -> Iterator[None]:
     except (KTDNError, OSError, ImportError):
         raise
     except Exception as error:
-        if is_out_of_memory(error) or _is_of_processes(error):
+        # Lost processes are reported by those who know of them: rank and way to resume.
+        of_worker = isinstance(error, RuntimeError) and "DataLoader" in str(error)
+        if is_out_of_memory(error) or is_lost_process(error) or of_worker:
             raise
         raise KTDNError(
             f"{source}: these options cannot be used ({describe_error(error)}); --debug shows where"
         ) from error
 
 
-def _is_of_processes(error: Exception) -> bool:
-    """Returns whether an error concerns other processes, which is reported elsewhere."""
-    signs = ("gloo", "NCCL", "onnection", "imed out", "Broken pipe", "DataLoader")
+def is_lost_process(error: Exception) -> bool:
+    """Returns whether torch says that contact with another process was lost."""
+    signs = ("gloo", "NCCL", "onnection", "imed out", "Broken pipe", "socket")
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

@@ -169,8 +169,8 @@ def test_a_file_of_that_name_comes_first(here: Path) -> None:
     [
         ("ktdn_smal", "; did you mean 'ktdn_small'?"),
         ("net_g_bst", "; did you mean 'net_g_best.pth'?"),
-        ("unet", "; models: ktdn_small, ktdn_tiny;"),
-        ("ktdn", "of that name ship with the package; did you mean 'ktdn_tiny'?"),
+        ("unet", "ship with the package (ktdn_small, ktdn_tiny)"),
+        ("ktdn", "ship with the package (ktdn_small, ktdn_tiny); did you mean 'ktdn_tiny'?"),
     ],
 )
 def test_neither_a_name_nor_a_file(
@@ -179,7 +179,7 @@ def test_neither_a_name_nor_a_file(
     Path("net_g_best.pth").write_bytes(b"")
     for words in (["dehaze", "photo.png", "--checkpoint", name], ["info", name]):
         line = said(capsys, *words)
-        assert line.startswith(f"error: {name}: no such checkpoint file, and no trained weights ")
+        assert line.startswith(f"error: {name}: no such checkpoint file (trained networks: ")
         assert hint in line
     assert not Path("dehazed").exists()
 

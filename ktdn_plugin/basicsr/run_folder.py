@@ -12,7 +12,7 @@ from pathlib import Path
 from ktdn_plugin import __version__
 from ktdn_plugin.basicsr.options import Options
 from ktdn_plugin.storage.atomic import write_whole
-from ktdn_plugin.storage.earlier_runs import archive_run
+from ktdn_plugin.storage.earlier_runs import archive_run, archived_inputs
 
 LOGGERS = ("basicsr", "ktdn_plugin")
 
@@ -33,13 +33,8 @@ def check_folder(opt: Options) -> list[str]:
     for phase, dataset in opt["datasets"].items():
         for key in ("dataroot_gt", "dataroot_lq", "meta_info_file"):
             needed[f"datasets.{phase}.{key}"] = dataset.get(key)
-    for key, value in needed.items():
-        if value and base.absolute() in (Path(value).absolute(), *Path(value).absolute().parents):
-            problems.append(
-                f"{key}: {value} lies in the folder of this very run, which is moved out of the "
-                "way when it starts over; give the run another name, or use --auto_resume"
-            )
-    return problems
+    remedy = "give the run another name, or use --auto_resume"
+    return [*problems, *archived_inputs(base, needed, remedy)]
 
 
 def make_folders(opt: Options, resumed: bool = False) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ktdn_plugin.checkpoints import Checkpoint
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.storage.earlier_runs import archive_run
+from ktdn_plugin.errors import KTDNError, SeveralErrors
+from ktdn_plugin.storage.earlier_runs import archive_run, archived_inputs
 from ktdn_plugin.training import distributed
 
 
@@ -38,16 +38,15 @@ def archive_earlier_run(work_dir: Path, needed: Mapping[str, Any]) -> None:
         needed: Files that the new run reads, by the key that names them.
 
     Raises:
-        KTDNError: If one of them is in the folder.
+        SeveralErrors: If some of them are in the folder.
     """
     if not any(work_dir.glob("*.pth")):
         return
-    for key, value in needed.items():
-        if value and work_dir.absolute() in Path(value).absolute().parents:
-            raise KTDNError(
-                f"{key}: {value} lies in the work directory of this very run, which is moved out "
-                "of the way when it starts over; choose another with --work-dir, or use --resume"
-            )
+    problems = archived_inputs(
+        work_dir, needed, "choose another folder with --work-dir, or use --resume"
+    )
+    if problems:
+        raise SeveralErrors(problems)
     if distributed.rank() == 0:
         target = archive_run(work_dir)
         print_lines(f"An earlier run in {work_dir} was moved to {target}.")

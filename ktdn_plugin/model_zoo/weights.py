@@ -41,9 +41,9 @@ def resolve_checkpoint(checkpoint: str | Path) -> Path:
         return path
     guess = did_you_mean(name, (*SHIPPED, *_beside(path)))
     raise KTDNError(
-        f"{name}: no such checkpoint file, and no trained weights of that name ship with the "
-        f"package{guess}; models: {', '.join(SHIPPED)}; trained "
-        "networks: experiments/NAME/models/net_g_best.pth"
+        f"{name}: no such checkpoint file (trained networks: experiments/NAME/models/"
+        "net_g_best.pth), and no weights of that name ship with the package "
+        f"({', '.join(SHIPPED)}){guess}"
     )
 
 

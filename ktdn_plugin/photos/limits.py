@@ -24,9 +24,7 @@ class ReadLimits:
             memory.
 
     Example:
-        >>> limits = ReadLimits(max_pixels=50_000_000)
-        >>> read_photo("photo.png", limits).pixels.shape
-        (4, 6, 3)
+        >>> ReadLimits(max_pixels=50_000_000).check("photo.png", height=6000, width=8000)
     """
 
     max_pixels: int | None = None

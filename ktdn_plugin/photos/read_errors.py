@@ -26,7 +26,7 @@ def read_failure_reason(content: bytes, error: Exception) -> str:
         kinds = ", ".join(dict.fromkeys(READ_SUFFIXES.values()))
         return f"not a readable image (none of {kinds}); {_AGAIN}"
     if kind not in READ_SUFFIXES.values():
-        article = "an" if kind[0] in "AEIHO" else "a"
+        article = "an" if kind[0] in "AEHIOi" else "a"
         return f"not a readable image, but {article} {kind}; {cure_of(kind)}"
     if "MAX_TEXT" in str(error):
         return "has texts or a colour profile of more than 64 MB; strip them"

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ktdn_plugin.errors import KTDNError, OtherProcessError, first_line
+from ktdn_plugin.errors import KTDNError, OtherProcessError, first_line, is_lost_process
 from ktdn_plugin.process_rank import ProcessRank, variable_as_number
 
 TIMEOUT = 1800
@@ -242,18 +242,15 @@ def peer_failures_as_errors(resuming: str = "--auto_resume") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_distributed() or not _is_lost(error):
+        if not is_distributed() or not (
+            isinstance(error, dist.DistError) or is_lost_process(error)
+        ):
             raise
         raise OtherProcessError(
             f"process {dist.get_rank()} of {dist.get_world_size()} lost contact with another rank, "
             f"it crashed or timed out ({_reason(error)}); start again with {resuming}",
             True,
         ) from error
-
-
-def _is_lost(error: RuntimeError) -> bool:
-    signs = ("gloo", "NCCL", "onnection", "imed out", "Broken pipe", "socket")
-    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
 
 def _reason(error: Exception) -> str:

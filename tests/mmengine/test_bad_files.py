@@ -192,7 +192,7 @@ def test_work_directory_that_holds_what_the_run_needs(fails, pairs: Path) -> Non
     (pairs / "work_dirs/config").mkdir(parents=True)
     torch.save(KTDN(ENCODER).state_dict(), pairs / "work_dirs/config/iter_4.pth")
     line = one(fails(teacher_config(load_from="work_dirs/config/iter_4.pth")))
-    assert "lies in the work directory of this very run" in line
+    assert "lies in the folder of this very run" in line
 
 
 @pytest.mark.parametrize("stage", ["test", "resume", "load_from"])

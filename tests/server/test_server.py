@@ -84,7 +84,7 @@ PNG = encoded(hazy(4))
     [
         (b"", "", 422, "the body is empty"),
         (b"root:x:0:0", "name=passwd.png", 415, "passwd.png: not a readable image"),
-        (encoded(hazy(4), "GIF"), "name=a.gif", 415, "a.gif: not a readable image, but a GIF"),
+        (encoded(hazy(4), "ICO"), "name=a.png", 415, "a.png: not a readable image, but an icon"),
         (PNG[: len(PNG) // 2], "name=cut.png", 422, "cut.png: not a readable image, but a trunc"),
         (encoded(np.zeros((500, 900, 3), np.uint8)), "", 413, "has 0.5 megapixels"),
         (bytes(1_000_001), "", 413, "too large: this server takes files of at most 1MB"),

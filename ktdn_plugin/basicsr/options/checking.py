@@ -58,7 +58,8 @@ def check(opt: Options, is_train: bool) -> tuple[Section | None, list[str]]:
     is_other = opt.get("model_type") is not None and model not in STOCK_MODELS
     problems += unknown_keys(read, model, is_other)
     problems += [*_check_path(opt, is_train), *_check_val(opt, is_train)]
-    problems += _check_datasets(_section(opt, "datasets"), is_train)
+    if opt.get("datasets") is not None:  # else its absence has been reported
+        problems += _check_datasets(_section(opt, "datasets"), is_train)
     return (None, problems) if problems else (section, [])
 
 
