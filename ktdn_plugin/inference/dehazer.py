@@ -151,10 +151,11 @@ class TorchDehazer(Dehazer):
             KTDNError: As for :meth:`__call__`.
         """
         place = f"{self.device.type}:{self.device.index or 0}"
-        with _BUSY[place], computing(self.precision), self._explaining(frames):
+        with _BUSY[place], self._explaining(frames):
             if self._planner is None:
                 assert self._other is not None
-                self._run_other(self._other, frames)
+                with computing(self.precision):
+                    self._run_other(self._other, frames)
             else:
                 self._run_ktdn(self._planner, frames)
 
@@ -189,8 +190,10 @@ class TorchDehazer(Dehazer):
             finite = finite & values.isfinite().all()
             frames.write(top, bottom, values)
 
-        planner.engine.run(frames.read, frames.size, emit, plan.heights)
-        self._require(finite)
+        # Not around planning, which probes the network in float32: that would wait for itself.
+        with computing(self.precision):
+            planner.engine.run(frames.read, frames.size, emit, plan.heights)
+            self._require(finite)
 
     def _require(self, finite: Tensor) -> None:
         if not finite:
