@@ -12,6 +12,8 @@ from ktdn_plugin.errors import did_you_mean
 
 REDUCTIONS = ("mean", "sum", "none")
 LEVEL_WEIGHTINGS = ("pixels", "levels")
+MAX_LEVELS = 24  # of images with 2**24 rows
+MAX_KERNEL_SIZE = 63
 
 
 def laplacian_pyramid(x: Tensor, levels: int, kernel_size: int = 5) -> list[Tensor]:
@@ -23,8 +25,8 @@ def laplacian_pyramid(x: Tensor, levels: int, kernel_size: int = 5) -> list[Tens
 
     Args:
         x: ``(n, c, h, w)``, floating point, any value range; every channel is taken by itself.
-        levels: Number of band-pass levels, at least 1.
-        kernel_size: Taps of the binomial kernel, odd, at least 3.
+        levels: Number of band-pass levels, 1 to 24.
+        kernel_size: Taps of the binomial kernel, odd, 3 to 63.
 
     Returns:
         ``levels + 1`` tensors, finest first, in the dtype of ``x``: level ``j`` is
@@ -50,8 +52,8 @@ class LaplacianLoss(nn.Module):
         reduction: ``'mean'``: sum over levels of ``m_j * mean|L_j|``. ``'sum'``: sum over levels of
             ``s_j * sum|L_j|``. ``'none'``: ``(n, c)``, one value for each sample and channel, whose
             mean is that of ``'mean'``.
-        levels: Number of band-pass levels, at least 1.
-        kernel_size: Taps of the binomial kernel, odd, at least 3.
+        levels: Number of band-pass levels, 1 to 24.
+        kernel_size: Taps of the binomial kernel, odd, 3 to 63.
         level_weighting: ``'pixels'``: ``m_j = 4**-j``, ``s_j = 1`` (``j = 0`` finest), every pixel
             of the pyramid alike, so that fine levels weigh more, as KTDN's text has it.
             ``'levels'``: ``m_j = 1``, ``s_j = 4**j``, GLO's printed ``2**(2j)`` on sums, every
@@ -132,10 +134,17 @@ class LaplacianLoss(nn.Module):
 
 
 def _check_shape_of_pyramid(levels: int, kernel_size: int) -> None:
-    if not isinstance(levels, int) or levels < 1:
-        raise ValueError(f"levels={levels!r} must be a whole number, at least 1")
-    if not isinstance(kernel_size, int) or kernel_size < 3 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size={kernel_size!r} must be an odd whole number, at least 3")
+    # More than any image has room for; computing its size would take all time and memory.
+    if not isinstance(levels, int) or not 1 <= levels <= MAX_LEVELS:
+        raise ValueError(f"levels={levels!r} must be a whole number from 1 to {MAX_LEVELS}")
+    if (
+        not isinstance(kernel_size, int)
+        or not 3 <= kernel_size <= MAX_KERNEL_SIZE
+        or kernel_size % 2 == 0
+    ):
+        raise ValueError(
+            f"kernel_size={kernel_size!r} must be an odd whole number from 3 to {MAX_KERNEL_SIZE}"
+        )
 
 
 def _binomial(kernel_size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,19 +223,16 @@ def test_a_full_disk_ends_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -
 
 SLOW = """
 import sys, time
-from pathlib import Path
 from ktdn_plugin import cli
-from ktdn_plugin import inference
+from ktdn_plugin.inference import Dehazer
 
-class Slow:
-    def __init__(self, *_, **__): pass
-    def __call__(self, image):
-        print("working", flush=True)
-        time.sleep(0.3)
-        return 255 - image
+def slow(self, image):
+    print("working", flush=True)
+    time.sleep(0.3)
+    return 255 - image
 
-inference.Dehazer = Slow
-sys.exit(cli.main(["dehaze", "photos", "-o", "out", "--checkpoint", "x.pth"]))
+Dehazer.__call__ = slow
+sys.exit(cli.main(["dehaze", "photos", "-o", "out", "--checkpoint", "ktdn_tiny"]))
 """
 
 
@@ -242,7 +240,6 @@ sys.exit(cli.main(["dehaze", "photos", "-o", "out", "--checkpoint", "x.pth"]))
 def test_interrupting_leaves_no_half_image_and_says_how_to_resume(here: Path) -> None:
     for number in range(20):
         Image.fromarray(data.astronaut()).save(f"photos/n{number}.png")
-    Path("x.pth").write_bytes(b"a network")
     with subprocess.Popen(
         [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -252,8 +249,9 @@ def test_interrupting_leaves_no_half_image_and_says_how_to_resume(here: Path) ->
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "2 of 23 are done; the same command goes on with the others." in err
+    done = re.search(r"(\d) of 23 are done; the same command goes on with the others\.", err)
+    assert done, err
     assert "Interrupted." in err
-    assert len(files("out")) == 2
+    assert len(files("out")) == int(done[1]) in (1, 2, 3)
     for name in files("out"):
         read_photo(here / "out" / name)

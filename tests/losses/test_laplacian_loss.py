@@ -236,6 +236,9 @@ def test_adds_nothing_to_a_checkpoint() -> None:
         ({"levels": 2.0}, "levels=2.0"),
         ({"kernel_size": 4}, "kernel_size=4"),
         ({"kernel_size": 1}, "kernel_size=1"),
+        # Would take all memory and time, for the size that an image must have.
+        ({"levels": 10**11}, "levels=100000000000 must be a whole number from 1 to 24"),
+        ({"kernel_size": 10**9 + 1}, "kernel_size=1000000001 must be an odd whole number"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], words: str) -> None:
