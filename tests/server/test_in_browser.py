@@ -168,12 +168,25 @@ def test_drop_two_a_wrong_one_and_a_huge_one(page, tmp_path, server, expected) -
     assert not page.find_element(By.ID, "work").is_displayed()
 
 
-def test_a_folder_with_other_files(page, tmp_path) -> None:
+def choose_folder(page: Any, folder: Path) -> None:
+    page.find_element(By.ID, "folder").send_keys(str(folder))
+
+
+def drop_folder(page: Any, folder: Path) -> None:
+    """Drops a folder of this machine, as from a file manager."""
+    drag = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": 300, "y": 300, "data": drag}
+        page.execute_cdp_cmd("Input.dispatchDragEvent", event)
+
+
+@pytest.mark.parametrize("give", [choose_folder, drop_folder])
+def test_a_folder_with_other_files(page, tmp_path, give: Callable[[Any, Path], None]) -> None:
     folder = tmp_path / "walk"
     for name in ("one.png", "deeper/two.png", "notes.txt", ".hidden"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_bytes(encoded(hazy(7)) if name.endswith("png") else b"text")
-    page.find_element(By.ID, "folder").send_keys(str(folder))
+    give(page, folder)
     until(lambda: progress(page) == "2 of 2 dehazed")
     notice = page.find_element(By.ID, "notices").text
     assert "Left out, as no photographs that are read here: 1 (notes.txt)" in notice
