@@ -68,6 +68,7 @@ class DryRun(Runner):
         self.problems: list[str] = []
         self.foreign: list[str] = []
         self.parts: dict[str, Any] = {}
+        self._foreign_types: dict[str, bool] = {}
         self._work_dir, self._log_dir, self._experiment_name = "", "", NAME
         self._rank, self._world_size = get_dist_info()
         self._distributed = cfg.get("launcher", "none") != "none"
@@ -105,13 +106,27 @@ class DryRun(Runner):
         Returns:
             What was built; None if that failed, or if it is another library's.
         """
-        if _is_foreign(section):
+        if self._is_foreign(section):
             self.foreign.append(where)
             return None
         with self.part(where, section):
             self.parts[where] = build(copy.deepcopy(section))
             return self.parts[where]
         return None
+
+    def _is_foreign(self, section: Any) -> bool:
+        """Returns whether a part, or a part it is built from, is another library's."""
+        for _, one in parts_of(section):
+            for key in TYPES if isinstance(one, Mapping) else ():
+                if key not in one:
+                    continue
+                # The same types are in many parts, and some thirty registries are searched.
+                name = repr((one.get("_scope_"), one[key]))
+                if name not in self._foreign_types:
+                    self._foreign_types[name] = _is_foreign_type(one, key)
+                if self._foreign_types[name]:
+                    return True
+        return False
 
     @contextmanager
     def part(self, where: str, section: Any) -> Iterator[None]:
@@ -297,7 +312,7 @@ class DryRun(Runner):
 
     def _build_averages(self) -> None:
         for where, hook in self.of(EMAHook).items():
-            if type(hook) is EMAHook and not _is_foreign(hook.ema_cfg):
+            if type(hook) is EMAHook and not self._is_foreign(hook.ema_cfg):
                 with self.part(where, dict(parts_of(self.cfg._cfg_dict))[where]):
                     hook.before_run(self)
 
@@ -349,14 +364,9 @@ def maker_of(item: Any) -> str:
     return str(getattr(item, "__module__", "")).partition(".")[0]
 
 
-def _is_foreign(section: Any) -> bool:
-    """Returns whether a part, or a part it is built from, is another library's."""
-    for _, one in parts_of(section):
-        for key in TYPES if isinstance(one, Mapping) else ():
-            found = [find(one, registry, key) for registry in REGISTRIES if key in one]
-            if any(item is not None and maker_of(item) not in MAKERS for item in found):
-                return True
-    return False
+def _is_foreign_type(section: Mapping[str, Any], key: str) -> bool:
+    found = (find(section, registry, key) for registry in REGISTRIES)
+    return any(item is not None and maker_of(item) not in MAKERS for item in found)
 
 
 @contextmanager
