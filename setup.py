@@ -1,6 +1,7 @@
 """Packaging of ktdn-plugin."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -9,6 +10,19 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "ktdn_plugin" / "__init__.py").read_text(encoding="utf-8")
 ).group(1)
+EXTRAS = {
+    # HEIC and JPEG XL: another 8 MB, which most people have no use for.
+    "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
+    "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
+    "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
+    "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
+    "spandrel": ["spandrel>=0.4"],
+    "ui": [  # ktdn serve
+        "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
+        "python-multipart",  # forms with files
+        "uvicorn",  # serves it
+    ],
+}
 
 setup(
     name="ktdn-plugin",
@@ -36,7 +50,10 @@ setup(
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
         "torchvision",
-        "basicsr==1.4.2",
+        # Its source does not install on 3.13 and later without the help of ktdn install-basicsr.
+        "basicsr==1.4.2; python_version < '3.13'",
+        # BasicSR's tensorboard, for mmengine as well: another package's files would be in its way.
+        "tb-nightly; python_version >= '3.13'",
         "mmengine>=0.10.7",
         "timm>=1.0.20",
         "opencv-python",
@@ -61,22 +78,12 @@ setup(
         "tqdm",  # progress bars
     ],
     extras_require={
-        # HEIC and JPEG XL: another 8 MB, which most people have no use for.
-        "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
-        "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
-        "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
-        "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
-        "spandrel": ["spandrel>=0.4"],
-        "ui": [  # ktdn serve
-            "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
-            "python-multipart",  # forms with files
-            "uvicorn",  # serves it
-        ],
+        **EXTRAS,
+        "all": sorted({*chain.from_iterable(EXTRAS.values())}),
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
-            *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
-            *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs"),
-            *("fastapi>=0.115", "python-multipart", "uvicorn"),
+            *("build", "imagecodecs", "selenium"),
+            *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "metrics"),
         ],
     },
     entry_points={
@@ -92,6 +99,8 @@ setup(
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Scientific/Engineering :: Image Processing",
     ],
 )
