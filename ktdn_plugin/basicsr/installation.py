@@ -26,7 +26,7 @@ KEPT = ("torch", "torchvision", "numpy")
 """Packages that stay as they are."""
 # Of the processes that pip starts to build: executed code sees the caller's names, and new ones
 # appear in its locals() again. An own sitecustomize of the environment still runs.
-SITECUSTOMIZE = '''
+SITECUSTOMIZE = """
 import builtins, importlib.machinery, sys
 
 def with_locals(code, globals=None, locals=None, /, *, closure=None):
@@ -40,7 +40,7 @@ paths = [path for path in sys.path if path != {folder!r}]
 found = importlib.machinery.PathFinder.find_spec("sitecustomize", paths)
 if found is not None:
     found.loader.exec_module(importlib.util.module_from_spec(found))
-'''
+"""
 
 
 def require_basicsr() -> None:
@@ -91,7 +91,7 @@ def _version(package: str) -> str | None:
 def _build(folder: Path) -> Path:
     """Builds the wheel with tools of its own, so that nothing is added to the environment."""
     tools = folder / "tools"
-    _pip(folder, "install", "--target", tools, "setuptools>=70.1,<85", "wheel")
+    _pip(folder, "install", "--target", tools, "setuptools>=70.1,<85")
     help_folder = folder / "help"
     help_folder.mkdir()
     text = SITECUSTOMIZE.format(folder=str(help_folder))
