@@ -86,7 +86,7 @@ def test_no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("pip", "basicsr"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr("ktdn_plugin.basicsr.installation._version", lambda _: None)
-    with pytest.raises(KTDNError, match="has no pip; install it .uv pip install pip, or"):
+    with pytest.raises(KTDNError, match=r"has no pip; install it \(uv pip install pip, or"):
         install_basicsr()
 
 
