@@ -82,7 +82,7 @@ setup(
         "all": sorted({*chain.from_iterable(EXTRAS.values())}),
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
-            *("build", "imagecodecs", "selenium"),
+            *("imagecodecs", "selenium", "setuptools>=70.1"),
             *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "metrics"),
         ],
     },
