@@ -1,8 +1,9 @@
-"""What is in the wheel: all that runs, and nothing else; and it works from anywhere."""
+"""The wheel: it holds all that runs and nothing else, works anywhere, names its requirements."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,26 @@ def test_files(wheel: Path) -> None:
     assert {name.split("/")[1] for name in names if name not in found} >= {"METADATA", "licenses"}
     assert wheel.name.endswith("-py3-none-any.whl")
     assert wheel.stat().st_size < LARGEST
+
+
+def test_oldest_releases_are_those_that_the_job_installs(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+    text = archive.read(name).decode("utf-8")
+    floors = dict(re.findall(r"^Requires-Dist: ([\w-]+)>=([\d.]+)", text, re.MULTILINE))
+    oldest = (ROOT / ".github" / "oldest.txt").read_text(encoding="utf-8")
+    tested = dict(re.findall(r"^([\w-]+)==(\S+)$", oldest, re.MULTILINE))
+    assert floors.pop("setuptools")  # of the tests alone
+    assert set(floors) == set(tested)
+    for package, floor in floors.items():
+        assert f"{tested[package]}.0.0".startswith(f"{floor}."), package
+    bounded = {*floors, "setuptools", "basicsr", "tb-nightly", "pyiqa"}
+    bounded |= {"pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML", "selenium"}
+    required = set(re.findall(r"^Requires-Dist: ([\w-]+)", text, re.MULTILINE))
+    assert required == bounded, "a requirement without an oldest release"
+    extras = set(re.findall(r"^Provides-Extra: ([\w-]+)", text, re.MULTILINE))
+    named = {"formats", "export", "onnx", "metrics", "spandrel", "ui", "all", "test"}
+    assert extras >= named
 
 
 @pytest.mark.slow
