@@ -67,11 +67,11 @@ setup(
         "jinja2>=3.1.2",  # the page of ktdn report, every name in it escaped
         "matplotlib>=3.7.1",  # curves, of reports too
         "numpy>=1.26",
-        "pillow>=11",  # photographs and their metadata, captions; AVIF from 11.3 on
+        "pillow>=11.1",  # photographs and their metadata, captions; AVIF from 11.3 on
         "pydantic>=2.10",  # the schema of options files
         "pytorch-msssim>=1",  # SSIM loss
         "pyyaml>=6.0.1",  # options files
-        "rich>=13.3.5",  # tables on screen, and help
+        "rich>=13.6",  # tables on screen, and help
         "safetensors>=0.4.5",  # weights files
         "scikit-image>=0.22",  # SSIM, and the demo's photographs
         "tifffile>=2023.7.10",  # TIFF of 16 bit in arrangements that OpenCV does not know
