@@ -68,6 +68,7 @@ setup(
         "matplotlib>=3.7.1",  # curves, of reports too
         "numpy>=1.26",
         "pillow>=11.1",  # photographs and their metadata, captions; AVIF from 11.3 on
+        "psutil>=5.9.8; sys_platform != 'linux'",  # the free memory
         "pydantic>=2.10",  # the schema of options files
         "pytorch-msssim>=1",  # SSIM loss
         "pyyaml>=6.0.1",  # options files
@@ -82,7 +83,7 @@ setup(
         "all": sorted({*chain.from_iterable(EXTRAS.values())}),
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
-            *("imagecodecs>=2024.9.22", "selenium", "setuptools>=70.1"),
+            *("imagecodecs>=2024.9.22", "psutil>=5.9.8", "selenium", "setuptools>=70.1"),
             *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "metrics"),
         ],
     },
