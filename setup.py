@@ -55,6 +55,7 @@ setup(
         # BasicSR's tensorboard, for mmengine as well: another package's files would be in its way.
         "tb-nightly; python_version >= '3.13'",
         "mmengine>=0.10.7",
+        "setuptools; python_version >= '3.12'",  # distutils, which mmengine imports
         "timm>=1.0.20",
         "opencv-python>=4.10",
         "lmdb>=1.4.1",
