@@ -1,6 +1,7 @@
 """Packaging of ktdn-plugin."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -9,6 +10,19 @@ ROOT = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "ktdn_plugin" / "__init__.py").read_text(encoding="utf-8")
 ).group(1)
+EXTRAS = {
+    # HEIC and JPEG XL: another 8 MB, which most people have no use for.
+    "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
+    "export": ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],  # ktdn export --onnx
+    "onnx": ["onnxruntime>=1.20"],  # Dehazer and ktdn dehaze with .onnx files
+    "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
+    "spandrel": ["spandrel>=0.4"],
+    "ui": [  # ktdn serve
+        "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
+        "python-multipart>=0.0.12",  # forms with files
+        "uvicorn>=0.30",  # serves it
+    ],
+}
 
 setup(
     name="ktdn-plugin",
@@ -35,48 +49,43 @@ setup(
     },
     install_requires=[
         "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
-        "torchvision",
-        "basicsr==1.4.2",
+        "torchvision>=0.21",
+        # Its source does not install on 3.13 and later without the help of ktdn install-basicsr.
+        "basicsr==1.4.2; python_version < '3.13'",
+        # BasicSR's tensorboard, for mmengine as well: another package's files would be in its way.
+        "tb-nightly; python_version >= '3.13'",
         "mmengine>=0.10.7",
+        "setuptools; python_version >= '3.12'",  # distutils, which mmengine imports
         "timm>=1.0.20",
-        "opencv-python",
-        "lmdb",
-        "addict",
+        "opencv-python>=4.10",
+        "lmdb>=1.4.1",
+        "addict>=2.4",
         "cyclopts>=4.25",  # the commands' flags, from signatures and docstrings; 4 on Python 3.10
         # Imported by us as well, though the above bring them along:
         "kornia>=0.8",  # Lab loss
-        "attrs",  # cyclopts's tables of help
-        "huggingface_hub",  # KTDN.from_pretrained and push_to_hub
-        "jinja2>=3.1",  # the page of ktdn report, every name in it escaped
-        "matplotlib>=3.7",  # curves, of reports too
-        "numpy",
-        "pillow>=11",  # photographs and their metadata, captions; AVIF from 11.3 on
+        "attrs>=23.1",  # cyclopts's tables of help
+        "huggingface_hub>=0.27",  # KTDN.from_pretrained and push_to_hub
+        "jinja2>=3.1.2",  # the page of ktdn report, every name in it escaped
+        "matplotlib>=3.7.1",  # curves, of reports too
+        "numpy>=1.26",
+        "pillow>=11.1",  # photographs and their metadata, captions; AVIF from 11.3 on
+        "psutil>=5.9.8; sys_platform != 'linux'",  # the free memory
         "pydantic>=2.10",  # the schema of options files
-        "pytorch-msssim",  # SSIM loss
-        "pyyaml",  # options files
-        "rich>=13",  # tables on screen, and help
-        "safetensors",  # weights files
-        "scikit-image",  # SSIM, and the demo's photographs
-        "tifffile",  # TIFF of 16 bit in arrangements that OpenCV does not know
-        "tqdm",  # progress bars
+        "pytorch-msssim>=1",  # SSIM loss
+        "pyyaml>=6.0.1",  # options files
+        "rich>=13.6",  # tables on screen, and help
+        "safetensors>=0.4.5",  # weights files
+        "scikit-image>=0.22",  # SSIM, and the demo's photographs
+        "tifffile>=2023.7.10",  # TIFF of 16 bit in arrangements that OpenCV does not know
+        "tqdm>=4.66.1",  # progress bars
     ],
     extras_require={
-        # HEIC and JPEG XL: another 8 MB, which most people have no use for.
-        "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
-        "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
-        "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
-        "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
-        "spandrel": ["spandrel>=0.4"],
-        "ui": [  # ktdn serve
-            "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
-            "python-multipart",  # forms with files
-            "uvicorn",  # serves it
-        ],
+        **EXTRAS,
+        "all": sorted({*chain.from_iterable(EXTRAS.values())}),
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
-            *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
-            *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs"),
-            *("fastapi>=0.115", "python-multipart", "uvicorn"),
+            *("imagecodecs>=2024.9.22", "psutil>=5.9.8", "selenium", "setuptools>=70.1"),
+            *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "metrics"),
         ],
     },
     entry_points={
@@ -92,6 +101,8 @@ setup(
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Scientific/Engineering :: Image Processing",
     ],
 )

@@ -7,6 +7,7 @@ draws a picture of what came out.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ METHODS = ("hazy", DEFAULT, "student")
 def run_demo(
     output: Path,
     seed: int = 0,
-    toolbox: str = "basicsr",
+    toolbox: str | None = None,
     *,
     force_yml: Sequence[str] = (),
     cfg_options: Sequence[str] = (),
@@ -105,7 +106,7 @@ def run_demo(
         output: Folder to write to: ``data``, ``options``, the runs' folders, ``metrics.csv`` and
             ``comparison.png``. An earlier demo's runs are moved aside.
         seed: Seed of the training photographs' haze.
-        toolbox: ``basicsr`` or ``mmengine``.
+        toolbox: ``basicsr`` or ``mmengine``; by default BasicSR where it is installed.
         force_yml: Changes to the two training stages' options, for ``basicsr``.
         cfg_options: The same for ``mmengine``.
 
@@ -114,6 +115,10 @@ def run_demo(
             stage fails.
     """
     output = output.absolute()
+    if toolbox is None:
+        toolbox = "basicsr" if importlib.util.find_spec("basicsr") else "mmengine"
+        if toolbox == "mmengine":
+            print_lines("BasicSR is not installed (ktdn install-basicsr): mmengine trains instead")
     how = TOOLBOXES[toolbox]
     given = {"--force_yml": force_yml, "--cfg-options": cfg_options}
     for flag, values in given.items():

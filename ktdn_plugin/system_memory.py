@@ -58,7 +58,7 @@ def available() -> int | None:
     """Returns the bytes that other processes may take, None where it is not known."""
     free = _read_kilobytes(Path("/proc/meminfo"), "MemAvailable")
     if free is None:
-        return None
+        return _available_elsewhere()
     try:  # a container's own limit
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
@@ -69,6 +69,15 @@ def available() -> int | None:
     cached = re.search(r"^inactive_file (\d+)", statistics, re.MULTILINE)
     used -= int(cached.group(1)) if cached else 0
     return min(free, max(limit - used, 0))
+
+
+def _available_elsewhere() -> int | None:
+    """Asks Windows and macOS; Linux's own files say more of containers."""
+    try:
+        import psutil
+    except ImportError:  # installed without what the package requires
+        return None
+    return int(psutil.virtual_memory().available)
 
 
 def _from_status(key: str) -> int | None:

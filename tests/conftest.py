@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from helpers import FRESH, write_png
-from preloaded import Command, together
+from preloaded import CAN_FORK, Command, together
 
 from ktdn_plugin import subcommands
 
@@ -86,9 +86,9 @@ def run(tmp_path: Path) -> Runner:
             code = max(one.returncode for one in done)
             out, err = "".join(one.stdout for one in done), "".join(one.stderr for one in done)
             return subprocess.CompletedProcess(words, code, out, err)
-        if not program and not kwargs:
+        if not program and not kwargs and CAN_FORK:
             return Command(words, tmp_path, env or {}, file).wait(300)
-        program = program or FRESH
+        program = program or ((str(file),) if file else FRESH)
         # Two processes of two threads each on two cores slow each other down.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         return subprocess.run(

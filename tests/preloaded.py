@@ -23,9 +23,13 @@ from pathlib import Path
 
 import pytest
 
+CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
+
 
 @functools.cache
 def _server() -> ForkServerContext:
+    if not CAN_FORK:
+        pytest.skip("this system has no fork, and the test needs a process that has loaded all")
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["toolboxes_loaded"])
     # The server gets no sys.path, and passes in silence over what it does not find.

@@ -24,6 +24,8 @@ LAZY = (
     Path("bench/data_share.py"),
     Path("bench/train.py"),
     Path("bench/transfer.py"),
+    Path("commands/demo.py"),
+    Path("commands/install_basicsr.py"),
     Path("commands/mmengine.py"),
     Path("commands/options.py"),
     Path("commands/train.py"),

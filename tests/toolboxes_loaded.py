@@ -1,6 +1,7 @@
 """What the server of :mod:`preloaded` loads before it forks."""
 
 import gc
+import importlib.util
 
 import mmengine.runner  # noqa: F401
 import torch
@@ -8,13 +9,14 @@ from helpers import ENCODER
 
 import ktdn_plugin
 
-ktdn_plugin.register()
+if importlib.util.find_spec("basicsr"):
+    ktdn_plugin.register()
 
-import basicsr.data  # noqa: E402
-import basicsr.models  # noqa: E402, F401
+    import basicsr.data
+    import basicsr.models  # noqa: F401
 
-import ktdn_plugin.inference  # noqa: E402
-from ktdn_plugin import cli  # noqa: E402
+import ktdn_plugin.inference
+from ktdn_plugin import cli
 
 cli.SECONDS_TO_SPEAK = 0  # for which others wait that torchrun would end
 with torch.device("meta"):  # what is found out of an encoder is kept

@@ -11,7 +11,8 @@ def register() -> None:
     Idempotent. First makes BasicSR work with current torch, see :mod:`ktdn_plugin.basicsr.compat`.
 
     Raises:
-        KTDNError: If something else is registered under one of the names.
+        KTDNError: If BasicSR is not installed, or something else is registered under one of the
+            names.
     """
     from ktdn_plugin.basicsr import compat
 

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ktdn_plugin import process_rank
 from ktdn_plugin.archs import KTDN
+from ktdn_plugin.basicsr.installation import require_basicsr
 from ktdn_plugin.basicsr.model_methods import ModelMethods
 from ktdn_plugin.basicsr.records import describe_run, run_log_of
 from ktdn_plugin.basicsr.resume import State, agree, find_resume_state
@@ -32,7 +33,12 @@ Function = Callable[..., Any]
 
 @functools.cache
 def apply() -> None:
-    """Makes BasicSR importable, and its own loops run KTDN, also without a GPU; idempotent."""
+    """Makes BasicSR importable, and its own loops run KTDN, also without a GPU; idempotent.
+
+    Raises:
+        KTDNError: If BasicSR is not installed.
+    """
+    require_basicsr()
     _stand_in_for_functional_tensor()
 
     import basicsr.train

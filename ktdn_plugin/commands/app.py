@@ -33,6 +33,7 @@ KTDN: Commands = {
         "options": "options:options",
         "curves": "curves:curves",
         "report": "report:report",
+        "install-basicsr": "install_basicsr:install_basicsr",
     },
     "Datasets": {
         "prepare": "prepare:prepare",

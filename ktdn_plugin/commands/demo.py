@@ -12,7 +12,7 @@ def demo(
     *,
     output: Annotated[Path, OUTPUT] = Path("demo"),
     seed: Whole = 0,
-    toolbox: Literal["basicsr", "mmengine"] = "basicsr",
+    toolbox: Literal["basicsr", "mmengine"] | None = None,
     force_yml: ForceYml = (),
     cfg_options: CfgOptions = (),
 ) -> None:
@@ -23,8 +23,12 @@ def demo(
     Args:
         output: Where to write. A folder.
         seed: Seed of the random numbers.
-        toolbox: Toolbox to train with.
+        toolbox: Toolbox to train with. By default BasicSR where it is installed, else mmengine.
     """
+    if toolbox == "basicsr":
+        from ktdn_plugin.basicsr.installation import require_basicsr
+
+        require_basicsr()
     from ktdn_plugin.demo import run_demo
 
     run_demo(output, seed, toolbox, force_yml=force_yml, cfg_options=cfg_options)

@@ -35,6 +35,9 @@ def train(flags: BasicSRFlags) -> None:
     --debug is BasicSR's debug run as well, which logs, saves and validates
     every few iterations.
     """
+    from ktdn_plugin.basicsr.installation import require_basicsr
+
+    require_basicsr()
     from ktdn_plugin.basicsr.train import train_pipeline
 
     train_pipeline(SimpleNamespace(**vars(flags)), Path.cwd())
@@ -42,6 +45,9 @@ def train(flags: BasicSRFlags) -> None:
 
 def test(flags: BasicSRFlags) -> None:
     """Run a checkpoint over images, save and measure the results."""
+    from ktdn_plugin.basicsr.installation import require_basicsr
+
+    require_basicsr()
     from ktdn_plugin.basicsr.test import test_pipeline
 
     test_pipeline(SimpleNamespace(**vars(flags)), Path.cwd())

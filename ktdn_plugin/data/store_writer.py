@@ -34,7 +34,8 @@ from ktdn_plugin.scenes.store import (
 PLAN_KEY = b"plan"
 COMMIT_BYTES = 64 * 2**20  # what a kill can cost, and what memory holds of it until then
 COMMIT_IMAGES = 1000
-ROOM = 2**30  # by which the mapping grows
+# By which the mapping grows; on Windows the file is as large as that.
+ROOM = 2**26 if os.name == "nt" else 2**30
 
 Entries = Sequence[tuple[bytes, bytes | memoryview]]
 

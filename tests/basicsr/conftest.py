@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+if importlib.util.find_spec("basicsr") is None:
+    pytest.skip("BasicSR is not installed: ktdn install-basicsr", allow_module_level=True)
+
 from helpers import records_of, write_options
 from preloaded import together
 
