@@ -201,9 +201,9 @@ class VideoReader:
         if missing := self._missing():
             notes.append(f"cut off or damaged: {missing}")
         elif self._damaged:
-            notes.append(f"damaged: {self._damaged} places could not be decoded without loss")
+            notes.append(f"places that could not be decoded without loss: {self._damaged}")
         if self._moved:
-            notes.append(f"{self._moved} frames had no time of their own; each follows the other")
+            notes.append(f"frames shown no later than the one before: {self._moved}; each is now")
         if look.width % 2 or look.height % 2:
             notes.append(
                 f"{look.width} x {look.height} pixels are odd, which players do not take: the last "
