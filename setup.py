@@ -67,6 +67,7 @@ setup(
         "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
         "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
         "spandrel": ["spandrel>=0.4"],
+        "video": ["av>=17"],  # PyAV: another 104 MB, FFmpeg's libraries
         "ui": [  # ktdn serve
             "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
             "python-multipart",  # forms with files
@@ -76,7 +77,7 @@ setup(
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
             *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs"),
-            *("fastapi>=0.115", "python-multipart", "uvicorn"),
+            *("fastapi>=0.115", "python-multipart", "uvicorn", "av>=17"),
         ],
     },
     entry_points={

@@ -84,8 +84,8 @@ def dehaze(
         crf: Constant rate factor of videos, 0 to 51. Less is better, and larger.
         smooth: Seconds over which the change of a video's frames is averaged. Against flicker; 0
             dehazes each frame by itself.
-        raw: Size of raw RGB frames on standard input. With - -o -, between two ffmpeg with
-            -f rawvideo -pix_fmt rgb24.
+        raw: Size of raw frames on standard input. 8 bit RGB, as ffmpeg's rawvideo in rgb24; they
+            go to standard output.
         workers: Number of workers. Threads that read and write photos while the network computes;
             0 does one thing after another.
         shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the

@@ -78,11 +78,16 @@ def dehaze_with(
     if is_pipe(inputs, output):
         if shard is not None:
             raise KTDNError(f"--shard {shard}: not with a pipe, which has one result")
+        given = video.given()
         if size is not None:
+            if codec != "auto" or crf is not None:
+                raise KTDNError(
+                    f"{given[0]}: not with --raw, whose frames are raw again; leave it out"
+                )
             limits.check("--raw", *size)
             dehaze_raw(inputs, output, load, size, smooth=smooth, workers=workers, **options)
             return
-        if given := video.given():
+        if given:
             raise KTDNError(f"{given[0]}: is of videos, and a pipe takes one photo; leave it out")
         dehaze_pipe(inputs, output, load, limits=limits, **options)
         return

@@ -34,11 +34,11 @@ def parts(folder: Path) -> list[Path]:
 @pytest.mark.slow
 def test_a_killed_command_goes_on_behind_its_last_part(tmp_path: Path) -> None:
     # Times that vary, so that each frame can be told from the next one.
-    times = [number * FRAME + 90 * (number % 7) for number in range(4 * PART - 20)]
-    write_video(tmp_path / "clip.mkv", times=times, images=None, frames=len(times))
+    times = [number * FRAME + 90 * (number % 7) for number in range(2 * PART + 10)]
+    write_video(tmp_path / "clip.mkv", len(times), times=times, size=(64, 48))
     words = ("dehaze", "clip.mkv", "--checkpoint", "ktdn_tiny", "--device", "cpu", "-o")
     command = Command((*words, "killed.mp4"), tmp_path, {})
-    command.wait_until(lambda: len(parts(tmp_path)) == 2)
+    command.wait_until(lambda: parts(tmp_path))
     command.send(signal.SIGKILL)
     assert command.wait(60).returncode == -signal.SIGKILL
     assert not (tmp_path / "killed.mp4").exists()
@@ -86,7 +86,6 @@ def clip(here: Path, checkpoint: Path) -> Path:
 
 
 def test_an_interrupted_video_resumes(clip: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "0 of 1 are done; the same command goes on" in capsys.readouterr().err
     assert interrupt(clip, 99) == 12
     assert files("out") == ["clip.mp4"]
     assert f"{Path('out/clip.mp4')}: resumes after frame {PART}\n" in capsys.readouterr().out
