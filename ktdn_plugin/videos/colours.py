@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from av import VideoFrame
+from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
 from ktdn_plugin.errors import KTDNError
@@ -13,7 +14,7 @@ from ktdn_plugin.errors import KTDNError
 # Of swscale: bicubic chroma at full resolution, in both directions, and exact rounding.
 _SCALER = 0x4 | 0x2000 | 0x4000 | 0x40000
 _FULL = 2
-_RGB, _BT709, _UNSPECIFIED, _SMPTE170M = 0, 1, 2, 6
+_RGB, _BT709, _SMPTE170M, _BT2020 = 0, 1, 6, 9
 # Numbers of ITU-T H.273 for which swscale has a matrix, and what it calls them.
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 _OTHER_MATRICES = {8: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
@@ -65,6 +66,11 @@ def colours_of(frame: VideoFrame, label: str) -> Colours:
             f"{label}: its colours are in {name}, which is not read; convert it to BT.709 first"
         )
     is_full = not is_rgb and (int(frame.color_range) == _FULL or "yuvj" in frame.format.name)
+    if matrix == _BT2020 and not hasattr(Colorspace, "BT2020"):
+        raise KTDNError(
+            f"{label}: its colours are in BT.2020, for which PyAV 18 is needed, and Python 3.11; "
+            "convert it to BT.709 first"
+        )
     return Colours(int(frame.color_primaries), transfer, matrix, _FULL if is_full else 1)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 from dehaze.conftest import files
 from dehaze.video_files import read_video, write_video
 from PIL import Image
@@ -119,6 +120,8 @@ def test_pixel_shape_and_turned_pictures(here: Path) -> None:
 def test_colours_are_kept_and_converted_by_their_own_matrix(
     here: Path, matrix: int, limits: int
 ) -> None:
+    if matrix == 9 and not hasattr(Colorspace, "BT2020"):
+        pytest.skip("this PyAV does not know BT.2020")
     colours = [(200, 30, 40), (20, 180, 60), (70, 40, 220)]
     images = [np.full((64, 96, 3), colour, np.uint8) for colour in colours]
     tags = {"color_primaries": matrix, "color_trc": matrix, "color_range": limits}
