@@ -13,7 +13,7 @@ import av
 
 from ktdn_plugin.videos import WRITTEN_SUFFIXES, VideoOptions
 from ktdn_plugin.videos.encoding import add_stream, order_for_decoding
-from ktdn_plugin.videos.reading import VideoReader, is_cover, main_stream
+from ktdn_plugin.videos.reading import VideoReader, is_cover, main_stream, read_packets
 
 # What containers say of themselves.
 _OWN = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -152,22 +152,19 @@ def _packets(source: Any, copies: dict[int, Any], notes: list[str]) -> Iterator[
     streams = [one for one in source.streams if one.index in copies]
     if not streams:
         return
-    packets = source.demux(streams)
-    while True:
-        try:
-            packet = next(packets, None)
-        except (av.FFmpegError, OSError):
-            notes.append("its sound and subtitles end where the file is damaged")
-            return
+    damaged = 0
+    for packet in read_packets(source, streams):
         if packet is None:
-            return
-        if packet.size == 0:
+            damaged += 1
             continue
+        damaged += bool(packet.is_corrupt)
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.dts is not None:
             packet.pts = packet.dts if packet.pts is None else packet.pts
             yield packet
+    if damaged:
+        notes.append("parts of its sound or subtitles are missing, where the file is damaged")
 
 
 def _flags(source: Any) -> str:

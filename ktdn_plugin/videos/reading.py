@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from ktdn_plugin.videos.colours import Colours, colours_of, depth_of, to_rgb
 
 _MISSING = Fraction(1, 5)  # seconds that may be missing at the end: some files only estimate it
 _MISSING_SHARE = Fraction(1, 100)  # of a long video
+_FAILURES = 100  # in a row, after which nothing whole is to be hoped for
 _RATE = Fraction(25)  # for files that name none
 
 
@@ -181,18 +183,17 @@ class VideoReader:
         return time, duration
 
     def _decode(self) -> Iterator[VideoFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.FFmpegError, OSError):  # the file ends in the middle of it
-                packet = None
+        for packet in read_packets(self._container, [self._stream]):
+            if packet is None or packet.is_corrupt:
+                self._damaged += 1
+            if packet is None:
+                continue
             try:
                 yield from self._stream.codec_context.decode(packet)
             except av.FFmpegError:
-                self._damaged += packet is not None
-            if packet is None or packet.size == 0:
-                return
+                self._damaged += 1
+        with contextlib.suppress(av.FFmpegError):
+            yield from self._stream.codec_context.decode(None)
 
     def notes(self) -> list[str]:
         """Returns, after the last frame, a line for each thing that the result lacks or had not."""
@@ -235,6 +236,22 @@ class VideoReader:
             f"{self._count}{of_frames} frames ({float(end):.1f} of {float(length):.1f} seconds) "
             "could be decoded and are dehazed"
         )
+
+
+def read_packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
+    """Yields the packets of streams, and None where the file is damaged and reading goes on."""
+    failures = 0
+    while failures < _FAILURES:
+        try:
+            for packet in container.demux(streams):
+                if packet.size:
+                    failures = 0
+                    yield packet
+        except (av.FFmpegError, OSError):  # what comes behind may be whole
+            failures += 1
+            yield None
+        else:
+            return
 
 
 def main_stream(container: Any, path: Path) -> VideoStream:
