@@ -97,6 +97,11 @@ class VideoReader:
 
     def _open(self) -> None:
         stream = self._stream = main_stream(self._container, self.path)
+        if stream.codec_context is None:
+            raise KTDNError(
+                f"{self.path}: its codec is not known to this FFmpeg, or it is damaged; convert it "
+                "to H.264 first"
+            )
         stream.thread_type = "AUTO"
         self._damaged = self._moved = self._count = 0
         self._is_interlaced = False
