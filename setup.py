@@ -17,6 +17,7 @@ EXTRAS = {
     "onnx": ["onnxruntime>=1.20"],  # Dehazer and ktdn dehaze with .onnx files
     "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
     "spandrel": ["spandrel>=0.4"],
+    "video": ["av>=17"],  # PyAV: another 104 MB, FFmpeg's libraries
     "ui": [  # ktdn serve
         "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
         "python-multipart>=0.0.12",  # forms with files

@@ -52,13 +52,19 @@ class Pipeline:
         devices: Number of threads that compute. One computes in the calling thread, where Ctrl-C
             interrupts it at once.
         room: Bytes that tasks may take at the same time; a task that takes more goes alone.
+        in_turn: Read one task at a time, and write one at a time, in their order: a thread of
+            ``workers`` reads and another one writes.
     """
 
-    def __init__(self, workers: int, devices: int = 1, room: int | None = None) -> None:
+    def __init__(
+        self, workers: int, devices: int = 1, room: int | None = None, *, in_turn: bool = False
+    ) -> None:
         self.workers = workers
         self.devices = devices
         self.room = room
-        self._files: Executor = ThreadPoolExecutor(workers) if workers else _Inline()
+        threads = 1 if in_turn else workers
+        self._files: Executor = ThreadPoolExecutor(threads) if workers else _Inline()
+        self._writing = ThreadPoolExecutor(1) if in_turn and workers else self._files
         self._compute: Executor = ThreadPoolExecutor(devices) if devices > 1 else _Inline()
         self._taken = 0
 
@@ -66,7 +72,7 @@ class Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for executor in (self._compute, self._files):
+        for executor in (self._compute, self._files, self._writing):
             executor.shutdown(wait=True, cancel_futures=True)
 
     def run(
@@ -88,7 +94,7 @@ class Pipeline:
         admitted = self._admit(iter(tasks))
         decoded = self._stage(admitted, read, self._files, ahead)
         computed = self._stage(decoded, compute, self._compute, self.devices - 1)
-        for task in self._stage(computed, write, self._files, ahead):
+        for task in self._stage(computed, write, self._writing, ahead):
             if task is not None:
                 self._taken -= task.cost
                 yield task

@@ -27,6 +27,12 @@ def dehaze(
         Parameter(show_default="the photo's; JPEG for HEIC, AVIF, JPEG XL; else PNG"),
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
+    codec: Annotated[
+        Literal["auto", "h264", "hevc"], Parameter(show_default="h264; hevc for 10 bit")
+    ] = "auto",
+    crf: Annotated[Whole | None, Parameter(show_default="18 for h264, 20 for hevc")] = None,
+    smooth: Annotated[float, valued("SECONDS")] = 0.5,
+    raw: Annotated[str | None, valued("WIDTHxHEIGHT")] = None,
     workers: Annotated[Whole | None, valued("N", show_default="the number of CPU cores")] = None,
     shard: Annotated[
         str | None, valued("N/COUNT", show_default="all; torchrun's and srun's are detected")
@@ -54,6 +60,7 @@ def dehaze(
       ktdn dehaze photos -o out --compare     a folder, with comparisons
       ktdn dehaze hazy --gt clear             a table of PSNR and SSIM
       ktdn dehaze hazy --checkpoint net.pth   your own network
+      ktdn dehaze clip.mp4 -o clear.mp4       a video, its sound kept
       ktdn dehaze - -o - < in.jpg > out.jpg   from program to program
 
     Args:
@@ -73,6 +80,12 @@ def dehaze(
         split: Part of the dataset. What the table of --gt calls the images; stores know theirs.
         format: Format to write.
         quality: Quality of JPEG and WebP, 1 to 100.
+        codec: Codec of videos. All browsers play h264; hevc makes smaller files, slowly.
+        crf: Constant rate factor of videos, 0 to 51. Less is better, and larger.
+        smooth: Seconds over which the change of a video's frames is averaged. Against flicker; 0
+            dehazes each frame by itself.
+        raw: Size of raw frames on standard input. 8 bit RGB, as ffmpeg's rawvideo in rgb24; they
+            go to standard output.
         workers: Number of workers. Threads that read and write photos while the network computes;
             0 does one thing after another.
         shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the
@@ -93,6 +106,10 @@ def dehaze(
         compare=compare,
         form=format,
         quality=quality,
+        codec=codec,
+        crf=crf,
+        smooth=smooth,
+        raw=raw,
         workers=workers,
         shard=shard,
         max_pixels=max_pixels,

@@ -13,6 +13,7 @@ from typing import Any
 import lmdb
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage.locks import lock_file
 
 LOCK_FILE = "writer.lock"
 FULL_BYTES = 4 * 2**20  # what a full disk may have left
@@ -51,17 +52,8 @@ def lock_draft(draft: Path, path: Path) -> Any:
     """Creates a draft's folder, and locks it against other processes."""
     with disk_failures_as_errors(path, "choose another place"):
         draft.mkdir(parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # Windows: LMDB's own lock keeps the file whole there
-            return None
-        file = (draft / LOCK_FILE).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise KTDNError(f"{path}: another process is writing it right now") from error
-    return file
+        # On Windows LMDB's own lock keeps the file whole.
+        return lock_file(draft / LOCK_FILE, path)
 
 
 def move(draft: Path, path: Path) -> None:

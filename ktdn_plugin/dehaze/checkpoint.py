@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ktdn_plugin.dehaze.pipe import dehaze_pipe, is_pipe
+from ktdn_plugin.dehaze.raw_frames import dehaze_raw, parse_size
 from ktdn_plugin.dehaze.run import dehaze_all
 from ktdn_plugin.dehaze.shards import Shard, find_shard
 from ktdn_plugin.errors import KTDNError
@@ -15,6 +16,7 @@ from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.photos import ReadLimits
 from ktdn_plugin.pipeline import DevicePool, usable_cores
 from ktdn_plugin.system_memory import available
+from ktdn_plugin.videos import SMOOTH, VideoOptions
 
 
 def dehaze_with(
@@ -27,6 +29,10 @@ def dehaze_with(
     shard: str | None = None,
     workers: int | None = None,
     max_pixels: int | None = None,
+    codec: Literal["auto", "h264", "hevc"] = "auto",
+    crf: int | None = None,
+    smooth: float = SMOOTH,
+    raw: str | None = None,
     **options: Any,
 ) -> None:
     """Dehazes photographs and videos with a trained network, loaded only if there is work to do.
@@ -44,12 +50,18 @@ def dehaze_with(
         workers: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`; by default the CPU cores are
             divided among the processes on this machine.
         max_pixels: The most pixels that a photograph may have; by default what the memory allows.
+        codec: See :class:`~ktdn_plugin.videos.VideoOptions`.
+        crf: The same.
+        smooth: The same.
+        raw: Size of raw frames, such as ``1920x1080``, see :mod:`ktdn_plugin.dehaze.raw_frames`.
         options: Passed to :func:`~ktdn_plugin.dehaze.run.dehaze_all`.
 
     Raises:
         KTDNError: As for :func:`~ktdn_plugin.dehaze.run.dehaze_all`, or if there is no such
             checkpoint.
     """
+    video = VideoOptions(codec, crf, smooth)
+    size = None if raw is None else parse_size(raw)
     path = resolve_checkpoint(checkpoint)
     share = find_shard(shard)
     if share is not None and workers is None:
@@ -66,8 +78,21 @@ def dehaze_with(
     if is_pipe(inputs, output):
         if shard is not None:
             raise KTDNError(f"--shard {shard}: not with a pipe, which has one result")
+        given = video.given()
+        if size is not None:
+            if codec != "auto" or crf is not None:
+                raise KTDNError(
+                    f"{given[0]}: not with --raw, whose frames are raw again; leave it out"
+                )
+            limits.check("--raw", *size)
+            dehaze_raw(inputs, output, load, size, smooth=smooth, workers=workers, **options)
+            return
+        if given:
+            raise KTDNError(f"{given[0]}: is of videos, and a pipe takes one photo; leave it out")
         dehaze_pipe(inputs, output, load, limits=limits, **options)
         return
+    if size is not None:
+        raise KTDNError(f"--raw {raw}: is of a pipe; ktdn dehaze - --raw {raw} -o -")
     dehaze_all(
         inputs,
         output,
@@ -79,6 +104,7 @@ def dehaze_with(
         base_size=network["base_size"],
         shard=share,
         workers=workers,
+        video=video,
         **options,
     )
 

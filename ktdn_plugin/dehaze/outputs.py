@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktdn_plugin.dehaze.inputs import AnySource, FileSource, identity
-from ktdn_plugin.dehaze.video import VIDEO_CODECS
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import OTHER_SUFFIXES, PHOTO_SUFFIXES, READ_SUFFIXES
 from ktdn_plugin.scenes.image_files import VIDEO_SUFFIXES
 from ktdn_plugin.scenes.names import COMPARE
 from ktdn_plugin.storage.writable import check_writable
+from ktdn_plugin.videos import WRITTEN_SUFFIXES
 
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 """Values of ``--format``, and their suffixes."""
@@ -73,9 +73,9 @@ def is_one_file(inputs: Sequence[Path], output: Path) -> bool:
         return False
     if len(inputs) > 1 or inputs[0].is_dir():
         raise KTDNError(f"-o {output}: is a file name; give a folder for several results")
-    written = VIDEO_CODECS if inputs[0].suffix.lower() in VIDEO_SUFFIXES else PHOTO_SUFFIXES
+    written = WRITTEN_SUFFIXES if inputs[0].suffix.lower() in VIDEO_SUFFIXES else PHOTO_SUFFIXES
     if suffix not in written:
-        what = "a video is" if written is VIDEO_CODECS else "photos are"
+        what = "a video is" if written is WRITTEN_SUFFIXES else "photos are"
         raise KTDNError(
             f"-o {output}: {what} written as {', '.join(written)}; use one of these suffixes"
         )
@@ -158,7 +158,7 @@ def _folded(path: Path | None) -> str | None:
 def _suffix(source: AnySource, form: str | None) -> str:
     own = source.name.suffix
     if isinstance(source, FileSource) and source.is_video:
-        return own if own.lower() in VIDEO_CODECS else ".mp4"
+        return own if own.lower() in WRITTEN_SUFFIXES else ".mp4"
     if form is None:
         # Stored images no longer have a format; compressing them again would cost quality.
         if not isinstance(source, FileSource):

@@ -30,7 +30,7 @@ from ktdn_plugin.scenes.lmdb_files import is_lmdb
 from ktdn_plugin.storage.writable import check_writable
 
 PIPE = Path("-")
-_INPUT, _OUTPUT = "standard input", "standard output"
+INPUT, _OUTPUT = "standard input", "standard output"
 
 
 def is_pipe(inputs: Sequence[Path], output: Path | None) -> bool:
@@ -80,10 +80,10 @@ def dehaze_pipe(
     source, is_to_file = inputs[0], output != PIPE
     if is_to_file:
         _check_file(inputs, output, form, overwrite)
-    stream = None if is_to_file else _binary_output()
+    stream = None if is_to_file else binary_output()
     # What libraries print must not get into the photograph.
     with contextlib.redirect_stdout(sys.stderr):
-        name = _INPUT if source == PIPE else str(source)
+        name = INPUT if source == PIPE else str(source)
         content = _read_input() if source == PIPE else read_file(source)
         photo = decode_photo(content, name, limits)
         suffix = FORMATS[form] if form else suffix_for(kind_of(content))
@@ -106,7 +106,7 @@ def dehaze_pipe(
             write_photo(output, result, quality)
             print_lines(f"Dehazed: {output}")
         else:
-            _write_output(stream, encode_photo(path, result, quality))
+            write_output(stream, encode_photo(path, result, quality))
 
 
 def _check_options(
@@ -151,22 +151,34 @@ def _check_file(inputs: Sequence[Path], output: Path, form: str | None, overwrit
 
 def _read_input() -> bytes:
     """Reads all of standard input."""
-    stream = sys.stdin
-    if stream is None or stream.isatty():
-        raise KTDNError(
-            "-: standard input is a terminal; pipe a photo into it: cat hazy.jpg | ktdn dehaze - "
-            "-o clear.jpg"
-        )
-    content: bytes = stream.buffer.read()
+    stream = binary_input("a photo", "cat hazy.jpg | ktdn dehaze - -o clear.jpg")
+    content = stream.read()
     if not content:
         raise KTDNError(
-            f"{_INPUT}: empty (0 bytes); the program that pipes into it has written nothing"
+            f"{INPUT}: empty (0 bytes); the program that pipes into it has written nothing"
         )
     return content
 
 
-def _binary_output() -> BinaryIO:
-    """Returns standard output, for bytes."""
+def binary_input(what: str, example: str) -> BinaryIO:
+    """Returns standard input, for bytes.
+
+    Args:
+        what: What is to come from it.
+        example: A command that pipes it.
+
+    Raises:
+        KTDNError: If it is a terminal.
+    """
+    stream: Any = sys.stdin
+    if stream is None or stream.isatty():
+        raise KTDNError(f"-: standard input is a terminal; pipe {what} into it: {example}")
+    found: BinaryIO = stream.buffer
+    return found
+
+
+def binary_output() -> BinaryIO:
+    """Returns standard output, for bytes; raises KTDNError if it is a terminal."""
     stream: Any = sys.stdout
     if stream is None or stream.isatty():
         raise KTDNError(
@@ -176,7 +188,8 @@ def _binary_output() -> BinaryIO:
     return found
 
 
-def _write_output(stream: BinaryIO, content: memoryview) -> None:
+def write_output(stream: BinaryIO, content: memoryview) -> None:
+    """Writes to standard output; raises KTDNError if the program that reads it has ended."""
     try:
         stream.write(content)
         stream.flush()

@@ -18,6 +18,7 @@ from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
 from ktdn_plugin.storage.atomic import digest_of
 from ktdn_plugin.storage.file_kinds import check_regular
+from ktdn_plugin.videos import DEFAULTS, SMOOTH, VideoOptions
 
 _GLANCE = ("path", "stamp")
 """What tells without reading a file that it is still the same."""
@@ -28,7 +29,8 @@ class Record:
 
     Each result's entry has ``checkpoint`` (its file name), ``sha256`` (the checkpoint's),
     ``precision``, ``strength`` unless it is 1, ``base_size`` unless it is ``auto``, for JPEG and
-    WebP ``quality``, and ``source``: see :func:`describe_source`.
+    WebP ``quality``, for videos ``codec`` and what else is not the default of
+    :class:`~ktdn_plugin.videos.VideoOptions`, and ``source``: see :func:`describe_source`.
 
     Args:
         folder: The output folder; None if the output is a file, in which case nothing is recorded.
@@ -37,6 +39,7 @@ class Record:
         quality: JPEG and WebP quality; the default if None.
         strength: How much of the network's change is applied.
         base_size: See :class:`~ktdn_plugin.Dehazer`.
+        video: How videos are smoothed and compressed.
 
     Raises:
         KTDNError: If the checkpoint or the file cannot be read.
@@ -50,6 +53,7 @@ class Record:
         quality: int | None,
         strength: float = 1.0,
         base_size: str = "auto",
+        video: VideoOptions = DEFAULTS,
     ) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
@@ -57,6 +61,7 @@ class Record:
         self.quality = QUALITY if quality is None else quality
         self.strength = strength
         self.base_size = base_size
+        self.video = video
         self._digest = _digest(checkpoint)
         self._lock = threading.Lock()
         self._results = None if folder is None else Results(folder)
@@ -121,6 +126,9 @@ class Record:
             ("strength", f"--strength {found.get('strength', 1)}"),
             ("base_size", f"--base-size {found.get('base_size', 'auto')}"),
             ("quality", f"--quality {found.get('quality')}"),
+            ("codec", f"--codec {found['codec']}" if "codec" in found else "an earlier version"),
+            ("crf", f"--crf {found.get('crf', 'of the default')}"),
+            ("smooth", f"--smooth {found.get('smooth', SMOOTH):g}"),
         ):
             if found.get(key) != now.get(key):
                 raise KTDNError(
@@ -181,7 +189,22 @@ class Record:
             entry["base_size"] = self.base_size
         if PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY:
             entry["quality"] = self.quality
+        if job.is_video:
+            entry["codec"] = self.video.codec
+            if self.video.crf is not None:
+                entry["crf"] = self.video.crf
+            if self.video.smooth != SMOOTH:
+                entry["smooth"] = self.video.smooth
         return entry
+
+    def settings(self, job: Job) -> Entry:
+        """Returns all that a result depends on, its source by a glance at it."""
+        source = job.source
+        known = None
+        if not isinstance(source, StoreSource):
+            with contextlib.suppress(OSError):
+                known = [str(source.path.absolute()), *stamp_of(source.path)]
+        return {**self._entry(job), "source": known}
 
 
 def describe_source(source: AnySource, before: Any = None) -> dict[str, Any]:

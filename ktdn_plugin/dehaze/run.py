@@ -23,6 +23,7 @@ from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, ReadLimits
 from ktdn_plugin.pipeline import SHARE, Pipeline, usable_cores
 from ktdn_plugin.scenes.problems import some
 from ktdn_plugin.system_memory import available
+from ktdn_plugin.videos import DEFAULTS, VideoOptions, require_av
 
 OUTPUT = Path("dehazed")
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file would fail too
@@ -42,6 +43,7 @@ def dehaze_all(
     compare: bool = False,
     form: str | None = None,
     quality: int | None = None,
+    video: VideoOptions = DEFAULTS,
     overwrite: bool = False,
     stop_at_errors: bool = False,
     workers: int | None = None,
@@ -71,6 +73,7 @@ def dehaze_all(
         compare: Write ``NAME_compare.png`` too: hazy, dehazed, and clear, at full size.
         form: ``png``, ``jpg``, ``webp`` or ``tiff``; by default each photograph's own format.
         quality: JPEG and WebP quality, 1 to 100.
+        video: How videos are smoothed and compressed.
         overwrite: Redo existing results.
         stop_at_errors: Raise the first error instead of continuing with the other files.
         workers: Threads that read and write photographs while the network computes; 0 does one
@@ -107,13 +110,22 @@ def dehaze_all(
         planned = planned._replace(jobs=jobs)
     if planned.clashes and (stop_at_errors or not all_jobs):
         raise SeveralErrors(planned.clashes)
-    _check_options(all_jobs, form, quality)
+    _check_options(all_jobs, form, quality, video)
     check_places(all_jobs, output, truth.files)
     record = None
     if checkpoint is not None:
         folder = None if one_file else output
-        record = Record(folder, checkpoint, precision, quality, strength, base_size)
-    run = _Run(planned, load, truth, record, quality=quality, overwrite=overwrite, workers=workers)
+        record = Record(folder, checkpoint, precision, quality, strength, base_size, video)
+    run = _Run(
+        planned,
+        load,
+        truth,
+        record,
+        quality=quality,
+        video=video,
+        overwrite=overwrite,
+        workers=workers,
+    )
     if truth.left:
         count = len(truth.left)
         several = "s are" if count > 1 else " is"
@@ -140,8 +152,15 @@ def dehaze_all(
     run.report(output, table)
 
 
-def _check_options(jobs: Sequence[Job], form: str | None, quality: int | None) -> None:
-    """Refuses options that would affect no result."""
+def _check_options(
+    jobs: Sequence[Job], form: str | None, quality: int | None, video: VideoOptions
+) -> None:
+    """Refuses options that would affect no result, and videos where PyAV is missing."""
+    videos = [job.source.label for job in jobs if job.is_video]
+    if videos:
+        require_av(videos[0])
+    elif given := video.given():
+        raise KTDNError(f"{given[0]}: is of videos, and here are photos alone; leave it out")
     if form and all(job.is_video for job in jobs):
         raise KTDNError(
             f"--format {form}: is of photos, and here are videos alone; -o NAME.mkv, for "
@@ -150,8 +169,8 @@ def _check_options(jobs: Sequence[Job], form: str | None, quality: int | None) -
     lossy = (PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY for job in jobs)
     if quality is not None and not any(lossy):
         raise KTDNError(
-            f"--quality {quality}: no result is a JPEG or WebP; --format jpg makes them so, or "
-            "leave it out"
+            f"--quality {quality}: no result is a JPEG or WebP; --format jpg makes them so, --crf "
+            "is the quality of videos, or leave it out"
         )
 
 
@@ -166,6 +185,7 @@ class _Run:
         record: Record | None,
         *,
         quality: int | None,
+        video: VideoOptions,
         overwrite: bool,
         workers: int | None,
     ) -> None:
@@ -176,7 +196,9 @@ class _Run:
         there = [job for job in jobs if job in self.there]
         self.unknown = [str(job.output) for job in record.check(there)] if record else []
         network = load() if len(self.there) < len(jobs) else None
-        self.stages = Stages(network, truth, record, quality=quality, overwrite=overwrite)
+        self.stages = Stages(
+            network, truth, record, quality=quality, video=video, overwrite=overwrite
+        )
         self.network: Any = network
         self.workers = usable_cores() if workers is None else workers
         self.skipped = 0
@@ -193,7 +215,7 @@ class _Run:
 
     def work(self, stop_at_errors: bool) -> None:
         """Runs all jobs; one that needs all the memory runs alone, after the others."""
-        several = len(self.jobs) > 1
+        several = len(self.jobs) > 1 or any(job.is_video for job in self.jobs)
         hides = True if self.hides_progress else None
         with tqdm(
             total=len(self.jobs), desc="Dehazing", unit="photo", disable=hides, leave=False
@@ -215,6 +237,7 @@ class _Run:
         share = share(SHARE if workers else 0) if share else None
         room = (SHARE * (available() or 2**33)) if share is None else share
         stages = self.stages
+        stages.workers, stages.room = workers, int(room)
         tasks = (JobTask(job, job in self.there) for job in jobs)
         with Pipeline(workers, devices, int(room) if workers else None) as pipeline:
             for task in pipeline.run(tasks, stages.read, stages.compute, stages.write):

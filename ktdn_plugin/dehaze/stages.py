@@ -13,7 +13,6 @@ from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.dehaze.record import Record
 from ktdn_plugin.dehaze.table import Row
 from ktdn_plugin.dehaze.truth import RGB8, Truth, read_clear
-from ktdn_plugin.dehaze.video import dehaze_video
 from ktdn_plugin.errors import KTDNError, TooLittleMemoryError
 from ktdn_plugin.metrics import Measured, measure
 from ktdn_plugin.photos import (
@@ -28,6 +27,7 @@ from ktdn_plugin.photos import (
     write_rgb,
 )
 from ktdn_plugin.pipeline import BYTES_PER_PIXEL, Task
+from ktdn_plugin.videos import VideoOptions
 
 Network = Callable[[Any], Any]
 
@@ -64,10 +64,13 @@ class Stages:
         truth: The ground truth.
         record: Where results are recorded, if anywhere.
         quality: JPEG and WebP quality.
+        video: How videos are smoothed and compressed.
         overwrite: Redo existing results.
 
     Attributes:
         done: Number of results written.
+        workers: See :func:`~ktdn_plugin.dehaze.video.dehaze_video`.
+        room: Bytes that a video's frames may take on their way.
     """
 
     def __init__(
@@ -77,12 +80,16 @@ class Stages:
         record: Record | None,
         *,
         quality: int | None,
+        video: VideoOptions,
         overwrite: bool,
     ) -> None:
         self.network = network
         self.truth = truth
         self.record = record
         self.quality = quality
+        self.video = video
+        self.workers = 0
+        self.room: int | None = None
         self.overwrite = overwrite
         self.done = 0
         self._lock = threading.Lock()
@@ -102,9 +109,7 @@ class Stages:
         """Dehazes a photograph, or a whole video."""
         job, photo = task.job, task.photo
         if isinstance(job.source, FileSource) and job.is_video and not task.is_there:
-            dehazed = partial(self._dehazed, job.source.label)
-            path, recording = job.source.path, self._recording(job)
-            task.notes.append(dehaze_video(path, job.output, dehazed, recording))
+            task.notes += self._dehaze_video(job, job.source)
             self._count()
         if photo is None:
             return
@@ -126,6 +131,22 @@ class Stages:
         if not job.is_video:
             self._show(task)
         task.hazy = None
+
+    def _dehaze_video(self, job: Job, source: FileSource) -> list[str]:
+        # Loads PyAV, which photographs do not need.
+        from ktdn_plugin.dehaze.video import dehaze_video
+
+        return dehaze_video(
+            source.path,
+            job.output,
+            partial(self._dehazed, source.label),
+            self.video,
+            settings=self.record.settings(job) if self.record else None,
+            workers=self.workers,
+            devices=getattr(self.network, "size", 1),
+            room=self.room,
+            before_move=self._recording(job),
+        )
 
     def _count(self) -> None:
         with self._lock:

@@ -1,154 +1,215 @@
-"""Dehazing videos, frame by frame, through OpenCV."""
+"""Dehazing a video: frames are decoded, dehazed and encoded at the same time, in parts."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
+import av
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ktdn_plugin.dehaze.video_parts import Parts
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.pipeline import BYTES_PER_PIXEL, Pipeline, Task
 from ktdn_plugin.storage.atomic import temporary_beside
+from ktdn_plugin.videos import VideoOptions
+from ktdn_plugin.videos.encoding import PART, PartWriter
+from ktdn_plugin.videos.joining import join_parts
+from ktdn_plugin.videos.reading import Frame, VideoReader
+from ktdn_plugin.videos.smoothing import Smoother
 
-VIDEO_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-"""Suffixes of written videos, and codecs that every OpenCV build has."""
-
-MISSING_AT_MOST = 0.01
-"""Share of the declared frames that may be missing: many files only estimate the number."""
-
-Frame = NDArray[np.uint8]
-
-
-class Shape(NamedTuple):
-    """What a video file says about itself; the number of frames is 0 if unknown."""
-
-    width: int
-    height: int
-    rate: float
-    frames: int
+Dehaze = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def dehaze_video(
     path: Path,
     output: Path,
-    dehaze: Callable[[Frame], Frame],
+    dehaze: Dehaze,
+    options: VideoOptions,
+    *,
+    settings: dict[str, Any] | None = None,
+    workers: int = 0,
+    devices: int = 1,
+    room: int | None = None,
     before_move: Callable[[Path], Any] | None = None,
-) -> str:
-    """Dehazes a video, replacing the output only once the result is complete.
+) -> list[str]:
+    """Dehazes a video, writing the result whole or not at all.
+
+    Sound, subtitles and other streams are copied. After an interruption, the same call resumes
+    behind the last finished part.
 
     Args:
         path: The video.
-        output: The file to write, with one of the suffixes of :data:`VIDEO_CODECS`.
-        dehaze: Maps an RGB image (h, w, 3), 0 to 255, to another one.
+        output: The file to write, with one of the suffixes of
+            :data:`~ktdn_plugin.videos.WRITTEN_SUFFIXES`.
+        dehaze: Maps an RGB image (h, w, 3), uint8 or uint16, to another one.
+        options: How to smooth and to compress it.
+        settings: All that the result depends on, to be resumed by; None never resumes.
+        workers: 0 decodes, dehazes and encodes one after another; otherwise at the same time.
+        devices: How many frames ``dehaze`` takes at the same time.
+        room: Bytes that frames may take on their way.
         before_move: Called with the complete result, before it is moved to ``output``.
 
     Returns:
-        A line saying what the result lacks.
+        Lines that say what the result lacks.
 
     Raises:
-        KTDNError: If the video cannot be decoded or ends before it should, or the result cannot
-            be written.
+        KTDNError: If the video cannot be decoded or is HDR, or the result cannot be written.
     """
-    with _opened(path) as (video, shape), _drafted(output, before_move) as draft:
-        count = _convert(video, shape, path, draft, dehaze)
-        if shape.frames and count < shape.frames - max(1, shape.frames * MISSING_AT_MOST):
+    with VideoReader(path) as reader:
+        try:
+            if settings is not None:
+                versions = {name: list(one) for name, one in av.library_versions.items()}
+                settings = {**settings, "versions": versions}
+            with Parts(output, settings) as parts:
+                pipeline = Pipeline(workers, devices, room if workers else None, in_turn=True)
+                _convert(reader, parts, dehaze, options, pipeline)
+                with temporary_beside(output, output.suffix.lower()) as draft:
+                    dropped = _join(parts, reader, options, draft, output)
+                    if before_move is not None:
+                        before_move(draft)
+                    draft.replace(output)
+        except (OSError, av.FFmpegError) as error:
             raise KTDNError(
-                f"{path}: ends early, after {count} of {shape.frames} frames; copy or download it "
-                "again"
-            )
-        _check_written(draft, output, count)
-    return "the sound of videos is not kept" + _cut_edge(shape)
+                f"{output}: cannot be written ({error.strerror or error}); free some space or "
+                "choose another folder"
+            ) from error
+        return reader.notes() + dropped
+
+
+def _join(
+    parts: Parts, reader: VideoReader, options: VideoOptions, draft: Path, output: Path
+) -> list[str]:
+    files = [part.path for part in parts.done]
+    times = [time for part in parts.done for time in part.times]
+    dropped = join_parts(files, times, parts.done[-1].end, reader, options, draft, output.name)
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    return dropped
 
 
 def _convert(
-    video: Any, shape: Shape, path: Path, draft: Path, dehaze: Callable[[Frame], Frame]
-) -> int:
-    codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[draft.suffix])
-    size = (shape.width, shape.height)
-    writer = cv2.VideoWriter(str(draft), cv2.CAP_FFMPEG, codec, shape.rate, size)
-    bar = tqdm(total=shape.frames or None, desc=path.name, unit="frame", disable=None, leave=False)
-    count = 0
-    try:
-        if not writer.isOpened():
-            raise KTDNError(f"{draft}: this OpenCV cannot write such a video; use another suffix")
-        while True:
-            is_there, frame = video.read()
-            if not is_there:
-                break
-            if frame.shape[:2] != (shape.height, shape.width):
-                raise KTDNError(f"{path}: its frames change size; it cannot be dehazed")
-            dehazed = dehaze(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-            writer.write(cv2.cvtColor(dehazed, cv2.COLOR_RGB2BGR))
-            count += 1
-            bar.update()
-    finally:
-        bar.close()
-        writer.release()
-    if not count:
-        raise KTDNError(f"{path}: no frame of it can be decoded")
-    return count
+    reader: VideoReader, parts: Parts, dehaze: Dehaze, options: VideoOptions, pipeline: Pipeline
+) -> None:
+    """Dehazes the frames whose parts are not there yet."""
+    done = sum(len(part.times) for part in parts.done)
+    reader.skip(done)
+    encoder = _Encoder(reader, parts, options)
+    stages = _FrameStages(reader, dehaze, encoder)
+    with tqdm(
+        total=reader.frames or None,
+        initial=done,
+        desc=reader.path.name,
+        unit="frame",
+        disable=None,
+        leave=False,
+    ) as bar:
+        try:
+            with pipeline:
+                for task in pipeline.run(stages.tasks(), stages.read, stages.compute, stages.write):
+                    if task.error is not None:
+                        raise task.error
+                    bar.update(not task.is_end)
+            encoder.finish_part()
+        finally:
+            encoder.close()
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Shape]]:
-    # On a broken file FFmpeg logs what the error below says better.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    video = cv2.VideoCapture(str(path))
-    try:
-        if not video.isOpened():
-            raise KTDNError(f"{path}: not a decodable video, or a truncated one")
-        rate = float(video.get(cv2.CAP_PROP_FPS))
-        if not 0 < rate < 10_000:
-            raise KTDNError(f"{path}: does not state its frame rate")
-        width, height, frames = (
-            max(0, int(video.get(what)))
-            for what in (
-                cv2.CAP_PROP_FRAME_WIDTH,
-                cv2.CAP_PROP_FRAME_HEIGHT,
-                cv2.CAP_PROP_FRAME_COUNT,
-            )
-        )
-        yield video, Shape(width, height, rate, frames)
-    finally:
-        video.release()
+class _FrameTask(Task):
+    """A frame on its way.
+
+    Attributes:
+        frame: The hazy frame, while it is needed; None behind the last one.
+        dehazed: The result's image.
+        is_end: Whether there is no such frame.
+    """
+
+    def __init__(self, cost: int) -> None:
+        super().__init__(cost)
+        self.frame: Frame | None = None
+        self.dehazed: NDArray[Any] | None = None
+        self.is_end = False
 
 
-@contextlib.contextmanager
-def _drafted(output: Path, before_move: Callable[[Path], Any] | None) -> Iterator[Path]:
-    """Yields a path beside the output, whose file replaces it if nothing goes wrong."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_beside(output, output.suffix.lower()) as draft:
-            yield draft
-            if before_move is not None:
-                before_move(draft)
-            draft.replace(output)
-    except OSError as error:
-        raise KTDNError(f"{output}: cannot be written ({error.strerror or error})") from error
+class _FrameStages:
+    """What is done with each frame, by threads of a pipeline."""
+
+    def __init__(self, reader: VideoReader, dehaze: Dehaze, encoder: _Encoder) -> None:
+        self._reader = reader
+        self._dehaze = dehaze
+        self._encoder = encoder
+        self._ended = False
+
+    def tasks(self) -> Iterator[_FrameTask]:
+        """Yields tasks until there are no more frames."""
+        look = self._reader.look
+        cost = BYTES_PER_PIXEL * look.height * look.width * (2 if self._reader.is_deep else 1)
+        while not self._ended:
+            yield _FrameTask(cost)
+
+    def read(self, task: _FrameTask) -> None:
+        """Decodes the next frame."""
+        task.frame = None if self._ended else self._reader.read()
+        self._ended = task.is_end = task.frame is None
+
+    def compute(self, task: _FrameTask) -> None:
+        """Dehazes it."""
+        if task.frame is not None:
+            task.dehazed = self._dehaze(task.frame.image)
+
+    def write(self, task: _FrameTask) -> None:
+        """Smooths and encodes it."""
+        if task.frame is not None and task.dehazed is not None:
+            self._encoder.add(task.frame, task.dehazed)
+        task.frame = task.dehazed = None
 
 
-def _check_written(draft: Path, output: Path, count: int) -> None:
-    """Counts the frames that can be read back, as OpenCV ignores a full disk when writing."""
-    video = cv2.VideoCapture(str(draft))
-    try:
-        found = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
-    finally:
-        video.release()
-    if abs(found - count) > 1:
-        raise KTDNError(
-            f"{output}: cannot be written completely ({found} of {count} frames); free some space"
-        )
+class _Encoder:
+    """Smooths frames, and encodes them in parts."""
 
+    def __init__(self, reader: VideoReader, parts: Parts, options: VideoOptions) -> None:
+        self._reader = reader
+        self._parts = parts
+        self._options = options
+        self._writer: PartWriter | None = None
+        self._smoother = Smoother(options.smooth)
+        self._last = self._end = self._count = 0
+        if parts.done:
+            *_, before = parts.done
+            self._smoother.state = before.state
+            self._last, self._end = max(before.times), before.end
 
-def _cut_edge(shape: Shape) -> str:
-    """Returns a note on what is cropped from an odd size: chroma subsampling needs even ones."""
-    if shape.width % 2 == 0 and shape.height % 2 == 0:
-        return ""
-    size = f"{shape.width} x {shape.height}"
-    return f", and of {size} pixels the last odd row or column is cut off"
+    def add(self, frame: Frame, dehazed: NDArray[Any]) -> None:
+        """Adds a frame and its result."""
+        if dehazed.shape != frame.image.shape or dehazed.dtype != frame.image.dtype:
+            raise KTDNError(f"{self._reader.path}: the network's image has another size or type")
+        base: Fraction = self._reader.look.time_base
+        passed = float((frame.time - self._last) * base)
+        image = self._smoother(frame.image, dehazed, passed)
+        if self._writer is None:
+            is_deep = image.dtype == np.uint16
+            self._writer = PartWriter(self._parts.path(), self._reader.look, self._options, is_deep)
+        self._writer.write(image, frame.time)
+        self._count += 1
+        self._last, self._end = frame.time, frame.time + frame.duration
+        if self._count == PART:
+            self.finish_part()
+
+    def finish_part(self) -> None:
+        """Completes the part, if one is begun."""
+        if self._writer is not None:
+            self._writer.finish()
+            self._parts.add(self._writer.times, self._end, self._smoother.state)
+            self._writer = None
+            self._count = 0
+
+    def close(self) -> None:
+        """Gives up a part that is begun."""
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
