@@ -56,7 +56,7 @@ setup(
         "pyyaml",  # options files
         "rich>=13",  # tables on screen, and help
         "safetensors",  # weights files
-        "scikit-image",  # SSIM, and the demo's photographs
+        "scikit-image",  # CIEDE2000, and the demo's photographs
         "tifffile",  # TIFF of 16 bit in arrangements that OpenCV does not know
         "tqdm",  # progress bars
     ],
@@ -65,7 +65,8 @@ setup(
         "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
         "export": ["onnx", "onnxscript", "onnxruntime"],  # ktdn export --onnx
         "onnx": ["onnxruntime"],  # Dehazer and ktdn dehaze with .onnx files
-        "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
+        "metrics": ["torchmetrics>=1.8"],  # ktdn evaluate --metrics lpips dists
+        "pyiqa": ["pyiqa"],  # its other metrics; its licence: non-commercial use only
         "spandrel": ["spandrel>=0.4"],
         "ui": [  # ktdn serve
             "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
@@ -75,7 +76,7 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("onnx", "onnxscript", "onnxruntime", "selenium", "spandrel>=0.4"),
-            *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs"),
+            *("pillow-heif>=1", "pillow-jxl-plugin>=1.3", "imagecodecs", "torchmetrics>=1.8"),
             *("fastapi>=0.115", "python-multipart", "uvicorn"),
         ],
     },
