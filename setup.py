@@ -1,7 +1,6 @@
 """Packaging of ktdn-plugin."""
 
 import re
-from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -15,7 +14,8 @@ EXTRAS = {
     "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
     "export": ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],  # ktdn export --onnx
     "onnx": ["onnxruntime>=1.20"],  # Dehazer and ktdn dehaze with .onnx files
-    "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
+    "metrics": ["torchmetrics>=1.8"],  # ktdn evaluate --metrics lpips dists
+    "pyiqa": ["pyiqa"],  # its other metrics; its licence: non-commercial use only
     "spandrel": ["spandrel>=0.4"],
     "video": ["av>=17"],  # PyAV: another 104 MB, FFmpeg's libraries
     "ui": [  # ktdn serve
@@ -24,6 +24,8 @@ EXTRAS = {
         "uvicorn>=0.30",  # serves it
     ],
 }
+FREE = sorted({one for name, some in EXTRAS.items() if name != "pyiqa" for one in some})
+"""What allows commercial use as well."""
 
 setup(
     name="ktdn-plugin",
@@ -76,17 +78,17 @@ setup(
         "pyyaml>=6.0.1",  # options files
         "rich>=13.6",  # tables on screen, and help
         "safetensors>=0.4.5",  # weights files
-        "scikit-image>=0.22",  # SSIM, and the demo's photographs
+        "scikit-image>=0.22",  # CIEDE2000, and the demo's photographs
         "tifffile>=2023.7.10",  # TIFF of 16 bit in arrangements that OpenCV does not know
         "tqdm>=4.66.1",  # progress bars
     ],
     extras_require={
         **EXTRAS,
-        "all": sorted({*chain.from_iterable(EXTRAS.values())}),
+        "all": FREE,
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("imagecodecs>=2024.9.22", "psutil>=5.9.8", "selenium", "setuptools>=70.1"),
-            *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "metrics"),
+            *FREE,
         ],
     },
     entry_points={
