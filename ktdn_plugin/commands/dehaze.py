@@ -27,6 +27,7 @@ def dehaze(
         Parameter(show_default="the photo's; JPEG for HEIC, AVIF, JPEG XL; else PNG"),
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
+    compression: Annotated[Whole | None, Parameter(show_default="fast")] = None,
     workers: Annotated[Whole | None, valued("N", show_default="the number of CPU cores")] = None,
     shard: Annotated[
         str | None, valued("N/COUNT", show_default="all; torchrun's and srun's are detected")
@@ -73,6 +74,8 @@ def dehaze(
         split: Part of the dataset. What the table of --gt calls the images; stores know theirs.
         format: Format to write.
         quality: Quality of JPEG and WebP, 1 to 100.
+        compression: Compression of PNG and TIFF, zlib's level: 0 (none) to 9 (smallest, slowest).
+            The pixels are the same.
         workers: Number of workers. Threads that read and write photos while the network computes;
             0 does one thing after another.
         shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the
@@ -93,6 +96,7 @@ def dehaze(
         compare=compare,
         form=format,
         quality=quality,
+        compression=compression,
         workers=workers,
         shard=shard,
         max_pixels=max_pixels,
