@@ -30,12 +30,18 @@ def run_subcommand(words: Sequence[str], folder: Path | None = None) -> None:
     """
     line = shlex.join(["ktdn", *words])
     print_lines(f"$ cd {shlex.quote(str(folder))} && {line}" if folder else f"$ {line}")
+    command = [sys.executable, "-m", "ktdn_plugin", *words]
+    environment = environment_of_subcommands()
+    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
+        raise KTDNError(f"'{line}' failed, see above")
+
+
+def environment_of_subcommands() -> dict[str, str]:
+    """Returns this process's environment for a run of its own, which finds this package."""
     environment = {key: value for key, value in os.environ.items() if key not in _LAUNCHERS}
     # In another folder a checkout that is not installed is not found.
     here = str(Path(str(resources.files("ktdn_plugin"))).absolute().parent)
     environment["PYTHONPATH"] = os.pathsep.join(
         part for part in (here, environment.get("PYTHONPATH")) if part
     )
-    command = [sys.executable, "-m", "ktdn_plugin", *words]
-    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
-        raise KTDNError(f"'{line}' failed, see above")
+    return environment

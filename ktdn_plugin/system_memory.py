@@ -9,15 +9,18 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def peak_resident() -> int | None:
-    """Returns the most bytes that this process has held in memory at any time.
+def peak_resident(process: int | None = None) -> int | None:
+    """Returns the most bytes that a process has held in memory at any time.
+
+    Args:
+        process: Its number, which only Linux knows; None for this one.
 
     A benchmark's peak is this at the end less this right after the imports, before any network is
     built: torch's libraries alone are hundreds of megabytes, the same for every variant.
     """
     # Linux hands ru_maxrss down from the process that started this one; VmHWM is its own.
-    own = _from_status("VmHWM")
-    if own is not None:
+    own = _from_status("VmHWM", process)
+    if own is not None or process is not None:
         return own
     try:
         import resource
@@ -80,8 +83,8 @@ def _available_elsewhere() -> int | None:
     return int(psutil.virtual_memory().available)
 
 
-def _from_status(key: str) -> int | None:
-    return _read_kilobytes(Path("/proc/self/status"), key)
+def _from_status(key: str, process: int | None = None) -> int | None:
+    return _read_kilobytes(Path(f"/proc/{process or 'self'}/status"), key)
 
 
 def _read_kilobytes(path: Path, key: str) -> int | None:

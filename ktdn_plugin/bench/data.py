@@ -218,7 +218,7 @@ def write_files(folder: Path, pairs: Iterator[tuple[Image, Image]], least: int) 
                 file = folder / side / f"{number:04}.png"
                 # OpenCV's default decodes a quarter faster than what Pillow writes, which favours
                 # the files.
-                file.write_bytes(encode_png(image, level=None))
+                file.write_bytes(encode_png(image, options=()))
                 writer.add(side, number, image, f"{side}/{file.name}")
             count = number + 1
         counts = dict.fromkeys(SIDES, count)

@@ -42,6 +42,7 @@ from ktdn_plugin.inference.frames import Frames
 from ktdn_plugin.inference.memory import Memory
 from ktdn_plugin.inference.memory_sizes import format_memory, parse_memory
 from ktdn_plugin.inference.rehearsal import metering, without_content
+from ktdn_plugin.model_zoo.weights import DEFAULT
 
 PLAIN, WHOLE, LEAST = "plain", "whole", "least"
 ANY = "1000TB"
@@ -58,6 +59,10 @@ def run_bench_dehaze(
     warmup: int = 1,
     device: str = "auto",
     seed: int = 0,
+    folder: bool = False,
+    photos: int = 4,
+    formats: Sequence[str] = ("jpg", "png"),
+    processes: Sequence[int] = (1, 2),
 ) -> None:
     """Measures dehazing, and prints a table for each size.
 
@@ -73,6 +78,10 @@ def run_bench_dehaze(
         warmup: Runs before them, may be 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         seed: Seed of random weights.
+        folder: Measure the whole command instead, on a folder of photographs.
+        photos: Number of photographs in it.
+        formats: Their formats.
+        processes: Numbers of processes that share them.
 
     Raises:
         KTDNError: If an argument is wrong, or, after the tables, if one of ours could not be
@@ -83,11 +92,27 @@ def run_bench_dehaze(
         names = _precisions(precisions, place)
     except KTDNError as error:
         raise KTDNError(f"bench: {error}") from error
-    require_least({"steps": (steps, 1), "warmup": (warmup, 0)})
+    numbers = {"processes": (min(processes, default=1), 1)}
+    require_least({"steps": (steps, 1), "warmup": (warmup, 0), "photos": (photos, 1), **numbers})
     parsed = [parse_size(size) for size in sizes]
     for bound in max_memory:
         if bound != LEAST:
             parse_memory(bound)
+    if folder:
+        from ktdn_plugin.bench.folder import bench_folder
+
+        if precisions is not None or beside or LEAST in max_memory:
+            raise KTDNError(
+                "bench: --folder goes with neither --precisions, --beside nor --max-memory least; "
+                "leave them out"
+            )
+        name = DEFAULT if checkpoint is None else str(checkpoint)
+        for line in describe_machine(place):
+            print_lines(line)
+        print_lines(f"network  {name}; median of {steps} runs after {warmup}")
+        for size in parsed:
+            bench_folder(name, size, formats, photos, processes, max_memory, steps, warmup, place)
+        return
     network = KTDN(encoder) if checkpoint is None else load_network(checkpoint)
     for other in beside:
         load_network(other)  # report unreadable files before measuring
@@ -106,8 +131,8 @@ def run_bench_dehaze(
             "seed": seed,
         }
         needed = plain_peak(network, (width, height))
-        with tempfile.TemporaryDirectory() as folder:
-            reference = str(Path(folder) / "reference")
+        with tempfile.TemporaryDirectory() as temporary:
+            reference = str(Path(temporary) / "reference")
             of_size = _first_ways(job, reference, needed)
             for name in names:
                 for limit in (None, *max_memory):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -84,11 +84,22 @@ def dehaze(
     warmup: Whole = 1,
     device: Annotated[str, valued("NAME")] = "auto",
     seed: Whole = 0,
+    folder: bool = False,
+    photos: Whole = 4,
+    formats: Annotated[Sequence[Literal["jpg", "png", "tiff", "webp"]], valued("FORMAT...")] = (
+        "jpg",
+        "png",
+    ),
+    processes: Sequence[Whole] = (1, 2),
 ) -> None:
     """Measure dehazing, time and memory: the plain way, and ours in each precision.
 
+    With --folder: 'ktdn dehaze' on a folder, from its start, against a loop
+    that reads, computes and writes one photo after another.
+
     Args:
-        checkpoint: A trained network: ktdn_small, ktdn_tiny or a file.
+        checkpoint: A trained network: ktdn_small, ktdn_tiny or a file. With --folder ktdn_small by
+            default.
         encoder: Encoder, a timm backbone. For random weights.
         sizes: Image sizes in pixels.
         precisions: Precisions of the computation: float32, tf32, bf16, fp16.
@@ -99,11 +110,28 @@ def dehaze(
         warmup: Runs before the timed ones.
         device: Where to compute. auto, cpu, cuda or cuda:1.
         seed: Seed of the random numbers.
+        folder: Measure the whole command on a folder of photos.
+        photos: Photos in the folder.
+        formats: Formats of the photos. A table for each.
+        processes: Numbers of processes that share the photos, the CPU cores and the memory limit.
     """
     from ktdn_plugin.bench.dehaze import run_bench_dehaze
 
     run_bench_dehaze(
-        checkpoint, encoder, sizes, precisions, max_memory, beside, steps, warmup, device, seed
+        checkpoint,
+        encoder,
+        sizes,
+        precisions,
+        max_memory,
+        beside,
+        steps,
+        warmup,
+        device,
+        seed,
+        folder,
+        photos,
+        formats,
+        processes,
     )
 
 

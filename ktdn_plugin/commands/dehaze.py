@@ -27,6 +27,7 @@ def dehaze(
         Parameter(show_default="the photo's; JPEG for HEIC, AVIF, JPEG XL; else PNG"),
     ] = None,
     quality: Annotated[Whole | None, Parameter(show_default="95")] = None,
+    compression: Annotated[Whole | None, Parameter(show_default="fast")] = None,
     codec: Annotated[
         Literal["auto", "h264", "hevc"], Parameter(show_default="h264; hevc for 10 bit")
     ] = "auto",
@@ -80,6 +81,8 @@ def dehaze(
         split: Part of the dataset. What the table of --gt calls the images; stores know theirs.
         format: Format to write.
         quality: Quality of JPEG and WebP, 1 to 100.
+        compression: Compression of PNG and TIFF, zlib's level: 0 (none) to 9 (smallest, slowest).
+            The pixels are the same.
         codec: Codec of videos. All browsers play h264; hevc makes smaller files, slowly.
         crf: Constant rate factor of videos, 0 to 51. Less is better, and larger.
         smooth: Seconds over which the change of a video's frames is averaged. Against flicker; 0
@@ -106,6 +109,7 @@ def dehaze(
         compare=compare,
         form=format,
         quality=quality,
+        compression=compression,
         codec=codec,
         crf=crf,
         smooth=smooth,

@@ -149,7 +149,7 @@ def _recolour(rgb: Image, degrees: float, saturation: float) -> Image:
 
 def _write_png(path: Path, rgb: Image) -> None:
     # As it comes: the whole folder takes its place at once.
-    path.write_bytes(encode_png(rgb, level=None))
+    path.write_bytes(encode_png(rgb, options=()))
 
 
 def _load(file: str) -> Image:

@@ -17,6 +17,7 @@ from ktdn_plugin.photos import (
     PHOTO_SUFFIXES,
     Photo,
     ReadLimits,
+    check_compression,
     check_size,
     decode_photo,
     encode_photo,
@@ -46,6 +47,7 @@ def dehaze_pipe(
     limits: ReadLimits,
     form: str | None = None,
     quality: int | None = None,
+    compression: int | None = None,
     overwrite: bool = False,
     compare: bool = False,
     ground_truth: Path | None = None,
@@ -64,6 +66,7 @@ def dehaze_pipe(
         limits: How large the photograph may be.
         form: ``png``, ``jpg``, ``webp`` or ``tiff``; by default the file's, or the photograph's.
         quality: JPEG and WebP quality, 1 to 100.
+        compression: zlib's level of PNG and TIFF, 0 to 9; by default what is fast.
         overwrite: Replace the result's file where it exists.
         compare: Refused: there is one result.
         ground_truth: Refused, too.
@@ -76,6 +79,7 @@ def dehaze_pipe(
     """
     del stop_at_errors
     _check_options(inputs, output, compare, ground_truth, split, quality)
+    check_compression(compression, "--compression")
     assert output is not None  # which has been refused
     source, is_to_file = inputs[0], output != PIPE
     if is_to_file:
@@ -93,6 +97,11 @@ def dehaze_pipe(
             raise KTDNError(
                 f"--quality {quality}: {kind} loses nothing, and has none; leave it out"
             )
+        if compression is not None and kind in LOSSY:
+            raise KTDNError(
+                f"--compression {compression}: is of PNG and TIFF, and the result is a {kind}; "
+                "leave it out"
+            )
         del content
         check_size(path, *photo.pixels.shape[:2])  # before minutes are spent on it
         try:
@@ -103,10 +112,10 @@ def dehaze_pipe(
         lost = [f"{kind} has no room for {what}" for what in not_kept(path, result)]
         print_lines(*(f"{name}: {note}" for note in photo.notes + lost))
         if stream is None:
-            write_photo(output, result, quality)
+            write_photo(output, result, quality, compression=compression)
             print_lines(f"Dehazed: {output}")
         else:
-            write_output(stream, encode_photo(path, result, quality))
+            write_output(stream, encode_photo(path, result, quality, compression=compression))
 
 
 def _check_options(

@@ -18,7 +18,7 @@ from ktdn_plugin.dehaze.stages import JobTask, Network, Stages
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import Truth
 from ktdn_plugin.errors import KTDNError, SeveralErrors, TooLittleMemoryError
-from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, ReadLimits
+from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, ReadLimits, check_compression
 from ktdn_plugin.pipeline import SHARE, Pipeline, usable_cores
 from ktdn_plugin.scenes.problems import some
 from ktdn_plugin.shards import Shard
@@ -43,6 +43,7 @@ def dehaze_all(
     compare: bool = False,
     form: str | None = None,
     quality: int | None = None,
+    compression: int | None = None,
     video: VideoOptions = DEFAULTS,
     overwrite: bool = False,
     stop_at_errors: bool = False,
@@ -73,6 +74,7 @@ def dehaze_all(
         compare: Write ``NAME_compare.png`` too: hazy, dehazed, and clear, at full size.
         form: ``png``, ``jpg``, ``webp`` or ``tiff``; by default each photograph's own format.
         quality: JPEG and WebP quality, 1 to 100.
+        compression: zlib's level of PNG and TIFF, 0 to 9; by default what is fast.
         video: How videos are smoothed and compressed.
         overwrite: Redo existing results.
         stop_at_errors: Raise the first error instead of continuing with the other files.
@@ -91,6 +93,7 @@ def dehaze_all(
         raise KTDNError(f"--quality must be 1 to 100, got {quality}")
     if quality is not None and form in ("png", "tiff"):
         raise KTDNError(f"--quality: {form} loses nothing, and has none; leave it out")
+    check_compression(compression, "--compression")
     if workers is not None and workers < 0:
         raise KTDNError(f"--workers {workers}: must be 0 or more")
     output = OUTPUT if output is None else output
@@ -110,7 +113,7 @@ def dehaze_all(
         planned = planned._replace(jobs=jobs)
     if planned.clashes and (stop_at_errors or not all_jobs):
         raise SeveralErrors(planned.clashes)
-    _check_options(all_jobs, form, quality, video)
+    _check_options(all_jobs, form, quality, compression, video)
     check_places(all_jobs, output, truth.files)
     record = None
     if checkpoint is not None:
@@ -122,6 +125,7 @@ def dehaze_all(
         truth,
         record,
         quality=quality,
+        compression=compression,
         video=video,
         overwrite=overwrite,
         workers=workers,
@@ -153,7 +157,11 @@ def dehaze_all(
 
 
 def _check_options(
-    jobs: Sequence[Job], form: str | None, quality: int | None, video: VideoOptions
+    jobs: Sequence[Job],
+    form: str | None,
+    quality: int | None,
+    compression: int | None,
+    video: VideoOptions,
 ) -> None:
     """Refuses options that would affect no result, and videos where PyAV is missing."""
     videos = [job.source.label for job in jobs if job.is_video]
@@ -166,8 +174,13 @@ def _check_options(
             f"--format {form}: is of photos, and here are videos alone; -o NAME.mkv, for "
             "instance, names a video's format"
         )
-    lossy = (PHOTO_SUFFIXES.get(job.output.suffix.lower()) in LOSSY for job in jobs)
-    if quality is not None and not any(lossy):
+    kinds = {PHOTO_SUFFIXES.get(job.output.suffix.lower()) for job in jobs}
+    if compression is not None and not kinds & {"PNG", "TIFF"}:
+        raise KTDNError(
+            f"--compression {compression}: no result is a PNG or TIFF; --format png makes them so, "
+            "or leave it out"
+        )
+    if quality is not None and not kinds.intersection(LOSSY):
         raise KTDNError(
             f"--quality {quality}: no result is a JPEG or WebP; --format jpg makes them so, --crf "
             "is the quality of videos, or leave it out"
@@ -185,6 +198,7 @@ class _Run:
         record: Record | None,
         *,
         quality: int | None,
+        compression: int | None,
         video: VideoOptions,
         overwrite: bool,
         workers: int | None,
@@ -197,7 +211,13 @@ class _Run:
         self.unknown = [str(job.output) for job in record.check(there)] if record else []
         network = load() if len(self.there) < len(jobs) else None
         self.stages = Stages(
-            network, truth, record, quality=quality, video=video, overwrite=overwrite
+            network,
+            truth,
+            record,
+            quality=quality,
+            compression=compression,
+            video=video,
+            overwrite=overwrite,
         )
         self.network: Any = network
         self.workers = usable_cores() if workers is None else workers

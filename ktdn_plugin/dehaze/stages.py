@@ -64,6 +64,7 @@ class Stages:
         truth: The ground truth.
         record: Where results are recorded, if anywhere.
         quality: JPEG and WebP quality.
+        compression: zlib's level of PNG and TIFF; by default what is fast.
         video: How videos are smoothed and compressed.
         overwrite: Redo existing results.
 
@@ -80,6 +81,7 @@ class Stages:
         record: Record | None,
         *,
         quality: int | None,
+        compression: int | None,
         video: VideoOptions,
         overwrite: bool,
     ) -> None:
@@ -87,6 +89,7 @@ class Stages:
         self.truth = truth
         self.record = record
         self.quality = quality
+        self.compression = compression
         self.video = video
         self.workers = 0
         self.room: int | None = None
@@ -122,7 +125,13 @@ class Stages:
         """Writes a result; measures it as it is in its file, and draws it beside the input."""
         job = task.job
         if task.photo is not None:
-            write_photo(job.output, task.photo, self.quality, before_move=self._recording(job))
+            write_photo(
+                job.output,
+                task.photo,
+                self.quality,
+                compression=self.compression,
+                before_move=self._recording(job),
+            )
             kind = PHOTO_SUFFIXES[job.output.suffix.lower()]
             lost = not_kept(job.output, task.photo)
             task.notes += [f"{kind} has no room for {what}" for what in lost]

@@ -22,13 +22,23 @@ from ktdn_plugin.blocks import FAM
 from ktdn_plugin.blocks.em import POOL_SIZES
 from ktdn_plugin.inference.pools import Pool
 from ktdn_plugin.inference.preparation import check_finite, fold, split
-from ktdn_plugin.inference.stripes import Halo, Rows, empty, find_halo, run_striped, stripes
+from ktdn_plugin.inference.stripes import (
+    Halo,
+    Rows,
+    empty,
+    find_halo,
+    run_stripe,
+    run_striped,
+    stripes,
+)
 
 CELL = max(POOL_SIZES)
 """The decoder's stripe heights are multiples of the largest pooling cell."""
 
 _LOOK = 4  # rows on either side seen by the last two convolutions, 3x3 and 7x7
 _REFINE = 2  # rows on either side seen by the enhancing module's first two
+_FAM = 2  # rows on either side seen by a FAM's convolutions
+_FAM_ROWS = 64  # of a stripe, where FAMs are run in stripes
 
 Emit = Callable[[int, int, Tensor], None]
 """Receives the result's rows ``top`` up to but excluding ``bottom``, (n, 3, ., W), not clamped."""
@@ -42,11 +52,17 @@ class Heights:
         stage1: The encoder up to stride 4.
         stage2: The encoder from stride 4 to 8.
         decoder: From stride 4 to the image; a multiple of ``CELL``.
+        stage3: The encoder from stride 8 to 16.
+        recomputes: Computes the features at stride 4, which are the largest, again for each stripe
+            that needs them, instead of holding them: up to half the memory, for twice the time of
+            what is computed there. Needs ``stage2`` and ``decoder``.
     """
 
     stage1: int | None = None
     stage2: int | None = None
     decoder: int | None = None
+    stage3: int | None = None
+    recomputes: bool = False
 
 
 class Engine(nn.Module):
@@ -97,11 +113,12 @@ class Engine(nn.Module):
         self._halos: dict[int, Halo | None] = {}
 
     def halo(self, number: int) -> Halo | None:
-        """Returns the halo of the encoder's first or second part (0, 1); None if it is global."""
+        """Returns the halo of one of the encoder's parts (0, 1, 2); None if it is global."""
         if self.parts is None:
             return None
         if number not in self._halos:
-            channels, stride = ((3, 4), (self.encoder.channels[0], 2))[number]
+            channels = (3, *self.encoder.channels)[number]
+            stride = (4, 2, 2)[number]
             self._halos[number] = find_halo(self.parts[number], channels, stride)
         return self._halos[number]
 
@@ -119,74 +136,95 @@ class Engine(nn.Module):
             heights: Stripe heights of the phases.
         """
         stage1, stage2, up8 = self.encode(image, size, heights)
-        self.decode(stage1, stage2, up8, image, emit, heights.decoder)
+        self.decode(stage1, stage2, up8, image, emit, heights.decoder, heights.recomputes)
 
     def encode(
         self, image: Rows, size: tuple[int, int], heights: Heights
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Rows, Rows, Tensor]:
         """Returns stage 1 (1/4), stage 2 as the decoder takes it (1/8), and the second FAM."""
-        stage1, stage2, stage3 = self._stages(image, size, heights)
-        mid = run_fam(self.fam16, self.project16(stage3))
-        del stage3
-        up8 = F.pixel_shuffle(mid, 2)
-        del mid
-        return stage1, self.project8(stage2), run_fam(self.fam8, up8)
 
-    def _stages(self, image: Rows, size: tuple[int, int], heights: Heights) -> list[Tensor]:
         def normalised(top: int, bottom: int) -> Tensor:
             rows = (image(top, bottom) - self.mean) / self.std
             return rows.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
         if self.parts is None:
-            return self.encoder(normalised(0, size[0]))
-        stages: list[Tensor] = []
-        source: Rows = normalised
-        for number, height in enumerate((heights.stage1, heights.stage2)):
-            stride = 4 * (number + 1)
-            rows = size[0] // stride
-            if height is None:
-                stage = self.parts[number](source(0, rows * (4, 2)[number]))
-            else:
-                halo = self.halo(number)
-                assert halo is not None
-                stage = run_striped(self.parts[number], source, rows, height // stride, halo)
-            stages.append(stage)
+            first, second, third = self.encoder(normalised(0, size[0]))
+            stage1, stage2 = rows_of(first), second
+            del first, second
+        else:
+            stage1 = self._stage1(normalised, size[0], heights)
+            stage2 = self._stage(1, stage1, size[0], heights.stage2)
+            third = self._stage(2, rows_of(stage2), size[0], heights.stage3)
+        rows = _FAM_ROWS if heights.recomputes else None
+        mid = self.project16(third)
+        del third
+        mid = run_fam(self.fam16, mid, rows)
+        up8 = F.pixel_shuffle(mid, 2)
+        del mid
+        if heights.recomputes:
+            skip8 = through(self.project8, rows_of(stage2))
+        else:
+            skip8 = rows_of(self.project8(stage2))
+        del stage2
+        return stage1, skip8, run_fam(self.fam8, up8, rows)
 
-            def source(top: int, bottom: int, stage: Tensor = stage) -> Tensor:
-                return stage[:, :, top:bottom]
+    def _stage1(self, normalised: Rows, height: int, heights: Heights) -> Rows:
+        """Returns the encoder's first feature, or what computes its rows when they are needed."""
+        if not heights.recomputes:
+            return rows_of(self._stage(0, normalised, height, heights.stage1))
+        assert self.parts is not None
+        part, halo = self.parts[0], self.halo(0)
+        assert halo is not None
+        return lambda top, bottom: run_stripe(part, normalised, height // 4, top, bottom, halo)
 
-        return [*stages, self.parts[2](stages[1])]
+    def _stage(self, number: int, source: Rows, rows: int, height: int | None) -> Tensor:
+        """Runs a part of the encoder, in stripes if they have a height."""
+        assert self.parts is not None
+        stride = 4 << number
+        if height is None:
+            return self.parts[number](source(0, rows // (1, 4, 8)[number]))
+        halo = self.halo(number)
+        assert halo is not None
+        return run_striped(self.parts[number], source, rows // stride, height // stride, halo)
 
     def decode(
         self,
-        stage1: Tensor,
-        stage2: Tensor,
+        stage1: Rows,
+        stage2: Rows,
         up8: Tensor,
         image: Rows,
         emit: Emit,
         height: int | None,
+        recomputes: bool = False,
     ) -> None:
         """Decodes the output of :meth:`encode` in stripes of ``height`` rows.
 
         The ``affine`` head also reads the image's rows.
         """
-        rows4 = stage1.shape[2]
+        rows4, width4 = 2 * up8.shape[2], 2 * up8.shape[3]
         height = 4 * rows4 if height is None else height
 
         def up4(top: int, bottom: int) -> Tensor:
-            part = slice(top // 2, bottom // 2)
-            return F.pixel_shuffle(torch.cat([up8[:, :, part], stage2[:, :, part]], 1), 2)
+            top, bottom = top // 2, bottom // 2
+            both = torch.cat([up8[:, :, top:bottom], stage2(top, bottom)], 1)
+            return F.pixel_shuffle(both, 2)
 
-        residual, factor = self._attend_channels(up4, rows4, height // 4)
+        def convolved(top: int, bottom: int) -> Tensor:
+            """Returns the output of the third FAM's second convolution."""
+            first, last = max(top - _FAM, 0), min(bottom + _FAM, rows4)
+            piece = convolve_fam(self.fam4, up4(first, last))
+            return piece[:, :, top - first : bottom - first]
+
+        residual, factor = self._attend_channels(convolved, rows4, height // 4, recomputes)
 
         def full(top: int, bottom: int) -> Tensor:
             """Returns the enhancing module's input."""
             # Two extra rows: pixel shuffle yields rows in pairs.
             first, last = max(top // 4 // 2 * 2, 0), min(-(-bottom // 8) * 2, rows4)
-            attended = residual[:, :, first:last] * factor
+            attended = residual(first, last) * factor
             attended.mul_(self.fam4.pixel_attention.attention(attended))
             attended.add_(up4(first, last))
-            both = torch.cat([attended, self.project4(stage1[:, :, first:last])], 1)
+            both = torch.cat([attended, self.project4(stage1(first, last))], 1)
             del attended
             both = F.pixel_shuffle(F.pixel_shuffle(both, 2), 2)
             return both[:, :, top - 4 * first : bottom - 4 * first]
@@ -196,9 +234,11 @@ class Engine(nn.Module):
             is_affine = self.head == "affine"
             emit(top, bottom, apply_affine(image(top, bottom), values) if is_affine else values)
 
-        self._enhance(full, 4 * rows4, 4 * stage1.shape[3], height, finish)
+        self._enhance(full, 4 * rows4, 4 * width4, height, finish)
 
-    def _attend_channels(self, up4: Rows, rows: int, height: int) -> tuple[Tensor, Tensor]:
+    def _attend_channels(
+        self, convolved: Rows, rows: int, height: int, recomputes: bool
+    ) -> tuple[Rows, Tensor]:
         """Runs the third FAM up to its channel attention.
 
         Returns:
@@ -207,13 +247,14 @@ class Engine(nn.Module):
         """
         whole: Tensor | None = None
         total: Tensor | None = None
-        width = 0
+        width, dtype = 0, self.dtype
         for top, bottom in stripes(rows, height):
-            first, last = max(top - 2, 0), min(bottom + 2, rows)
-            piece = convolve_fam(self.fam4, up4(first, last))[:, :, top - first : bottom - first]
-            width = piece.shape[3]
+            piece = convolved(top, bottom)
+            width, dtype = piece.shape[3], piece.dtype
             part = piece.sum((2, 3), keepdim=True, dtype=torch.float32)
             total = part if total is None else total + part
+            if recomputes:
+                continue
             if (top, bottom) == (0, rows):
                 whole = piece
                 break
@@ -221,10 +262,9 @@ class Engine(nn.Module):
                 whole = empty(piece, rows)
             whole[:, :, top:bottom] = piece
             del piece
-        assert whole is not None
         assert total is not None
-        mean = (total / (rows * width)).to(whole.dtype)
-        return whole, self.fam4.channel_attention.attention(mean)
+        factor = self.fam4.channel_attention.attention((total / (rows * width)).to(dtype))
+        return convolved if whole is None else rows_of(whole), factor
 
     def _enhance(self, full: Rows, rows: int, width: int, height: int, emit: Emit) -> None:
         """Runs the enhancing module and the last convolution.
@@ -235,7 +275,6 @@ class Engine(nn.Module):
         em = self.em
         pooled = [Pool(cell, rows, width) for cell in POOL_SIZES]
         carried: Tensor | None = None  # the feature's last rows of the stripe above
-        done = 0
         for top, bottom in stripes(rows, height):
             first, last = max(top - _REFINE, 0), min(bottom + _REFINE, rows)
             feature = em.act(em.refine2(em.act(em.refine1(full(first, last)))))
@@ -243,6 +282,7 @@ class Engine(nn.Module):
             for pool, conv in zip(pooled, em.pool_convs, strict=True):
                 pool.add(feature, top, nn.Sequential(conv, em.act))
             start = top if carried is None else top - carried.shape[2]
+            done = top if carried is None else top - _LOOK
             until = bottom if bottom == rows else bottom - _LOOK
             n, channels = feature.shape[:2]
             fused = torch.empty(
@@ -263,7 +303,6 @@ class Engine(nn.Module):
             del fused
             image = self.tail(image)
             emit(done, until, image[:, :, done - start : until - start])
-            done = until
 
 
 def convolve_fam(fam: FAM, x: Tensor) -> Tensor:
@@ -271,10 +310,29 @@ def convolve_fam(fam: FAM, x: Tensor) -> Tensor:
     return fam.conv2(fam.conv1(x).relu_().add_(x))
 
 
-def run_fam(fam: FAM, x: Tensor) -> Tensor:
-    """Runs a FAM, holding at most three features at a time."""
-    residual = convolve_fam(fam, x)
+def run_fam(fam: FAM, x: Tensor, height: int | None = None) -> Tensor:
+    """Runs a FAM, holding at most three features at a time, or two in stripes of some rows."""
+    if height is None or height >= x.shape[2]:
+        residual = convolve_fam(fam, x)
+    else:
+        rows = x.shape[2]
+        residual = empty(x, rows)
+        for top, bottom in stripes(rows, height):
+            first, last = max(top - _FAM, 0), min(bottom + _FAM, rows)
+            piece = convolve_fam(fam, x[:, :, first:last])
+            residual[:, :, top:bottom] = piece[:, :, top - first : bottom - first]
+            del piece
     mean = residual.mean((2, 3), keepdim=True, dtype=torch.float32).to(x.dtype)
     residual.mul_(fam.channel_attention.attention(mean))
     residual.mul_(fam.pixel_attention.attention(residual))
     return residual.add_(x)
+
+
+def through(part: nn.Module, rows: Rows) -> Rows:
+    """Returns what sends rows through a part that sees one row at a time."""
+    return lambda top, bottom: part(rows(top, bottom))
+
+
+def rows_of(feature: Tensor) -> Rows:
+    """Returns what returns rows of a feature."""
+    return lambda top, bottom: feature[:, :, top:bottom]

@@ -11,20 +11,26 @@ from torch import Tensor
 from ktdn_plugin.archs.ktdn_arch import MULTIPLE
 from ktdn_plugin.inference.engine import CELL, Engine, Heights
 from ktdn_plugin.inference.rehearsal import metering, without_content
+from ktdn_plugin.inference.stripes import Rows, skipping_middle_stripes
 
 Try = TypeVar("Try", bound=Hashable)
 
+_Heights = tuple[int | None, int | None, int | None]
+"""Of the encoder's three parts."""
+
 # Tried in order. Lower encoder stripes compute more rows twice.
 ENCODER = (
-    (None, None),
-    (1024, None),
-    (512, 1024),
-    (256, 512),
-    (256, 256),
-    (128, 256),
-    (64, 128),
-    (32, 64),
+    (None, None, None),
+    (1024, None, None),
+    (512, 1024, None),
+    (256, 512, 1024),
+    (256, 256, 512),
+    (128, 256, 512),
+    (64, 128, 512),
+    (32, 64, 256),
 )
+# Of the second and third part, where the first is computed again for each stripe.
+RECOMPUTING = ((128, 512), (64, 256))
 # On a CPU low stripes stay in cache; a GPU needs a lot of work at once.
 DECODER_ON_CPU = (2 * CELL, CELL)
 DECODER = (None, 32 * CELL, 16 * CELL, 8 * CELL, 4 * CELL, 2 * CELL, CELL)
@@ -112,8 +118,9 @@ class _Size:
         self._planner = planner
         self._count = count
         self._size = size
-        self._encoded: dict[tuple[int | None, int | None], int] = {}
+        self._encoded: dict[_Heights, int] = {}
         self._decoded: dict[int | None, int] = {}
+        self._recomputed: dict[Heights, int] = {}
 
     def plan(self, budget: int | None, bounded: bool = False) -> Plan | None:
         """Plans a run; see :meth:`Planner.plan`.
@@ -127,20 +134,37 @@ class _Size:
             encoder, decoder = next(self._encoders()), next(self._decoders())
             peak = max(self._encode(encoder), self._decode(decoder))
             fits = budget is None or peak <= budget
-            return Plan(Heights(*encoder, decoder), peak) if fits else None
+            return Plan(_join(encoder, decoder), peak) if fits else None
         encoder = _first_that_fits(self._encoders(), self._encode, budget)
         decoder = _first_that_fits(self._decoders(), self._decode, budget)
-        return Plan(Heights(*encoder, decoder), max(self._encode(encoder), self._decode(decoder)))
+        held = Plan(_join(encoder, decoder), max(self._encode(encoder), self._decode(decoder)))
+        if budget is None or held.peak <= budget:
+            return held
+        others = list(self._recomputing())
+        if not others:
+            return held
+        best = _first_that_fits(others, self._recompute, budget)
+        return min(held, Plan(best, self._recompute(best)), key=lambda plan: plan.peak)
 
-    def _encoders(self) -> Iterator[tuple[int | None, int | None]]:
-        engine = self._planner.engine
+    def _encoders(self) -> Iterator[_Heights]:
         yield ENCODER[0]
-        for stage1, stage2 in ENCODER[1:]:
-            # A global part cannot be cut; its halo is determined only now.
-            yield (
-                stage1 if self._is_cut(stage1) and engine.halo(0) is not None else None,
-                stage2 if self._is_cut(stage2) and engine.halo(1) is not None else None,
-            )
+        for stage1, stage2, stage3 in ENCODER[1:]:
+            yield self._cut(0, stage1), self._cut(1, stage2), self._cut(2, stage3)
+
+    def _recomputing(self) -> Iterator[Heights]:
+        engine = self._planner.engine
+        if engine.halo(0) is None or engine.halo(1) is None:
+            return
+        for heights in RECOMPUTING:
+            stage2, stage3 = self._cut(1, heights[0]), self._cut(2, heights[1])
+            if stage2 is not None:
+                yield Heights(None, stage2, CELL, stage3, recomputes=True)
+
+    def _cut(self, number: int, height: int | None) -> int | None:
+        """Returns the height of a part's stripes, None if it is run whole."""
+        # A global part cannot be cut; its halo is determined only now.
+        is_cut = self._is_cut(height) and self._planner.engine.halo(number) is not None
+        return height if is_cut else None
 
     def _decoders(self) -> Iterator[int | None]:
         on_cpu = self._planner.engine.mean.device.type == "cpu"
@@ -150,30 +174,44 @@ class _Size:
     def _is_cut(self, height: int | None) -> bool:
         return height is not None and height < self._size[0]
 
-    def _encode(self, heights: tuple[int | None, int | None]) -> int:
+    def _encode(self, heights: _Heights) -> int:
         if heights not in self._encoded:
             twin = self._planner.twin  # created outside the meter, which would count its weights
-            with metering() as meter:
-                self._rehearse_encoder(twin, Heights(*heights))
+            with skipping_middle_stripes(), metering() as meter:
+                self._rehearse_encoder(twin, _join(heights, None))
             self._encoded[heights] = _with_margin(meter.peak)
         return self._encoded[heights]
 
     def _decode(self, height: int | None) -> int:
         if height not in self._decoded:
             twin = self._planner.twin
-            with metering() as meter:
+            with skipping_middle_stripes(), metering() as meter:
                 features = self._rehearse_encoder(twin, Heights())
                 meter.peak = 0
                 twin.decode(*features, self._image, lambda *rows: None, height)
             self._decoded[height] = _with_margin(meter.peak)
         return self._decoded[height]
 
-    def _rehearse_encoder(self, twin: Engine, heights: Heights) -> tuple[Tensor, Tensor, Tensor]:
+    def _recompute(self, heights: Heights) -> int:
+        if heights not in self._recomputed:
+            twin = self._planner.twin
+            twin.adopt_halos(self._planner.engine)
+            with skipping_middle_stripes(), metering() as meter:
+                twin.run(self._image, self._size, lambda *rows: None, heights)
+            self._recomputed[heights] = _with_margin(meter.peak)
+        return self._recomputed[heights]
+
+    def _rehearse_encoder(self, twin: Engine, heights: Heights) -> tuple[Rows, Rows, Tensor]:
         twin.adopt_halos(self._planner.engine)
         return twin.encode(self._image, self._size, heights)
 
     def _image(self, top: int, bottom: int) -> Tensor:
         return torch.empty(self._count, 3, bottom - top, self._size[1], device="meta")
+
+
+def _join(encoder: _Heights, decoder: int | None) -> Heights:
+    stage1, stage2, stage3 = encoder
+    return Heights(stage1, stage2, decoder, stage3)
 
 
 def _round_up(side: int) -> int:

@@ -22,6 +22,7 @@ from ktdn_plugin.photos.reading import (
     rgb_of,
 )
 from ktdn_plugin.photos.writing import (
+    check_compression,
     check_size,
     encode_lossy,
     encode_photo,
@@ -40,6 +41,7 @@ __all__ = [
     "Photo",
     "PhotoPixels",
     "ReadLimits",
+    "check_compression",
     "check_size",
     "decode_photo",
     "decode_rgb",

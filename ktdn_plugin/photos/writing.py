@@ -6,7 +6,7 @@ Whatever writes an image file, a result, a dataset or a picture for people, writ
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +28,9 @@ QUALITY = 95
 
 _LONGEST = {"PNG": 1_000_000, "JPEG": 65_535, "WebP": 16_383, "TIFF": 2**31 - 1}
 _SEGMENT = 65_533  # bytes that a JPEG's marker segment has room for
-_PNG_LEVEL = 4  # of zlib's; beyond, photographs get slower by far and hardly smaller
+_FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+"""Of dehazed photographs it takes half the time of zlib's levels and is smaller than most: what the
+filters leave is noise, in which longer matches only cost time."""
 
 
 def check_size(path: Path, height: int, width: int) -> None:
@@ -90,6 +92,7 @@ def write_photo(
     photo: Photo,
     quality: int | None = None,
     *,
+    compression: int | None = None,
     before_move: Callable[[Path], Any] | None = None,
 ) -> None:
     """Writes a photograph, whole or not at all; an existing file is replaced.
@@ -103,6 +106,8 @@ def write_photo(
         photo: The photograph.
         quality: Of JPEG and WebP, 1 to 100; 95 by default, but a WebP that was compressed
             without loss stays so.
+        compression: zlib's level of PNG and TIFF, 0 (none) to 9 (smallest and slowest); by default
+            what is fast on photographs. The pixels are the same.
         before_move: Called with the whole file, before it takes the place of ``path``.
 
     Raises:
@@ -116,28 +121,40 @@ def write_photo(
     """
     path = Path(path)
     kind = format_of(path)
+    check_compression(compression)
     _check(photo)
     check_size(path, *photo.pixels.shape[:2])
     make_folder(path.parent)
     if kind == "TIFF":
         try:
-            write_whole(path, lambda file: write_tiff(file, photo), before_move=before_move)
+            write_whole(
+                path, lambda file: write_tiff(file, photo, compression), before_move=before_move
+            )
         except TooLargeError as error:
             raise KTDNError(f"{path}: {error}") from error
     elif kind == "PNG":
-        write_whole(path, lambda file: _write_png(file, photo), before_move=before_move)
+        write_whole(
+            path, lambda file: _write_png(file, photo, compression), before_move=before_move
+        )
     else:
         content = encode_lossy(photo, kind, quality)
         write_whole(path, lambda file: file.write(content), before_move=before_move)
 
 
-def encode_photo(path: str | Path, photo: Photo, quality: int | None = None) -> memoryview:
+def encode_photo(
+    path: str | Path,
+    photo: Photo,
+    quality: int | None = None,
+    *,
+    compression: int | None = None,
+) -> memoryview:
     """Encodes a photograph as :func:`write_photo` would write it.
 
     Args:
         path: A name whose suffix says the format, and which errors name.
         photo: The photograph.
         quality: As with :func:`write_photo`.
+        compression: As with :func:`write_photo`.
 
     Returns:
         The file's content.
@@ -147,13 +164,14 @@ def encode_photo(path: str | Path, photo: Photo, quality: int | None = None) -> 
     """
     path = Path(path)
     kind = format_of(path)
+    check_compression(compression)
     _check(photo)
     check_size(path, *photo.pixels.shape[:2])
     if kind in LOSSY:
         return encode_lossy(photo, kind, quality)
     content = io.BytesIO()
     try:
-        (write_tiff if kind == "TIFF" else _write_png)(content, photo)
+        (write_tiff if kind == "TIFF" else _write_png)(content, photo, compression)
     except TooLargeError as error:
         raise KTDNError(f"{path}: {error}") from error
     return content.getbuffer()
@@ -204,9 +222,20 @@ def _check(photo: Photo) -> None:
         )
 
 
-def _write_png(file: BinaryIO, photo: Photo) -> None:
+def check_compression(compression: int | None, flag: str = "compression") -> None:
+    """Refuses a level that zlib does not have.
+
+    Raises:
+        KTDNError: If it is neither None nor 0 to 9, naming the flag.
+    """
+    if compression is not None and not 0 <= compression <= 9:
+        raise KTDNError(f"{flag} must be 0 to 9, got {compression}")
+
+
+def _write_png(file: BinaryIO, photo: Photo, compression: int | None) -> None:
     """Writes a PNG of either depth, with the metadata's chunks behind its header."""
-    encoded = encode_png(photo.pixels, photo.alpha)
+    options = _FAST if compression is None else (cv2.IMWRITE_PNG_COMPRESSION, compression)
+    encoded = encode_png(photo.pixels, photo.alpha, options)
     file.write(encoded[:HEADER_END])
     for chunk in _png_chunks(photo.metadata, _not_kept("PNG", photo)):
         file.write(chunk)
@@ -214,14 +243,14 @@ def _write_png(file: BinaryIO, photo: Photo) -> None:
 
 
 def encode_png(
-    pixels: PhotoPixels, alpha: PhotoPixels | None = None, level: int | None = _PNG_LEVEL
+    pixels: PhotoPixels, alpha: PhotoPixels | None = None, options: Sequence[int] = _FAST
 ) -> memoryview:
     """Encodes pixels as a PNG of their depth, with OpenCV, which Pillow cannot do with 16 bit.
 
     Args:
         pixels: RGB, (h, w, 3), uint8 or uint16.
         alpha: (h, w) of the same type, if there is any.
-        level: zlib's, 0 to 9; None is what OpenCV chooses, which is quick to decode.
+        options: OpenCV's flags and their values; none is larger and quick to decode.
 
     Raises:
         OSError: If OpenCV cannot encode it.
@@ -230,7 +259,6 @@ def encode_png(
         values = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     else:
         values = cv2.merge([*(pixels[..., channel] for channel in (2, 1, 0)), alpha])
-    options = [] if level is None else [cv2.IMWRITE_PNG_COMPRESSION, level]
     done, content = cv2.imencode(".png", values, options)
     if not done:
         raise OSError("OpenCV cannot encode it as PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from ktdn_plugin import KTDN
 from ktdn_plugin.bench import dehaze as bench
+from ktdn_plugin.bench import folder
 from ktdn_plugin.bench.ways import Way, format_ways
 from ktdn_plugin.bench.weights import draw_weights
 from ktdn_plugin.cli import main
@@ -56,6 +58,31 @@ def test_other_networks_beside(
         bench.run_bench_dehaze(**SMALL, beside=["none.pth"])
 
 
+@pytest.mark.slow
+def test_a_folder_by_the_whole_command(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "bench dehaze --folder --checkpoint ktdn_tiny --sizes 96x64 --photos 2 --formats png"
+    words += " --processes 2 --device cpu --steps 1 --warmup 0"
+    assert main(words.split()) == 0
+    text = capsys.readouterr().out
+    assert "2 png photos of 96 x 64" in text
+    rows = rows_of(text)
+    assert list(rows) == ["plain loop", "ktdn dehaze, --workers 0", "2 processes"]
+    for row in rows.values():
+        assert float(row[1]) > 0
+        assert row[3].endswith("x")
+    if sys.platform == "linux":
+        assert all(row[4].endswith("MB") or row[4].endswith("GB") for row in rows.values())
+
+
+def test_a_folders_way_that_fails_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {"broken": [(["dehaze", "nothing.png"], {})]}
+    ways = [Way("broken", {})]
+    folder._measure(ways, lines, Path("out"), 1, 1, 0)
+    assert ways[0].error is not None
+    assert ways[0].error.startswith("failed: error: ")
+    assert "nothing.png" in ways[0].error
+
+
 def test_bounded_and_without_the_plain_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +123,9 @@ def test_a_way_that_fails_is_a_row_and_an_error(
         (["--precisions", "bf61", "--device", "cpu"], "did you mean 'bf16'?"),
         (["--max-memory", "much"], "'much' is not a memory size"),
         (["--steps", "0"], "steps is 0"),
+        (["--folder", "--max-memory", "least"], "--folder goes with neither"),
+        (["--folder", "--photos", "0"], "photos is 0"),
+        (["--folder", "--processes", "0"], "processes is 0"),
         (["--device", "cuda:99"], "there is no device 'cuda:99' here"),
         (["--encoder", "test_resnt"], "did you mean 'test_resnet'?"),
         (["--checkpoint", "nothing.pth"], "nothing.pth: no such checkpoint file"),

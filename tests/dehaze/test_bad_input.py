@@ -79,6 +79,11 @@ WRONG = {
     "strength nan": (["photos", "--strength", "nan"], ["strength: nan is not in [0, 2]"]),
     "quality": (["photos", "--quality", "101"], ["--quality must be 1 to 100, got 101"]),
     "quality of PNG": (["photos", "--quality", "9", "--format", "png"], ["--quality: png loses"]),
+    "compression": (["photos", "--compression", "10"], ["--compression must be 0 to 9, got 10"]),
+    "compression of JPEG": (
+        ["photos", "--compression", "9", "--format", "jpg"],
+        ["--compression 9: no result is a PNG or TIFF"],
+    ),
     "quality of what is a PNG anyway": (
         ["photos/a.png", "--quality", "9"],
         ["--quality 9: no result is a JPEG or WebP"],

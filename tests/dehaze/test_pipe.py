@@ -89,6 +89,7 @@ def test_one_side_may_be_a_file(pipe: Run) -> None:
         (b"x", "- a.jpg -o -", "-: a pipe takes one photo"),
         (b"x", "- -o - --compare", "--compare: not with a pipe"),
         (b"x", "- -o a.png --format jpg", "-o a.png: does not match --format jpg"),
+        (saved("JPEG"), "- -o - --compression 3", "--compression 3: is of PNG and TIFF"),
         (saved("PNG"), "- -o - --quality 90", "--quality 90: PNG loses nothing, and has none"),
         (saved("PNG"), "- -o - --max-pixels 9", "40 x 30 pixels, and at most 9 are allowed"),
         (b"x", ". -o -", ".: a folder, and -o - takes one photo"),

@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
     encoder: str
     last_norms: tuple[str, ...]
-    cuts: tuple[bool, bool]
+    cuts: tuple[bool, bool, bool]
     head: str = "tanh"
     widths: tuple[int, ...] | None = None
 
@@ -44,13 +44,13 @@ class Kind(NamedTuple):
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("test_resnet", ("bn2.weight",), (True, True)),
-        Kind("resnet18", ("bn2.weight",), (True, True)),
-        Kind("test_convnext", LAST_NORMS, (True, True)),
-        Kind("test_efficientnet", LAST_NORMS, (True, True)),
-        Kind("test_resnet", ("bn2.weight",), (True, True), "affine", (48, 20, 40)),
+        Kind("test_resnet", ("bn2.weight",), (True, True, True)),
+        Kind("resnet18", ("bn2.weight",), (True, True, True)),
+        Kind("test_convnext", LAST_NORMS, (True, True, True)),
+        Kind("test_efficientnet", LAST_NORMS, (True, True, False)),
+        Kind("test_resnet", ("bn2.weight",), (True, True, True), "affine", (48, 20, 40)),
         # Squeeze and excitation in the second stage: of the whole image.
-        Kind("ghostnet_050", LAST_NORMS, (True, False)),
+        Kind("ghostnet_050", LAST_NORMS, (True, False, False)),
     )
 }
 
@@ -75,7 +75,7 @@ def image(n: int, height: int, width: int) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def every_kind(cuts: tuple[bool, bool]) -> Iterator[Heights]:
+def every_kind(cuts: tuple[bool, bool, bool]) -> Iterator[Heights]:
     """Gives the whole, the lowest stripes, taller ones and those of each part alone."""
     for heights in (
         Heights(),
@@ -84,12 +84,19 @@ def every_kind(cuts: tuple[bool, bool]) -> Iterator[Heights]:
         Heights(128, 64, CELL),
         Heights(32, None, None),
         Heights(None, 32, 4 * CELL),
+        Heights(None, None, None, 32),
+        Heights(64, 64, CELL, 16),
+        Heights(None, 32, CELL, 48, recomputes=True),
+        Heights(None, 64, 2 * CELL, None, recomputes=True),
     ):
-        stage1, stage2 = (
+        stage1, stage2, stage3 = (
             height if cut else None
-            for cut, height in zip(cuts, (heights.stage1, heights.stage2), strict=True)
+            for cut, height in zip(
+                cuts, (heights.stage1, heights.stage2, heights.stage3), strict=True
+            )
         )
-        yield Heights(stage1, stage2, heights.decoder)
+        recomputes = heights.recomputes and cuts[0]
+        yield Heights(stage1, stage2, heights.decoder, stage3, recomputes)
 
 
 def dehaze(engine: Engine, x: Tensor, heights: Heights) -> Tensor:
@@ -109,7 +116,7 @@ def dehaze(engine: Engine, x: Tensor, heights: Heights) -> Tensor:
     return torch.cat(pieces, dim=2)[:, :, : x.shape[2], : x.shape[3]]
 
 
-def assert_same(network: KTDN, engine: Engine, x: Tensor, cuts: tuple[bool, bool]) -> None:
+def assert_same(network: KTDN, engine: Engine, x: Tensor, cuts: tuple[bool, bool, bool]) -> None:
     before, wanted = x.clone(), network(x)
     assert wanted.std() > 0.01 or wanted.numel() < 100
     for heights in dict.fromkeys(every_kind(cuts)):
@@ -122,7 +129,7 @@ def assert_same(network: KTDN, engine: Engine, x: Tensor, cuts: tuple[bool, bool
 @torch.no_grad()
 def test_every_height_gives_the_plain_networks_image(name: str) -> None:
     network, engine = networks(name)
-    cuts = engine.halo(0) is not None, engine.halo(1) is not None
+    cuts = tuple(engine.halo(number) is not None for number in range(3))
     assert cuts == KINDS[name].cuts
 
     @settings(max_examples=12 if KINDS[name].head == "tanh" else 4, deadline=None)
@@ -142,7 +149,7 @@ def test_every_height_gives_the_plain_networks_image(name: str) -> None:
 def test_very_wide_and_very_high_images() -> None:
     network, engine = networks("test_resnet")
     for height, width in ((1, 3000), (3000, 1), (1000, 17)):
-        assert_same(network, engine, image(1, height, width), (True, True))
+        assert_same(network, engine, image(1, height, width), (True, True, True))
 
 
 @torch.no_grad()
@@ -152,13 +159,13 @@ def test_a_transformer_runs_whole_up_to_its_features() -> None:
     engine = Engine(network, CPU, torch.float32)
     assert engine.halo(0) is None
     for x in (image(1, 50, 90), image(2, 112, 30)):
-        assert_same(network, engine, x, (False, False))
+        assert_same(network, engine, x, (False, False, False))
 
 
 @torch.no_grad()
 def test_the_full_network() -> None:
     network, dehazer = full()
-    assert_same(network, dehazer._planner.engine, image(1, 105, 50), (True, True))
+    assert_same(network, dehazer._planner.engine, image(1, 105, 50), (True, True, True))
 
 
 def test_the_recorded_outputs_of_the_published_network() -> None:
@@ -206,7 +213,7 @@ def test_weights_of_five_dimensions_are_left_as_they_are() -> None:
 def test_half_precision_keeps_the_image_that_gain_and_offset_change() -> None:
     engine = Engine(KTDN("test_resnet", head="affine"), CPU, torch.bfloat16)
     x = image(1, 50, 40)
-    for heights in every_kind((True, True)):
+    for heights in every_kind((True, True, True)):
         assert torch.equal(dehaze(engine, x, heights), x)
     pixels = np.random.RandomState(0).randint(0, 65536, (1, 50, 40, 3)).astype(np.uint16)
     frames = Frames(pixels, CPU)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from ktdn_plugin.inference.engine import CELL, Engine, Heights
 from ktdn_plugin.inference.frames import Frames
 from ktdn_plugin.inference.planning import CONSTANT, Planner
 from ktdn_plugin.inference.rehearsal import metering, without_content
+from ktdn_plugin.inference.stripes import skipping_middle_stripes
 
 CPU = torch.device("cpu")
 MB = 2**20
@@ -43,7 +45,8 @@ def test_without_a_bound_the_encoder_runs_whole() -> None:
 def test_without_memory_it_is_the_plan_that_takes_least() -> None:
     least = planner().plan(1, (1200, 1600), 0)
     assert least.peak > 0
-    assert None not in (least.heights.stage1, least.heights.stage2)
+    assert least.heights.stage2 is not None
+    assert least.heights.recomputes
     assert least == planner().plan(1, (1200, 1600), -(10**9))
     fastest = planner().plan(1, (1200, 1600), None)
     for share in (0, 0.2, 0.5, 0.9, 1):
@@ -77,7 +80,7 @@ def test_more_pixels_and_more_images_take_more() -> None:
 def test_what_looks_at_the_whole_image_is_not_cut() -> None:
     plan = planner("ghostnet_050").plan(1, (480, 640), 0)
     assert plan.heights.stage1 is not None
-    assert plan.heights.stage2 is None
+    assert plan.heights.stage2 is plan.heights.stage3 is None
     assert plan.heights.decoder == CELL
 
 
@@ -134,8 +137,13 @@ def test_the_rehearsal_counts_no_less_than_the_run_has(
     size = (192, 2048)
     frames = Frames(torch.rand(1, 3, *size), CPU)
     cut = engine.halo(0) is not None
-    for stage1, decoder in ((None, None), (None, CELL), (64, 2 * CELL)):
-        heights = Heights(stage1 if cut else None, None, decoder)
+    for stage1, decoder, recomputes in (
+        (None, None, False),
+        (None, CELL, False),
+        (64, 2 * CELL, False),
+        (None, CELL, True),
+    ):
+        heights = Heights(stage1 if cut else None, None, decoder, None, recomputes and cut)
         twin = without_content(engine)
         twin.adopt_halos(engine)
         with metering() as meter:
@@ -150,6 +158,39 @@ def test_the_rehearsal_counts_no_less_than_the_run_has(
         # Beyond what the run has, the meter counts what a library does with a weight.
         assert live.peak <= meter.peak, heights
         assert meter.peak <= 1.25 * live.peak, heights
+
+
+@pytest.mark.parametrize(
+    "heights",
+    [Heights(64, 64, CELL, 64), Heights(None, 32, CELL, 64, recomputes=True)],
+    ids=["held", "recomputed"],
+)
+def test_stripes_that_a_rehearsal_skips_take_no_more(heights: Heights) -> None:
+    engine = planner().engine
+    assert all(engine.halo(number) is not None for number in range(3))
+    peaks = []
+    for skips in (False, True):
+        twin = without_content(engine)
+        twin.adopt_halos(engine)
+        with skipping_middle_stripes() if skips else nullcontext(), metering() as meter:
+            twin.run(
+                lambda top, bottom: torch.empty(1, 3, bottom - top, 320, device="meta"),
+                (800, 320),
+                lambda *_: None,
+                heights,
+            )
+        peaks.append(meter.peak)
+    assert peaks[0] == peaks[1]
+
+
+def test_a_large_photograph_takes_less_where_features_are_computed_again() -> None:
+    size = (1600, 2048)
+    least = planner().plan(1, size, 0)
+    assert least.heights.recomputes
+    sized = planner()._size(1, size)
+    held = max(sized._encode((32, 64, 256)), sized._decode(CELL))
+    assert least.peak < 0.8 * held
+    assert not planner().plan(1, size, held * 2).heights.recomputes
 
 
 def test_a_twin_has_shapes_alone() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import Photo, not_kept, read_photo, write_photo, write_rgb
+from ktdn_plugin.photos import Photo, encode_photo, not_kept, read_photo, write_photo, write_rgb
 from ktdn_plugin.photos.photo import Metadata
 
 RED, BLUE = (230, 10, 10), (10, 10, 230)
@@ -147,6 +148,32 @@ def test_nothing_is_left_where_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(KTDNError, match=r"x\.png: cannot be saved \(Is a directory\)"):
         write_photo(tmp_path / "x.png", Photo(np.zeros((2, 2, 3), np.uint8)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.png"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_compression_changes_the_size_and_no_pixel(
+    tmp_path: Path, suffix: str, dtype: type
+) -> None:
+    largest = np.iinfo(dtype).max
+    values = data.chelsea() / 255 + np.random.RandomState(0).normal(0, 0.01, (300, 451, 3))
+    pixels = np.rint(values.clip(0, 1) * largest).astype(dtype)
+    alpha = np.ascontiguousarray(pixels[..., 1])
+    sizes = {}
+    for level in (None, 0, 1, 9):
+        path = tmp_path / f"{level}{suffix}"
+        write_photo(path, Photo(pixels, alpha), compression=level)
+        assert path.read_bytes() == encode_photo(path, Photo(pixels, alpha), compression=level)
+        found = read_photo(path)
+        assert np.array_equal(found.pixels, pixels)
+        assert np.array_equal(found.alpha, alpha)
+        sizes[level] = path.stat().st_size
+    assert sizes[9] < sizes[1] < sizes[0]
+    assert sizes[None] < 1.15 * sizes[1]
+    for level in (-1, 10):
+        with pytest.raises(KTDNError, match=f"compression must be 0 to 9, got {level}"):
+            write_photo(tmp_path / f"bad{suffix}", Photo(pixels), compression=level)
+    assert not (tmp_path / f"bad{suffix}").exists()
 
 
 def test_damaged_exif_is_named_where_it_cannot_be_kept(tmp_path: Path) -> None:
