@@ -15,7 +15,8 @@ EXTRAS = {
     "formats": ["pillow-heif>=1", "pillow-jxl-plugin>=1.3"],
     "export": ["onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],  # ktdn export --onnx
     "onnx": ["onnxruntime>=1.20"],  # Dehazer and ktdn dehaze with .onnx files
-    "metrics": ["pyiqa"],  # ktdn evaluate --metrics; its licence: non-commercial use only
+    "metrics": ["torchmetrics>=1.8"],  # ktdn evaluate --metrics lpips dists
+    "pyiqa": ["pyiqa"],  # its other metrics; its licence: non-commercial use only
     "spandrel": ["spandrel>=0.4"],
     "video": ["av>=17"],  # PyAV: another 104 MB, FFmpeg's libraries
     "ui": [  # ktdn serve
@@ -76,7 +77,7 @@ setup(
         "pyyaml>=6.0.1",  # options files
         "rich>=13.6",  # tables on screen, and help
         "safetensors>=0.4.5",  # weights files
-        "scikit-image>=0.22",  # SSIM, and the demo's photographs
+        "scikit-image>=0.22",  # CIEDE2000, and the demo's photographs
         "tifffile>=2023.7.10",  # TIFF of 16 bit in arrangements that OpenCV does not know
         "tqdm>=4.66.1",  # progress bars
     ],
@@ -86,7 +87,7 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"),
             *("imagecodecs>=2024.9.22", "psutil>=5.9.8", "selenium", "setuptools>=70.1"),
-            *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "metrics"),
+            *chain.from_iterable(EXTRAS[name] for name in EXTRAS if name != "pyiqa"),
         ],
     },
     entry_points={

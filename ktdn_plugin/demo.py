@@ -176,7 +176,7 @@ def _show(output: Path, results: str) -> None:
         paths = f"data/val/hazy/{clear_path.name}", f"dehazed/{name}.png", results.format(name)
         images = [read_rgb(output / path) for path in paths]
         measured = [measure(image, clear) for image in images]
-        captions = [f"{one.psnr:.2f} dB / {one.ssim:.3f}" for one in measured]
+        captions = [one.text(" dB") for one in measured]
         rows.append((*zip(images, captions, strict=True), (clear, name)))
         names.append(name)
         table.append(measured)
@@ -184,7 +184,7 @@ def _show(output: Path, results: str) -> None:
     columns = ("hazy", DEFAULT, "the demo's student", "clear")
     write_rgb(output / "comparison.png", comparison_sheet(rows, columns, max_cell_width=360))
     shown = [
-        [name, *(f"{psnr:.2f} / {ssim:.3f}" for psnr, ssim in figures)]
+        [name, *(Measured(*one).text() for one in figures)]
         for name, figures in zip([*names, "mean"], [*table, np.mean(table, axis=0)], strict=True)
     ]
     print_lines("", *table_lines([["PSNR / SSIM", *METHODS], *shown]))

@@ -1,4 +1,4 @@
-"""PSNR and SSIM against their definitions, BasicSR's, and images where they are known."""
+"""Metrics against their definitions, those of other packages, and images where they are known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.metrics import SSIM_WINDOW, measure, psnr, ssim, to_rgb8
+from ktdn_plugin.metrics import (
+    SSIM_WINDOW,
+    ciede2000,
+    measure,
+    psnr,
+    ssim,
+    ssim_pooled,
+    to_rgb8,
+)
 
 
 def two_images(seed: int, height: int, width: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -41,6 +49,60 @@ def test_digit_for_digit_what_basicsr_measures(
         assert ssim(image, clear, border) == pytest.approx(theirs, abs=1e-9)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.integers(11, 200), st.integers(11, 200), st.floats(0, 90))
+def test_ssim_is_scikit_images(seed: int, height: int, width: int, noise: float) -> None:
+    from skimage.metrics import structural_similarity
+
+    image, clear = two_images(seed, height, width, noise)
+    smooth = (clear // 16 + 100).astype(np.uint8)  # small variances of large values
+    for one, other in ((image, clear), (smooth, clear), (smooth, (smooth + 1).astype(np.uint8))):
+        theirs = structural_similarity(
+            one, other, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            data_range=255, channel_axis=2,
+        )  # fmt: skip
+        assert ssim(one, other) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_the_size_of_bands_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, clear = two_images(4, 90, 70, 20)
+    wanted = ssim(image, clear), ciede2000(image, clear)
+    for pixels in (1, 500, 90 * 70):
+        monkeypatch.setattr("ktdn_plugin.metrics.BAND_PIXELS", pixels)
+        found = ssim(image, clear), ciede2000(image, clear)
+        assert found == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [(200, 300), (383, 500), (384, 384), (385, 640), (700, 933)])
+def test_pooled_ssim_is_what_dehazing_papers_measure(size: tuple[int, int]) -> None:
+    from pytorch_msssim import ssim as theirs
+
+    image, clear = two_images(5, *size, 30)
+    image[50:, 50:] = clear[:-50, :-50]
+    x, y = (torch.from_numpy(one).permute(2, 0, 1)[None] / 255 for one in (image, clear))
+    factor = max(1, round(min(size) / 256))
+    pooled = [
+        torch.nn.functional.adaptive_avg_pool2d(one, [int(edge / factor) for edge in size])
+        for one in (x, y)
+    ]
+    assert (factor == 1) == (min(size) < 384)
+    wanted = float(theirs(*pooled, data_range=1, size_average=False))
+    assert ssim_pooled(image, clear) == pytest.approx(wanted, abs=1e-5)
+    assert (ssim_pooled(image, clear) == ssim(image, clear)) == (factor == 1)
+    assert ssim_pooled(clear, clear) == 1
+
+
+def test_known_colour_differences() -> None:
+    _, clear = two_images(6, 20, 30, 0)
+    assert ciede2000(clear, clear) == 0
+    white = np.full((4, 5, 3), 255, np.uint8)
+    assert ciede2000(white, np.zeros_like(white)) == pytest.approx(100, abs=1e-3)
+    half = clear.copy()
+    half[:10] = 255 - half[:10]  # half of the pixels differ
+    below = ciede2000(half[:10], clear[:10])
+    assert ciede2000(half, clear) == pytest.approx(below / 2, abs=1e-9)
+
+
 def test_psnr_by_its_definition() -> None:
     image, clear = two_images(0, 20, 30, 9.0)
     error = ((image.astype(np.float64) - clear) ** 2).mean()
@@ -52,6 +114,7 @@ def test_psnr_by_its_definition() -> None:
 def test_equal_images() -> None:
     _, clear = two_images(1, 20, 30, 0)
     assert measure(clear, clear) == (math.inf, 1.0)
+    assert measure(clear, clear).text(" dB") == "inf dB / 1.000"
 
 
 def test_a_border_is_left_out() -> None:
@@ -61,11 +124,16 @@ def test_a_border_is_left_out() -> None:
     assert ssim(image, clear, 3) == ssim(*inner)
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim])
-def test_what_cannot_be_measured(metric) -> None:
+@pytest.mark.parametrize("metric", [psnr, ssim, ssim_pooled, ciede2000])
+def test_what_cannot_be_compared(metric) -> None:
     image, clear = two_images(3, 20, 30, 5)
     with pytest.raises(ValueError, match=r"\(20, 29, 3\) and \(20, 30, 3\) cannot be compared"):
         metric(image[:, :-1], clear)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_what_cannot_be_measured(metric) -> None:
+    image, clear = two_images(3, 20, 30, 5)
     with pytest.raises(ValueError, match=r"30 x 20 pixels is too small .* border of 10"):
         metric(image, clear, 10)
 

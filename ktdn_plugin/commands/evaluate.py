@@ -55,9 +55,11 @@ def evaluate(
     ground truth (in a store, or a folder with hazy and clear ones in it), or
     --hazy.
 
-    --metrics takes what pyiqa (pip install pyiqa) has: lpips, dists, niqe,
-    musiq, ... Its licence (PolyForm Noncommercial) allows non-commercial use
-    only, and it downloads its weights.
+    --metrics takes ciede2000; ssim_pooled, SSIM as DehazeFormer, FocalNet and
+    ConvIR measure it; lpips and dists (pip install torchmetrics); and what
+    pyiqa (pip install pyiqa) has: niqe, musiq, ... Its licence (PolyForm
+    Noncommercial) allows non-commercial use only. Networks among them download
+    their weights.
 
     exit code: 0; 1 if anything could not be measured, which is reported after the
     rest is measured, or if nothing can be compared; 2 for unusable arguments.
@@ -84,7 +86,8 @@ def evaluate(
             theirs; clear images alone need none.
         split: Part of the dataset. For folders, what to call the images; stores know theirs.
         y: PSNR and SSIM on the Y channel too: psnr_y, ssim_y.
-        metrics: More metrics, from pyiqa (licence: non-commercial): lpips, niqe, ...
+        metrics: More metrics: ciede2000, ssim_pooled, lpips, dists; from pyiqa (licence:
+            non-commercial) niqe, ...
         per_image: Print each image's values too.
         output: Where to write. A table, .csv, with a Markdown version beside it. Both replace
             existing ones.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktdn_plugin.curves.thinning import Values
+from ktdn_plugin.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 
 Point = tuple[float, float]  # iteration and value
-HIGHER_IS_BETTER, LOWER_IS_BETTER = {"psnr", "ssim"}, {"lpips", "niqe"}
 LARGEST = 1e100  # which no float32 reaches; what is beyond would overflow in the arithmetic here
 
 
@@ -78,7 +78,7 @@ class Run:
 
 def direction(metric: str) -> int:
     """Returns whether higher values of a metric are better (1) or lower ones (-1); 0 if unknown."""
-    words = set(re.split(r"[^a-z]+", metric.lower()))
+    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
     return 1 if words & HIGHER_IS_BETTER else -1 if words & LOWER_IS_BETTER else 0
 
 

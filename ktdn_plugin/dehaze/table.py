@@ -43,10 +43,7 @@ def format_table(rows: Sequence[Row]) -> list[str]:
     Args:
         rows: The rows, including their means.
     """
-    cells = [
-        (row.name, *(f"{one.psnr:.2f} / {one.ssim:.3f}" for one in (row.hazy, row.dehazed)))
-        for row in rows
-    ]
+    cells = [(row.name, *(one.text() for one in (row.hazy, row.dehazed))) for row in rows]
     head, *body = table_lines([("image", "hazy PSNR / SSIM", "dehazed PSNR / SSIM"), *cells])
     lines = []
     for split in dict.fromkeys(row.split for row in rows):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.evaluation.measures import ON_RGB, ON_Y, OURS, Measure
+from ktdn_plugin.evaluation.measures import open_measures
 from ktdn_plugin.evaluation.methods import (
     Method,
     check_names,
@@ -77,11 +77,11 @@ def evaluate(
         baselines: Some of :data:`~ktdn_plugin.evaluation.methods.BASELINES`.
         checkpoints: Trained networks to run, each ``FILE`` or ``NAME=FILE``.
         y: Whether to measure PSNR and SSIM on the Y channel, too.
-        metrics: Names of other metrics, pyiqa's.
+        metrics: Names of other metrics, see :mod:`ktdn_plugin.evaluation.measures`.
         per_image: Whether to print each image's figures, too.
         save: Folder that gets the images of baselines and checkpoints, a folder each.
         overwrite: Whether saved images may replace others.
-        device: Where networks, and pyiqa's measures, run.
+        device: Where networks run, those of metrics too.
         network: Other arguments of :class:`~ktdn_plugin.Dehazer`.
 
     Raises:
@@ -110,7 +110,7 @@ def evaluate(
     methods += open_checkpoints(truth.hazy, checkpoints, device=device, **network)
     check_names(methods)
     saving = Saving(save, methods, truth, scenes.titles, overwrite=overwrite)
-    measures = _open_measures(y, metrics, device)
+    measures = open_measures(y, metrics, device)
     _tell_extra("--hazy", spare)
     for method in methods:
         _tell_extra(method.name, method.extra)
@@ -129,22 +129,6 @@ def evaluate(
         count = len(evaluation.problems)
         print_lines(f"{count} problem{'s' * (count > 1)}; the rest was measured", to_stderr=True)
     return evaluation
-
-
-def _open_measures(y: bool, metrics: Sequence[str], device: str) -> list[Measure]:
-    wanted = [*ON_RGB, *(ON_Y if y else ())]
-    # psnr and ssim are ours, whatever pyiqa means by them: its ssim is one on the Y channel.
-    wanted += [OURS[name] for name in dict.fromkeys(metrics) if name in OURS]
-    foreign = [name for name in dict.fromkeys(metrics) if name not in OURS]
-    if not foreign:
-        return list(dict.fromkeys(wanted))
-    import torch
-
-    from ktdn_plugin.evaluation.pyiqa_measures import open_measures
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return [*dict.fromkeys(wanted), *open_measures(foreign, device)]
 
 
 def _check_sizes(truth: SceneSet, methods: Sequence[Method]) -> None:

@@ -1,4 +1,4 @@
-"""LPIPS, NIQE and other measures through pyiqa, where it is installed.
+"""NIQE, MUSIQ and other measures through pyiqa, where it is installed.
 
 pyiqa is loaded when one of them is asked for: that takes seconds. Its licence is another one than
 ours, and its weights are downloaded by itself.
@@ -7,14 +7,12 @@ ours, and its weights are downloaded by itself.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import io
 import logging
-import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -22,11 +20,14 @@ from torch import Tensor
 
 from ktdn_plugin.console import print_lines
 from ktdn_plugin.errors import KTDNError, describe_error, did_you_mean
-from ktdn_plugin.evaluation.measures import Measure
-from ktdn_plugin.metrics import RGB8
-
-INSTALL = "pip install pyiqa"
-SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+from ktdn_plugin.evaluation.measures import INSTALL_PYIQA
+from ktdn_plugin.evaluation.weights import (
+    SAFE_LOADING,
+    as_batch,
+    missing_weights,
+    plain_weights_only,
+)
+from ktdn_plugin.metrics import RGB8, Measure
 
 _OF_SETS = ("FID", "InceptionScore", "CLIPScore")  # of two folders, of many images, of captions
 _DOWNLOADING = re.compile(r'Downloading: "(?P<url>[^"]+)" to (?P<file>\S.*)')
@@ -40,16 +41,11 @@ def open_measures(names: Sequence[str], device: str) -> list[Measure]:
         device: Where they run, such as ``cpu``.
 
     Raises:
-        KTDNError: If pyiqa is not installed or cannot be loaded, knows no such measure, or
-            cannot prepare it, for lack of its weights for example.
+        KTDNError: If pyiqa cannot be loaded, knows no such measure, or cannot prepare it, for lack
+            of its weights for example.
     """
     if not names:
         return []
-    if importlib.util.find_spec("pyiqa") is None:
-        raise KTDNError(
-            f"--metrics {' '.join(names)}: pyiqa is not installed: {INSTALL} (its licence allows "
-            "non-commercial use only)"
-        )
     version, terms = licence()
     # Before it is loaded, so that whoever may not use it can stop.
     print_lines(
@@ -81,7 +77,7 @@ def _load(names: Sequence[str]) -> dict[str, Any]:
     except Exception as error:
         raise KTDNError(
             f"--metrics {' '.join(names)}: pyiqa cannot be loaded ({describe_error(error)}); "
-            f"install it again: {INSTALL}"
+            f"install it again: {INSTALL_PYIQA}"
         ) from error
     return dict(DEFAULT_CONFIGS)
 
@@ -101,7 +97,7 @@ def _open(name: str, config: dict[str, Any], device: str) -> Measure:
 
     said = io.StringIO()
     try:
-        with _plain_weights_only(), redirect_stdout(_Copy(said)), redirect_stderr(_Copy(said)):
+        with plain_weights_only(), redirect_stdout(_Copy(said)), redirect_stderr(_Copy(said)):
             metric = pyiqa.create_metric(name, device=torch.device(device))
     except KeyboardInterrupt:
         raise
@@ -110,7 +106,7 @@ def _open(name: str, config: dict[str, Any], device: str) -> Measure:
         raise KTDNError(_why_not(name, error, said.getvalue())) from error
 
     def compute(image: RGB8, clear: RGB8) -> float:
-        images = [_as_batch(one, device) for one in (image, clear)]
+        images = [as_batch(one, device) for one in (image, clear)]
         if metric.metric_mode != "FR":
             images = images[:1]
         try:
@@ -123,7 +119,7 @@ def _open(name: str, config: dict[str, Any], device: str) -> Measure:
             raise ValueError("does not return a single value")
         return float(value)
 
-    return Measure(name, compute, lower_is_better=bool(metric.lower_better))
+    return Measure(name, compute, "pyiqa", lower_is_better=bool(metric.lower_better))
 
 
 def _why_not(name: str, error: BaseException, said: str) -> str:
@@ -142,34 +138,13 @@ def _why_not(name: str, error: BaseException, said: str) -> str:
     found = list(_DOWNLOADING.finditer(said))
     if found and isinstance(error, OSError):
         url, file = found[-1]["url"], found[-1]["file"].strip()
-        return (
-            f"--metrics {name}: its weights cannot be downloaded ({reason}); fetch {url} elsewhere "
-            f"and put it at {file}, or remove {name}"
-        )
+        return missing_weights(name, reason, url, file)
     if isinstance(error, OSError):
         return (
             f"--metrics {name}: its weights cannot be downloaded ({reason}); run it once with "
             f"network access, or remove {name}"
         )
     return f"--metrics {name}: pyiqa cannot prepare it ({reason}); remove it"
-
-
-def _as_batch(image: RGB8, device: str) -> Tensor:
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
-    return pixels.to(device).float() / 255
-
-
-@contextmanager
-def _plain_weights_only() -> Iterator[None]:
-    """Keeps pyiqa's downloads from running code, unless the user has chosen otherwise."""
-    if SAFE_LOADING in os.environ:
-        yield
-        return
-    os.environ[SAFE_LOADING] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[SAFE_LOADING]
 
 
 class _Copy(io.TextIOBase):

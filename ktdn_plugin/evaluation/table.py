@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ktdn_plugin.errors import printable
-from ktdn_plugin.evaluation.measures import Measure
-from ktdn_plugin.metrics import UNNAMED_SPLIT
+from ktdn_plugin.metrics import UNNAMED_SPLIT, Measure
 from ktdn_plugin.text_tables import markdown_lines, table_lines
 
 MEAN = "mean"
@@ -117,8 +116,9 @@ class Table:
         lines = [
             f"# Methods compared: {self.title()}",
             "",
-            "PSNR (dB) and SSIM on RGB, at full resolution, no border cropped; `_y`: on the Y "
-            "channel (BT.601). Arrows show which way is better; the best is bold.",
+            "Arrows show which way is better; the best is bold. No border is cropped.",
+            "",
+            *(f"- `{_cell(one.name)}`: {_cell(one.about)}" for one in self.measures if one.about),
             "",
             "## Mean",
             "",

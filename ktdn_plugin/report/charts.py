@@ -23,8 +23,8 @@ from ktdn_plugin.curves.figure import (
     style_of,
 )
 from ktdn_plugin.errors import printable
+from ktdn_plugin.metrics import TITLES
 from ktdn_plugin.report.contents import NamedRun
-from ktdn_plugin.report.numbers import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,7 +131,7 @@ def _title(panel: Panel) -> str:
     if panel.kind == "loss":
         text = LOSSES.get(panel.name)
         return f"{text} loss ({panel.name})" if text else panel.name
-    name = NAMES.get(panel.name, panel.name) + (" in dB" if panel.name == "psnr" else "")
+    name = TITLES.get(panel.name, panel.name) + (" in dB" if panel.name == "psnr" else "")
     return f"{name} on {panel.data}" if panel.data else name
 
 

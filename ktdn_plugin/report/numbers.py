@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ktdn_plugin.curves.run import direction
-
-NAMES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "niqe": "NIQE"}
+from ktdn_plugin.metrics import TITLES
 
 
 def ordered_metrics(figures: Iterable[Iterable[str]]) -> list[str]:
@@ -19,7 +18,7 @@ def ordered_metrics(figures: Iterable[Iterable[str]]) -> list[str]:
 def heading(metric: str) -> str:
     """Names a metric, and tells which way it is better; the name is not escaped."""
     arrow = {1: " ↑", -1: " ↓"}.get(direction(metric), "")
-    return NAMES.get(metric, metric) + arrow
+    return TITLES.get(metric, metric) + arrow
 
 
 def rounded(metric: str, value: float) -> str:

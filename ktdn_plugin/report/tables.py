@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ktdn_plugin.csv_files import CSVLine, parse_csv
 from ktdn_plugin.errors import KTDNError, did_you_mean
-from ktdn_plugin.metrics import UNNAMED_SPLIT
+from ktdn_plugin.metrics import TITLES, UNNAMED_SPLIT
 from ktdn_plugin.scenes.image_files import SUFFIXES
 from ktdn_plugin.scenes.names import key_of
 
@@ -21,7 +21,7 @@ COUNTS = ("images", "photos", "count")
 MEANS = {"mean", "average", "all"}
 # Figures of the images that methods were given, and of what came out.
 STAGES = ("hazy", "dehazed")
-METRICS = ("psnr", "ssim", "lpips", "niqe")
+METRICS = tuple(TITLES)
 # Columns that are no figures, though numbers may stand in them.
 _OTHERS = {"fingerprint", "checkpoint", "width", "height", "size", "iter", "epoch", "seed"}
 _OTHERS |= {"seconds", "megapixels", "number"}

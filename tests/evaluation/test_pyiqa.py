@@ -18,7 +18,7 @@ import pytest
 
 from ktdn_plugin.photos import read_rgb
 
-NO_PYIQA = "pyiqa is not installed (extra 'metrics')"
+NO_PYIQA = "pyiqa is not installed (extra 'pyiqa')"
 STAND_IN = Path(__file__).parents[1] / "pyiqa_stand_in"
 METADATA = """Metadata-Version: 2.4
 Name: pyiqa
@@ -66,11 +66,23 @@ def test_the_stand_in_says_what_pyiqa_says(pyiqa: ModuleType) -> None:
 
 def test_not_installed(scenes, evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    code, out, err = evaluate("ours", "--gt", "val", "--metrics", "lpips")
+    code, out, err = evaluate("ours", "--gt", "val", "--metrics", "psnr", "niqe")
     assert (code, out) == (1, "")
     assert err == (
-        "error: --metrics lpips: pyiqa is not installed: pip install pyiqa (its licence allows "
+        "error: --metrics niqe: pyiqa is not installed: pip install pyiqa (its licence allows "
         "non-commercial use only)\n"
+    )
+
+
+def test_a_wrong_name_is_corrected_without_pyiqa(
+    scenes, evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    code, out, err = evaluate("ours", "--gt", "val", "--metrics", "psn")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: --metrics psn: no such metric; did you mean 'psnr'? (others come from pyiqa, which "
+        "is not installed: pip install pyiqa)\n"
     )
 
 
@@ -110,8 +122,10 @@ def test_figures_are_pyiqas(scenes, evaluate, pyiqa: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("lpip", "has no such metric; did you mean 'lpips'?"),
-        ("zzzz", "has no such metric, only afine_all, "),
+        ("lpip", "there is no such metric; did you mean 'lpips'?"),
+        ("psn", "there is no such metric; did you mean 'psnr'?"),
+        ("niqee", "there is no such metric; did you mean 'niqe'?"),
+        ("zzzz", "there is no such metric, only psnr, ssim, "),
         ("fid", "measures sets of images or captions, not single images; remove it"),
     ],
 )
@@ -121,10 +135,12 @@ def test_what_pyiqa_does_not_have(
     code, _, err = evaluate("ours", "--gt", "val", "--metrics", metric)
     assert code == 1
     assert message in err.splitlines()[-1]
+    # A wrong name needs no licence.
+    assert (len(err.splitlines()) == 1) == (metric != "fid")
     assert not Path("evaluation.csv").exists()
 
 
-@pytest.mark.parametrize("metric", ["niqe", "lpips"])
+@pytest.mark.parametrize("metric", ["niqe", "musiq"])
 def test_weights_that_cannot_be_downloaded(
     scenes, evaluate, pyiqa: ModuleType, metric: str, tmp_path: Path, monkeypatch
 ) -> None:

@@ -9,10 +9,10 @@ import math
 import pytest
 
 from ktdn_plugin.csv_files import format_csv
-from ktdn_plugin.evaluation.measures import Measure
 from ktdn_plugin.evaluation.table import Table
+from ktdn_plugin.metrics import Measure
 
-HIGH = Measure("psnr", lambda image, clear: 0.0, decimals=2)
+HIGH = Measure("psnr", lambda image, clear: 0.0, "dB, RGB", decimals=2)
 LOW = Measure("lpips", lambda image, clear: 0.0, lower_is_better=True)
 
 
@@ -30,6 +30,7 @@ def table(values: dict[str, list[tuple[float | None, float | None]]], split: str
 def test_best_of_each_column_is_bold_as_it_is_shown() -> None:
     text = table({"a": [(10, 0.5), (20, 0.7)], "b": [(12, 0.9), (18.004, 0.1)]}).as_markdown()
     assert text.startswith("# Methods compared: split s/v, 2 images\n")
+    assert "- `psnr`: dB, RGB\n" in text
     assert "| method | psnr ↑ | lpips ↓ |" in text
     # 15.00 and 15.002: equal as they are shown
     assert "| a | **15.00** | 0.6000 |\n| b | **15.00** | **0.5000** |" in text

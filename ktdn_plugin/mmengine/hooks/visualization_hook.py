@@ -90,5 +90,4 @@ def _sheet(sample: BaseDataElement) -> np.ndarray:
 def _caption(image: np.ndarray, clear: np.ndarray) -> str:
     if min(image.shape[:2]) < SSIM_WINDOW:
         return ""
-    measured = measure(image, clear)
-    return f"{measured.psnr:.2f} dB / {measured.ssim:.3f}"
+    return measure(image, clear).text(" dB")
