@@ -13,12 +13,11 @@ from ktdn_plugin.checking.copies import judge_copies
 from ktdn_plugin.checking.findings import KINDS, Finding
 from ktdn_plugin.checking.output import check_is_none_of, check_output
 from ktdn_plugin.checking.pairs import judge_pairs
-from ktdn_plugin.checking.reading import SetFacts, make_pool, measure_set
+from ktdn_plugin.checking.reading import SetFacts, measure_set
 from ktdn_plugin.checking.sets import judge_set, name_of, open_sets
 from ktdn_plugin.checking.sheet import choose_rows, write_sheet
 from ktdn_plugin.checking.stores import describe_store
 from ktdn_plugin.console import print_lines
-from ktdn_plugin.data.interrupts import defer_interrupts
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 
@@ -27,6 +26,7 @@ def check_data(
     dataset: str | None = None,
     splits: Sequence[str] = (),
     output: Path = Path("check.png"),
+    workers: int | None = None,
 ) -> list[Finding]:
     """Checks sets of images, prints what is wrong, and draws what is worth a look.
 
@@ -35,6 +35,7 @@ def check_data(
         dataset: How folders are laid out; as ``folders`` if none is given.
         splits: Which parts of the dataset.
         output: Picture to write, where there is something to look at; replaces an existing one.
+        workers: Scenes to measure at a time; by default one per processor, up to eight.
 
     Returns:
         What was found, in the order in which it was printed.
@@ -47,7 +48,7 @@ def check_data(
     sets = open_sets(paths, dataset, splits)
     for scenes in sets:
         check_is_none_of(output, [*scenes.files("hazy"), *scenes.files("clear")])
-    facts = _measure(sets)
+    facts = _measure(sets, workers)
     findings: list[Finding] = []
     for owner, (scenes, measured) in enumerate(zip(sets, facts, strict=True)):
         own = [
@@ -70,26 +71,20 @@ def check_data(
     return findings
 
 
-def _measure(sets: Sequence[SceneSet]) -> list[SetFacts]:
+def _measure(sets: Sequence[SceneSet], workers: int | None) -> list[SetFacts]:
     total = sum(len(each.clear) + (0 if each.hazy is None else len(each.hazy)) for each in sets)
     facts = []
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the images are what is worked on at the same time
-    pool = make_pool()
     try:
-        with (
-            defer_interrupts() as check_interrupt,
-            tqdm(total=total, unit="image", disable=None, leave=False) as bar,
-        ):
+        with tqdm(total=total, unit="image", disable=None, leave=False) as bar:
             for scenes in sets:
-                for step in measure_set(scenes, pool):
-                    check_interrupt()
+                for step in measure_set(scenes, workers):
                     if isinstance(step, SetFacts):
                         facts.append(step)
                     else:
                         bar.update(step)
     finally:
-        pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(before)
     return facts
 

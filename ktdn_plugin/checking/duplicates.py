@@ -16,21 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.checking.edges import Edges, correlation, find_edges, make_grey, spectrum
+from ktdn_plugin.checking.near_hashes import Hashes, find_near
 
 THUMBNAIL = 48
 HASHED = 32  # size of the grey image that is hashed
 BITS_A_SIDE = 8
 
-RADIUS = 12  # bits of 63; re-saving changes up to 6, cropping 3 % up to 12 of nearly all images
 SAME_EDGES = 0.6  # correlation as they lie: of different scenes up to 0.3, re-saved above 0.8
 SAME_SHIFTED_EDGES = 9.0  # deviations at the best shift: of different scenes up to 6.6
 FLAT = 4  # grey levels; what has fewer has nothing to recognise it by
 
-ROWS = 64  # hashes compared with all others at a time: 51 MB for 100,000
 BATCH = 256  # candidates confirmed at a time
-MOST_CANDIDATES = 64  # of one image in a block: more are chained to one another anyway
 
-Hashes = NDArray[np.uint64]
 Thumbnails = NDArray[np.uint8]
 Link = tuple[int, int, bool]
 Group = list[tuple[int, bool]]
@@ -77,8 +74,6 @@ def _bits(frequencies: NDArray[Any]) -> int:
 def find_duplicates(hashes: Hashes, mirrored: Hashes, thumbnails: Thumbnails) -> list[Group]:
     """Groups images that show the same picture.
 
-    Time grows with the square of their number: about a minute for 100,000.
-
     Args:
         hashes: Of each image, (n,).
         mirrored: Hashes of the images mirrored, (n,).
@@ -101,29 +96,10 @@ def find_duplicates(hashes: Hashes, mirrored: Hashes, thumbnails: Thumbnails) ->
 
 
 def _candidates(hashes: Hashes, mirrored: Hashes) -> Iterator[tuple[NDArray[np.int64], bool]]:
-    for start in range(0, len(hashes), ROWS):
-        block = hashes[start : start + ROWS, None]
-        for others, flipped in ((hashes, False), (mirrored, True)):
-            near = count_bits(block ^ others[None, start:]) <= RADIUS
-            near &= ~np.tri(*near.shape, dtype=np.bool_)  # each pair once
-            rows, columns = np.nonzero(near)
-            if len(rows):
-                rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-                pairs = np.stack([rows, columns], axis=1)[rank < MOST_CANDIDATES] + start
-                for part in range(0, len(pairs), BATCH):
-                    yield pairs[part : part + BATCH], flipped
-
-
-def count_bits(values: Hashes) -> NDArray[np.uint8]:
-    """Counts the bits that are set, in each number."""
-    if hasattr(np, "bitwise_count"):
-        return np.asarray(np.bitwise_count(values), dtype=np.uint8)
-    # NumPy before 2.0: bits summed within ever larger groups.
-    v = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    pairs = np.uint64(0x3333333333333333)
-    v = (v & pairs) + ((v >> np.uint64(2)) & pairs)
-    v = (v + (v >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return ((v * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.uint8)
+    for others, flipped in ((hashes, False), (mirrored, True)):
+        pairs = find_near(hashes, others)
+        for part in range(0, len(pairs), BATCH):
+            yield pairs[part : part + BATCH], flipped
 
 
 def _confirm(pairs: NDArray[np.int64], flipped: bool, thumbnails: Thumbnails) -> list[Link]:

@@ -75,19 +75,31 @@ def _fading(height: int, width: int) -> Grey:
     return np.outer(*along).astype(np.float32)
 
 
-def relative_contrast(one: Grey, other: Grey) -> float:
+class Outline:
+    """An image's edges, and how strong its gradients are where they lie.
+
+    Args:
+        grey: (h, w), 0 to 255.
+    """
+
+    def __init__(self, grey: Grey) -> None:
+        self.edges = find_edges(grey)
+        self.strength = np.hypot(*_gradients(grey))
+
+
+def relative_contrast(one: Outline, other: Outline) -> float:
     """Returns how much stronger an image's edges are than another's; the median.
 
     Only edges that both have count: gradients of the haze itself are in one of the two alone.
 
     Args:
-        one: (h, w).
-        other: (h, w), of the same scene.
+        one: An image's.
+        other: Another's of the same scene, of the same size.
     """
-    agreement = (find_edges(one) * np.conj(find_edges(other))).real
-    ours, theirs = (np.hypot(*_gradients(grey)) for grey in (one, other))
-    common = (agreement > AGREEING) & (ours > 0) & (theirs > 0)
-    return float(np.median(ours[common] / theirs[common])) if common.any() else 1.0
+    agreement = (one.edges * np.conj(other.edges)).real
+    common = (agreement > AGREEING) & (one.strength > 0) & (other.strength > 0)
+    ratio = one.strength[common] / other.strength[common]
+    return float(np.median(ratio)) if common.any() else 1.0
 
 
 def _gradients(grey: Grey) -> list[Grey]:

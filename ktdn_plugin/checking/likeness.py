@@ -13,6 +13,7 @@ from ktdn_plugin.checking.duplicates import Thumbnails, make_thumbnail, thumbnai
 from ktdn_plugin.checking.edges import (
     Edges,
     Match,
+    Outline,
     find_edges,
     make_grey,
     match_spectra,
@@ -101,7 +102,8 @@ class ClearView:
         self.working_size = working_size(*self.size)
         if self.working_size is not None:
             self._grey = make_grey(rgb, self.working_size)
-            self._spectrum = spectrum(find_edges(self._grey))
+            self._outline = Outline(self._grey)
+            self._spectrum = spectrum(self._outline.edges)
 
     def compare(self, hazy: NDArray[np.uint8], number: int, clear: int) -> PairFacts:
         """Measures a pair.
@@ -119,13 +121,13 @@ class ClearView:
         psnr = _psnr(grey, self._grey) if size == self.size else None
         if psnr is not None and psnr == np.inf and not np.array_equal(hazy, self.rgb):
             psnr = LARGEST_PSNR
-        edges = find_edges(grey)
-        match = self._match(edges)
+        outline = Outline(grey)
+        match = self._match(outline.edges)
         facts = PairFacts(number, clear, sizes, match)
         turn = None
         if match.here < SAME and not facts.is_shifted:
             turn = self._turn(grey)
-        contrast = relative_contrast(grey, self._grey)
+        contrast = relative_contrast(outline, self._outline)
         facts = PairFacts(number, clear, sizes, match, turn, contrast, psnr)
         if not facts.is_in_doubt:
             return facts

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
+import contextlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.checking.duplicates import (
     THUMBNAIL,
-    Hashes,
     Thumbnails,
     make_thumbnail,
     perceptual_hashes,
 )
 from ktdn_plugin.checking.findings import Finding
 from ktdn_plugin.checking.likeness import ClearView, PairFacts
-from ktdn_plugin.checking.values import judge_values, values_of
+from ktdn_plugin.checking.near_hashes import Hashes
+from ktdn_plugin.checking.values import Values, judge_values, values_of
+from ktdn_plugin.data.decoding import in_order
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.pipeline import usable_cores
 from ktdn_plugin.scenes.images import StoreImages
@@ -27,7 +28,6 @@ from ktdn_plugin.scenes.names import Side
 from ktdn_plugin.scenes.scene_set import Scene, SceneSet
 
 MOST_WORKERS = 8  # each holds two decoded images
-AHEAD = 2  # scenes under way for each worker, so that none waits while results are taken
 
 
 @dataclass
@@ -66,12 +66,13 @@ class SetFacts:
     findings: list[Finding] = field(default_factory=list)
 
 
-def measure_set(scenes: SceneSet, pool: ThreadPoolExecutor) -> Iterator[int | SetFacts]:
+def measure_set(scenes: SceneSet, workers: int | None = None) -> Iterator[int | SetFacts]:
     """Reads all images of a set.
 
     Args:
         scenes: The set.
-        pool: Threads of :func:`make_pool`; OpenCV lets several decode at a time.
+        workers: Scenes to measure at a time; by default one per processor, up to ``MOST_WORKERS``.
+            Threads do: OpenCV and NumPy's Fourier transforms do not hold Python's lock.
 
     Yields:
         Numbers of images read, to tell how far it is; what was measured at the end.
@@ -80,38 +81,17 @@ def measure_set(scenes: SceneSet, pool: ThreadPoolExecutor) -> Iterator[int | Se
     facts = SetFacts(
         np.zeros((count, THUMBNAIL, THUMBNAIL), np.uint8), np.zeros((count, 2), np.uint64)
     )
-    for scene, found in zip(scenes, _in_order(scenes, pool), strict=True):
-        facts.pairs += found.pairs
-        facts.findings += found.findings
-        if found.clear is not None and found.thumbnail is not None:
-            facts.thumbnails[found.clear] = found.thumbnail
-            facts.hashes[found.clear] = found.hashes
-        yield (scene.clear is not None) + len(scene.hazy)
+    workers = workers or min(usable_cores(), MOST_WORKERS)
+    measured = in_order(partial(measure_scene, scenes), scenes, workers)
+    with contextlib.closing(measured):  # so that no worker outlives an error
+        for scene, found in measured:
+            facts.pairs += found.pairs
+            facts.findings += found.findings
+            if found.clear is not None and found.thumbnail is not None:
+                facts.thumbnails[found.clear] = found.thumbnail
+                facts.hashes[found.clear] = found.hashes
+            yield (scene.clear is not None) + len(scene.hazy)
     yield facts
-
-
-def make_pool() -> ThreadPoolExecutor:
-    """Makes the threads that read."""
-    return ThreadPoolExecutor(max_workers=workers())
-
-
-def workers() -> int:
-    """Returns how many threads read: one per processor for this process."""
-    return min(usable_cores(), MOST_WORKERS)
-
-
-def _in_order(scenes: SceneSet, pool: ThreadPoolExecutor) -> Iterator[SceneFacts]:
-    under_way: deque[Future[SceneFacts]] = deque()
-    try:
-        for scene in scenes:
-            under_way.append(pool.submit(measure_scene, scenes, scene))
-            if len(under_way) > AHEAD * workers():
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        for future in under_way:
-            future.cancel()
 
 
 def measure_scene(scenes: SceneSet, scene: Scene) -> SceneFacts:
@@ -119,20 +99,25 @@ def measure_scene(scenes: SceneSet, scene: Scene) -> SceneFacts:
     clear = scene.clear
     facts = SceneFacts(clear)
     view = None
-    rgb = None if clear is None else _read(scenes, "clear", clear, facts)
-    if rgb is not None:
+    rgb = values = None
+    if clear is not None:
+        rgb, values = _read(scenes, "clear", clear, facts)
+    if rgb is not None and values is not None:
         facts.thumbnail = make_thumbnail(rgb)
         facts.hashes = perceptual_hashes(rgb)
-        view = None if values_of(rgb).is_one_colour else ClearView(rgb)
+        view = None if values.is_one_colour else ClearView(rgb)
     for number in scene.hazy:
-        hazy = _read(scenes, "hazy", number, facts)
-        if hazy is None or view is None or clear is None or values_of(hazy).is_one_colour:
+        hazy, values = _read(scenes, "hazy", number, facts)
+        if hazy is None or view is None or clear is None or values is None or values.is_one_colour:
             continue
         facts.pairs.append(view.compare(hazy, number, clear))
     return facts
 
 
-def _read(scenes: SceneSet, side: Side, number: int, facts: SceneFacts) -> NDArray[np.uint8] | None:
+def _read(
+    scenes: SceneSet, side: Side, number: int, facts: SceneFacts
+) -> tuple[NDArray[np.uint8], Values] | tuple[None, None]:
+    """Reads an image and counts its values; notes what is wrong with either."""
     images = scenes.side(side)
     try:
         if isinstance(images, StoreImages):
@@ -140,7 +125,7 @@ def _read(scenes: SceneSet, side: Side, number: int, facts: SceneFacts) -> NDArr
         rgb = images.read(number)
     except KTDNError as error:
         facts.findings.append(Finding("unreadable", "error", " ".join(str(error).split("\n"))))
-        return None
-    name = images.describe(number)
-    facts.findings += judge_values(values_of(rgb), side, name)
-    return rgb
+        return None, None
+    values = values_of(rgb)
+    facts.findings += judge_values(values, side, images.describe(number))
+    return rgb, values

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from ktdn_plugin.commands.flags import OUTPUT, valued
+from ktdn_plugin.commands.flags import OUTPUT, Whole, valued
 
 
 def check_data(
@@ -18,6 +19,10 @@ def check_data(
     dataset: Annotated[str | None, valued("NAME", show_default="folders")] = None,
     split: Annotated[Sequence[str], valued("NAME", consume_multiple=False)] = (),
     output: Annotated[Path, OUTPUT] = Path("check.png"),
+    workers: Annotated[
+        Whole | None,
+        Parameter(validator=Number(gte=1), show_default="all processors, up to 8"),
+    ] = None,
     strict: bool = False,
 ) -> int:
     """Find problems in a dataset: broken files, wrong pairs, duplicates.
@@ -47,9 +52,10 @@ def check_data(
             folders.
         output: Where to write. A picture of what is suspicious, if anything. It replaces an
             existing one.
+        workers: Number of workers. Scenes to read and compare at a time.
         strict: Exit with 1 for warnings as well.
     """
     from ktdn_plugin.checking import check_data as check
 
-    findings = check(paths, dataset, split, output)
+    findings = check(paths, dataset, split, output, workers)
     return int(any(strict or finding.severity == "error" for finding in findings))

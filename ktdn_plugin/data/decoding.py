@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,13 +14,20 @@ from numpy.typing import NDArray
 
 from ktdn_plugin.data.interrupts import defer_interrupts
 from ktdn_plugin.errors import KTDNError
-from ktdn_plugin.photos import decode_rgb, read_size
-from ktdn_plugin.scenes.image_files import file_status, headers_bar, name_within
+from ktdn_plugin.photos import decode_rgb
+from ktdn_plugin.pipeline import usable_cores
+from ktdn_plugin.scenes.image_files import (
+    file_image_size,
+    file_status,
+    headers_bar,
+    name_within,
+)
 from ktdn_plugin.scenes.images import FileImages, centered, cut
 from ktdn_plugin.scenes.scene_set import SceneSet
 
 AHEAD_BYTES = 512 * 2**20  # of decoded images that wait for being written
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -117,7 +123,7 @@ def _measure(scenes: SceneSet, side: str, number: int, path: Path) -> Source:
         name_within(path, scenes.place),
         status.st_size,
         status.st_mtime_ns,
-        read_size(path),
+        file_image_size(path),
         clear.center if side == "clear" and isinstance(clear, FileImages) else None,
     )
 
@@ -126,38 +132,42 @@ THREADS = "ktdn-decoding"  # how they are named, for whoever looks what a proces
 
 
 def in_order(
-    work: Callable[[Source], Result], sources: Iterable[Source], workers: int | None = None
-) -> Generator[tuple[Source, Result], None, None]:
-    """Works on many images at a time, and gives the results in order.
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int | None = None,
+    result_bytes: Callable[[Item], int] = lambda _: 0,
+) -> Generator[tuple[Item, Result], None, None]:
+    """Works on many images, or scenes, at a time, and gives the results in order.
 
     Threads do: OpenCV decodes and encodes without holding Python's lock. What is worked on ahead
     of the one that is asked for is bounded, and so is memory.
 
     Args:
         work: What to do with each.
-        sources: The images.
+        items: The images.
         workers: How many at a time; by default one per processor.
+        result_bytes: Returns how many bytes a result takes while it waits.
 
     Raises:
         KTDNError: What ``work`` raises; no other image is started then.
         KeyboardInterrupt: If Ctrl-C is pressed; between two results, see :func:`defer_interrupts`.
     """
-    workers = workers or os.cpu_count() or 1
-    ahead: deque[tuple[Source, Future[Result]]] = deque()
+    workers = workers or usable_cores()
+    ahead: deque[tuple[Item, Future[Result]]] = deque()
     waiting = 0
     with defer_interrupts() as check_interrupt:
         executor = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
         try:
-            for source in sources:
+            for item in items:
                 while ahead and (
-                    len(ahead) > 2 * workers or waiting + source.pixel_bytes > AHEAD_BYTES
+                    len(ahead) > 2 * workers or waiting + result_bytes(item) > AHEAD_BYTES
                 ):
                     check_interrupt()
                     done, future = ahead.popleft()
                     yield done, future.result()
-                    waiting -= done.pixel_bytes
-                ahead.append((source, executor.submit(work, source)))
-                waiting += source.pixel_bytes
+                    waiting -= result_bytes(done)
+                ahead.append((item, executor.submit(work, item)))
+                waiting += result_bytes(item)
             while ahead:
                 check_interrupt()
                 done, future = ahead.popleft()

@@ -181,7 +181,7 @@ def _write_store(
         done = len(sources) - len(left)
         if done:
             print_lines(f"Resuming: {done} of {len(sources)} images are already done.")
-        results = in_order(_decode, left, workers)
+        results = in_order(_decode, left, workers, lambda source: source.pixel_bytes)
         bar = tqdm(total=len(sources), initial=done, unit="image", disable=None)
         try:
             # Closed, so that no worker outlives an error.

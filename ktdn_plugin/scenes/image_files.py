@@ -182,12 +182,17 @@ def file_status(path: Path) -> os.stat_result:
 
 
 def file_image_size(path: Path) -> tuple[int, int]:
-    """Reads an image's height and width from its header.
+    """Reads an image's height and width from its header; once, as long as the file stays the same.
 
     Raises:
         KTDNError: If it is not a file that can be read, or no image.
     """
-    file_status(path)
+    status = file_status(path)
+    return _size_of_version(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**19)  # more than any public dataset has; 200 bytes each
+def _size_of_version(path: Path, *_: int) -> tuple[int, int]:
     return read_size(path)
 
 

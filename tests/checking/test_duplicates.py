@@ -6,18 +6,12 @@ import time
 
 import cv2
 import numpy as np
-import pytest
 from checking.conftest import Image, scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktdn_plugin.checking.duplicates import (
-    RADIUS,
-    count_bits,
-    find_duplicates,
-    make_thumbnail,
-    perceptual_hashes,
-)
+from ktdn_plugin.checking.duplicates import find_duplicates, make_thumbnail, perceptual_hashes
+from ktdn_plugin.checking.near_hashes import RADIUS
 
 SCENES = scenes()
 NAMES = st.sampled_from(sorted(SCENES))
@@ -57,17 +51,6 @@ def test_mirroring_twice_is_nothing(name: str, other: str):
     assert distance(there[0], back[1]) <= 2
     if name != other:
         assert groups_of([image, SCENES[other]]) == []
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20))
-def test_bits_are_counted_with_and_without_numpy_2(values: list[int]):
-    wanted = [value.bit_count() for value in values]
-    array = np.array(values, dtype=np.uint64)
-    assert count_bits(array).tolist() == wanted
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(np, "bitwise_count", raising=False)
-        assert count_bits(array).tolist() == wanted
 
 
 def sky(seed: int) -> Image:

@@ -24,6 +24,8 @@ from ktdn_plugin.data.prepare import prepare
 from ktdn_plugin.data.store_writer import StoreWriter
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import read_rgb
+from ktdn_plugin.photos import read_size as read_header
+from ktdn_plugin.scenes import image_files
 from ktdn_plugin.scenes.images import StoreImages
 from ktdn_plugin.scenes.opening import LAYOUTS, open_scenes
 from ktdn_plugin.scenes.store import Store
@@ -128,6 +130,22 @@ def test_clear_images_alone(photos: Path, tmp_path: Path) -> None:
     info = prepare(photos, tmp_path / "store", split="mine", clear_only=True)
     assert (info.name, info.counts) == ("folders/mine", {"clear": 6})
     assert Store(tmp_path / "store").pairs is None
+
+
+def test_each_header_is_read_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def read_size(path: Path) -> tuple[int, int]:
+        read.append(path)
+        return read_header(path)
+
+    monkeypatch.setattr(image_files, "read_size", read_size)
+    prepare(photos, tmp_path / "store")
+    files = sorted(path for path in photos.rglob("*") if path in set(read))
+    assert sorted(read) == files
+    assert len(files) == sum(Store(tmp_path / "store").info.counts.values())
 
 
 def test_number_of_workers_changes_nothing(photos: Path, tmp_path: Path) -> None:
@@ -515,7 +533,8 @@ def test_results_come_in_order_and_not_far_ahead(monkeypatch: pytest.MonkeyPatch
 
     begun.clear()
     monkeypatch.setattr(decoding, "AHEAD_BYTES", 3 * 100 * 100 * 3)
-    for count, _ in enumerate(in_order(work, sources, workers=4)):
+    bounded = in_order(work, sources, 4, lambda source: source.pixel_bytes)
+    for count, _ in enumerate(bounded):
         assert len(begun) <= count + 4
 
 
