@@ -36,6 +36,9 @@ def evaluate(
     output: Annotated[Path, OUTPUT] = Path("evaluation.csv"),
     save: Path | None = None,
     overwrite: Overwrite = False,
+    shard: Annotated[
+        str | None, valued("N/COUNT", show_default="all; torchrun's and srun's are detected")
+    ] = None,
     network: Network = NETWORK,
 ) -> int:
     """Compare methods' results with ground truth, in one table.
@@ -60,6 +63,9 @@ def evaluate(
     pyiqa (pip install pyiqa) has: niqe, musiq, ... Its licence (PolyForm
     Noncommercial) allows non-commercial use only. Networks among them download
     their weights.
+
+    Figures are recorded in .ktdn-evaluate beside the table as they are measured:
+    after an interruption, the same command continues.
 
     exit code: 0; 1 if anything could not be measured, which is reported after the
     rest is measured, or if nothing can be compared; 2 for unusable arguments.
@@ -92,6 +98,8 @@ def evaluate(
         output: Where to write. A table, .csv, with a Markdown version beside it. Both replace
             existing ones.
         save: Folder to save the images of dcp and of checkpoints to, as METHOD/IMAGE.png.
+        shard: Do one share of the photos, such as 3/16. For array jobs; the shares may run at the
+            same time, on any machines. The last one writes the table.
     """
     from ktdn_plugin.evaluation import evaluate as compare
 
@@ -110,6 +118,7 @@ def evaluate(
         per_image=per_image,
         save=save,
         overwrite=overwrite,
+        shard=shard,
         **vars(network),
     )
     return int(bool(evaluation.problems))

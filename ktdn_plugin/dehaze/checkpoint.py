@@ -9,13 +9,12 @@ from typing import Any, Literal
 from ktdn_plugin.dehaze.pipe import dehaze_pipe, is_pipe
 from ktdn_plugin.dehaze.raw_frames import dehaze_raw, parse_size
 from ktdn_plugin.dehaze.run import dehaze_all
-from ktdn_plugin.dehaze.shards import Shard, find_shard
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.inference.base import Dehazer, is_onnx
 from ktdn_plugin.model_zoo.weights import resolve_checkpoint
 from ktdn_plugin.photos import ReadLimits
 from ktdn_plugin.pipeline import DevicePool, usable_cores
-from ktdn_plugin.system_memory import available
+from ktdn_plugin.shards import Shard, divide_devices, find_shard
 from ktdn_plugin.videos import SMOOTH, VideoOptions
 
 
@@ -46,7 +45,7 @@ def dehaze_with(
         network: How :class:`~ktdn_plugin.Dehazer` runs it: device, several joined by commas,
             precision, max_memory, encoder, base_size.
         strength: How much of the network's change is applied.
-        shard: See :func:`~ktdn_plugin.dehaze.shards.find_shard`.
+        shard: See :func:`~ktdn_plugin.shards.find_shard`.
         workers: See :func:`~ktdn_plugin.dehaze.run.dehaze_all`; by default the CPU cores are
             divided among the processes on this machine.
         max_pixels: The most pixels that a photograph may have; by default what the memory allows.
@@ -115,7 +114,7 @@ def _load(
     """Loads a network onto one device or several."""
     names = [name.strip() for name in device.split(",")]
     if share is not None and not is_onnx(path):
-        names, max_memory = _divide(names, max_memory, share)
+        names, max_memory = divide_devices(names, max_memory, share)
     if len(names) == 1:
         return Dehazer(path, device=names[0], max_memory=max_memory, **options)
     networks = {
@@ -125,21 +124,6 @@ def _load(
     if len(set(places)) < len(names):
         raise KTDNError(f"--device {device}: names a device twice; name each once")
     return DevicePool(networks)
-
-
-def _divide(names: list[str], max_memory: Any, share: Shard) -> tuple[list[str], Any]:
-    """Divides this machine's GPUs, or its memory, among the processes that it runs."""
-    import torch
-
-    from ktdn_plugin.inference.devices import find_device
-
-    kind = find_device(names[0]).type
-    if names == ["auto"] and kind == "cuda":
-        names = [f"cuda:{share.local % torch.cuda.device_count()}"]
-    if max_memory is None and kind == "cpu" and share.beside > 1:
-        free = available()
-        max_memory = None if free is None else free // share.beside
-    return names, max_memory
 
 
 def _limits(network: Mapping[str, Any], max_pixels: int | None) -> ReadLimits:

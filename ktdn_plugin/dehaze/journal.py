@@ -10,29 +10,22 @@ are a line of their own.
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 from ktdn_plugin.errors import KTDNError
+from ktdn_plugin.storage import journal
 from ktdn_plugin.storage.atomic import digest_of
+from ktdn_plugin.storage.journal import stamp_of
 
 FOLDER = ".ktdn-dehaze"
 RECORD = ".ktdn-dehaze.json"
 """The single file that earlier versions wrote; it is still read."""
 
 Entry = dict[str, Any]
+_LOSS = "the origin of its results is then unknown"
 _OF_RESULT = ("name", "result", "stamp")
 """Keys that tell lines apart, and are not part of an entry."""
-
-
-def stamp_of(path: Path) -> list[int]:
-    """Returns a file's size and time of modification, which moving it keeps."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 class Journal:
@@ -45,9 +38,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        self.path = folder / FOLDER / f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-        self._lock = threading.Lock()
+        self._file = journal.JournalFile(folder / FOLDER)
+        self.path = self._file.path
 
     def append(self, name: str, entry: Entry, result: Path) -> None:
         """Records a result's settings and source, or its figures.
@@ -64,26 +56,13 @@ class Journal:
             row = {"name": name, "stamp": stamp_of(result), **entry}
             if "figures" not in entry:
                 row["result"] = digest_of(result)
-            line = json.dumps(row) + "\n"
-            with self._lock:
-                self.path.parent.mkdir(exist_ok=True)
-                with self.path.open("ab", buffering=0) as file:
-                    end = file.tell()
-                    if file.write(line.encode()) != len(line):  # ASCII: one byte per character
-                        file.truncate(end)
-                        file.write(line.encode())  # raises the reason, such as a full disk
-                    os.fsync(file.fileno())
         except OSError as error:
-            raise KTDNError(
-                f"{self.path}: cannot be written ({error.strerror or error}); free some space or "
-                "choose another folder"
-            ) from error
+            raise KTDNError(f"{result}: {error.strerror or error}") from error
+        self._file.append(row)
 
 
 class Results:
     """What all processes have recorded about a folder's results.
-
-    Holds where each line is, not the lines, of which there may be millions.
 
     Args:
         folder: The output folder.
@@ -95,42 +74,13 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._earlier = _read_earlier(folder / RECORD)
-        self._files: list[Path] = []
-        self._read: dict[Path, int] = {}
-        self._lines: dict[str, list[tuple[int, int]]] = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Reads what has been recorded since.
-
-        Raises:
-            KTDNError: If a file cannot be read or is broken.
-        """
-        for path in sorted((self._folder / FOLDER).glob("*.jsonl")):
-            if path not in self._read:
-                self._read[path] = 0
-                self._files.append(path)
-            try:
-                self._index(path, self._files.index(path))
-            except OSError as error:
-                raise KTDNError(f"{path}: {error.strerror or error}") from error
-
-    def _index(self, path: Path, number: int) -> None:
-        if path.stat().st_size == self._read[path]:
-            return
-        with path.open("rb") as file:
-            file.seek(self._read[path])
-            for line in file:
-                # What a killed process left unfinished, or another one is writing just now.
-                if not line.endswith(b"\n"):
-                    return
-                place = (number, self._read[path])
-                self._lines.setdefault(_parse(line, path)["name"], []).append(place)
-                self._read[path] += len(line)
+        self._journal = journal.Journal(folder / FOLDER, _LOSS)
+        self.refresh = self._journal.refresh
+        self._rows = self._journal.rows
 
     def names(self) -> list[str]:
         """Returns the paths of all results within the folder that something is known of."""
-        return list(dict.fromkeys((*self._earlier, *self._lines)))
+        return list(dict.fromkeys((*self._earlier, *self._journal.names())))
 
     def find(self, name: str) -> Entry | None:
         """Returns a result's settings and source, as defined by the class ``Record``.
@@ -154,18 +104,6 @@ class Results:
         except OSError:
             return None
         return next((row for row in reversed(rows) if row.get("stamp") == stamp), None)
-
-    def _rows(self, name: str) -> list[Entry]:
-        rows = []
-        for number, offset in self._lines.get(name, ()):
-            path = self._files[number]
-            try:
-                with path.open("rb") as file:
-                    file.seek(offset)
-                    rows.append(_parse(file.readline(), path))
-            except OSError as error:
-                raise KTDNError(f"{path}: {error.strerror or error}") from error
-        return rows
 
 
 def read_record(folder: Path) -> dict[str, Entry]:
@@ -203,16 +141,6 @@ def _choose(result: Path, entries: list[Entry]) -> Entry | None:
     return None
 
 
-def _parse(line: bytes, path: Path) -> Entry:
-    try:
-        row = json.loads(line)
-        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-            raise TypeError("no entry")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _broken(path) from error
-    return row
-
-
 def _read_earlier(path: Path) -> dict[str, Entry]:
     try:
         results: dict[str, Entry] = json.loads(path.read_text(encoding="utf-8"))["results"]
@@ -223,9 +151,5 @@ def _read_earlier(path: Path) -> dict[str, Entry]:
     except OSError as error:
         raise KTDNError(f"{path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _broken(path) from error
+        raise KTDNError(f"{path}: broken; remove it: {_LOSS}") from error
     return dict(results)
-
-
-def _broken(path: Path) -> KTDNError:
-    return KTDNError(f"{path}: broken; remove it: the origin of its results is then unknown")

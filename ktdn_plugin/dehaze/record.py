@@ -11,13 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ktdn_plugin.dehaze.inputs import AnySource, StoreSource
-from ktdn_plugin.dehaze.journal import Entry, Journal, Results, stamp_of
+from ktdn_plugin.dehaze.journal import Entry, Journal, Results
 from ktdn_plugin.dehaze.outputs import Job
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES
 from ktdn_plugin.photos.writing import QUALITY
 from ktdn_plugin.storage.atomic import digest_of
 from ktdn_plugin.storage.file_kinds import check_regular
+from ktdn_plugin.storage.journal import stamp_of
 from ktdn_plugin.videos import DEFAULTS, SMOOTH, VideoOptions
 
 _GLANCE = ("path", "stamp")

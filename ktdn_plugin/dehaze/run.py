@@ -14,7 +14,6 @@ from ktdn_plugin.console import print_lines
 from ktdn_plugin.dehaze.inputs import DEFAULT_LIMITS, find_sources
 from ktdn_plugin.dehaze.outputs import Job, Plan, check_apart, check_places, is_one_file, plan
 from ktdn_plugin.dehaze.record import Record
-from ktdn_plugin.dehaze.shards import Shard
 from ktdn_plugin.dehaze.stages import JobTask, Network, Stages
 from ktdn_plugin.dehaze.table import Row, format_table, with_means, write_table
 from ktdn_plugin.dehaze.truth import Truth
@@ -22,6 +21,7 @@ from ktdn_plugin.errors import KTDNError, SeveralErrors, TooLittleMemoryError
 from ktdn_plugin.photos import LOSSY, PHOTO_SUFFIXES, ReadLimits
 from ktdn_plugin.pipeline import SHARE, Pipeline, usable_cores
 from ktdn_plugin.scenes.problems import some
+from ktdn_plugin.shards import Shard
 from ktdn_plugin.system_memory import available
 from ktdn_plugin.videos import DEFAULTS, VideoOptions, require_av
 

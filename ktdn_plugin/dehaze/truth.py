@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktdn_plugin.dehaze.inputs import AnySource, FileSource, StoreSource, identity
-from ktdn_plugin.dehaze.journal import stamp_of
 from ktdn_plugin.errors import KTDNError, did_you_mean
 from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
 from ktdn_plugin.scenes.lmdb_files import is_lmdb
@@ -20,6 +19,7 @@ from ktdn_plugin.scenes.names import clear_beside_hazy, key_of, within_side
 from ktdn_plugin.scenes.opening import holds_lmdbs, open_scenes
 from ktdn_plugin.scenes.pairing import ImageKeys, pair
 from ktdn_plugin.scenes.scene_set import SceneSet
+from ktdn_plugin.storage.journal import stamp_of
 
 RGB8 = NDArray[np.uint8]
 

@@ -17,6 +17,7 @@ from ktdn_plugin.scenes.images import FileImages, Images, StoreImages
 from ktdn_plugin.scenes.names import key_of, without_comparisons
 from ktdn_plugin.scenes.opening import open_images
 from ktdn_plugin.scenes.scene_set import SceneSet
+from ktdn_plugin.storage.atomic import digest_of
 
 HAZY, DARK_CHANNEL = "hazy", "dcp"
 BASELINES = (HAZY, DARK_CHANNEL)
@@ -32,6 +33,7 @@ class Method:
         numbers: Each scene's image.
         dehaze: Makes the method's image of a hazy one; None where it lies there.
         extra: Images that belong to no scene.
+        settings: Plain values on which the images that it makes depend.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Method:
         numbers: Sequence[int],
         dehaze: Callable[[RGB8], RGB8] | None = None,
         extra: Sequence[str] = (),
+        settings: Sequence[Any] = (),
     ) -> None:
         self.name = name
         self.about = about
@@ -49,6 +52,7 @@ class Method:
         self.numbers = list(numbers)
         self.dehaze = dehaze
         self.extra = list(extra)
+        self.settings = list(settings)
 
     def describe(self, scene: int) -> str:
         """Names the image that is read for a scene."""
@@ -176,7 +180,9 @@ def open_baselines(hazy: Images | None, baselines: Sequence[str]) -> list[Method
         if name == HAZY:
             methods.append(Method(name, "the hazy images unchanged", images, numbers))
         else:
-            methods.append(Method(name, _about_dark_channel(), images, numbers, _dark_channel))
+            about = _about_dark_channel()
+            settings = [about]
+            methods.append(Method(name, about, images, numbers, _dark_channel, settings=settings))
     return methods
 
 
@@ -204,7 +210,12 @@ def open_checkpoints(
         images = _required(hazy, f"--checkpoint {text}")
         warn_if_teacher(path)
         network = Dehazer(path, **options)
-        methods.append(CheckpointMethod(name, str(path), images, range(len(images)), network))
+        # Memory and device change a value here and there by rounding, as they do in a table.
+        settings = [digest_of(path), *(options.get(key) for key in ("precision", "base_size"))]
+        numbers = range(len(images))
+        methods.append(
+            CheckpointMethod(name, str(path), images, numbers, network, settings=settings)
+        )
     return methods
 
 

@@ -60,11 +60,10 @@ class Saving:
         methods: All methods; those whose images lie somewhere already are left out.
         truth: The ground truth.
         titles: What each of its scenes is called.
-        overwrite: Whether images may replace others.
 
     Raises:
-        KTDNError: If there is nothing to save, an image exists, would replace one that is read or
-            lie outside the folder, or the folder cannot be written to.
+        KTDNError: If there is nothing to save, an image would replace one that is read or lie
+            outside the folder, or the folder cannot be written to.
     """
 
     def __init__(
@@ -73,8 +72,6 @@ class Saving:
         methods: Sequence[Method],
         truth: SceneSet,
         titles: Sequence[str],
-        *,
-        overwrite: bool,
     ) -> None:
         self.folders: dict[str, Path] = {}
         self._titles = titles
@@ -94,8 +91,20 @@ class Saving:
                 target = self._target(name, scene)
                 if target.resolve() in read:
                     raise KTDNError(f"{target}: is one of the images; choose another --save folder")
-                if target.exists() and not overwrite:
-                    raise KTDNError(f"{target}: exists; --overwrite replaces it")
+
+    def place(self, method: str, scene: int) -> Path | None:
+        """Returns where a method's image of a scene is saved; None if it is not."""
+        return self._target(method, scene) if method in self.folders else None
+
+    def check_free(self, method: str, scene: int) -> None:
+        """Refuses to replace an image.
+
+        Raises:
+            KTDNError: If there is one.
+        """
+        target = self.place(method, scene)
+        if target is not None and target.exists():
+            raise KTDNError(f"{target}: exists; --overwrite replaces it")
 
     def save(self, method: str, scene: int, image: RGB8) -> None:
         """Saves a method's image of a scene, where it is to be saved.

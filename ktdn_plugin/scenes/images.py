@@ -14,6 +14,7 @@ from ktdn_plugin.photos import decode_rgb, read_rgb, read_size
 from ktdn_plugin.scenes.lmdb_files import LmdbFile
 from ktdn_plugin.scenes.names import key_of
 from ktdn_plugin.scenes.store import Store
+from ktdn_plugin.storage.journal import stamp_of
 
 Window = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image."""
@@ -35,6 +36,9 @@ class Images(Protocol):
 
     def key(self, number: int) -> str:
         """Returns what an image is paired by, see :func:`ktdn_plugin.scenes.names.key_of`."""
+
+    def identify(self, number: int) -> list[Any]:
+        """Returns plain values that tell, without reading it, that an image is still the same."""
 
     def size(self, number: int) -> tuple[int, int]:
         """Returns height and width, decoding nothing where that can be avoided."""
@@ -83,6 +87,11 @@ class FileImages:
         except ValueError:  # it lies elsewhere
             return key_of(path)
 
+    def identify(self, number: int) -> list[Any]:
+        """Returns path, size and time of the file, and what is kept of the image."""
+        path = self.paths[number]
+        return [str(path.absolute()), _stamp(path), self.center and list(self.center)]
+
     def size(self, number: int) -> tuple[int, int]:
         """Returns height and width out of the file's header."""
         size = read_size(self.paths[number])
@@ -128,6 +137,10 @@ class BasicSRImages:
     def key(self, number: int) -> str:
         """Returns the key."""
         return self.keys[number]
+
+    def identify(self, number: int) -> list[Any]:
+        """Returns path, size and time of the LMDB, and the key."""
+        return [str(self.path.absolute()), _stamp(self.path / "data.mdb"), self.keys[number]]
 
     def check(self) -> None:
         """Checks that LMDB's library can read the file safely (:meth:`LmdbFile.check`)."""
@@ -189,6 +202,10 @@ class StoreImages:
         """Returns the file's name, without its suffix."""
         return key_of(Path(self.name(number)))
 
+    def identify(self, number: int) -> list[Any]:
+        """Returns the store's fingerprint, and which image it is."""
+        return [self.store.info.fingerprint, self.side, self._number(number)]
+
     def verify(self, number: int) -> None:
         """Compares an image's pixels with their checksum.
 
@@ -210,6 +227,13 @@ class StoreImages:
         chosen = np.asarray(numbers, np.int32)
         chosen = chosen if self.numbers is None else self.numbers[chosen]
         return StoreImages(self.store, self.side, chosen)
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        return stamp_of(path)
+    except OSError:  # reading it says why
+        return None
 
 
 def centered(size: Sequence[int], wanted: tuple[int, int]) -> Window:

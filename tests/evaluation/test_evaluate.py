@@ -136,6 +136,10 @@ def test_a_checkpoint_runs_and_is_saved(scenes: Scenes, evaluate) -> None:
         image = dehazer(read_rgb(f"val/hazy/{name}_hazy.png"))
         assert np.array_equal(read_rgb(f"saved/ktdn/{name}.png"), image)
         assert float(rows()[name, "ktdn"]["psnr"]) == pytest.approx(psnr(image, clear), abs=1e-6)
+    before = [path.stat().st_mtime_ns for path in sorted(Path("saved/ktdn").iterdir())]
+    assert evaluate(*words)[::2] == (0, "")  # its own images stay, with their figures
+    assert [path.stat().st_mtime_ns for path in sorted(Path("saved/ktdn").iterdir())] == before
+    write_rgb(Path("saved/ktdn/01.png"), scenes["01"])
     code, _, err = evaluate(*words)
     assert code == 1
     assert err == f"error: {Path('saved/ktdn/01.png')}: exists; --overwrite replaces it\n"

@@ -1,6 +1,6 @@
-"""Divides photographs among processes that do not talk to each other.
+"""Divides images among processes that do not talk to each other.
 
-A photograph's share follows from its name alone: it is the same for every process, whatever is done
+An image's share follows from its name alone: it is the same for every process, whatever is done
 already, and another process can take over the share of one that was killed.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ktdn_plugin.errors import KTDNError
 from ktdn_plugin.process_rank import detect_rank
+from ktdn_plugin.system_memory import available
 
 
 class Shard(NamedTuple):
@@ -34,7 +35,7 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.total}"
 
     def holds(self, name: Path) -> bool:
-        """Returns whether a photograph is in this share.
+        """Returns whether an image is in this share.
 
         Args:
             name: Its path within its folder.
@@ -64,3 +65,24 @@ def find_shard(text: str | None) -> Shard | None:
     if not 1 <= number <= total:
         raise KTDNError(f"--shard {text}: of {total} shares, choose one from 1 to {total}")
     return Shard(number, total) if total > 1 else None
+
+
+def divide_devices(names: list[str], max_memory: Any, share: Shard) -> tuple[list[str], Any]:
+    """Divides this machine's GPUs, or its memory, among the processes that it runs.
+
+    Args:
+        names: Devices as they were named; ``auto`` becomes a GPU of this process's own.
+        max_memory: Memory as it was named; if None, on a CPU, its part of what is free.
+        share: This process's share.
+    """
+    import torch
+
+    from ktdn_plugin.inference.devices import find_device
+
+    kind = find_device(names[0]).type
+    if names == ["auto"] and kind == "cuda":
+        names = [f"cuda:{share.local % torch.cuda.device_count()}"]
+    if max_memory is None and kind == "cpu" and share.beside > 1:
+        free = available()
+        max_memory = None if free is None else free // share.beside
+    return names, max_memory
