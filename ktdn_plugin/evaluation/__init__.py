@@ -206,9 +206,9 @@ class _Run:
         self.record = EvaluationRecord(folder, truth, table.images, table.measures)
         self.measured: dict[tuple[int, str], Measured] = {}
         titles = enumerate(table.images)
-        own = [n for n, title in titles if share is None or share.holds(Path(title))]
+        self.own = {n for n, title in titles if share is None or share.holds(Path(title))}
         self.todo: list[tuple[int, Method]] = []
-        for scene, method in ((scene, method) for scene in own for method in methods):
+        for scene, method in ((scene, method) for scene in sorted(self.own) for method in methods):
             place = saving.place(method.name, scene)
             found = self.record.find(scene, method, place)
             # What has failed may do better now.
@@ -219,7 +219,7 @@ class _Run:
             else:
                 self.measured[scene, method.name] = found
         if share is not None:
-            print_lines(f"Share {share}: {len(own)} of {len(table.images)} images")
+            print_lines(f"Share {share}: {len(self.own)} of {len(table.images)} images")
         _check_sizes(truth, self.todo)
 
     def measure(self) -> None:
@@ -282,7 +282,8 @@ class _Run:
         problems = []
         for scene, method in everything:
             measured = self.measured.get((scene, method.name), Measured())
-            problems += measured.problems
+            if self.is_complete or scene in self.own:  # others' are told with the table
+                problems += measured.problems
             for name, value in measured.figures.items():
                 self.table.add(self.table.images[scene], method.name, name, value)
         if not self.is_complete:
