@@ -8,6 +8,7 @@ their mean strength nearby, and their directions count with their sign.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -69,6 +70,7 @@ def find_edges(grey: Grey, blur: float = 1.0, nearby: float = 8.0) -> Edges:
     return edges * _fading(*grey.shape)
 
 
+@lru_cache(maxsize=64)  # images of a set have few sizes
 def _fading(height: int, width: int) -> Grey:
     """Fades out towards the border, which shifting by Fourier transforms joins to its opposite."""
     along = [np.pad(np.hanning(n - 2 * BORDER + 2)[1:-1] ** 0.25, BORDER) for n in (height, width)]

@@ -191,6 +191,7 @@ def test_the_output_is_the_same_each_time(healthy: Path, check: Check):
     first, second = check("set"), check("set")
     assert first.stdout == second.stdout
     assert len(problems(first)) == 3
+    assert check("set", "--workers", "1").stdout == check("set", "--workers", "3").stdout
 
 
 def test_an_older_picture_is_not_taken_for_a_new_one(healthy: Path, check: Check):
