@@ -17,7 +17,7 @@ EXTRAS = {
     "metrics": ["torchmetrics>=1.8"],  # ktdn evaluate --metrics lpips dists
     "pyiqa": ["pyiqa"],  # its other metrics; its licence: non-commercial use only
     "spandrel": ["spandrel>=0.4"],
-    "video": ["av>=17"],  # PyAV: another 104 MB, FFmpeg's libraries
+    "video": ["av>=17.1"],  # PyAV: another 104 MB, FFmpeg's libraries
     "ui": [  # ktdn serve
         "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
         "python-multipart>=0.0.12",  # forms with files
