@@ -84,10 +84,8 @@ def every_kind(cuts: tuple[bool, bool, bool]) -> Iterator[Heights]:
         Heights(128, 64, CELL),
         Heights(32, None, None),
         Heights(None, 32, 4 * CELL),
-        Heights(None, None, None, 32),
         Heights(64, 64, CELL, 16),
         Heights(None, 32, CELL, 48, recomputes=True),
-        Heights(None, 64, 2 * CELL, None, recomputes=True),
     ):
         stage1, stage2, stage3 = (
             height if cut else None
