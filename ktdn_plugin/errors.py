@@ -183,7 +183,9 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """
     # The dashes of flags would make any two of them similar.
     wanted = str(name).lower().lstrip("-")
-    by_lower = {candidate.lower().lstrip("-"): candidate for candidate in known}
+    by_lower: dict[str, str] = {}
+    for candidate in known:
+        by_lower.setdefault(candidate.lower().lstrip("-"), candidate)
     other = OTHER_NAMES.get(wanted)
     if other in by_lower:
         return f"; did you mean '{other}'?"
