@@ -184,7 +184,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     # The dashes of flags would make any two of them similar.
     wanted = str(name).lower().lstrip("-")
     by_lower: dict[str, str] = {}
-    for candidate in sorted(known, key=lambda one: _dashes(one) != _dashes(str(name))):
+    for candidate in known:
         by_lower.setdefault(candidate.lower().lstrip("-"), candidate)
     other = OTHER_NAMES.get(wanted)
     if other in by_lower:
@@ -200,10 +200,6 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     # Not get_close_matches, which of equally similar ones takes the last in the alphabet.
     best = max(by_lower, key=similarity)
     return f"; did you mean '{by_lower[best]}'?" if similarity(best) >= 0.6 else ""
-
-
-def _dashes(flag: str) -> int:
-    return len(flag) - len(flag.lstrip("-"))
 
 
 @contextmanager
