@@ -59,8 +59,7 @@ def run_bench_dehaze(
     warmup: int = 1,
     device: str = "auto",
     seed: int = 0,
-    folder: bool = False,
-    photos: int = 4,
+    folder: int | None = None,
     formats: Sequence[str] = ("jpg", "png"),
     processes: Sequence[int] = (1, 2),
 ) -> None:
@@ -78,8 +77,7 @@ def run_bench_dehaze(
         warmup: Runs before them, may be 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         seed: Seed of random weights.
-        folder: Measure the whole command instead, on a folder of photographs.
-        photos: Number of photographs in it.
+        folder: Measure the whole command instead, on a folder of so many photographs.
         formats: Their formats.
         processes: Numbers of processes that share them.
 
@@ -93,12 +91,14 @@ def run_bench_dehaze(
     except KTDNError as error:
         raise KTDNError(f"bench: {error}") from error
     numbers = {"processes": (min(processes, default=1), 1)}
-    require_least({"steps": (steps, 1), "warmup": (warmup, 0), "photos": (photos, 1), **numbers})
+    if folder is not None:
+        numbers["folder"] = (folder, 1)
+    require_least({"steps": (steps, 1), "warmup": (warmup, 0), **numbers})
     parsed = [parse_size(size) for size in sizes]
     for bound in max_memory:
         if bound != LEAST:
             parse_memory(bound)
-    if folder:
+    if folder is not None:
         from ktdn_plugin.bench.folder import bench_folder
 
         if precisions is not None or beside or LEAST in max_memory:
@@ -111,7 +111,7 @@ def run_bench_dehaze(
             print_lines(line)
         print_lines(f"network  {name}; median of {steps} runs after {warmup}")
         for size in parsed:
-            bench_folder(name, size, formats, photos, processes, max_memory, steps, warmup, place)
+            bench_folder(name, size, formats, folder, processes, max_memory, steps, warmup, place)
         return
     network = KTDN(encoder) if checkpoint is None else load_network(checkpoint)
     for other in beside:

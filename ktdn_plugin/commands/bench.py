@@ -84,8 +84,7 @@ def dehaze(
     warmup: Whole = 1,
     device: Annotated[str, valued("NAME")] = "auto",
     seed: Whole = 0,
-    folder: bool = False,
-    photos: Whole = 4,
+    folder: Annotated[Whole | None, valued("PHOTOS")] = None,
     formats: Annotated[Sequence[Literal["jpg", "png", "tiff", "webp"]], valued("FORMAT...")] = (
         "jpg",
         "png",
@@ -110,8 +109,7 @@ def dehaze(
         warmup: Runs before the timed ones.
         device: Where to compute. auto, cpu, cuda or cuda:1.
         seed: Seed of the random numbers.
-        folder: Measure the whole command on a folder of photos.
-        photos: Photos in the folder.
+        folder: Measure the whole command on a folder of so many photos.
         formats: Formats of the photos. A table for each.
         processes: Numbers of processes that share the photos, the CPU cores and the memory limit.
     """
@@ -129,7 +127,6 @@ def dehaze(
         device,
         seed,
         folder,
-        photos,
         formats,
         processes,
     )

@@ -60,7 +60,7 @@ def test_other_networks_beside(
 
 @pytest.mark.slow
 def test_a_folder_by_the_whole_command(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "bench dehaze --folder --checkpoint ktdn_tiny --sizes 96x64 --photos 2 --formats png"
+    words = "bench dehaze --folder 2 --checkpoint ktdn_tiny --sizes 96x64 --formats png"
     words += " --processes 2 --device cpu --steps 1 --warmup 0"
     assert main(words.split()) == 0
     text = capsys.readouterr().out
@@ -123,9 +123,9 @@ def test_a_way_that_fails_is_a_row_and_an_error(
         (["--precisions", "bf61", "--device", "cpu"], "did you mean 'bf16'?"),
         (["--max-memory", "much"], "'much' is not a memory size"),
         (["--steps", "0"], "steps is 0"),
-        (["--folder", "--max-memory", "least"], "--folder goes with neither"),
-        (["--folder", "--photos", "0"], "photos is 0"),
-        (["--folder", "--processes", "0"], "processes is 0"),
+        (["--folder", "4", "--max-memory", "least"], "--folder goes with neither"),
+        (["--folder", "0"], "folder is 0"),
+        (["--folder", "4", "--processes", "0"], "processes is 0"),
         (["--device", "cuda:99"], "there is no device 'cuda:99' here"),
         (["--encoder", "test_resnt"], "did you mean 'test_resnet'?"),
         (["--checkpoint", "nothing.pth"], "nothing.pth: no such checkpoint file"),
