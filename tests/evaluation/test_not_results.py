@@ -82,4 +82,4 @@ def test_saved_images_stay_in_their_folder(scenes, evaluate) -> None:
     for name in ("../x", "/x", "a/../../x"):
         titles = ["01", name, "03"]
         with pytest.raises(KTDNError, match="would be written outside the folder"):
-            Saving(Path("saved"), methods, truth, titles, overwrite=False)
+            Saving(Path("saved"), methods, truth, titles)
