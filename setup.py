@@ -20,7 +20,7 @@ EXTRAS = {
     "video": ["av>=17"],  # PyAV: another 104 MB, FFmpeg's libraries
     "ui": [  # ktdn serve
         "fastapi>=0.115",  # its addresses; from 0.115 on parameters may be a model
-        "python-multipart>=0.0.12",  # forms with files
+        "python-multipart>=0.0.20",  # forms with files
         "uvicorn>=0.30",  # serves it
     ],
 }
@@ -51,8 +51,8 @@ setup(
         ],
     },
     install_requires=[
-        "torch>=2.6",  # torch.load(weights_only=True) that is safe (CVE-2025-32434)
-        "torchvision>=0.21",
+        "torch>=2.7",  # 2.6 cannot build every encoder on the meta device; 2.5 loads files unsafely
+        "torchvision>=0.22",
         # Its source does not install on 3.13 and later without the help of ktdn install-basicsr.
         "basicsr==1.4.2; python_version < '3.13'",
         # BasicSR's tensorboard, for mmengine as well: another package's files would be in its way.
