@@ -21,18 +21,16 @@ LOOKUPS = 1000
 
 
 def row(number: int) -> dict[str, object]:
+    name = f"{number // 1000:04d}/photo_{number:07d}.jpg"
     return {
-        "name": f"{number // 1000:04d}/photo_{number:07d}.jpg",
+        "name": name,
         "stamp": [3_000_000 + number, 1_790_000_000_000_000_000 + number],
         "checkpoint": {"name": "ktdn_small", "sha256": "0" * 64},
         "precision": "float32",
         "quality": None,
         "strength": 1.0,
         "base_size": "auto",
-        "source": {
-            "path": f"/photos/{number // 1000:04d}/photo_{number:07d}.jpg",
-            "sha256": "1" * 64,
-        },
+        "source": {"path": f"/photos/{name}", "sha256": "1" * 64},
         "result": "2" * 64,
     }
 
