@@ -466,22 +466,6 @@ def test_interrupted_it_ends_at_once_and_resumes(
     assert "Resuming: " in done.stdout
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"no small disk can be made here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
 def test_too_small_a_disk_is_found_out_before_anything_is_done(
     long_work: tuple[list[str], Path], small_disk: Path, run
 ) -> None:
