@@ -181,25 +181,23 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         ``"; did you mean 'X'?"``, or an empty string where nothing is similar. Of names that are
         equally similar X is the first.
     """
+    text = str(name)
     # The dashes of flags would make any two of them similar.
-    wanted = str(name).lower().lstrip("-")
-    by_lower: dict[str, str] = {}
-    for candidate in known:
-        by_lower.setdefault(candidate.lower().lstrip("-"), candidate)
-    other = OTHER_NAMES.get(wanted)
-    if other in by_lower:
+    wanted = text.lower().lstrip("-")
+    names = list(known)
+    if (other := OTHER_NAMES.get(wanted)) in names:
         return f"; did you mean '{other}'?"
-    if not by_lower:
-        return ""
-    matcher = difflib.SequenceMatcher(b=wanted)
 
-    def similarity(candidate: str) -> float:
-        matcher.set_seq1(candidate)
-        return matcher.ratio()
+    bare, exact = difflib.SequenceMatcher(b=wanted), difflib.SequenceMatcher(b=text)
+
+    def similarity(candidate: str) -> tuple[float, float]:
+        bare.set_seq1(candidate.lower().lstrip("-"))
+        exact.set_seq1(candidate)
+        return bare.ratio(), exact.ratio()
 
     # Not get_close_matches, which of equally similar ones takes the last in the alphabet.
-    best = max(by_lower, key=similarity)
-    return f"; did you mean '{by_lower[best]}'?" if similarity(best) >= 0.6 else ""
+    best = max(names, key=similarity, default="")
+    return f"; did you mean '{best}'?" if best and similarity(best)[0] >= 0.6 else ""
 
 
 @contextmanager
