@@ -65,7 +65,7 @@ REFUSED = """
 import re
 ran = []
 dehazer = Dehazer(path, device="cpu", max_memory="100MB")
-engine = dehazer._planner.engine
+engine, _ = dehazer._planner.engine, dehazer._planner.twin  # rehearsals run the copy
 run, engine.run = engine.run, lambda *_: ran.append(1)
 try:
     dehazer(image)

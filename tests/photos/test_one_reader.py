@@ -286,7 +286,10 @@ def test_an_image_of_pillows_without_a_known_range_is_refused() -> None:
 
 
 OPENCVS = ("imread", "imdecode", "imwrite", "imencode", "imreadmulti", "imdecodemulti")
-BY_THEMSELVES = {"haze/degradation.py": {"imencode", "imdecode"}}  # a camera's JPEG, in memory
+BY_THEMSELVES = {
+    "haze/degradation.py": {"imencode", "imdecode"},  # a camera's JPEG, in memory
+    "bench/plain_loop.py": {"open", "save"},  # the baseline: what people would write themselves
+}
 
 
 def test_nothing_else_in_the_package_reads_or_writes_image_files() -> None:
