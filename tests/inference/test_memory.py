@@ -130,6 +130,7 @@ def test_a_container_s_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_memory, "_read_kilobytes", lambda path, key: None)
+    monkeypatch.setitem(sys.modules, "psutil", None)
     assert system_memory.resident() is None
     assert system_memory.available() is None
     assert Memory(CPU, None).free() is None
