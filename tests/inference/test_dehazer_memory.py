@@ -96,6 +96,7 @@ def test_out_of_memory_names_size_device_and_a_limit(error: Exception) -> None:
         alive.append(weakref.ref(left))
         raise error
 
+    assert one._planner.twin  # rehearsals run this copy
     run, one._planner.engine.run = one._planner.engine.run, runs_out
     with pytest.raises(
         KTDNError,
