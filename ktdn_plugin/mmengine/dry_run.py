@@ -269,7 +269,7 @@ class DryRun(Runner):
         section = self.cfg.get(key)
         if isinstance(section, (list, tuple)):
             for number, one in enumerate(section):
-                self.attempt(f"{key}.{number}", one, lambda one: Evaluator([one]).metrics[0])
+                self.attempt(f"{key}.{number}", one, _build_metric)
         elif section is not None:
             self.attempt(key, section, self.build_evaluator)
 
@@ -362,6 +362,13 @@ def is_ours(item: Any) -> bool:
 def maker_of(item: Any) -> str:
     """Returns the package that a class or function comes from."""
     return str(getattr(item, "__module__", "")).partition(".")[0]
+
+
+def _build_metric(section: Any) -> Any:
+    (metric,) = Evaluator([section]).metrics
+    if not hasattr(metric, "evaluate"):  # mmengine takes what is no dict for a metric
+        raise KTDNError(f"{section!r} must be a dict(type=...)")
+    return metric
 
 
 def _is_foreign_type(section: Mapping[str, Any], key: str) -> bool:

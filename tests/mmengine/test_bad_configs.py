@@ -221,6 +221,7 @@ VALUES: list[tuple[str, object, str]] = [
     ("custom_hooks.1", {"type": "FreezeBatchNormHook", "after": -1}, "after: -1 must be"),
     ("custom_hooks.1", {"type": "TeacherCheckHook", "min_psnr": "x"}, "min_psnr: 'x' must be"),
     ("val_evaluator", 3, "val_evaluator: 3 must be a dict"),
+    ("val_evaluator.1", [0.9], "val_evaluator.1: [0.9] must be a dict(type=...)"),
     ("val_evaluator.0.crop_border", -1, "PSNR.crop_border: -1 must be"),
     ("val_evaluator.0.collect_device", "gp", "'gp' is not one of cpu, gpu, npu"),
     ("val_cfg.fp16", "x", "val_cfg: cannot be used: set_autocast_enabled()"),
