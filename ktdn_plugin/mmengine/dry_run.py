@@ -146,10 +146,15 @@ class DryRun(Runner):
         level = cfg.get("log_level", "INFO")
         with self.part("log_level", {}):
             logging.Logger(NAME).setLevel(level)
-        self.attempt("log_processor", cfg.get("log_processor") or {}, self.build_log_processor)
-        self.attempt("visualizer", cfg.get("visualizer") or {"type": "Visualizer"}, self._show)
+        self.attempt("log_processor", self._section("log_processor", {}), self.build_log_processor)
+        self.attempt("visualizer", self._section("visualizer", {"type": "Visualizer"}), self._show)
         if not isinstance(cfg.get("compile"), (bool, Mapping, type(None))):
             self.problems.append(f"compile: {cfg.compile!r} must be True, False or a dict")
+
+    def _section(self, key: str, default: Any) -> Any:
+        """Returns a section, its default where it is missing or None: 0 and '' are mistakes."""
+        section = self.cfg.get(key)
+        return default if section is None else section
 
     def _seed_generators(self, section: Any) -> None:
         # Drawing a seed would involve communicating with other processes.
@@ -172,7 +177,7 @@ class DryRun(Runner):
             Visualizer._instance_dict.update(before)
 
     def _build_hooks(self) -> None:
-        hooks = self.cfg.get("default_hooks") or {}
+        hooks = self._section("default_hooks", {})
         with self.part("default_hooks", hooks):
             for name, section in hooks.items():
                 before = len(self.problems)
