@@ -26,6 +26,8 @@ Runner = Callable[..., subprocess.CompletedProcess]
 
 WORKING = {"run", "train", "fails", "mmengine_run", "browser", "preloaded_commands"}
 """Fixtures that train, or start processes."""
+SLOW = {*Path(__file__).with_name("slow_tests.txt").read_text(encoding="utf-8").split()}
+"""Others that took more than a second when they were last measured (pytest --durations=0)."""
 SECONDS = {True: 10.0, False: 0.2}
 """What a test takes, about, by whether it is slow."""
 
@@ -49,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.path in touched:
                 item.add_marker(pytest.mark.slow)
             touched.add(item.path)
+        if item.get_closest_marker("slow") is None and item.nodeid.partition("[")[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
         seconds[item.path] += SECONDS[item.get_closest_marker("slow") is not None]
     items.sort(key=lambda item: -seconds[item.path])
 

@@ -39,3 +39,9 @@ def test_links(path: Path) -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_slow_tests_are_there() -> None:
+    for line in (ROOT / "tests" / "slow_tests.txt").read_text(encoding="utf-8").split():
+        path, name = line.split("::")
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), line
