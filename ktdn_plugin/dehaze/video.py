@@ -209,7 +209,7 @@ class _Encoder:
             self._count = 0
 
     def close(self) -> None:
-        """Gives up a part that is begun."""
+        """Abandons a part that is begun."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
