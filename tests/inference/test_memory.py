@@ -101,14 +101,24 @@ def test_the_peak_is_not_the_starting_process_s() -> None:
     assert 2**20 < int(done.stdout) < 2**30
 
 
+FORGETS = """
+from ktdn_plugin.system_memory import forget_peak, peak_resident
+held = b"1" * 2**27
+del held
+before = peak_resident()
+print(forget_peak() and before - peak_resident())
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_peak_is_forgotten_where_the_system_can() -> None:
-    block = np.ones(2**27, np.uint8)
-    del block
-    before = system_memory.peak_resident()
-    if not system_memory.forget_peak():
+    # A process of its own: here threads of other tests may still free or take memory.
+    done = subprocess.run(
+        [sys.executable, "-c", FORGETS], capture_output=True, text=True, check=True
+    )
+    if done.stdout == "False\n":
         pytest.skip("this system does not let a process forget its peak")
-    assert system_memory.peak_resident() < before - 2**26
+    assert int(done.stdout) > 2**26
 
 
 def test_a_container_s_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
