@@ -13,7 +13,13 @@ import av
 
 from ktdn_plugin.videos import WRITTEN_SUFFIXES, VideoOptions
 from ktdn_plugin.videos.encoding import add_stream, order_for_decoding
-from ktdn_plugin.videos.reading import VideoReader, is_cover, main_stream, read_packets
+from ktdn_plugin.videos.reading import (
+    VideoReader,
+    is_cover,
+    main_stream,
+    open_to_read,
+    read_packets,
+)
 
 # What containers say of themselves.
 _OWN = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -55,7 +61,7 @@ def join_parts(
     """
     form = WRITTEN_SUFFIXES[result.suffix.lower()]
     look, is_deep = original.look, original.is_deep
-    with av.open(str(original.path), "r", metadata_errors="replace") as source:
+    with open_to_read(original.path) as source:
         flags = {"movflags": _flags(source)} if form in ("mp4", "mov") else {}
         with av.open(str(result), "w", format=form, container_options=flags) as out:
             main = main_stream(source, original.path)

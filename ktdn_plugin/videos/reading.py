@@ -75,7 +75,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._container = av.open(str(path), "r", metadata_errors="replace")
+            self._container = open_to_read(path)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise KTDNError(_unreadable(path, error)) from error
         try:
@@ -241,6 +241,18 @@ class VideoReader:
             f"{self._count}{of_frames} frames ({float(end):.1f} of {float(length):.1f} seconds) "
             "could be decoded and are dehazed"
         )
+
+
+def open_to_read(path: Path) -> Any:
+    """Returns a file's open container, whatever bytes its metadata hold.
+
+    Raises:
+        OSError, av.FFmpegError, ValueError: If it cannot be opened.
+    """
+    # PyAV 19 has no such argument: it always takes such bytes.
+    is_strict = int(av.__version__.partition(".")[0]) < 19
+    tolerant: dict[str, Any] = {"metadata_errors": "replace"} if is_strict else {}
+    return av.open(str(path), "r", **tolerant)
 
 
 def read_packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:

@@ -67,6 +67,15 @@ def test_all_but_the_pictures_is_copied(
     assert (after.video["codec"], after.video["pix_fmt"]) == ("h264", "yuv420p")
 
 
+def test_metadata_in_another_encoding_is_no_obstacle(here: Path) -> None:
+    write_video("clip.mkv", 3)
+    content = Path("clip.mkv").read_bytes()
+    assert content.count(b"A title") == 1
+    Path("clip.mkv").write_bytes(content.replace(b"A title", b"\xc4 title"))
+    invert("clip.mkv", "x.mkv")
+    assert len(read_video("x.mkv").times) == 3
+
+
 def test_the_index_of_an_mp4_comes_first(here: Path) -> None:
     write_video("clip.mp4")
     invert("clip.mp4", "x.mp4")
