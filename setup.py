@@ -59,7 +59,7 @@ setup(
         "tb-nightly; python_version >= '3.13'",
         "mmengine>=0.10.7",
         "setuptools; python_version >= '3.12'",  # distutils, which mmengine imports
-        "timm>=1.0.20",
+        "timm>=1.0.22",
         "opencv-python>=4.10",
         "lmdb>=1.4.1",
         "addict>=2.4",
