@@ -174,7 +174,8 @@ def is_of_training(field: FieldInfo) -> bool:
 def section_of(field: FieldInfo | type) -> type[Section] | None:
     """Returns the class of the section, or of the sections, that a field holds."""
     annotation = field.annotation if isinstance(field, FieldInfo) else field
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    is_generic = get_origin(annotation) is not None  # and yet a type to Python 3.10
+    if not is_generic and isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_of, get_args(annotation))), None)
 
